@@ -1,0 +1,102 @@
+"""The credential configuration: the JSON document that a publisher hands out, taken apart into its ids.
+
+google-auth follows whatever such a document says: it has accepted a token URL at the metadata address, and it reads
+files and URLs and runs executables named there. So nothing of the document is ever followed: it must have the one
+form that workload identity federation for Azure has, and what goes to Google is rebuilt from the ids found in it.
+The form: https://google.aip.dev/auth/4117; an example is in the README.
+"""
+
+import re
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+GOOGLE_HOSTS: Final = frozenset({"sts.googleapis.com", "iamcredentials.googleapis.com"})
+
+_AUDIENCE = re.compile(
+    r"//iam\.googleapis\.com/projects/(?P<project>[1-9]\d{0,19})/locations/global"
+    r"/workloadIdentityPools/(?P<pool>[a-z][a-z0-9-]{2,30}[a-z0-9])"
+    r"/providers/(?P<provider>[a-z][a-z0-9-]{2,30}[a-z0-9])"
+)
+_TOKEN_URL = re.compile(r"https://(?P<host>[a-z0-9.-]{1,253}(:\d{1,5})?)/v1/token")
+_IMPERSONATION_URL = re.compile(
+    r"https://(?P<host>[a-z0-9.-]{1,253}(:\d{1,5})?)/v1/projects/-/serviceAccounts"
+    r"/(?P<email>[a-z][a-z0-9-]{4,28}[a-z0-9]@[a-z][a-z0-9-]{4,28}[a-z0-9]\.iam\.gserviceaccount\.com)"
+    r":generateAccessToken"
+)
+
+
+class _FileSource(BaseModel):
+    """Where a pod would find its token. Pullkeeper never opens it. A `url`, an `executable`, a `certificate` or an
+    AWS `environment_id` in its place is refused: such a document was made for something else.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    file: Annotated[str, Field(max_length=4096)]
+    format: dict[Literal["type", "subject_token_field_name"], str] = Field(default_factory=dict)
+
+
+class CredentialConfig(BaseModel):
+    """A validated credential configuration, in the document's own field names.
+
+    Hosts other than Google's are refused, unless validation is given `context={"trusted_hosts": frozenset[str]}`
+    (setting TRUSTED_GOOGLE_HOSTS).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    type: Literal["external_account"] = "external_account"
+    audience: str
+    subject_token_type: Literal["urn:ietf:params:oauth:token-type:jwt"] = "urn:ietf:params:oauth:token-type:jwt"
+    token_url: str
+    service_account_impersonation_url: str | None = None
+    credential_source: _FileSource | None = Field(default=None, exclude=True)
+    universe_domain: Literal["googleapis.com"] = "googleapis.com"
+
+    @field_validator("audience")
+    @classmethod
+    def _is_a_provider(cls, value: str) -> str:
+        if not _AUDIENCE.fullmatch(value):
+            raise ValueError(
+                "must be //iam.googleapis.com/projects/NUMBER/locations/global/workloadIdentityPools/POOL"
+                "/providers/PROVIDER, with the project's number, not its id"
+            )
+        return value
+
+    @field_validator("token_url")
+    @classmethod
+    def _is_the_token_service(cls, value: str, info: ValidationInfo) -> str:
+        _require_trusted(_TOKEN_URL.fullmatch(value), "https://sts.googleapis.com/v1/token", info)
+        return value
+
+    @field_validator("service_account_impersonation_url")
+    @classmethod
+    def _is_generate_access_token(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None:
+            form = (
+                "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/NAME@PROJECT"
+                ".iam.gserviceaccount.com:generateAccessToken"
+            )
+            _require_trusted(_IMPERSONATION_URL.fullmatch(value), form, info)
+        return value
+
+    @property
+    def service_account(self) -> str | None:
+        """The e-mail address to impersonate. None: the federated token itself serves."""
+        url = self.service_account_impersonation_url
+        found = _IMPERSONATION_URL.fullmatch(url) if url else None
+        return found["email"] if found else None
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """`project` (number), `pool`, `provider`, `service_account`: what the remedies' commands need."""
+        found = _AUDIENCE.fullmatch(self.audience)
+        return {**(found.groupdict() if found else {}), "service_account": self.service_account or "-"}
+
+
+def _require_trusted(found: re.Match[str] | None, form: str, info: ValidationInfo) -> None:
+    if not found:
+        raise ValueError(f"must be of the form {form}")
+    extra: frozenset[str] = (info.context or {}).get("trusted_hosts", frozenset())
+    if found["host"] not in GOOGLE_HOSTS | extra:
+        raise ValueError(f"names the host {found['host']}, which is not Google's and not in TRUSTED_GOOGLE_HOSTS")

@@ -1,0 +1,54 @@
+"""Tokens for the app's own identity, from Entra by way of the platform's managed identity endpoint."""
+
+import base64
+import json
+from collections.abc import Callable
+
+from azure.core.credentials_async import AsyncTokenCredential
+from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
+from azure.identity import CredentialUnavailableError
+
+from pullkeeper.errors import EntraDenied, EntraUnavailable
+
+AKS = "6dae42f8-4368-4678-94ff-3960e28e3630"
+"""The application id of every Entra-integrated AKS API server: public, the same in all tenants."""
+
+
+class Entra:
+    """One credential for the whole process: azure-identity caches tokens per credential object, and the endpoint
+    throttles those who ask for each call. `create` makes a new one, with an empty cache.
+    """
+
+    def __init__(self, create: Callable[[], AsyncTokenCredential]) -> None:
+        self._create = create
+        self.credential = create()
+
+    async def token(self, resource: str, *, fresh: bool = False) -> str:
+        """A token for the resource; `fresh` drops what is cached. Raises EntraUnavailable or EntraDenied."""
+        context = {"resource": resource}
+        if fresh:
+            await self.credential.close()
+            self.credential = self._create()
+        try:
+            return (await self.credential.get_token(f"{resource}/.default")).token
+        except (ClientAuthenticationError, CredentialUnavailableError, HttpResponseError) as e:
+            # The reply is quoted in these, and nobody knows what a reply may hold: not chained.
+            answer = getattr(e, "response", None)
+            refused = answer is not None and answer.status_code in {400, 401, 403, 404}
+            kind = EntraDenied if refused else EntraUnavailable
+            raise kind(f"{type(e).__name__}: {e.message}", context) from None
+        except (AzureError, KeyError, ValueError) as e:
+            # A reply without `resource` is a KeyError in azure-identity 1.27.
+            raise EntraUnavailable(
+                f"the identity endpoint's answer made no sense: {type(e).__name__}", context
+            ) from None
+
+
+def claims(token: str) -> dict[str, str]:
+    """Who a token of our own is about (`oid`, `iss`, `aud`), for messages. Its signature is its audience's business."""
+    try:
+        payload = token.split(".")[1]
+        known = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        return {name: str(known[name]) for name in ("oid", "iss", "aud") if name in known}
+    except (IndexError, ValueError, TypeError):
+        return {}

@@ -1,0 +1,70 @@
+"""Artifact Registry: what a pull secret holds, and whether a token would pull."""
+
+import base64
+import json
+from collections.abc import Sequence
+
+import aiohttp
+
+from pullkeeper.errors import RegistryDenied, RegistryUnavailable
+from pullkeeper.model import Hub
+from pullkeeper.tokens import Token
+
+USER = "oauth2accesstoken"
+_TIMEOUT = aiohttp.ClientTimeout(total=10)
+_LONGEST_ANSWER = 64 * 1024
+_MANIFESTS = (
+    "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, "
+    "application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json"
+)
+
+
+def dockerconfigjson(registries: Sequence[str], token: Token) -> str:
+    """The content of a `kubernetes.io/dockerconfigjson` secret for all registries of a hub, byte for byte as
+    `kubectl create secret docker-registry` writes it: bare hosts, compact JSON, keys in this order.
+    """
+    auth = base64.b64encode(f"{USER}:{token.reveal()}".encode()).decode()
+    entry = {"username": USER, "password": token.reveal(), "auth": auth}
+    return json.dumps({"auths": dict.fromkeys(registries, entry)}, separators=(",", ":"))
+
+
+async def probe(hub: Hub, token: Token) -> None:
+    """Go through the handshake that a kubelet would: a registry token for the hub's probe image, and, where the probe
+    has a tag, the manifest. Raises RegistryDenied on a definite refusal (401, 403, 404), else RegistryUnavailable.
+
+    `GET /v2/` would prove nothing: it is 200 for anonymous registry tokens too.
+    """
+    image = hub.probe_image
+    project, _, rest = image.name.partition("/")
+    context = {
+        "host": image.host,
+        "image": str(image),
+        "registry_project": project,
+        "repository": rest.partition("/")[0],
+        "location": image.host.removesuffix("-docker.pkg.dev"),
+        **hub.credential_config.ids,
+    }
+    try:
+        async with aiohttp.ClientSession(timeout=_TIMEOUT, trust_env=True) as session:
+            query = {"service": image.host, "scope": f"repository:{image.name}:pull"}
+            basic = aiohttp.BasicAuth(USER, token.reveal())
+            url = f"https://{image.host}/v2/token"
+            async with session.get(url, params=query, auth=basic, allow_redirects=False) as answer:
+                body = await _accepted(answer, context)
+            if image.tag:
+                bearer = {"Authorization": f"Bearer {json.loads(body)['token']}", "Accept": _MANIFESTS}
+                url = f"https://{image.host}/v2/{image.name}/manifests/{image.tag}"
+                async with session.head(url, headers=bearer, allow_redirects=False) as answer:
+                    await _accepted(answer, context)
+    except (aiohttp.ClientError, TimeoutError, OSError) as e:
+        raise RegistryUnavailable(f"{image.host}: {type(e).__name__}: {e}", context) from None
+    except (ValueError, KeyError, TypeError):
+        raise RegistryUnavailable(f"{image.host} answered the handshake without a token", context) from None
+
+
+async def _accepted(answer: aiohttp.ClientResponse, context: dict[str, str]) -> str:
+    body = (await answer.content.read(_LONGEST_ANSWER)).decode(errors="replace")
+    if answer.status == 200:  # noqa: PLR2004 - OK
+        return body
+    kind = RegistryDenied if answer.status in {401, 403, 404} else RegistryUnavailable
+    raise kind(f"{context['image']}: HTTP {answer.status} {body}", context)

@@ -1,0 +1,63 @@
+"""Every setting, read from the environment once, when it is first needed.
+
+Lazily, because Python 3.13 on Flex Consumption has been seen to hide app settings while the app is being imported.
+The README has a row for each; a test compares the two.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Self
+
+from pydantic import Field, Json, StringConstraints, model_validator
+
+from pullkeeper.model import Document, Hub
+
+
+class Settings(Document):
+    """The aliases are the names of the app settings. REFRESH_SCHEDULE is not here: the platform itself reads it."""
+
+    hubs: Annotated[Json[dict[str, Hub]], Field(alias="HUBS")] = Field(default_factory=dict)
+    """The named hubs, as JSON: `{"name": {"credentialConfig": {...}, "registries": [...], "probe": "..."}}`."""
+
+    trusted_google_hosts: Annotated[str, Field(alias="TRUSTED_GOOGLE_HOSTS")] = ""
+    """Hosts, comma-separated, that may stand for Google's in a hub: a private endpoint, or the local cloud."""
+
+    client_id: Annotated[str | None, Field(alias="AZURE_CLIENT_ID")] = None
+    """The client id of the app's user-assigned identity. Without it the system-assigned one is used."""
+
+    arm_endpoint: Annotated[str, Field(alias="ARM_ENDPOINT"), StringConstraints(pattern=r"^https://[^/]+\Z")] = (
+        "https://management.azure.com"
+    )
+    """Azure Resource Manager: another one in sovereign clouds."""
+
+    storage: Annotated[str | None, Field(alias="AzureWebJobsStorage")] = None
+    """A connection string: for one machine only (Azurite)."""
+
+    table_service: Annotated[str | None, Field(alias="AzureWebJobsStorage__tableServiceUri")] = None
+    queue_service: Annotated[str | None, Field(alias="AzureWebJobsStorage__queueServiceUri")] = None
+    """The storage account by identity: what infra sets in Azure."""
+
+    @model_validator(mode="after")
+    def _names_a_storage_account(self) -> Self:
+        if not (self.storage or (self.table_service and self.queue_service)):
+            raise ValueError(
+                "set AzureWebJobsStorage__tableServiceUri and AzureWebJobsStorage__queueServiceUri, "
+                "or AzureWebJobsStorage for development"
+            )
+        return self
+
+    @property
+    def trusted_hosts(self) -> frozenset[str]:
+        return _hosts(self.trusted_google_hosts)
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str]) -> Self:
+        """Raises InvalidRequest that names each setting that is wrong. A setting without a value counts as not set."""
+        known = {field.alias: environment.get(field.alias or "") for field in cls.model_fields.values()}
+        return cls.parse(
+            {name: value for name, value in known.items() if value},
+            trusted_hosts=_hosts(environment.get("TRUSTED_GOOGLE_HOSTS", "")),
+        )
+
+
+def _hosts(text: str) -> frozenset[str]:
+    return frozenset(host.strip() for host in text.split(",") if host.strip())

@@ -1,0 +1,52 @@
+"""Events and instruments, by name. Everything that an alert, a workbook or a test looks for is named here.
+
+Events are log records of the logger `pullkeeper` that the Azure Monitor exporter turns into customEvents; instruments
+are OpenTelemetry's, which do nothing until the Functions worker has set up an exporter (that is: until there is an
+Application Insights connection string). Nothing here can fail a refresh.
+Source: https://learn.microsoft.com/azure/azure-monitor/app/opentelemetry-add-modify
+"""
+
+import logging
+from datetime import datetime
+from typing import Literal
+
+from opentelemetry import metrics
+
+Event = Literal[
+    "run.completed",
+    "fleet.status",
+    "secret.refreshed",
+    "secret.refresh_failed",
+    "drift.repaired",
+    "message.poisoned",
+    "token.minted",
+]
+
+_logger = logging.getLogger("pullkeeper")
+# The worker's root logger is at INFO on Azure, and at WARNING on a bare interpreter: our events are wanted on both.
+_logger.setLevel(logging.INFO)
+_meter = metrics.get_meter("pullkeeper")
+
+remaining_lifetime = _meter.create_histogram("secret.remaining_lifetime", unit="s")
+"""Of the token in a secret, when the scheduler looked."""
+refresh_duration = _meter.create_histogram("refresh.duration", unit="s")
+"""Of one cluster, all its targets."""
+refresh_count = _meter.create_counter("refresh.count")
+"""Refreshes of targets, by `category` (`ok` for none)."""
+queue_depth = _meter.create_gauge("queue.depth")
+"""Messages on the queue `refresh`: the platform's own figure is hourly and has no queue dimension."""
+
+Attribute = str | int | float | datetime | None
+
+
+def emit(event: Event, *, level: int = logging.INFO, **attributes: Attribute) -> None:
+    """Flat attributes, because a nested dict becomes one string at the exporter; times as ISO 8601 in UTC."""
+    flat = {key: _flat(value) for key, value in attributes.items() if value is not None}
+    text = " ".join(f"{key}={value}" for key, value in flat.items())
+    _logger.log(level, "%s %s", event, text, extra={"microsoft.custom_event.name": event, **flat})
+
+
+def _flat(value: Attribute) -> str | int | float:
+    return (
+        value.isoformat() if isinstance(value, datetime) else value if isinstance(value, (int, float)) else str(value)
+    )
