@@ -43,6 +43,9 @@ class Entra:
                 f"the identity endpoint's answer made no sense: {type(e).__name__}", context
             ) from None
 
+    async def close(self) -> None:
+        await self.credential.close()
+
 
 def claims(token: str) -> dict[str, str]:
     """Who a token of our own is about (`oid`, `iss`, `aud`), for messages. Its signature is its audience's business."""

@@ -262,6 +262,14 @@ class ClusterUnreachable(ClusterError):
     )
 
 
+class ClusterMoved(ClusterUnreachable):
+    """Nothing there by that name (DNS), or something that is no API server (404): the address may be an old one."""
+
+
+class ClusterUnwell(ClusterUnreachable):
+    """It answers, with errors of its own (5xx)."""
+
+
 class ClusterTlsUntrusted(ClusterError):
     category = "cluster_tls_untrusted"
     meaning = "The API server's certificate is not signed by the cluster's CA as Azure Resource Manager gives it."
@@ -297,7 +305,7 @@ class ClusterRbacDenied(ClusterError):
 class ClusterThrottled(ClusterError):
     category = "cluster_throttled"
     retryable = True
-    meaning = "The API server is overloaded and asked us to come back later."
+    meaning = "The API server is overloaded and asked us to come back later, or another writer was quicker."
     remedy_template = (
         "Wait: it is tried again. If it lasts: kubectl get --raw /metrics | grep apiserver_flowcontrol_rejected"
     )
@@ -395,9 +403,12 @@ class InvalidRequest(PullkeeperError):
     remedy_template = "Mend what the message names. The shapes are in the documentation and in the message."
 
 
+class NotInFleet(InvalidRequest):
+    """The request names a cluster that nobody has onboarded, or that has left."""
+
+
 class InternalError(PullkeeperError):
     category = "internal"
-    retryable = True
     meaning = "Something that Pullkeeper does not know. It is a defect, or a foreign service has changed."
     remedy_template = "Report it with the detail and the time."
 

@@ -39,8 +39,8 @@ class Federation:
         self._clock = clock
         self._mints: dict[str, _Mint] = {}
 
-    async def token(self, hub: Hub, *, at_least_until: datetime | None = None) -> Token:
-        """A token with at least 5/6 of its life left, and no older than one that expires `at_least_until`.
+    async def token(self, hub: Hub, *, issued_since: datetime | None = None) -> Token:
+        """A token with at least 5/6 of its life left, issued no earlier than `issued_since`.
 
         Raises EntraError, GoogleError or RegistryDenied.
         """
@@ -48,7 +48,7 @@ class Federation:
         async with mint.lock:
             now = self._clock()
             held = mint.token
-            if held and held.may_be_written(now) and not (at_least_until and held.expires_at < at_least_until):
+            if held and held.may_be_written(now) and not (issued_since and held.issued_at < issued_since):
                 return held
             if mint.refusal and mint.refused_until and now < mint.refused_until:
                 raise mint.refusal.within()
@@ -66,15 +66,13 @@ class Federation:
                 warning = await _proof(hub, token)
         except TimeoutError:
             raise GoogleUnavailable(f"no token within {_DEADLINE.total_seconds():.0f} s") from None
-        telemetry.emit(
-            "token.minted",
-            level=logging.WARNING if warning else logging.INFO,
-            hub=hub.credential_config.audience,
-            token_expiry=token.expires_at,
-            category=warning.category if warning else None,
-            detail=warning.detail if warning else None,
-            remedy=warning.remedy if warning else None,
-        )
+        told: dict[str, telemetry.Attribute] = {
+            "provider": hub.credential_config.audience,
+            "token_expiry": token.expires_at,
+        }
+        if warning:
+            told |= {"category": warning.category, "detail": warning.detail, "remedy": warning.remedy}
+        telemetry.emit("token.minted", told, logging.WARNING if warning else logging.INFO)
         return token
 
     async def _mint(self, hub: Hub) -> Token:

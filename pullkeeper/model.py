@@ -6,7 +6,7 @@ Documents cross a border (settings, queue messages, tables, HTTP): camelCase out
 import hashlib
 import re
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -33,6 +33,7 @@ _CLUSTER_ID = re.compile(
     r"/providers/Microsoft\.ContainerService/managedClusters/(?P<name>[a-z0-9]([\w-]{0,61}[a-z0-9])?)",
     re.IGNORECASE | re.ASCII,
 )
+_ARM = "/subscriptions/{}/resourceGroups/{}/providers/Microsoft.ContainerService/managedClusters/{}"
 _REGISTRY = re.compile(r"[a-z0-9-]+-docker\.pkg\.dev|((us|eu|asia)\.)?gcr\.io", re.ASCII)
 _IMAGE = re.compile(
     r"(?P<host>[a-z0-9.-]+(:\d{1,5})?)/(?P<name>[a-z0-9]+([._/-]+[a-z0-9]+)*)(:(?P<tag>\w[\w.-]{0,127}))?",
@@ -41,8 +42,8 @@ _IMAGE = re.compile(
 _RESERVED_NAMESPACE = re.compile(r"kube-.*|gatekeeper-system|azure-arc|aks-.*|calico-system|tigera-operator")
 
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
-Namespace = Annotated[str, StringConstraints(pattern=rf"^{_LABEL}\Z")]
-ObjectName = Annotated[str, StringConstraints(pattern=rf"^{_LABEL}(\.{_LABEL})*\Z", max_length=253)]
+Namespace = Annotated[str, StringConstraints(pattern=rf"^{_LABEL}$")]
+ObjectName = Annotated[str, StringConstraints(pattern=rf"^{_LABEL}(\.{_LABEL})*$", max_length=253)]
 
 
 class Document(BaseModel):
@@ -94,11 +95,16 @@ class ClusterId:
             )
         return cls(found["subscription"].lower(), found["resource_group"].lower(), found["name"].lower())
 
+    @classmethod
+    def of(cls, subscription: str, resource_group: str, name: str) -> "ClusterId":
+        """From the three parts of a route. Raises InvalidRequest."""
+        try:
+            return cls.parse(_ARM.format(subscription, resource_group, name))
+        except ValueError as e:
+            raise InvalidRequest(f"the cluster's id {e}") from None
+
     def __str__(self) -> str:
-        return (
-            f"/subscriptions/{self.subscription}/resourceGroups/{self.resource_group}"
-            f"/providers/Microsoft.ContainerService/managedClusters/{self.name}"
-        )
+        return _ARM.format(self.subscription, self.resource_group, self.name)
 
 
 ClusterRef = Annotated[
@@ -138,7 +144,9 @@ class Hub(Document):
     credential_config: CredentialConfig
     registries: Annotated[tuple[str, ...], Field(min_length=1, max_length=20)]
     probe: str
-    entra_resource: Annotated[str, StringConstraints(pattern=r"^[\w:/.-]{1,255}\Z")] = "api://AzureADTokenExchange"
+    entra_resource: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9:/._-]+$", max_length=255)] = (
+        "api://AzureADTokenExchange"
+    )
     scope: Literal[
         "https://www.googleapis.com/auth/cloud-platform.read-only",
         "https://www.googleapis.com/auth/cloud-platform",
@@ -197,7 +205,7 @@ class Image:
 class Endpoint(Document):
     """How to reach an API server, as Azure Resource Manager said at `read_at`."""
 
-    server: Annotated[str, StringConstraints(pattern=r"^https://[A-Za-z0-9.-]+(:\d{1,5})?\Z")]
+    server: Annotated[str, StringConstraints(pattern=r"^https://[A-Za-z0-9.-]+(:\d{1,5})?$")]
     ca: Annotated[str, Field(max_length=64_000)]
     local_accounts: bool = False
     read_at: AwareDatetime
@@ -208,7 +216,7 @@ class Cluster(Document):
 
     cluster: ClusterRef
     hub: str | Hub
-    targets: Annotated[tuple[Target, ...], Field(min_length=1, max_length=50)] = (Target(),)
+    targets: Annotated[tuple[Target, ...], Field(min_length=1, max_length=16)] = (Target(),)
     adopt: bool = False
 
     @field_validator("targets")
@@ -226,8 +234,13 @@ class RefreshMessage(Document):
     reason: Literal["due", "manual", "onboarding"]
 
 
+State = Literal["pending", "fresh", "stale", "expired"]
+
+
 class TargetStatus(Document):
-    """How one secret is. Times are those of the token in it."""
+    """How one secret is. Times are those of the token in it; category, detail and remedy those of the last failure
+    since the last success; note: what is not as wanted although the secret is.
+    """
 
     uid: str | None = None
     issued_at: AwareDatetime | None = None
@@ -236,10 +249,21 @@ class TargetStatus(Document):
     category: str | None = None
     detail: str | None = None
     remedy: str | None = None
+    note: str | None = None
+
+    def state(self, now: datetime) -> State:
+        """pending: never written. stale: the last try failed, but the token in the secret is still good."""
+        if self.expires_at is None:
+            return "pending"
+        if self.expires_at <= now:
+            return "expired"
+        return "stale" if self.category else "fresh"
 
 
 class Status(Document):
-    """How a cluster is. failures: poisoned messages in a row; life: of the tokens it gets."""
+    """How a cluster is. failures: messages in a row that the queue gave up; life: of the tokens it gets; endpoint:
+    newer than the one it was onboarded with; located_at: when Azure was last asked for it.
+    """
 
     cluster: ClusterRef
     next_due: AwareDatetime
@@ -247,3 +271,4 @@ class Status(Document):
     life: timedelta = timedelta(hours=1)
     targets: dict[str, TargetStatus] = Field(default_factory=dict)
     endpoint: Endpoint | None = None
+    located_at: AwareDatetime | None = None

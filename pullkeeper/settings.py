@@ -24,7 +24,7 @@ class Settings(Document):
     client_id: Annotated[str | None, Field(alias="AZURE_CLIENT_ID")] = None
     """The client id of the app's user-assigned identity. Without it the system-assigned one is used."""
 
-    arm_endpoint: Annotated[str, Field(alias="ARM_ENDPOINT"), StringConstraints(pattern=r"^https://[^/]+\Z")] = (
+    arm_endpoint: Annotated[str, Field(alias="ARM_ENDPOINT"), StringConstraints(pattern=r"^https://[^/]+$")] = (
         "https://management.azure.com"
     )
     """Azure Resource Manager: another one in sovereign clouds."""

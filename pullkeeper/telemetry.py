@@ -7,6 +7,7 @@ Source: https://learn.microsoft.com/azure/azure-monitor/app/opentelemetry-add-mo
 """
 
 import logging
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Literal
 
@@ -39,7 +40,7 @@ queue_depth = _meter.create_gauge("queue.depth")
 Attribute = str | int | float | datetime | None
 
 
-def emit(event: Event, *, level: int = logging.INFO, **attributes: Attribute) -> None:
+def emit(event: Event, attributes: Mapping[str, Attribute], level: int = logging.INFO) -> None:
     """Flat attributes, because a nested dict becomes one string at the exporter; times as ISO 8601 in UTC."""
     flat = {key: _flat(value) for key, value in attributes.items() if value is not None}
     text = " ".join(f"{key}={value}" for key, value in flat.items())

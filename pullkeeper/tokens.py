@@ -1,4 +1,4 @@
-"""The one type in which a token exists, and the times that follow from a token's life.
+"""The types in which a credential exists, and the times that follow from a token's life.
 
 Every time in Pullkeeper is a fraction of the token's life (an hour, unless a hub says otherwise), so a fleet with
 ten-minute tokens keeps the same promises as one with hour-long ones:
@@ -50,6 +50,17 @@ class Token:
 
     def __copy__(self) -> "Token":
         return self
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCertificate:
+    """For clusters without Entra integration. PEM texts, kept in memory only."""
+
+    certificate: str
+    key: str
+
+    def __repr__(self) -> str:
+        return "ClientCertificate([redacted])"
 
 
 def next_due(token: Token) -> datetime:

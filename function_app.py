@@ -1,0 +1,9 @@
+"""The app object: puts the triggers together, nothing else."""
+
+import azure.functions as func
+
+from functions import fleet, refresh, schedule
+
+app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
+for part in (schedule, refresh, fleet):
+    app.register_functions(part.blueprint)

@@ -1,0 +1,39 @@
+"""Opens a cluster's API server: its address from the fleet, the token or certificate that it accepts."""
+
+from pullkeeper.azure_clusters import AzureClusters
+from pullkeeper.entra import AKS, Entra, claims
+from pullkeeper.errors import EntraError
+from pullkeeper.kube import Api
+from pullkeeper.model import ClusterId, Endpoint
+from pullkeeper.tokens import ClientCertificate
+
+
+class Access:
+    """Keeps client certificates of clusters with local accounts in memory, and nowhere else."""
+
+    def __init__(self, entra: Entra, clusters: AzureClusters) -> None:
+        self._entra = entra
+        self._clusters = clusters
+        self._certificates: dict[ClusterId, ClientCertificate] = {}
+
+    async def locate(self, cluster: ClusterId) -> Endpoint:
+        """Ask Azure Resource Manager where the cluster is now. Raises ClusterGone, ClusterStopped or ArmError."""
+        located = await self._clusters.locate(cluster)
+        if located.certificate:
+            self._certificates[cluster] = located.certificate
+        return located.endpoint
+
+    async def open(self, cluster: ClusterId, endpoint: Endpoint) -> Api:
+        """A client for the API server at this endpoint. Raises EntraError, or as `locate` does."""
+        if not endpoint.local_accounts:
+            return Api(endpoint, await self._entra.token(AKS))
+        if cluster not in self._certificates:
+            endpoint = await self.locate(cluster)
+        return Api(endpoint, self._certificates[cluster])
+
+    async def principal(self) -> str:
+        """The object id under which clusters know the app, for messages."""
+        try:
+            return claims(await self._entra.token(AKS)).get("oid", "<object id>")
+        except EntraError:
+            return "<object id>"

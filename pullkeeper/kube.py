@@ -1,0 +1,233 @@
+"""The one Kubernetes transport: server-side apply, get, patch, and what an API server's refusals mean.
+
+Raw calls of `kubernetes.aio`'s ApiClient: the generated API classes cost a second of cold start, and their apply
+silently becomes a merge when the content type is forgotten. One client per cluster and refresh; the CA comes from
+memory; nothing retries but what is written here. Answers to an apply are asked for as metadata only, so that no
+secret's content ever comes back.
+Status bodies: seen on kube-apiserver 1.37; `tests/contract` holds them to it.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final, Self
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+import stamina
+from kubernetes.aio.client import ApiClient, Configuration
+
+from pullkeeper import errors
+from pullkeeper.errors import ClusterError, PullkeeperError
+from pullkeeper.model import Endpoint
+from pullkeeper.tokens import ClientCertificate
+
+MANAGER: Final = "pullkeeper"
+_OBSERVER: Final = "pullkeeper-diagnosis"
+_METADATA_ONLY: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=40, sock_connect=5)
+"""The server itself gives up a PATCH after 34 s. A firewall that drops packets shows as no connection."""
+_DEADLINE: Final = timedelta(seconds=45)
+_LONGEST_ANSWER: Final = 1024 * 1024
+_SOON: Final = (errors.ClusterThrottled, errors.ClusterUnwell, errors.AdmissionUnavailable)
+"""Worth another try at once. A cluster that does not answer at all is not: it would hold a place that others wait for,
+and the queue tries it again.
+"""
+
+
+class NotFound(errors.InternalError):
+    """The object itself is not there, in a namespace that is."""
+
+
+_ANY: Final = 0
+# HTTP status, a part of the Status's message, and what that means. The first that fits counts.
+_REFUSALS: Final[tuple[tuple[int, str, type[ClusterError | errors.InternalError]], ...]] = (
+    (500, "failed calling webhook", errors.AdmissionUnavailable),
+    (_ANY, "admission webhook", errors.AdmissionDenied),
+    (401, "", errors.ClusterUnauthorized),
+    (403, "because it is being terminated", errors.NamespaceTerminating),
+    (403, "exceeded quota", errors.QuotaExceeded),
+    (403, " cannot ", errors.ClusterRbacDenied),
+    (403, "", errors.AdmissionDenied),
+    (404, 'namespaces "', errors.NamespaceMissing),
+    (404, '" not found', NotFound),
+    (404, "", errors.ClusterMoved),
+    (409, "", errors.ClusterThrottled),
+    (422, "ValidatingAdmissionPolicy", errors.AdmissionDenied),
+    (422, "immutable", errors.SecretImmutable),
+    (429, "", errors.ClusterThrottled),
+    (500, "failed to create typed patch object", errors.InternalError),
+    (500, "illegal base64", errors.InternalError),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An object's metadata, as an apply answers it."""
+
+    created: bool
+    metadata: Mapping[str, Any]
+
+    @property
+    def uid(self) -> str:
+        return str(self.metadata.get("uid", ""))
+
+    @property
+    def managers(self) -> frozenset[str]:
+        """Who has written the object; the observer that only looks does not count."""
+        return frozenset(entry.get("manager", "") for entry in self.metadata.get("managedFields", ())) - {_OBSERVER}
+
+
+class OwnershipConflict(errors.SecretConflict):
+    """An apply without force met fields of somebody else. `managers` names them, as the server did."""
+
+    def __init__(self, detail: str, context: Mapping[str, str] | None = None, **more: Any) -> None:
+        super().__init__(detail, context, **more)
+        self.managers = tuple(filter(None, self.context.get("managers", "").split(",")))
+
+
+class Api:
+    """One cluster's API server. `async with` it; calls raise ClusterError."""
+
+    def __init__(self, endpoint: Endpoint, credential: str | ClientCertificate) -> None:
+        """credential: a bearer token, or a client certificate."""
+        configuration = Configuration(host=endpoint.server)
+        configuration.ca_cert_data = endpoint.ca
+        # RFC 5280 pedantry that Python 3.13 switches on and AKS's own CAs have failed; the chain and the name are
+        # checked all the same.
+        configuration.disable_strict_ssl_verification = True
+        configuration.retries = False
+        # With trust_env aiohttp looks up netrc for every request, at half of all CPU; so the proxy is named here.
+        configuration.client_session_kwargs = {"trust_env": False, "read_bufsize": 2**16}
+        configuration.trace_configs = [_no_redirects()]
+        proxy = getproxies().get("https")
+        host = endpoint.server.removeprefix("https://")
+        configuration.proxy = proxy if proxy and not proxy_bypass(host.partition(":")[0]) else None
+        self._headers = {}
+        if isinstance(credential, ClientCertificate):
+            with _in_memory(credential.certificate + "\n" + credential.key) as path:
+                configuration.cert_file = configuration.key_file = path
+                self._client = ApiClient(configuration)
+        else:
+            self._headers["Authorization"] = f"Bearer {credential}"
+            self._client = ApiClient(configuration)
+        self._host = host
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.close()
+
+    async def apply(self, path: str, body: Mapping[str, Any], *, force: bool = False) -> Seen:
+        """Server-side apply under the manager `pullkeeper`. Without force, fields of somebody else with another value
+        raise OwnershipConflict; with it they are taken over. Sends no resourceVersion: last writer wins, by design.
+        """
+        query = {"fieldManager": MANAGER, "force": str(force).lower()}
+        return await self._apply(path, body, query)
+
+    async def look(self, path: str, kind: str) -> Seen | None:
+        """An object's metadata, with no right but `patch` on its name: a dry run of an apply that says nothing, which
+        the server answers with what is there. None if there is nothing.
+        """
+        namespace, _, name = path.split("/")[-3:]
+        body = {"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": namespace}}
+        seen = await self._apply(path, body, {"fieldManager": _OBSERVER, "dryRun": "All"})
+        return None if seen.created else seen
+
+    async def get(self, path: str) -> dict[str, Any]:
+        """Never of a secret: there is no such call in Pullkeeper, and no right to it in its role."""
+        _, answer = await self._tried("GET", path, {}, {"Accept": "application/json"}, None)
+        return answer
+
+    async def json_patch(self, path: str, operations: Sequence[Mapping[str, Any]]) -> None:
+        headers = {"Accept": _METADATA_ONLY, "Content-Type": "application/json-patch+json"}
+        await self._tried("PATCH", path, {"fieldManager": MANAGER}, headers, list(operations))
+
+    async def _apply(self, path: str, body: Mapping[str, Any], query: dict[str, str]) -> Seen:
+        headers = {"Accept": _METADATA_ONLY, "Content-Type": "application/apply-patch+yaml"}
+        status, answer = await self._tried("PATCH", path, query, headers, dict(body))
+        return Seen(created=status == 201, metadata=answer.get("metadata", {}))  # noqa: PLR2004 - Created
+
+    async def _tried(
+        self, method: str, path: str, query: dict[str, str], headers: dict[str, str], body: Any
+    ) -> tuple[int, dict[str, Any]]:
+        async for attempt in stamina.retry_context(on=_worth_retrying, attempts=3, timeout=_DEADLINE):
+            with attempt:
+                return await self._once(method, path, query, headers, body)
+        raise AssertionError("stamina raises the last error")
+
+    async def _once(
+        self, method: str, path: str, query: dict[str, str], headers: dict[str, str], body: Any
+    ) -> tuple[int, dict[str, Any]]:
+        request = await self._client.param_serialize(
+            method, path, query_params=list(query.items()), header_params={**self._headers, **headers}, body=body
+        )
+        try:
+            response = (await self._client.call_api(*request, _request_timeout=_TIMEOUT)).response
+            async with response:
+                text = await response.content.read(_LONGEST_ANSWER)
+        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as e:
+            raise errors.ClusterTlsUntrusted(f"{self._host}: {e}") from e
+        except aiohttp.ClientConnectorDNSError as e:
+            raise errors.ClusterMoved(f"{self._host} does not resolve: {e}") from e
+        except (aiohttp.ClientError, TimeoutError, OSError) as e:
+            raise errors.ClusterUnreachable(f"{self._host}: {type(e).__name__}: {e}") from e
+        if response.status not in {200, 201}:
+            raise refusal(response.status, text, response.headers)
+        try:
+            return response.status, json.loads(text)
+        except ValueError:
+            raise errors.ClusterMoved(f"{self._host} does not speak as an API server does") from None
+
+
+def refusal(status: int, body: bytes, headers: Mapping[str, str]) -> ClusterError | errors.InternalError:
+    """What a Status body means. The only place that looks at an API server's words."""
+    text = body.decode(errors="replace")
+    try:
+        answer = json.loads(text)
+    except ValueError:
+        answer = {}
+    answer = answer if isinstance(answer, dict) else {}
+    message = str(answer.get("message") or text or f"HTTP {status}")
+    causes = (answer.get("details") or {}).get("causes") or []
+    if any(cause.get("reason") == "FieldManagerConflict" for cause in causes):
+        return OwnershipConflict(message, {"managers": ",".join(_managers(causes))})
+    fits = (kind for code, part, kind in _REFUSALS if code in {status, _ANY} and part in message)
+    kind = next(fits, errors.ClusterUnwell if status >= 500 else errors.InternalError)  # noqa: PLR2004
+    seconds = headers.get("Retry-After", "")
+    return kind(message, retry_after=timedelta(seconds=int(seconds)) if seconds.isdecimal() else None)
+
+
+def _managers(causes: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """From `conflict with "kubectl-edit" using v1 at ...` and the like, each once."""
+    yield from dict.fromkeys(cause["message"].split('"')[1] for cause in causes if '"' in cause.get("message", ""))
+
+
+def _worth_retrying(error: Exception) -> bool | timedelta:
+    return isinstance(error, PullkeeperError) and isinstance(error, _SOON) and (error.retry_after or True)
+
+
+def _no_redirects() -> aiohttp.TraceConfig:
+    """An API server never redirects an apply. Whoever does wants the token."""
+
+    async def refuse(*_: object) -> None:
+        raise errors.ClusterMoved("the server answered with a redirect")
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_redirect.append(refuse)
+    return trace
+
+
+@contextmanager
+def _in_memory(pem: str) -> Iterator[str]:
+    """A path to the PEM that exists in memory only: Python's ssl module takes client certificates by path alone."""
+    descriptor = os.memfd_create("client-certificate")
+    try:
+        os.write(descriptor, pem.encode())
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)

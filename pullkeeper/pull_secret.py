@@ -1,0 +1,92 @@
+"""One pull secret in one cluster: written in place, never deleted, never read, never taken from somebody else.
+
+The first apply is always without force. So what it meets tells drift from ownership at no cost: no conflict, and the
+secret is ours or new; a conflict, and its metadata says whose it is.
+"""
+
+import base64
+from dataclasses import dataclass
+from typing import Any
+
+from pullkeeper.errors import SecretConflict
+from pullkeeper.kube import MANAGER, Api, OwnershipConflict, Seen
+from pullkeeper.model import Hub, Target
+from pullkeeper.registry import dockerconfigjson
+from pullkeeper.tokens import Token
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """drift: what had happened to the secret since we last wrote it, for a person to read; None if nothing."""
+
+    uid: str
+    created: bool
+    drift: str | None
+
+
+async def write(api: Api, target: Target, hub: Hub, token: Token, *, known_uid: str | None, adopt: bool) -> Written:
+    """Put the token into the target. Raises ClusterError; SecretConflict where the secret is somebody else's."""
+    path = f"/api/v1/namespaces/{target.namespace}/secrets/{target.secret}"
+    body = _manifest(target, hub, token)
+    try:
+        seen = await api.apply(path, body)
+    except OwnershipConflict as conflict:
+        return await _take_back(api, path, body, conflict, known_uid=known_uid, adopt=adopt)
+    return Written(seen.uid, seen.created, _drift(seen, known_uid))
+
+
+async def reference(api: Api, target: Target, service_account: str) -> None:
+    """Have the service account name the secret, so that pods need not. Raises ClusterError; kube.NotFound where there
+    is no such service account.
+
+    `imagePullSecrets` of a service account is one atomic list for apply, so that applying it would take everybody
+    else's names off: one name is appended instead.
+    """
+    path = f"/api/v1/namespaces/{target.namespace}/serviceaccounts/{service_account}"
+    found = await api.get(path)
+    listed = found.get("imagePullSecrets")
+    entry = {"name": target.secret}
+    if listed and entry in listed:
+        return
+    if listed:
+        await api.json_patch(path, [{"op": "add", "path": "/imagePullSecrets/-", "value": entry}])
+    else:
+        unchanged = {"op": "test", "path": "/metadata/resourceVersion", "value": found["metadata"]["resourceVersion"]}
+        await api.json_patch(path, [unchanged, {"op": "add", "path": "/imagePullSecrets", "value": [entry]}])
+
+
+def _drift(seen: Seen, known_uid: str | None) -> str | None:
+    if known_uid is None or seen.uid == known_uid:
+        return None
+    return "it had been deleted" if seen.created else "it had been deleted and made anew"
+
+
+async def _take_back(
+    api: Api, path: str, body: dict[str, Any], conflict: OwnershipConflict, *, known_uid: str | None, adopt: bool
+) -> Written:
+    seen = await api.look(path, "Secret")
+    ours = seen is None or seen.uid == known_uid or MANAGER in seen.managers
+    if not ours and not adopt:
+        raise SecretConflict(conflict.detail, conflict.context) from None
+    who = ", ".join(conflict.managers)
+    taken = await api.apply(path, body, force=True)
+    return Written(taken.uid, taken.created, f"edited by {who}" if ours else f"adopted from {who}")
+
+
+def _manifest(target: Target, hub: Hub, token: Token) -> dict[str, Any]:
+    content = dockerconfigjson(hub.registries, token)
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": target.secret,
+            "namespace": target.namespace,
+            "labels": {"app.kubernetes.io/managed-by": "pullkeeper"},
+            "annotations": {
+                "pullkeeper.dev/issued-at": token.issued_at.isoformat(timespec="seconds"),
+                "pullkeeper.dev/expires-at": token.expires_at.isoformat(timespec="seconds"),
+            },
+        },
+        "type": "kubernetes.io/dockerconfigjson",
+        "data": {".dockerconfigjson": base64.b64encode(content.encode()).decode()},
+    }

@@ -1,0 +1,264 @@
+"""Use case: refresh one cluster. One token, one apply per target, one status; and what to do when that fails."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from pullkeeper import kube, pull_secret, telemetry
+from pullkeeper.access import Access
+from pullkeeper.errors import (
+    ClusterGone,
+    ClusterMoved,
+    ClusterStopped,
+    ClusterTlsUntrusted,
+    ClusterUnauthorized,
+    ClusterUnreachable,
+    InvalidRequest,
+    PullkeeperError,
+)
+from pullkeeper.federation import Federation
+from pullkeeper.fleet import Fleet, Member
+from pullkeeper.model import Cluster, Endpoint, Hub, RefreshMessage, Status, Target, TargetStatus
+from pullkeeper.tokens import Token, lease, next_due, retry, slow_retry
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """A target that took the token."""
+
+    written: pull_secret.Written
+    token: Token
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """How each target fared. endpoint: where the cluster turned out to be, if Azure had to be asked."""
+
+    outcomes: Mapping[Target, Fresh | PullkeeperError]
+    endpoint: Endpoint | None = None
+    located_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What goes where. thorough: look after the service accounts too."""
+
+    cluster: Cluster
+    hub: Hub
+    token: Token
+    held: Mapping[str, TargetStatus]
+    thorough: bool
+
+
+class Refresher:
+    """Refreshes clusters, any number at once."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        federation: Federation,
+        access: Access,
+        hubs: Mapping[str, Hub],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._fleet = fleet
+        self._federation = federation
+        self._access = access
+        self._hubs = hubs
+        self._clock = clock
+
+    async def refresh(self, message: RefreshMessage) -> Status:
+        """Write a good token into every target and tell how it went.
+
+        Raises the first failure that another try can mend, so that the queue tries the message again; failures that
+        only a person can mend are recorded and told, and the message is done. Raises InvalidRequest for a cluster
+        that is not in the fleet.
+        """
+        started = time.monotonic()
+        member = await self._fleet.member(message.cluster)
+        held = await self._fleet.status(message.cluster)
+        before = held.status if held else Status(cluster=message.cluster, next_due=self._clock())
+        attempt = await self._attempt(member, before, message)
+        status = await self._fleet.update(
+            message.cluster, lambda now: _concluded(now or before, member.cluster, attempt, self._clock())
+        )
+        telemetry.refresh_duration.record(time.monotonic() - started)
+        for target, outcome in attempt.outcomes.items():
+            _tell(member.cluster, target, outcome)
+        for outcome in attempt.outcomes.values():
+            if isinstance(outcome, PullkeeperError) and outcome.retryable:
+                raise outcome
+        return status
+
+    async def give_up(self, raw: bytes) -> None:
+        """What the queue has given up after its last try: told, and due again soon."""
+        try:
+            message = RefreshMessage.parse(raw)
+            await self._fleet.member(message.cluster)
+        except InvalidRequest as e:
+            told = {"category": e.category, "detail": e.detail, "remedy": e.remedy, **e.context}
+            telemetry.emit("message.poisoned", told, logging.ERROR)
+            return
+
+        def later(held: Status | None) -> Status:
+            status = held or Status(cluster=message.cluster, next_due=self._clock())
+            failures = status.failures + 1
+            due = self._clock() + retry(status.life, failures)
+            return status.model_copy(update={"failures": failures, "next_due": due})
+
+        status = await self._fleet.update(message.cluster, later)
+        category = next((target.category for target in status.targets.values() if target.category), "internal")
+        telemetry.emit(
+            "message.poisoned",
+            {
+                "cluster": str(message.cluster),
+                "category": category,
+                "failures": status.failures,
+                "next_due": status.next_due,
+            },
+            logging.ERROR,
+        )
+
+    async def _attempt(self, member: Member, before: Status, message: RefreshMessage) -> Attempt:
+        cluster = member.cluster
+        try:
+            hub = self._hub(cluster)
+            written = [target.issued_at for target in before.targets.values() if target.issued_at]
+            # Another instance may have written a newer token than the one held here: never go back to an older one.
+            token = await self._federation.token(hub, issued_since=max(written, default=None))
+        except PullkeeperError as e:
+            return Attempt(dict.fromkeys(cluster.targets, e.within(cluster=str(cluster.cluster))))
+
+        job = _Job(cluster, hub, token, before.targets, thorough=message.reason != "due")
+        known = max(filter(None, (member.endpoint, before.endpoint)), key=lambda endpoint: endpoint.read_at)
+        outcomes = await self._push(job, known)
+        if not _may_have_moved(outcomes, known) or self._asked_lately(before):
+            return Attempt(outcomes)
+        try:
+            endpoint = await self._access.locate(cluster.cluster)
+        except (ClusterGone, ClusterStopped) as e:
+            return Attempt(dict.fromkeys(cluster.targets, e), None, self._clock())
+        except PullkeeperError:
+            # Azure did not say: what the cluster itself said is the better news.
+            return Attempt(outcomes, None, self._clock())
+        return Attempt(await self._push(job, endpoint), endpoint, self._clock())
+
+    async def _push(self, job: _Job, endpoint: Endpoint) -> Mapping[Target, Fresh | PullkeeperError]:
+        """All targets of the cluster at once, over one client."""
+        targets = job.cluster.targets
+        try:
+            api = await self._access.open(job.cluster.cluster, endpoint)
+        except PullkeeperError as e:
+            return dict.fromkeys(targets, e.within(cluster=str(job.cluster.cluster)))
+        async with api:
+            outcomes = await asyncio.gather(*(self._write(api, job, target) for target in targets))
+        return dict(zip(targets, outcomes, strict=True))
+
+    async def _write(self, api: kube.Api, job: _Job, target: Target) -> Fresh | PullkeeperError:
+        held = job.held.get(str(target), TargetStatus())
+        if not job.token.may_be_written(self._clock()):
+            return ClusterUnreachable("too much of the token's life went by before the cluster could be reached")
+        try:
+            written = await pull_secret.write(
+                api, target, job.hub, job.token, known_uid=held.uid, adopt=job.cluster.adopt
+            )
+            # In steady state there is nothing to do for service accounts, and one call per secret is all.
+            look_again = job.thorough or written.created or held.uid is None or held.note
+            note = await _referenced(api, target) if look_again else None
+        except PullkeeperError as e:
+            principal = await self._access.principal()
+            return e.within(
+                cluster=str(job.cluster.cluster),
+                namespace=target.namespace,
+                secret=target.secret,
+                principal=principal,
+            )
+        return Fresh(written, job.token, note)
+
+    def _hub(self, cluster: Cluster) -> Hub:
+        if isinstance(cluster.hub, Hub):
+            return cluster.hub
+        if cluster.hub not in self._hubs:
+            raise InvalidRequest(f"the hub {cluster.hub} is not in the setting HUBS")
+        return self._hubs[cluster.hub]
+
+    def _asked_lately(self, status: Status) -> bool:
+        return status.located_at is not None and self._clock() < status.located_at + lease(status.life)
+
+
+async def _referenced(api: kube.Api, target: Target) -> str | None:
+    """Have every service account name the secret. One that is not there yet is no failure of the secret."""
+    missing = []
+    for account in target.service_accounts:
+        try:
+            await pull_secret.reference(api, target, account)
+        except kube.NotFound:
+            missing.append(account)
+    return f"no such service account yet: {', '.join(missing)}" if missing else None
+
+
+def _may_have_moved(outcomes: Mapping[Target, Fresh | PullkeeperError], endpoint: Endpoint) -> bool:
+    stale: tuple[type[PullkeeperError], ...] = (ClusterMoved, ClusterTlsUntrusted)
+    if endpoint.local_accounts:
+        stale = (*stale, ClusterUnauthorized)  # rotated certificates: the client's goes with the cluster's
+    return any(isinstance(outcome, stale) for outcome in outcomes.values())
+
+
+def _concluded(status: Status, cluster: Cluster, attempt: Attempt, now: datetime) -> Status:
+    """The status after an attempt. While a try of the queue's is still to come the lease stands."""
+    targets = {
+        str(target): _target_status(status.targets.get(str(target)), outcome, now)
+        for target, outcome in attempt.outcomes.items()
+    }
+    failures = [outcome for outcome in attempt.outcomes.values() if isinstance(outcome, PullkeeperError)]
+    fresh = [outcome for outcome in attempt.outcomes.values() if isinstance(outcome, Fresh)]
+    life = fresh[0].token.life if fresh else status.life
+    due = status.next_due
+    if not any(failure.retryable for failure in failures):
+        due = next_due(fresh[0].token) if not failures else now + slow_retry(life)
+    return status.model_copy(
+        update={
+            "cluster": cluster.cluster,
+            "targets": targets,
+            "life": life,
+            "next_due": due,
+            "failures": status.failures if failures else 0,
+            "endpoint": attempt.endpoint or status.endpoint,
+            "located_at": attempt.located_at or status.located_at,
+        }
+    )
+
+
+def _target_status(held: TargetStatus | None, outcome: Fresh | PullkeeperError, now: datetime) -> TargetStatus:
+    if isinstance(outcome, Fresh):
+        return TargetStatus(
+            uid=outcome.written.uid,
+            issued_at=outcome.token.issued_at,
+            expires_at=outcome.token.expires_at,
+            last_success=now,
+            note=outcome.note,
+        )
+    failed = {"category": outcome.category, "detail": outcome.detail, "remedy": outcome.remedy}
+    return (held or TargetStatus()).model_copy(update=failed)
+
+
+def _tell(cluster: Cluster, target: Target, outcome: Fresh | PullkeeperError) -> None:
+    told: dict[str, telemetry.Attribute] = {
+        "cluster": str(cluster.cluster),
+        "target": f"{cluster.cluster}/{target}",
+    }
+    if isinstance(outcome, PullkeeperError):
+        told |= {"category": outcome.category, "detail": outcome.detail, "remedy": outcome.remedy}
+        telemetry.refresh_count.add(1, {"category": outcome.category})
+        telemetry.emit("secret.refresh_failed", told, logging.WARNING)
+        return
+    told |= {"uid": outcome.written.uid, "token_expiry": outcome.token.expires_at}
+    telemetry.refresh_count.add(1, {"category": "ok"})
+    telemetry.emit("secret.refreshed", {**told, "note": outcome.note})
+    if outcome.written.drift:
+        told |= {"category": "drift_repaired", "detail": outcome.written.drift}
+        telemetry.emit("drift.repaired", told, logging.WARNING)

@@ -1,0 +1,3 @@
+"""The version that answers carry."""
+
+VERSION = "0.1.0"
