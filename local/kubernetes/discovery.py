@@ -1,0 +1,97 @@
+"""What clients ask before they start: groups, resources, version."""
+
+from typing import Any
+
+from local.kubernetes import kinds
+from local.kubernetes.kinds import EVERY_VERB, Kind
+
+Json = dict[str, Any]
+
+VERSION: Json = {
+    "major": "1",
+    "minor": "37",
+    "gitVersion": "v1.37.2",
+    "gitCommit": "",
+    "gitTreeState": "",
+    "buildDate": "1970-01-01T00:00:00Z",
+    "goVersion": "go1.26.8",
+    "compiler": "gc",
+    "platform": "linux/amd64",
+}
+_REVIEWS = {
+    "authorization.k8s.io": ("SelfSubjectAccessReview",),
+    "authentication.k8s.io": ("SelfSubjectReview",),
+}
+
+
+def lookup(path: str, address: str) -> Json | None:
+    """The document at a path, or None. `address` is the server's host and port."""
+    parts = path.strip("/").split("/")
+    match parts:
+        case ["version"]:
+            return VERSION
+        case ["api"]:
+            return _api_versions(address)
+        case ["apis"]:
+            groups = [_group(name) for name in _groups()]
+            return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
+        case ["apis", group] if group in _groups():
+            return {"kind": "APIGroup", "apiVersion": "v1", **_group(group)}
+        case ["api" | "apis", *group, "v1"] if not group or group[0] in _groups():
+            return _resources("".join(group))
+    return None
+
+
+def _groups() -> tuple[str, ...]:
+    return (*kinds.groups(), *_REVIEWS)
+
+
+def _api_versions(address: str) -> Json:
+    return {
+        "kind": "APIVersions",
+        "versions": ["v1"],
+        "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": address}],
+    }
+
+
+def _group(name: str) -> Json:
+    version = {"groupVersion": f"{name}/v1", "version": "v1"}
+    return {"name": name, "versions": [version], "preferredVersion": version}
+
+
+def _resources(group: str) -> Json:
+    resources = [line for kind in kinds.of_group(group) for line in _lines(kind)]
+    for name in _REVIEWS.get(group, ()):
+        line = {"name": f"{name.lower()}s", "singularName": name.lower(), "namespaced": False, "kind": name}
+        resources.append({**line, "verbs": ["create"]})
+    version = f"{group}/v1" if group else "v1"
+    return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version, "resources": resources}
+
+
+def _lines(kind: Kind) -> list[Json]:
+    line: Json = {
+        "name": kind.plural,
+        "singularName": kind.singular,
+        "namespaced": kind.namespaced,
+        "kind": kind.name,
+        "verbs": list(EVERY_VERB),
+    }
+    if kind.short:
+        line["shortNames"] = list(kind.short)
+    lines = [line]
+    if kind.name == "Namespace":
+        line["verbs"] = [verb for verb in EVERY_VERB if verb != "deletecollection"]
+        lines.append(_part(kind, "finalize", ["update"]))
+    if kind.status:
+        lines.append(_part(kind, "status", ["get", "patch", "update"]))
+    return lines
+
+
+def _part(kind: Kind, name: str, verbs: list[str]) -> Json:
+    return {
+        "name": f"{kind.plural}/{name}",
+        "singularName": "",
+        "namespaced": kind.namespaced,
+        "kind": kind.name,
+        "verbs": verbs,
+    }
