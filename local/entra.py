@@ -1,0 +1,200 @@
+"""Entra, as far as tokens go: a tenant that signs v1 access tokens, and the endpoint that hands them to an app."""
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import jwt
+from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+AKS: Final = "6dae42f8-4368-4678-94ff-3960e28e3630"
+ARM: Final = "https://management.azure.com"
+EXCHANGE: Final = "api://AzureADTokenExchange"
+_DAY: Final = timedelta(hours=24)
+_ALGORITHM: Final = "RS256"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A managed identity."""
+
+    name: str
+    client_id: str
+    principal_id: str
+    resource_id: str
+
+
+class Entra:
+    """A tenant with its keys, its identities, and the resources that it knows."""
+
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        self.tenant = str(uuid.uuid4())
+        self.identities: dict[str, Identity] = {}
+        self.resources = {AKS, ARM, EXCHANGE}
+        self._clock = clock
+        self._key = rsa.generate_private_key(65537, 2048)
+        self._key_id = uuid.uuid4().hex
+        self.application = web.Application()
+        # The v1 path and the one that follows from the issuer by the rules of OpenID Connect Discovery are the same.
+        self.application.router.add_get("/{tenant}/.well-known/openid-configuration", self._configuration)
+        self.application.router.add_get("/{tenant}/discovery/keys", self._keys)
+
+    @property
+    def issuer_v1(self) -> str:
+        return f"https://sts.windows.net/{self.tenant}/"
+
+    @property
+    def jwks(self) -> dict[str, Any]:
+        key = jwt.algorithms.RSAAlgorithm.to_jwk(self._key.public_key(), as_dict=True)
+        return {"keys": [{**key, "kid": self._key_id, "use": "sig", "alg": _ALGORITHM}]}
+
+    def add_identity(self, name: str, resource_id: str | None = None) -> Identity:
+        client_id = str(uuid.uuid4())
+        where = resource_id or (
+            f"/subscriptions/{uuid.UUID(int=0)}/resourcegroups/local/providers"
+            f"/Microsoft.ManagedIdentity/userAssignedIdentities/{name}"
+        )
+        self.identities[client_id] = identity = Identity(name, client_id, str(uuid.uuid4()), where)
+        return identity
+
+    def token(self, identity: Identity, resource: str, lifetime: timedelta = _DAY) -> str:
+        """A v1 access token. Whether the tenant knows the resource is the business of whoever asks."""
+        now = self._clock()
+        claims = {
+            "aud": resource,
+            "iss": self.issuer_v1,
+            "iat": now,
+            "nbf": now,
+            "exp": now + lifetime,
+            "appid": identity.client_id,
+            "oid": identity.principal_id,
+            "sub": identity.principal_id,
+            "tid": self.tenant,
+            "ver": "1.0",
+            "xms_mirid": identity.resource_id,
+        }
+        return jwt.encode(claims, self._key, _ALGORITHM, headers={"kid": self._key_id})
+
+    def verify(self, token: str, audience: str, leeway: timedelta = timedelta()) -> dict[str, Any]:
+        """The claims of a token of this tenant's for the audience. Raises jwt.PyJWTError for any other.
+
+        Times are held against the injected clock, not the machine's, so they are not PyJWT's business.
+        """
+        claims: dict[str, Any] = jwt.decode(
+            token,
+            self._key.public_key(),
+            algorithms=[_ALGORITHM],
+            audience=audience,
+            issuer=self.issuer_v1,
+            options={"require": ["exp", "iat", "nbf"], "verify_exp": False, "verify_nbf": False, "verify_iat": False},
+        )
+        now = self._clock().timestamp()
+        if now > claims["exp"] + leeway.total_seconds():
+            raise jwt.ExpiredSignatureError("Signature has expired")
+        if now < claims["nbf"] - leeway.total_seconds():
+            raise jwt.ImmatureSignatureError("The token is not yet valid (nbf)")
+        return claims
+
+    async def _configuration(self, request: web.Request) -> web.Response:
+        self._known(request)
+        return web.json_response(
+            {
+                "issuer": self.issuer_v1,
+                "jwks_uri": f"{request.scheme}://{request.host}/{self.tenant}/discovery/keys",
+                "response_types_supported": ["code", "id_token", "code id_token", "token id_token", "token"],
+                "subject_types_supported": ["pairwise"],
+                "id_token_signing_alg_values_supported": [_ALGORITHM],
+            }
+        )
+
+    async def _keys(self, request: web.Request) -> web.Response:
+        self._known(request)
+        return web.json_response(self.jwks)
+
+    def _known(self, request: web.Request) -> None:
+        if request.match_info["tenant"] != self.tenant:
+            raise web.HTTPBadRequest(
+                text='{"error":"invalid_tenant","error_description":"AADSTS90002: Tenant not found."}',
+                content_type="application/json",
+            )
+
+
+class IdentityEndpoint:
+    """The endpoint inside App Service and Functions (protocol 2019-08-01), for the identities assigned to one app.
+
+    Like the real one it keeps a token per identity and resource for as long as it is good, so what it hands out may
+    be hours old. system_assigned: who answers when no id is given.
+    """
+
+    def __init__(
+        self,
+        entra: Entra,
+        clock: Callable[[], datetime],
+        assigned: list[Identity],
+        system_assigned: Identity | None = None,
+    ) -> None:
+        self.secret = uuid.uuid4().hex
+        self.issued = 0
+        self._entra = entra
+        self._clock = clock
+        self._assigned = {identity.client_id: identity for identity in assigned}
+        self._system = system_assigned
+        self._held: dict[tuple[str, str], tuple[str, datetime]] = {}
+        self.lifetime = _DAY
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.get("/msi/token", self._token)]
+
+    def environment(self, url: str) -> dict[str, str]:
+        """What App Service tells an app. The endpoint is no host for a proxy."""
+        return {"IDENTITY_ENDPOINT": f"{url}/msi/token", "IDENTITY_HEADER": self.secret}
+
+    def forget(self) -> None:
+        """Drop the tokens that are kept."""
+        self._held.clear()
+
+    async def _token(self, request: web.Request) -> web.Response:
+        if request.headers.get("X-IDENTITY-HEADER") != self.secret:
+            return _refused(401, "Unauthorized", "The X-IDENTITY-HEADER does not match.")
+        if request.query.get("api-version") != "2019-08-01":
+            return _refused(400, "BadRequest", "The api-version is not supported.")
+        client_id = request.query.get("client_id")
+        identity = self._assigned.get(client_id) if client_id else self._system
+        if identity is None:
+            return _refused(
+                400,
+                "BadRequest",
+                "No User Assigned or Delegated Managed Identity found for specified ClientId/ResourceId/PrincipalId.",
+            )
+        resource = request.query.get("resource", "")
+        if resource.rstrip("/") not in self._entra.resources:
+            return _refused(
+                400,
+                "invalid_resource",
+                f"AADSTS500011: The resource principal named {resource} was not found in the tenant named "
+                f"{self._entra.tenant}. This can happen if the application has not been installed by the administrator "
+                "of the tenant or consented to by any user in the tenant.",
+            )
+        return web.json_response(self._answer(identity, resource))
+
+    def _answer(self, identity: Identity, resource: str) -> Mapping[str, str]:
+        now = self._clock()
+        token, until = self._held.get((identity.client_id, resource), ("", now))
+        if until - now < timedelta(minutes=5):
+            token, until = self._entra.token(identity, resource, self.lifetime), now + self.lifetime
+            self._held[identity.client_id, resource] = token, until
+            self.issued += 1
+        return {
+            "access_token": token,
+            "expires_on": str(int(until.timestamp())),
+            "resource": resource,
+            "token_type": "Bearer",
+            "client_id": identity.client_id,
+        }
+
+
+def _refused(status: int, code: str, message: str) -> web.Response:
+    return web.json_response({"statusCode": status, "error": code, "message": message}, status=status)
