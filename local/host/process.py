@@ -7,6 +7,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from local.host.web import Keys
 
@@ -15,6 +17,9 @@ _ROOT = Path(__file__).parents[2]
 
 class HostProcess:
     """`python -m local.host` on a free port, for the app in the directory `app`.
+
+        async with HostProcess(app, {"AzureWebJobsStorage": ...}) as host:
+            host.url, host.keys.default
 
     `environment` is added to ours. `log` is all that it and the app have said so far, line by line. It ends with this
     process, however that ends.
@@ -54,6 +59,15 @@ class HostProcess:
         if not self.url:
             await self.kill()
             raise RuntimeError("the host did not get ready:\n" + "\n".join(self.log))
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await (self.stop() if error is None else self.kill())
 
     async def stop(self) -> int:
         """Let it finish what it has begun, and return its exit code."""

@@ -1,7 +1,7 @@
 """Timer triggers: NCRONTAB of six fields (seconds first) or a time span, in UTC; one run of a timer at a time."""
 
 import asyncio
-import logging
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -13,8 +13,8 @@ from local.host.invocation import InvocationError, Invoker
 from local.host.registrations import IndexingError, Registration, TimerTrigger
 from local.host.settings import SettingsError, timespan
 
-_log = logging.getLogger("local.host")
-_FIELDS = 6
+# Six fields, and none of what croniter takes beyond NCRONTAB (L, #, ?, @daily, 7 for Sunday).
+_NCRONTAB = re.compile(r"([\d*/,-]+ +){4}[\dA-Za-z*/,-]+ +([0-6A-Za-z*/,-]|/\d+)+")
 
 
 class Timer:
@@ -67,13 +67,12 @@ def schedule(text: str) -> Callable[[datetime], datetime]:
     with suppress(SettingsError):
         interval = timespan(text)
         return lambda moment: moment + interval
-    if len(text.split()) != _FIELDS or not croniter.is_valid(text, second_at_beginning=True):
-        raise IndexingError(
-            f"The schedule expression '{text}' was not recognized as a valid cron expression or timespan."
-        )
+    if not _NCRONTAB.fullmatch(text) or not croniter.is_valid(text, second_at_beginning=True):
+        raise IndexingError(f"the schedule {text!r} is neither a cron expression of six fields nor a time span")
 
     def following(moment: datetime) -> datetime:
-        occurrence: datetime = croniter(text, moment, second_at_beginning=True).get_next(datetime)
+        # Where both are restricted, NCRONTAB wants the day of the month and the day of the week; cron takes either.
+        occurrence: datetime = croniter(text, moment, second_at_beginning=True, day_or=False).get_next(datetime)
         return occurrence
 
     return following

@@ -76,6 +76,8 @@ class Web:
         self.application.router.add_route("*", "/{path:.*}", self._serve)
 
     async def _serve(self, request: web.Request) -> web.Response:
+        if (request.content_length or 0) > _BODY_LIMIT:
+            raise web.HTTPRequestEntityTooLarge(_BODY_LIMIT, request.content_length or 0)
         path = routes.segments(request.raw_path.partition("?")[0])
         for route, trigger, function in self._routes:
             values = route.match(path)
@@ -117,7 +119,7 @@ async def _argument(request: web.Request, values: dict[str, str]) -> HttpRequest
         params={name: ",".join(request.query.getall(name)) for name in request.query},
         route_params=values,
         body_type="bytes",
-        body=await request.read(),
+        body=await request.read(),  # 413 past the limit
     )
 
 

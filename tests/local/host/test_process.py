@@ -1,0 +1,176 @@
+"""The host as a process: how it starts, how it ends, and what a kill leaves behind."""
+
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import aiohttp
+import pytest
+from azure.storage.queue import TextBase64EncodePolicy
+from azure.storage.queue.aio import QueueClient
+
+from local.host import HostProcess, Keys
+from tests.local.host.conftest import until
+
+ROOT = Path(__file__).parents[3]
+Write = Callable[..., Path]
+
+SLOW = """
+@app.route("slow", auth_level=func.AuthLevel.ANONYMOUS)
+async def slow(req: func.HttpRequest) -> str:
+    print("slow began", flush=True)
+    await asyncio.sleep(float(req.params["seconds"]))
+    return "done"
+"""
+
+
+def refused(url: str) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", urlsplit(url).port or 0)) != 0
+
+
+async def test_it_says_where_it_is_and_which_keys_open_it(write_app: Write) -> None:
+    code = "@app.route('keyed')\nasync def keyed(req: func.HttpRequest) -> str:\n    return 'come in'\n"
+    async with HostProcess(write_app(code), {}) as process, aiohttp.ClientSession() as session:
+        url = f"{process.url}/api/keyed"
+        async with session.get(url) as answer:
+            assert answer.status == 401
+        async with session.get(url, headers={"x-functions-key": process.keys.default}) as answer:
+            assert await answer.text() == "come in"
+        assert await process.stop() == 0
+        assert refused(url)
+
+
+async def test_a_signal_lets_what_has_begun_end(write_app: Write) -> None:
+    async with HostProcess(write_app(SLOW), {}) as process, aiohttp.ClientSession() as session:
+        call = asyncio.create_task(_text(session, f"{process.url}/api/slow?seconds=1"))
+        await until(lambda: "slow began" in process.log)
+        assert await process.stop() == 0
+        assert await call == "done"
+
+
+async def test_a_signal_does_not_wait_for_ever(write_app: Write) -> None:
+    options = ("--grace", "0.5")
+    async with HostProcess(write_app(SLOW), {}, options=options) as process, aiohttp.ClientSession() as session:
+        call = asyncio.create_task(_text(session, f"{process.url}/api/slow?seconds=600"))
+        await until(lambda: "slow began" in process.log)
+        assert await asyncio.wait_for(process.stop(), 20) == 0
+        with pytest.raises(aiohttp.ClientError):
+            await call
+
+
+async def _text(session: aiohttp.ClientSession, url: str) -> str:
+    async with session.get(url) as answer:
+        return await answer.text()
+
+
+WORKING = """
+import os
+
+@app.queue_trigger(arg_name="message", queue_name="jobs", connection="AzureWebJobsStorage")
+async def job(message: func.QueueMessage) -> None:
+    print("began", message.get_body().decode(), message.dequeue_count, flush=True)
+    await asyncio.sleep(float(os.environ["SECONDS"]))
+    print("ended", message.get_body().decode(), flush=True)
+"""
+
+
+@pytest.fixture
+async def jobs(storage: str) -> AsyncIterator[QueueClient]:
+    """The queue of the app, with one message in it."""
+    encoding = TextBase64EncodePolicy()
+    async with QueueClient.from_connection_string(storage, "jobs", message_encode_policy=encoding) as queue:
+        await queue.create_queue()
+        await queue.send_message("one")
+        yield queue
+
+
+@pytest.mark.servers
+async def test_a_drained_host_finishes_its_message(write_app: Write, storage: str, jobs: QueueClient) -> None:
+    async with HostProcess(write_app(WORKING), {"AzureWebJobsStorage": storage, "SECONDS": "1"}) as process:
+        await until(lambda: "began one 1" in process.log)
+        assert await process.stop() == 0
+        assert "ended one" in process.log
+    assert (await jobs.get_queue_properties()).approximate_message_count == 0
+
+
+@pytest.mark.servers
+async def test_a_killed_host_loses_no_message(write_app: Write, storage: str, jobs: QueueClient) -> None:
+    """It is hidden for as long as the platform says, and then the next host is given it."""
+    app = write_app(WORKING)
+    environment = {"AzureWebJobsStorage": storage, "SECONDS": "600"}
+    async with HostProcess(app, environment, options=("--invisibility", "3")) as first:
+        await until(lambda: "began one 1" in first.log)
+        await first.kill()
+    assert await jobs.peek_messages() == []
+    async with HostProcess(app, environment | {"SECONDS": "0"}) as second:
+        await until(lambda: "ended one" in second.log)
+        assert "began one 2" in second.log
+
+
+async def test_it_ends_with_whoever_started_it(write_app: Write) -> None:
+    script = f"""
+import asyncio
+from pathlib import Path
+from local.host import HostProcess
+
+async def main():
+    process = HostProcess(Path({str(write_app(SLOW))!r}), {{}})
+    await process.start()
+    print(process.url, flush=True)
+    await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+    parent = await asyncio.create_subprocess_exec(sys.executable, "-c", script, cwd=ROOT, stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    url = (await parent.stdout.readline()).decode().strip()
+    assert not refused(url)
+    parent.kill()
+    await parent.communicate()
+    await until(lambda: refused(url))
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("import nowhere_to_be_found", "ModuleNotFoundError: No module named 'nowhere_to_be_found'"),
+        ("", "registers no functions"),
+    ],
+)
+async def test_an_app_that_cannot_be_indexed_ends_it_with_the_traceback(write_app: Write, code: str, told: str) -> None:
+    process = HostProcess(write_app(code), {})
+    with pytest.raises(RuntimeError, match=told) as failed:
+        await process.start()
+    assert "Traceback" in str(failed.value)
+    assert await process.stop() == 1
+
+
+def test_a_setting_in_local_settings_json_counts_unless_the_environment_has_it(
+    write_app: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = write_app("raise SystemExit(__import__('os').environ['FROM_FILE'] + __import__('os').environ['FROM_BOTH'])")
+    (app / "local.settings.json").write_text(json.dumps({"Values": {"FROM_FILE": "file ", "FROM_BOTH": "file"}}))
+    monkeypatch.setenv("FROM_BOTH", "environment")
+    ended = subprocess.run(
+        [sys.executable, "-m", "local.host", "--app", str(app)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.stderr.strip() == "file environment"
+
+
+def test_keys_are_made_once_and_kept_for_their_owner_alone(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    made = Keys.at(file)
+    assert Keys.at(file) == made
+    assert file.stat().st_mode & 0o077 == 0
+    assert len({made.master, made.default, ""}) == 3

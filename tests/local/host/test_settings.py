@@ -1,0 +1,90 @@
+"""host.json: defaults, values, the environment over it, and what is refused."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.host.settings import HostSettings, QueueSettings, SettingsError, timespan
+
+ROOT = Path(__file__).parents[3]
+
+
+def read(folder: Path, document: Any, **environment: str) -> HostSettings:
+    (folder / "host.json").write_text(document if isinstance(document, str) else json.dumps(document))
+    return HostSettings.read(folder, environment)
+
+
+def test_the_defaults_are_the_platforms(tmp_path: Path) -> None:
+    settings = read(tmp_path, {"version": "2.0"})
+    assert settings == HostSettings("api", timedelta(minutes=30), QueueSettings())
+    assert QueueSettings() == QueueSettings(16, 8, 5, timedelta(0), timedelta(minutes=1), base64=True)
+
+
+def test_the_environment_stands_over_the_file(tmp_path: Path) -> None:
+    """Under the names that Azure reads, whatever their case."""
+    document = {"version": "2.0", "extensions": {"queues": {"visibilityTimeout": "00:01:00", "batchSize": 4}}}
+    settings = read(
+        tmp_path,
+        document,
+        AzureFunctionsJobHost__extensions__queues__visibilityTimeout="00:00:01",
+        AzureFunctionsJobHost__EXTENSIONS__queues__maxdequeuecount="9",
+        AzureFunctionsJobHost__functionTimeout="-1",
+    )
+    assert settings.queues.visibility_timeout == timedelta(seconds=1)
+    assert (settings.queues.batch_size, settings.queues.new_batch_threshold) == (4, 2)
+    assert settings.queues.max_dequeue_count == 9
+    assert settings.function_timeout is None
+
+
+@pytest.mark.parametrize(
+    ("document", "told"),
+    [
+        ("{", "not JSON"),
+        ({}, "version"),
+        ({"version": "2.0", "extensions": {"queues": {"batchSize": 33}}}, "33 is not between 1 and 32"),
+        ({"version": "2.0", "extensions": {"queues": {"visibilityTimeout": "30"}}}, "'30' is not a duration"),
+        ({"version": "2.0", "extensions": {"queues": {"visibiltyTimeout": "00:00:30"}}}, "no setting"),
+        ({"version": "2.0", "extensions": {"queues": {"messageEncoding": "hex"}}}, "base64 or none"),
+    ],
+)
+def test_what_it_cannot_mean_is_refused(tmp_path: Path, document: Any, told: str) -> None:
+    with pytest.raises(SettingsError, match=told):
+        read(tmp_path, document)
+
+
+def test_no_host_json_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"there is no host\.json"):
+        HostSettings.read(tmp_path, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "duration"),
+    [
+        ("00:00:30", timedelta(seconds=30)),
+        ("1.02:03:04.5", timedelta(days=1, hours=2, minutes=3, seconds=4.5)),
+    ],
+)
+def test_durations_are_dot_nets(text: str, duration: timedelta) -> None:
+    assert timespan(text) == duration
+
+
+def test_our_own_host_json_keeps_what_its_page_promises() -> None:
+    """The promises of docs/host-json.md that break an app when they do not hold."""
+    settings = HostSettings.read(ROOT, {})
+    assert settings.function_timeout is not None
+    assert settings.function_timeout < timedelta(minutes=10), "a message could be worked on twice at once"
+    assert settings.queues.visibility_timeout >= timedelta(seconds=30), "an outage would poison the fleet"
+    assert settings.queues.base64
+
+
+def test_every_setting_of_host_json_is_explained() -> None:
+    page = (ROOT / "docs" / "host-json.md").read_text()
+    document = json.loads((ROOT / "host.json").read_text())
+    queues = document["extensions"]["queues"]
+    names = (document.keys() - {"version", "extensions", "logging"}) | queues.keys() | {"routePrefix", "logLevel"}
+    assert [name for name in sorted(names) if name not in page] == []
+    told = {value for value in queues.values() if isinstance(value, str)} | {document["functionTimeout"]}
+    assert [value for value in sorted(told) if value not in page] == []
