@@ -3,14 +3,14 @@
 import asyncio
 import re
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 import trustme
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _ADDRESS = "127.0.0.1"
 _SECRET_HEADERS = frozenset({"authorization", "x-identity-header", "cookie"})
 
@@ -18,8 +18,8 @@ _SECRET_HEADERS = frozenset({"authorization", "x-identity-header", "cookie"})
 class Authority:
     """A certificate authority of this machine, for as long as the process lives."""
 
-    def __init__(self) -> None:
-        self._ca = trustme.CA()
+    def __init__(self, ca: trustme.CA | None = None) -> None:
+        self._ca = ca or trustme.CA()
 
     @property
     def pem(self) -> str:
@@ -110,7 +110,7 @@ class Faults:
         self._rules.clear()
 
     @property
-    def middleware(self) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+    def middleware(self) -> Middleware:
         @web.middleware
         async def faulty(request: web.Request, handler: Handler) -> web.StreamResponse:
             fault = next((rule for rule in self._rules if rule.fits(request)), None)
@@ -154,7 +154,7 @@ class Journal:
         return sum(1 for seen in self.seen if method in {None, seen.method} and re.search(path, seen.path))
 
     @property
-    def middleware(self) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+    def middleware(self) -> Middleware:
         @web.middleware
         async def journalled(request: web.Request, handler: Handler) -> web.StreamResponse:
             status = 0

@@ -47,9 +47,9 @@ async def probe(hub: Hub, token: Token) -> None:
     try:
         async with aiohttp.ClientSession(timeout=_TIMEOUT, trust_env=True) as session:
             query = {"service": image.host, "scope": f"repository:{image.name}:pull"}
-            basic = aiohttp.BasicAuth(USER, token.reveal())
+            basic = {"Authorization": aiohttp.encode_basic_auth(USER, token.reveal())}
             url = f"https://{image.host}/v2/token"
-            async with session.get(url, params=query, auth=basic, allow_redirects=False) as answer:
+            async with session.get(url, params=query, headers=basic, allow_redirects=False) as answer:
                 body = await _accepted(answer, context)
             if image.tag:
                 bearer = {"Authorization": f"Bearer {json.loads(body)['token']}", "Accept": _MANIFESTS}

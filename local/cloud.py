@@ -1,0 +1,211 @@
+"""The cloud on one machine: a tenant, Google with its hubs, registries, Azure Resource Manager, and clusters.
+
+Everything that Azure and Google are to the app, over TLS under a CA of this process's own, in one event loop. What
+the app needs to know of it are environment variables: it has no switch for being tested.
+"""
+
+import json
+import tempfile
+import uuid
+from collections.abc import Iterable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Self
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from local.arm import CLUSTER_USER, Arm, ManagedCluster
+from local.clock import Clock
+from local.entra import EXCHANGE, Entra, IdentityEndpoint
+from local.google import Google, Provider
+from local.human import ApiServer, Human
+from local.kubernetes import ApiServer as StandIn
+from local.registry import Registry
+from local.serving import Authority, Faults, Journal, Server
+from pullkeeper.fleet import Member
+from pullkeeper.manifests import refresher_access
+from pullkeeper.model import Cluster, ClusterId, Endpoint, Target
+
+SUBSCRIPTION: Final = str(uuid.UUID(int=0x5EED))
+GROUP: Final = "platform"
+_PROJECT: Final = "deepintshield-images"
+
+
+@dataclass(slots=True)
+class Part:
+    """What every stand-in can do: remember who asked, and go wrong."""
+
+    journal: Journal = field(default_factory=Journal)
+    faults: Faults = field(default_factory=Faults)
+
+    @property
+    def middlewares(self) -> list[Middleware]:
+        return [self.journal.middleware, self.faults.middleware]
+
+
+@dataclass(frozen=True, slots=True)
+class LocalHub:
+    """A publisher's side of things. document: the hub as the setting HUBS wants it; image: PROJECT/REPOSITORY/IMAGE."""
+
+    document: Mapping[str, Any]
+    provider: Provider
+    service_account: str
+    image: str
+
+
+@dataclass(frozen=True, slots=True)
+class LocalCluster:
+    """A cluster with its human, and how it joins the fleet."""
+
+    server: ApiServer
+    human: Human
+    member: Member
+    part: Part
+
+    @property
+    def id(self) -> ClusterId:
+        return self.member.cluster.cluster
+
+    @property
+    def target(self) -> Target:
+        return self.member.cluster.targets[0]
+
+
+class Cloud:
+    """`async with` it, add hubs and clusters, give the app its `environment`."""
+
+    def __init__(self, clock: Clock, authority: Authority | None = None) -> None:
+        self.clock = clock
+        self.authority = authority or Authority()
+        self.entra = Entra(clock)
+        self.app = self.entra.add_identity("pullkeeper")
+        self.identity = IdentityEndpoint(self.entra, clock, [self.app])
+        parts = self.identity_part, self.google_part, self.arm_part = Part(), Part(), Part()
+        self.google = Google(self.entra, clock, middlewares=parts[1].middlewares)
+        self.arm = Arm(self.entra, clock, middlewares=parts[2].middlewares)
+        self.registry_parts = [Part(), Part()]
+        self.registries = [Registry(self.google, clock, middlewares=part.middlewares) for part in self.registry_parts]
+        self.hubs: dict[str, LocalHub] = {}
+        self.clusters: dict[str, LocalCluster] = {}
+        self._opened = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        folder = Path(self._opened.enter_context(tempfile.TemporaryDirectory(prefix="pullkeeper-cloud-")))
+        self.trust_file = folder / "ca.pem"
+        self.trust_file.write_text(self.authority.pem)
+        identity = web.Application(middlewares=self.identity_part.middlewares)
+        identity.add_routes(self.identity.routes())
+        self._identity_server = await self._serve(identity, tls=False)
+        self._entra_server = await self._serve(self.entra.application)
+        self._google_server = await self._serve(self.google.application)
+        self._arm_server = await self._serve(self.arm.application)
+        self._registry_servers = [await self._serve(registry.application) for registry in self.registries]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._opened.aclose()
+
+    @property
+    def issuer_discovery(self) -> str:
+        """Where a real API server finds the tenant's keys."""
+        return f"{self._entra_server.url}/{self.entra.tenant}/.well-known/openid-configuration"
+
+    def add_hub(self, name: str, *, lifetime: int = 3600, registries: int = 1, impersonate: bool = True) -> LocalHub:
+        """A pool, a provider that trusts this tenant, a service account with a repository to read in each registry."""
+        pool = f"projects/{100000 + len(self.hubs)}/locations/global/workloadIdentityPools/{name}-azure-pool"
+        subject = self.app.principal_id
+        provider = self.google.add_provider(
+            pool,
+            f"{name}-azure-provider",
+            self.entra.issuer_v1,
+            [EXCHANGE],
+            condition=lambda claims: claims["sub"] == subject,
+        )
+        email = f"{name}-pull@{_PROJECT}.iam.gserviceaccount.com"
+        principal = f"principal://iam.googleapis.com/{pool}/subject/{subject}"
+        self.google.add_service_account(email)
+        self.google.bind(email, principal)
+        image = f"{_PROJECT}/{name}/deepintshield"
+        hosts = [server.host for server in self._registry_servers[:registries]]
+        for registry in self.registries[:registries]:
+            registry.add_image(image, "latest")
+            registry.grant(f"{_PROJECT}/{name}", f"serviceAccount:{email}" if impersonate else principal)
+        google = self._google_server.url
+        impersonation = f"{google}/v1/projects/-/serviceAccounts/{email}:generateAccessToken"
+        config = {
+            "type": "external_account",
+            "audience": f"//iam.googleapis.com/{pool}/providers/{name}-azure-provider",
+            "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+            "token_url": f"{google}/v1/token",
+            "credential_source": {"file": "/var/run/secrets/azure/tokens/azure-identity-token"},
+            **({"service_account_impersonation_url": impersonation} if impersonate else {}),
+        }
+        document = {
+            "credentialConfig": config,
+            "registries": hosts,
+            "probe": f"{hosts[0]}/{image}:latest",
+            "tokenLifetime": lifetime,
+        }
+        self.hubs[name] = hub = LocalHub(document, provider, email, image)
+        return hub
+
+    async def add_cluster(
+        self,
+        name: str,
+        hub: str,
+        *,
+        targets: Iterable[Target] = (Target(),),
+        adopt: bool = False,
+        local_accounts: bool = False,
+        server: ApiServer | None = None,
+        access: bool = True,
+    ) -> LocalCluster:
+        """A running cluster that Azure knows, with namespaces and the refresher's role as onboarding makes them.
+
+        server: a real one instead of a stand-in, not yet started. access: whether the role is there.
+        """
+        part = Part()
+        server = server or StandIn(name, self.entra, self.clock, middlewares=part.middlewares)
+        await server.start()
+        self._opened.push_async_callback(server.stop)
+        human = await self._opened.enter_async_context(Human(server))
+        wanted = Cluster(cluster=ClusterId(SUBSCRIPTION, GROUP, name), hub=hub, targets=tuple(targets), adopt=adopt)
+        for manifest in refresher_access(wanted.targets, self.app.principal_id):
+            if access or manifest["kind"] != "RoleBinding":
+                await human.apply(manifest)
+        self.arm.add_cluster(
+            ManagedCluster(
+                resource_id=str(wanted.cluster),
+                server=server.url,
+                ca_pem=server.ca_pem,
+                client_certificate=server.admin_cert_pem if local_accounts else None,
+                client_key=server.admin_key_pem if local_accounts else None,
+            )
+        )
+        self.arm.assign(self.app.principal_id, str(wanted.cluster), CLUSTER_USER)
+        endpoint = Endpoint(server=server.url, ca=server.ca_pem, local_accounts=local_accounts, read_at=self.clock())
+        self.clusters[name] = cluster = LocalCluster(server, human, Member(wanted, endpoint), part)
+        return cluster
+
+    def environment(self, storage: str) -> dict[str, str]:
+        """The app's settings and what the platform adds. storage: a connection string."""
+        hosts = [self._google_server.host, *(server.host for server in self._registry_servers)]
+        return {
+            "AzureWebJobsStorage": storage,
+            "AZURE_CLIENT_ID": self.app.client_id,
+            "ARM_ENDPOINT": self._arm_server.url,
+            "TRUSTED_GOOGLE_HOSTS": ",".join(hosts),
+            "HUBS": json.dumps({name: dict(hub.document) for name, hub in self.hubs.items()}),
+            **self.identity.environment(self._identity_server.url),
+            "SSL_CERT_FILE": str(self.trust_file),
+            "REQUESTS_CA_BUNDLE": str(self.trust_file),
+            "NO_PROXY": "127.0.0.1,localhost",
+        }
+
+    async def _serve(self, application: web.Application, *, tls: bool = True) -> Server:
+        server = Server(application, authority=self.authority if tls else None)
+        await server.start()
+        self._opened.push_async_callback(server.stop)
+        return server

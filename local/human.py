@@ -1,0 +1,113 @@
+"""A person with kubectl and all rights: for making clusters ready, for meddling, and for judging what was written."""
+
+import base64
+import json
+import ssl
+import tempfile
+from collections.abc import Mapping
+from typing import Any, Protocol, Self
+
+import aiohttp
+
+_APPLY = "application/apply-patch+yaml"
+
+
+class ApiServer(Protocol):
+    """A stand-in or a real one: where it is, and the certificate of its administrator."""
+
+    name: str
+    admin_cert_pem: str
+    admin_key_pem: str
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def ca_pem(self) -> str: ...
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+class Human:
+    """`async with` it. Calls raise AssertionError for anything but success: a person would have looked, too."""
+
+    def __init__(self, server: ApiServer) -> None:
+        self._url = server.url
+        context = ssl.create_default_context(cadata=server.ca_pem)
+        with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
+            file.write(f"{server.admin_cert_pem}\n{server.admin_key_pem}")
+            file.flush()
+            context.load_cert_chain(file.name)
+        self._context = context
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=self._context))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session:
+            await self._session.close()
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        content_type: str = "application/json",
+        manager: str = "kubectl",
+    ) -> dict[str, Any]:
+        if self._session is None:
+            raise RuntimeError("async with it first")
+        data = None if body is None else json.dumps(body)
+        query = {} if method in {"GET", "DELETE"} else {"fieldManager": manager}
+        headers = {"Content-Type": content_type}
+        async with self._session.request(method, self._url + path, data=data, headers=headers, params=query) as answer:
+            text = await answer.text()
+            if not answer.ok:
+                raise AssertionError(f"{method} {path}: HTTP {answer.status} {text}")
+            found: dict[str, Any] = json.loads(text)
+            return found
+
+    async def apply(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """Kubectl apply --server-side."""
+        metadata = manifest["metadata"]
+        version = manifest["apiVersion"]
+        root = f"/apis/{version}" if "/" in version else f"/api/{version}"
+        space = f"/namespaces/{metadata['namespace']}" if "namespace" in metadata else ""
+        plural = manifest["kind"].lower() + "s"
+        return await self.call("PATCH", f"{root}{space}/{plural}/{metadata['name']}", manifest, content_type=_APPLY)
+
+    async def secret(self, namespace: str, name: str) -> dict[str, Any]:
+        """The whole object."""
+        return await self.call("GET", f"/api/v1/namespaces/{namespace}/secrets/{name}")
+
+    async def dockerconfig(self, namespace: str, name: str) -> dict[str, Any]:
+        """What a kubelet would take out of it: host -> {username, password, auth}."""
+        secret = await self.secret(namespace, name)
+        auths: dict[str, Any] = json.loads(base64.b64decode(secret["data"][".dockerconfigjson"]))["auths"]
+        return auths
+
+    async def create_secret(self, namespace: str, name: str, content: str, *, manager: str = "kubectl-create") -> str:
+        """Kubectl create secret docker-registry: the older CronJob's way. The uid."""
+        body = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": name},
+            "type": "kubernetes.io/dockerconfigjson",
+            "data": {".dockerconfigjson": base64.b64encode(content.encode()).decode()},
+        }
+        made = await self.call("POST", f"/api/v1/namespaces/{namespace}/secrets", body, manager=manager)
+        return str(made["metadata"]["uid"])
+
+    async def edit_secret(self, namespace: str, name: str, content: str, *, manager: str = "kubectl-edit") -> None:
+        """Kubectl edit secret."""
+        patch = {"data": {".dockerconfigjson": base64.b64encode(content.encode()).decode()}}
+        path = f"/api/v1/namespaces/{namespace}/secrets/{name}"
+        await self.call("PATCH", path, patch, content_type="application/merge-patch+json", manager=manager)
+
+    async def delete_secret(self, namespace: str, name: str) -> None:
+        await self.call("DELETE", f"/api/v1/namespaces/{namespace}/secrets/{name}")

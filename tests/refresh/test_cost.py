@@ -1,0 +1,72 @@
+"""What a fleet costs the services it calls."""
+
+import asyncio
+
+import pytest
+
+from local.cloud import LocalCluster
+from pullkeeper.model import RefreshMessage, Target
+from tests.world import MINUTE, World
+
+pytestmark = pytest.mark.servers
+
+
+def _calls(clusters: list[LocalCluster]) -> int:
+    """By the app: the human's have another field manager."""
+    return sum(
+        1
+        for cluster in clusters
+        for seen in cluster.part.journal.seen
+        if seen.query.get("fieldManager", "pullkeeper").startswith("pullkeeper") and seen.method != "DELETE"
+    )
+
+
+async def test_one_mint_serves_50_clusters_refreshed_at_once(world: World) -> None:
+    clusters = [await world.join(f"aks-{n}") for n in range(50)]
+    await asyncio.gather(*(world.refresh(cluster) for cluster in clusters))
+    assert world.cloud.google.exchanges == 1
+    assert world.cloud.google.impersonations == 1
+    assert world.cloud.registry_parts[0].journal.count("GET", "/v2/token") == 1
+    assert len({await world.token_in(cluster) for cluster in clusters}) == 1
+
+
+async def test_steady_state_is_one_call_per_secret_and_none_to_azure(world: World) -> None:
+    two = [Target(service_accounts=()), Target(namespace="other")]
+    clusters = [await world.join("aks-1"), await world.join("aks-2", targets=two)]
+    for cluster in clusters:
+        await world.refresh(cluster, "onboarding")
+    before = _calls(clusters)
+    for _ in range(4):
+        world.clock.advance(25 * MINUTE)
+        for cluster in clusters:
+            await world.refresh(cluster)
+    assert _calls(clusters) - before == 4 * 3
+    assert len(world.cloud.arm_part.journal.seen) == 0
+
+
+async def test_entra_is_asked_once_per_resource(world: World) -> None:
+    """For Google and for the clusters; the process keeps one credential."""
+    clusters = [await world.join(f"aks-{n}") for n in range(3)]
+    for _ in range(3):
+        for cluster in clusters:
+            await world.refresh(cluster)
+        world.clock.advance(25 * MINUTE)
+    assert len(world.cloud.identity_part.journal.seen) == 2
+
+
+async def test_clusters_that_say_the_same_share_a_mint_whatever_the_hub_is_called(world: World) -> None:
+    world.cloud.hubs["alias"] = world.cloud.hubs["main"]
+    first, second = await world.join("aks-1", "main"), await world.join("aks-2", "alias")
+    await world.refresh(first)
+    await world.refresh(second)
+    assert world.cloud.google.exchanges == 1
+
+
+async def test_a_message_delivered_twice_changes_nothing(world: World) -> None:
+    cluster = await world.join("aks-1")
+    await world.refresh(cluster)
+    before = await cluster.human.secret("deepintshield", "ar-pull-secret")
+    message = RefreshMessage(cluster=cluster.id, reason="due")
+    await asyncio.gather(*(world.services.refresher.refresh(message) for _ in range(2)))
+    assert before == await cluster.human.secret("deepintshield", "ar-pull-secret")
+    assert world.events.named("drift.repaired") == []

@@ -1,0 +1,117 @@
+"""A rotation replaces the content of a secret, and nothing else of it."""
+
+from datetime import timedelta
+
+import pytest
+
+from pullkeeper.model import Target
+from tests.world import MINUTE, World
+
+pytestmark = pytest.mark.servers
+
+
+async def test_uid_stays_over_100_rotations_and_every_token_is_new(world: World) -> None:
+    cluster = await world.join("aks-1")
+    uids, tokens = set(), set()
+    for _ in range(100):
+        await world.refresh(cluster)
+        secret = await cluster.human.secret("deepintshield", "ar-pull-secret")
+        uids.add(secret["metadata"]["uid"])
+        tokens.add(await world.token_in(cluster))
+        world.clock.advance(25 * MINUTE)
+    assert len(uids) == 1
+    assert len(tokens) == 100
+
+
+async def test_no_secret_is_ever_read_listed_or_deleted(world: World) -> None:
+    """On the wire there are applies of one name, whatever happens to it."""
+    cluster = await world.join("aks-1")
+    await world.refresh(cluster, "onboarding")
+    await cluster.human.delete_secret("deepintshield", "ar-pull-secret")
+    world.clock.advance(25 * MINUTE)
+    await world.refresh(cluster)
+    await cluster.human.edit_secret("deepintshield", "ar-pull-secret", '{"auths":{}}')
+    world.clock.advance(25 * MINUTE)
+    await world.refresh(cluster)
+    app = [seen for seen in cluster.part.journal.seen if seen.query.get("fieldManager", "").startswith("pullkeeper")]
+    others = [
+        seen for seen in cluster.part.journal.seen if seen not in app and "aiohttp" not in seen.headers["User-Agent"]
+    ]
+    assert others == []
+    assert {"PATCH"} == {seen.method for seen in app}
+    assert {"/api/v1/namespaces/deepintshield/secrets/ar-pull-secret"} == {seen.path for seen in app}
+
+
+async def test_answers_carry_no_content(world: World) -> None:
+    """Every apply asks for metadata only, so no secret's content ever comes back."""
+    cluster = await world.join("aks-1")
+    await world.refresh(cluster)
+    accepts = {seen.headers["Accept"] for seen in cluster.part.journal.seen if "fieldManager" in seen.query} - {"*/*"}
+    assert {"application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"} == accepts
+
+
+async def test_secret_is_what_a_kubelet_wants(world: World) -> None:
+    """Type, label, the token's times, and an entry for every registry of the hub."""
+    world.cloud.add_hub("two", registries=2)
+    cluster = await world.join("aks-1", "two")
+    await world.refresh(cluster)
+    secret = await cluster.human.secret("deepintshield", "ar-pull-secret")
+    status = await world.target(cluster)
+    assert secret["type"] == "kubernetes.io/dockerconfigjson"
+    assert secret["metadata"]["labels"] == {"app.kubernetes.io/managed-by": "pullkeeper"}
+    assert status.expires_at is not None
+    assert (
+        status.expires_at.isoformat(timespec="seconds")
+        == secret["metadata"]["annotations"]["pullkeeper.dev/expires-at"]
+    )
+    auths = await cluster.human.dockerconfig("deepintshield", "ar-pull-secret")
+    assert world.cloud.hubs["two"].document["registries"] == list(auths)
+    assert {"oauth2accesstoken"} == {entry["username"] for entry in auths.values()}
+
+
+async def test_several_targets_of_a_cluster_carry_the_same_token(world: World) -> None:
+    targets = [Target(namespace="one"), Target(namespace="two", secret="pull"), Target(namespace="two", secret="other")]
+    cluster = await world.join("aks-1", targets=targets)
+    status = await world.refresh(cluster)
+    assert {str(target) for target in targets} == set(status.targets)
+    found = [await cluster.human.dockerconfig(target.namespace, target.secret) for target in targets]
+    assert found[0] == found[1] == found[2]
+    assert world.cloud.google.exchanges == 1
+
+
+async def test_service_accounts_get_the_name_once_and_keep_what_they_had(world: World) -> None:
+    target = Target(service_accounts=("with", "without", "later"))
+    cluster = await world.join("aks-1", targets=[target])
+    for name, theirs in {"with": [{"name": "theirs"}], "without": None}.items():
+        manifest = {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {"name": name, "namespace": "deepintshield"},
+        }
+        await cluster.human.apply({**manifest, **({"imagePullSecrets": theirs} if theirs else {})})
+    status = await world.refresh(cluster)
+    assert status.targets[str(target)].note == "no such service account yet: later"
+    later = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "later", "namespace": "deepintshield"}}
+    await cluster.human.apply(later)
+    for _ in range(2):
+        status = await world.refresh(cluster, "manual")
+    assert status.targets[str(target)].note is None
+    listed = {
+        name: (await cluster.human.call("GET", f"/api/v1/namespaces/deepintshield/serviceaccounts/{name}"))[
+            "imagePullSecrets"
+        ]
+        for name in target.service_accounts
+    }
+    ours = {"name": "ar-pull-secret"}
+    assert {"with": [{"name": "theirs"}, ours], "without": [ours], "later": [ours]} == listed
+
+
+async def test_next_refresh_is_due_before_half_of_the_tokens_life(world: World) -> None:
+    """Also when the token handed out was as old as it may be."""
+    first, second = await world.join("aks-1"), await world.join("aks-2")
+    minted = world.clock()
+    await world.refresh(first)
+    world.clock.advance(9.5 * MINUTE)
+    status = await world.refresh(second)
+    assert world.cloud.google.exchanges == 1
+    assert minted + 22 * MINUTE < status.next_due <= minted + 25 * MINUTE + timedelta(seconds=2)

@@ -1,0 +1,111 @@
+"""Which token is written, and which is not."""
+
+from datetime import timedelta
+
+import pytest
+
+from local.serving import Fault
+from tests.world import MINUTE, World
+
+pytestmark = pytest.mark.servers
+
+
+async def test_no_token_is_written_with_less_than_50_of_60_minutes(world: World) -> None:
+    clusters = [await world.join(f"aks-{n}") for n in range(24)]
+    for cluster in clusters:
+        await world.refresh(cluster)
+        status = await world.target(cluster)
+        assert status.expires_at is not None
+        # A second, because Google's times have no fractions.
+        assert timedelta(minutes=50) - timedelta(seconds=1) <= status.expires_at - world.clock()
+        world.clock.advance(2.5 * MINUTE)
+    assert world.cloud.google.exchanges == 5
+
+
+async def test_an_older_token_never_replaces_a_newer_one(world: World) -> None:
+    """Two instances with a token each: the one that is behind mints anew."""
+    cluster, other = await world.join("aks-1"), await world.join("aks-2")
+    behind = world.services
+    await world.refresh(other)
+    world.clock.advance(5 * MINUTE)
+    world._services = world.another_instance()
+    await world.refresh(cluster)
+    newer = (await world.target(cluster)).issued_at
+    ahead, world._services = world._services, behind
+    await world.refresh(cluster)
+    again = (await world.target(cluster)).issued_at
+    assert newer is not None
+    assert again is not None
+    assert newer <= again
+    assert world.cloud.google.exchanges == 3
+    await ahead.close()
+
+
+async def test_a_token_that_aged_on_the_way_is_not_written(world: World) -> None:
+    """The cluster took longer to answer than the token could wait."""
+    world.cloud.add_hub("short", lifetime=6)
+    cluster = await world.join("aks-1", "short")
+    cluster.part.faults.add(Fault(path="/secrets/", method="PATCH", status=500, delay=timedelta(seconds=0.6)))
+    await world.failing_refresh(cluster)
+    cluster.part.faults.clear()
+    await world.refresh(cluster)
+    status = await world.target(cluster)
+    assert status.expires_at is not None
+    assert timedelta(seconds=4) < status.expires_at - world.clock()
+
+
+async def test_a_refused_token_is_not_handed_out_and_the_last_good_secret_stays(world: World) -> None:
+    cluster = await world.join("aks-1")
+    await world.refresh(cluster)
+    before = await cluster.human.secret("deepintshield", "ar-pull-secret")
+    hub = world.cloud.hubs["main"]
+    world.cloud.registries[0].revoke("deepintshield-images/main", f"serviceAccount:{hub.service_account}")
+    world.clock.advance(25 * MINUTE)
+    assert await world.failing_refresh(cluster) == "registry_denied"
+    assert before == await cluster.human.secret("deepintshield", "ar-pull-secret")
+    assert (await world.target(cluster)).state(world.clock()) == "stale"
+
+
+@pytest.mark.parametrize("fault", [Fault(status=503), Fault(drop=True)], ids=["503", "dropped"])
+async def test_a_registry_that_does_not_answer_is_a_warning_only(world: World, fault: Fault) -> None:
+    cluster = await world.join("aks-1")
+    world.cloud.registry_parts[0].faults.add(fault)
+    await world.refresh(cluster)
+    assert (await world.token_in(cluster)).startswith("ya29.")
+    assert [told["category"] for told in world.events.named("token.minted")] == ["registry_unavailable"]
+
+
+async def test_a_hub_without_impersonation_hands_out_the_federated_token(world: World) -> None:
+    world.cloud.add_hub("direct", impersonate=False)
+    cluster = await world.join("aks-1", "direct")
+    await world.refresh(cluster)
+    assert (await world.token_in(cluster)).startswith("ya29.d.")
+    assert world.cloud.google.impersonations == 0
+
+
+async def test_an_entra_token_that_google_calls_stale_is_replaced_once(world: World) -> None:
+    cluster = await world.join("aks-1")
+    await world.refresh(cluster)
+    world.cloud.google_part.faults.add(
+        Fault(
+            path="/v1/token",
+            status=400,
+            body='{"error":"invalid_grant","error_description":"ID Token issued at 1 is stale to sign-in."}',
+            times=1,
+        )
+    )
+    world.clock.advance(25 * MINUTE)
+    world.cloud.identity.forget()
+    issued = world.cloud.identity.issued
+    await world.refresh(cluster)
+    assert issued + 1 == world.cloud.identity.issued
+
+
+async def test_a_longer_lifetime_is_asked_for_where_the_hub_says_so(world: World) -> None:
+    hub = world.cloud.add_hub("long", lifetime=12 * 3600)
+    cluster = await world.join("aks-1", "long")
+    assert await world.failing_refresh(cluster) == "lifetime_not_allowed"
+    world.cloud.google._accounts[hub.service_account].long_lifetimes = True
+    world.clock.advance(15 * MINUTE)
+    status = await world.refresh(cluster)
+    assert timedelta(hours=4) < status.next_due - world.clock() <= timedelta(hours=5)

@@ -1,0 +1,144 @@
+"""A world for one test: the cloud on this machine, clean storage, and the app's services, all on one movable clock."""
+
+import json
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Literal
+
+import pytest
+from azure.storage.queue import TextBase64DecodePolicy
+from azure.storage.queue.aio import QueueClient
+
+from local.clock import Clock
+from local.cloud import Cloud, LocalCluster
+from local.serving import Authority
+from pullkeeper.errors import PullkeeperError
+from pullkeeper.model import RefreshMessage, Status, TargetStatus
+from pullkeeper.services import Services
+
+MINUTE = timedelta(minutes=1)
+Reason = Literal["due", "manual", "onboarding"]
+
+
+class Events(logging.Handler):
+    """The events that were emitted, as flat dicts with their name under `event`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[dict[str, Any]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        fields = vars(record)
+        if "microsoft.custom_event.name" in fields:
+            own = {key: value for key, value in fields.items() if key not in _PLAIN and "." not in key}
+            self.seen.append({"event": fields["microsoft.custom_event.name"], **own})
+
+    def named(self, event: str) -> list[dict[str, Any]]:
+        return [seen for seen in self.seen if seen["event"] == event]
+
+
+_PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+@dataclass(slots=True)
+class World:
+    """hub `main` is there from the start. Clusters join by `join`; `refresh` is one message worked off."""
+
+    cloud: Cloud
+    storage: str
+    clock: Clock
+    monkeypatch: pytest.MonkeyPatch
+    events: Events = field(default_factory=Events)
+    _services: Services | None = None
+
+    @property
+    def services(self) -> Services:
+        """Built when first needed: hubs that are added later are unknown to the app, as in life."""
+        if self._services is None:
+            self._services = self.another_instance()
+        return self._services
+
+    def another_instance(self) -> Services:
+        """A second process of the app, with nothing cached."""
+        environment = self.cloud.environment(self.storage)
+        for name in ("IDENTITY_ENDPOINT", "IDENTITY_HEADER"):
+            self.monkeypatch.setenv(name, environment[name])
+        return Services.build(environment, self.clock)
+
+    async def join(self, name: str, hub: str = "main", **options: Any) -> LocalCluster:
+        cluster = await self.cloud.add_cluster(name, hub, **options)
+        await self.services.fleet.register(cluster.member)
+        return cluster
+
+    async def refresh(self, cluster: LocalCluster, reason: Reason = "due") -> Status:
+        return await self.services.refresher.refresh(RefreshMessage(cluster=cluster.id, reason=reason))
+
+    async def failing_refresh(self, cluster: LocalCluster, reason: Reason = "due") -> str:
+        """The category of a refresh that does not succeed, whether the queue tries again or not."""
+        try:
+            status = await self.refresh(cluster, reason)
+        except PullkeeperError as e:
+            return e.category
+        categories = {target.category for target in status.targets.values() if target.category}
+        return ",".join(sorted(categories)) or "ok"
+
+    async def status(self, cluster: LocalCluster) -> Status:
+        held = await self.services.fleet.status(cluster.id)
+        if held is None:
+            raise AssertionError("no status yet")
+        return held.status
+
+    async def target(self, cluster: LocalCluster) -> TargetStatus:
+        return (await self.status(cluster)).targets[str(cluster.target)]
+
+    async def work_off(self, tries: int = 5) -> int:
+        """What the Functions host does with the queue: each message, up to five tries, then poison. How many."""
+        done = 0
+        async with QueueClient.from_connection_string(
+            self.storage, "refresh", message_decode_policy=TextBase64DecodePolicy()
+        ) as queue:
+            async for message in queue.receive_messages():
+                done += 1
+                await queue.delete_message(message)
+                for _ in range(tries):
+                    try:
+                        await self.services.refresher.refresh(RefreshMessage.parse(message.content))
+                    except PullkeeperError:
+                        continue
+                    break
+                else:
+                    await self.services.refresher.give_up(message.content.encode())
+        return done
+
+    async def tick(self) -> int:
+        """One run of the timer, and the queue worked off."""
+        await self.services.scheduler.run()
+        return await self.work_off()
+
+    async def token_in(self, cluster: LocalCluster) -> str:
+        """The token that a kubelet would find."""
+        target = cluster.target
+        auths: Mapping[str, Any] = await cluster.human.dockerconfig(target.namespace, target.secret)
+        return str(next(iter(auths.values()))["password"])
+
+    def pretty(self) -> str:
+        return json.dumps(self.events.seen, indent=1, default=str)
+
+
+@asynccontextmanager
+async def a_world(storage: str, authority: Authority, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    clock = Clock()
+    async with Cloud(clock, authority) as cloud:
+        cloud.add_hub("main")
+        world = World(cloud, storage, clock, monkeypatch)
+        logger = logging.getLogger("pullkeeper")
+        logger.addHandler(world.events)
+        try:
+            yield world
+        finally:
+            logger.removeHandler(world.events)
+            if world._services:
+                await world._services.close()
