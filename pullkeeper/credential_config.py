@@ -11,18 +11,22 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-GOOGLE_HOSTS: Final = frozenset({"sts.googleapis.com", "iamcredentials.googleapis.com"})
+_TOKEN_HOST: Final = "sts.googleapis.com"
+_IMPERSONATION_HOST: Final = "iamcredentials.googleapis.com"
 
+# ASCII: Python's \d is any script's digit.
 _AUDIENCE = re.compile(
     r"//iam\.googleapis\.com/projects/(?P<project>[1-9]\d{0,19})/locations/global"
-    r"/workloadIdentityPools/(?P<pool>[a-z][a-z0-9-]{2,30}[a-z0-9])"
-    r"/providers/(?P<provider>[a-z][a-z0-9-]{2,30}[a-z0-9])"
+    r"/workloadIdentityPools/(?P<pool>[a-z0-9-]{4,32})"
+    r"/providers/(?P<provider>[a-z0-9-]{4,32})",
+    re.ASCII,
 )
-_TOKEN_URL = re.compile(r"https://(?P<host>[a-z0-9.-]{1,253}(:\d{1,5})?)/v1/token")
+_TOKEN_URL = re.compile(r"https://(?P<host>[a-z0-9.-]{1,253}(:\d{1,5})?)/v1/token", re.ASCII)
 _IMPERSONATION_URL = re.compile(
     r"https://(?P<host>[a-z0-9.-]{1,253}(:\d{1,5})?)/v1/projects/-/serviceAccounts"
     r"/(?P<email>[a-z][a-z0-9-]{4,28}[a-z0-9]@[a-z][a-z0-9-]{4,28}[a-z0-9]\.iam\.gserviceaccount\.com)"
-    r":generateAccessToken"
+    r":generateAccessToken",
+    re.ASCII,
 )
 
 
@@ -45,9 +49,9 @@ class CredentialConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    type: Literal["external_account"] = "external_account"
+    type: Literal["external_account"]
     audience: str
-    subject_token_type: Literal["urn:ietf:params:oauth:token-type:jwt"] = "urn:ietf:params:oauth:token-type:jwt"
+    subject_token_type: Literal["urn:ietf:params:oauth:token-type:jwt"]
     token_url: str
     service_account_impersonation_url: str | None = None
     credential_source: _FileSource | None = Field(default=None, exclude=True)
@@ -66,7 +70,7 @@ class CredentialConfig(BaseModel):
     @field_validator("token_url")
     @classmethod
     def _is_the_token_service(cls, value: str, info: ValidationInfo) -> str:
-        _require_trusted(_TOKEN_URL.fullmatch(value), "https://sts.googleapis.com/v1/token", info)
+        _require_trusted(_TOKEN_URL.fullmatch(value), _TOKEN_HOST, f"https://{_TOKEN_HOST}/v1/token", info)
         return value
 
     @field_validator("service_account_impersonation_url")
@@ -74,10 +78,10 @@ class CredentialConfig(BaseModel):
     def _is_generate_access_token(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None:
             form = (
-                "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/NAME@PROJECT"
+                f"https://{_IMPERSONATION_HOST}/v1/projects/-/serviceAccounts/NAME@PROJECT"
                 ".iam.gserviceaccount.com:generateAccessToken"
             )
-            _require_trusted(_IMPERSONATION_URL.fullmatch(value), form, info)
+            _require_trusted(_IMPERSONATION_URL.fullmatch(value), _IMPERSONATION_HOST, form, info)
         return value
 
     @property
@@ -94,9 +98,10 @@ class CredentialConfig(BaseModel):
         return {**(found.groupdict() if found else {}), "service_account": self.service_account or "-"}
 
 
-def _require_trusted(found: re.Match[str] | None, form: str, info: ValidationInfo) -> None:
+def _require_trusted(found: re.Match[str] | None, host: str, form: str, info: ValidationInfo) -> None:
+    """Says what is expected, never what was found: that may be anything, a token included."""
     if not found:
         raise ValueError(f"must be of the form {form}")
     extra: frozenset[str] = (info.context or {}).get("trusted_hosts", frozenset())
-    if found["host"] not in GOOGLE_HOSTS | extra:
-        raise ValueError(f"names the host {found['host']}, which is not Google's and not in TRUSTED_GOOGLE_HOSTS")
+    if found["host"] not in {host, *extra}:
+        raise ValueError(f"must name {host}, or a host of the setting TRUSTED_GOOGLE_HOSTS")
