@@ -13,14 +13,15 @@ from pydantic import (
     AwareDatetime,
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     PlainSerializer,
     PlainValidator,
     StringConstraints,
+    Tag,
     ValidationError,
     ValidationInfo,
     field_validator,
-    model_validator,
 )
 from pydantic.alias_generators import to_camel
 
@@ -34,9 +35,10 @@ _CLUSTER_ID = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 _ARM = "/subscriptions/{}/resourceGroups/{}/providers/Microsoft.ContainerService/managedClusters/{}"
-_REGISTRY = re.compile(r"[a-z0-9-]+-docker\.pkg\.dev|((us|eu|asia)\.)?gcr\.io", re.ASCII)
+_REGISTRY = re.compile(r"[a-z0-9-]{1,50}-docker\.pkg\.dev|((us|eu|asia)\.)?gcr\.io", re.ASCII)
+_PART = r"[a-z0-9]+((\.|_{1,2}|-+)[a-z0-9]+)*"
 _IMAGE = re.compile(
-    r"(?P<host>[a-z0-9.-]+(:\d{1,5})?)/(?P<name>[a-z0-9]+([._/-]+[a-z0-9]+)*)(:(?P<tag>\w[\w.-]{0,127}))?",
+    rf"(?P<host>[a-z0-9.-]+(:\d{{1,5}})?)/(?P<name>{_PART}(/{_PART})+)(:(?P<tag>\w[\w.-]{{0,127}}))?",
     re.ASCII,
 )
 _RESERVED_NAMESPACE = re.compile(r"kube-.*|gatekeeper-system|azure-arc|aks-.*|calico-system|tigera-operator")
@@ -44,6 +46,8 @@ _RESERVED_NAMESPACE = re.compile(r"kube-.*|gatekeeper-system|azure-arc|aks-.*|ca
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 Namespace = Annotated[str, StringConstraints(pattern=rf"^{_LABEL}$")]
 ObjectName = Annotated[str, StringConstraints(pattern=rf"^{_LABEL}(\.{_LABEL})*$", max_length=253)]
+HubName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+_BY_NAME, _BY_CONTENT = "by name", "by content"
 
 
 class Document(BaseModel):
@@ -66,12 +70,17 @@ class Document(BaseModel):
         try:
             return validate(data, context={"trusted_hosts": trusted_hosts})
         except ValidationError as e:
-            wrong = (f"{'.'.join(map(str, fault['loc'])) or 'document'}: {fault['msg']}" for fault in e.errors())
-            raise InvalidRequest("; ".join(wrong)) from None
+            raise InvalidRequest("; ".join(_fault(fault["loc"], fault["msg"]) for fault in e.errors())) from None
 
     def to_json(self) -> str:
         """Without what is at its default; read back by `parse`."""
         return self.model_dump_json(by_alias=True, exclude_defaults=True)
+
+
+def _fault(path: tuple[int | str, ...], text: str) -> str:
+    """`targets.0.secret: what is wrong`. Pydantic puts into the path which side of a union it has tried."""
+    where = ".".join(str(part) for part in path if part not in {_BY_NAME, _BY_CONTENT})
+    return ": ".join(filter(None, (where, text.removeprefix("Value error, "))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +134,7 @@ class Target(Document):
     @classmethod
     def _is_not_reserved(cls, value: str) -> str:
         if _RESERVED_NAMESPACE.fullmatch(value):
-            raise ValueError(f"{value} is reserved for the cluster's own components")
+            raise ValueError("is reserved for the cluster's own components")
         return value
 
     def __str__(self) -> str:
@@ -143,7 +152,7 @@ class Hub(Document):
 
     credential_config: CredentialConfig
     registries: Annotated[tuple[str, ...], Field(min_length=1, max_length=20)]
-    probe: str
+    probe: Annotated[str, Field(max_length=512)]
     entra_resource: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9:/._-]+$", max_length=255)] = (
         "api://AzureADTokenExchange"
     )
@@ -157,16 +166,17 @@ class Hub(Document):
     @classmethod
     def _are_google_registries(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         trusted: frozenset[str] = (info.context or {}).get("trusted_hosts", frozenset())
-        for host in value:
-            if not _REGISTRY.fullmatch(host) and host not in trusted:
-                raise ValueError(f"{host[:80]!r} is no LOCATION-docker.pkg.dev and not in TRUSTED_GOOGLE_HOSTS")
+        if not all(_REGISTRY.fullmatch(host) or host in trusted for host in value):
+            raise ValueError("must be LOCATION-docker.pkg.dev, gcr.io, or hosts of the setting TRUSTED_GOOGLE_HOSTS")
         return value
 
-    @model_validator(mode="after")
-    def _probes_a_registry_of_its_own(self) -> "Hub":
-        if self.probe_image.host not in self.registries:
-            raise ValueError("probe must name an image in one of the registries")
-        return self
+    @field_validator("probe")
+    @classmethod
+    def _is_in_a_registry_of_its_own(cls, value: str, info: ValidationInfo) -> str:
+        host = Image.parse(value).host
+        if host not in info.data.get("registries", {host}):
+            raise ValueError("must name an image in one of the registries")
+        return value
 
     @property
     def probe_image(self) -> "Image":
@@ -193,9 +203,10 @@ class Image:
 
     @classmethod
     def parse(cls, text: str) -> "Image":
+        """Raises ValueError; nothing is unescaped or cut off."""
         found = _IMAGE.fullmatch(text)
-        if not found or found["name"].count("/") < 1:
-            raise ValueError("probe must be HOST/PROJECT/REPOSITORY/IMAGE[:TAG]")
+        if not found:
+            raise ValueError("must be HOST/PROJECT/REPOSITORY/IMAGE[:TAG]")
         return cls(found["host"], found["name"], found["tag"])
 
     def __str__(self) -> str:
@@ -205,7 +216,7 @@ class Image:
 class Endpoint(Document):
     """How to reach an API server, as Azure Resource Manager said at `read_at`."""
 
-    server: Annotated[str, StringConstraints(pattern=r"^https://[A-Za-z0-9.-]+(:\d{1,5})?$")]
+    server: Annotated[str, StringConstraints(pattern=r"^https://[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?$")]
     ca: Annotated[str, Field(max_length=64_000)]
     local_accounts: bool = False
     read_at: AwareDatetime
@@ -215,7 +226,10 @@ class Cluster(Document):
     """A member of the fleet. hub: the name of a configured hub, or one of its own."""
 
     cluster: ClusterRef
-    hub: str | Hub
+    hub: Annotated[
+        Annotated[HubName, Tag(_BY_NAME)] | Annotated[Hub, Tag(_BY_CONTENT)],
+        Discriminator(lambda value: _BY_NAME if isinstance(value, str) else _BY_CONTENT),
+    ]
     targets: Annotated[tuple[Target, ...], Field(min_length=1, max_length=16)] = (Target(),)
     adopt: bool = False
 
