@@ -86,7 +86,7 @@ class RealApiServer:
         self._flags = flags
         authority = trustme.CA(organization_name=f"Kubernetes {name}")
         self._serving = authority.issue_cert("127.0.0.1", "localhost")
-        admin = authority.issue_cert("human@local", common_name="human", organization_name="system:masters")
+        admin = authority.issue_cert("human@local", common_name="masterclient", organization_name="system:masters")
         self.ca_pem = authority.cert_pem.bytes().decode()
         self.admin_cert_pem = admin.cert_chain_pems[0].bytes().decode()
         self.admin_key_pem = admin.private_key_pem.bytes().decode()

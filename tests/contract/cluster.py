@@ -1,0 +1,126 @@
+"""A cluster as a test meets it: a human with all rights, and identities that have what the test grants them."""
+
+import contextlib
+import ssl
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import aiohttp
+
+from local.apiserver import AKS_SERVER_APPLICATION
+from local.entra import Entra, Identity
+from tests.contract.conversation import Answer, Caller, Json, until
+
+
+class ApiServer(Protocol):
+    """What the stand-in and the real server have in common."""
+
+    @property
+    def url(self) -> str: ...
+    @property
+    def ca_pem(self) -> str: ...
+    @property
+    def admin_cert_pem(self) -> str: ...
+    @property
+    def admin_key_pem(self) -> str: ...
+
+
+Throttled = Callable[["Cluster", Identity], contextlib.AbstractAsyncContextManager[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    url: str
+    entra: Entra
+    human: Caller  # by client certificate, in system:masters
+    stranger: Caller  # without any credentials
+    throttled: Throttled  # meanwhile the next request of the identity is one too many
+
+    def caller(self, identity: Identity) -> Caller:
+        return self.bearer(self.entra.token(identity, AKS_SERVER_APPLICATION))
+
+    def bearer(self, token: str) -> Caller:
+        return Caller(self.stranger.session, self.url, token)
+
+    async def namespace(self) -> str:
+        """Create a namespace that no other test has. Its name."""
+        name = f"t-{uuid.uuid4().hex[:12]}"
+        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+        assert (await self.human.post("/api/v1/namespaces", body)).status == 201
+        return name
+
+    async def grant(self, namespace: str, identity: Identity, *rules: Json) -> None:
+        """Bind the identity to a role `refresher` with these rules and wait until the server knows it."""
+        rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
+        role = {"metadata": {"name": "refresher"}, "rules": list(rules)}
+        binding = {
+            "metadata": {"name": "refresher"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "refresher"},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": identity.principal_id}],
+        }
+        assert (await self.human.post(f"{rbac}/roles", role)).status == 201
+        assert (await self.human.post(f"{rbac}/rolebindings", binding)).status == 201
+        for rule in rules:
+            await self._knows(namespace, identity, rule)
+
+    async def _knows(self, namespace: str, identity: Identity, rule: Json) -> None:
+        attributes = {
+            "namespace": namespace,
+            "verb": rule["verbs"][0],
+            "resource": rule["resources"][0],
+            "group": rule["apiGroups"][0],
+            "name": rule.get("resourceNames", [""])[0],
+        }
+        review = {"spec": {"resourceAttributes": attributes}}
+        caller = self.caller(identity)
+
+        def allowed(answer: Answer) -> bool:
+            return answer.body["status"]["allowed"] is True
+
+        await until(lambda: caller.post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review), allowed)
+
+
+@contextlib.asynccontextmanager
+async def connected(server: ApiServer, entra: Entra, throttled: Throttled) -> AsyncIterator[Cluster]:
+    with tempfile.NamedTemporaryFile("w", suffix=".pem") as pem:
+        pem.write(server.admin_key_pem + server.admin_cert_pem)
+        pem.flush()
+        as_human = ssl.create_default_context(cadata=server.ca_pem)
+        as_human.load_cert_chain(pem.name)
+    as_anybody = ssl.create_default_context(cadata=server.ca_pem)
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=as_human)) as with_certificate,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=as_anybody)) as without,
+    ):
+        human, stranger = Caller(with_certificate, server.url), Caller(without, server.url)
+        yield Cluster(server.url, entra, human, stranger, throttled)
+
+
+@contextlib.asynccontextmanager
+async def one_seat(cluster: Cluster, identity: Identity) -> AsyncIterator[None]:
+    """Priority and fairness with one seat for the identity, which a request that never ends its body is sitting on."""
+    name = f"one-{identity.principal_id}"
+    flow = "/apis/flowcontrol.apiserver.k8s.io/v1"
+    limited = {
+        "nominalConcurrencyShares": 0,  # without lending and borrowing, still one request at a time
+        "lendablePercent": 0,
+        "borrowingLimitPercent": 0,
+        "limitResponse": {"type": "Reject"},
+    }
+    everything = {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "namespaces": ["*"]}
+    rule = {
+        "subjects": [{"kind": "User", "user": {"name": identity.principal_id}}],
+        "resourceRules": [{**everything, "clusterScope": True}],
+    }
+    level = {"metadata": {"name": name}, "spec": {"type": "Limited", "limited": limited}}
+    reference = {"priorityLevelConfiguration": {"name": name}, "matchingPrecedence": 2}
+    schema = {"metadata": {"name": name}, "spec": {**reference, "rules": [rule]}}
+    assert (await cluster.human.post(f"{flow}/prioritylevelconfigurations", level)).status == 201
+    assert (await cluster.human.post(f"{flow}/flowschemas", schema)).status == 201
+    caller = cluster.caller(identity)
+    async with caller.sitting("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"):
+        await until(lambda: caller.get("/api/v1/namespaces"), lambda answer: answer.status == 429)
+        yield
