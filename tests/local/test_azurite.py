@@ -5,7 +5,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,12 +17,6 @@ from local.azurite import Azurite, AzuriteError
 
 pytestmark = pytest.mark.servers
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def azurite() -> Iterator[Azurite]:
-    with Azurite() as running:
-        yield running
 
 
 def queue_port(connection_string: str) -> int:

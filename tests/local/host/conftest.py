@@ -27,12 +27,6 @@ seen = []
 """
 
 
-@pytest.fixture(scope="session")
-def azurite() -> Iterator[Azurite]:
-    with Azurite() as running:
-        yield running
-
-
 @pytest.fixture
 def storage(azurite: Azurite, request: pytest.FixtureRequest) -> str:
     """The connection string of an empty storage account."""

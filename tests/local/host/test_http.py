@@ -124,9 +124,10 @@ async def test_a_body_over_100_megabytes_is_refused(write_app: Write, hosted: St
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     size = 100 * 1024 * 1024 + 1
     writer.write(f"POST /api/echo/n/r HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n".encode())
-    assert await reader.readline() == b"HTTP/1.1 413 Request Entity Too Large\r\n"
+    status = await reader.readline()
     writer.close()
     await writer.wait_closed()
+    assert status.startswith(b"HTTP/1.1 413 ")
     assert host.seen == []
 
 
