@@ -1,14 +1,13 @@
 """Azure Resource Manager, as far as reading clusters and their user credentials goes.
 
-It stands where the real one stands: tokens of the tenant for management.azure.com, role assignments by scope, AKS's
-token buckets, and Azure's own words for every refusal. A further resource type is a row in `_operations`.
+It asks what the real one asks, in its order: a version, a token of the tenant for management.azure.com, a role
+assignment at the scope, the resource, a place in AKS's token buckets; and it refuses in Azure's words. A further call
+is a row in `_calls`.
 """
 
-import base64
 import json
 import math
 import re
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -16,51 +15,28 @@ from fnmatch import fnmatchcase
 from typing import Any, Final
 
 import jwt
-import yaml
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from local.entra import AKS, ARM, Entra
+from local.entra import ARM, Entra
+from local.managed_cluster import KIND, ManagedCluster, encoded
 
-_AKS: Final = "Microsoft.ContainerService/managedClusters"
-_KUBELOGIN: Final = "80faf920-1908-4b52-b5ef-a8e7bedfc67a"
-"""The public client that kubelogin signs people in with: the same in all tenants."""
+__all__ = ["CLUSTER_USER", "READER", "Arm", "Limit", "ManagedCluster"]
 
+CLUSTER_USER: Final = frozenset({f"{KIND}/read", f"{KIND}/listClusterUserCredential/action"})
+"""The actions of Azure Kubernetes Service Cluster User Role."""
 READER: Final = frozenset({"*/read"})
-CLUSTER_USER: Final = frozenset({f"{_AKS}/read", f"{_AKS}/listClusterUserCredential/action"})
-"""Azure Kubernetes Service Cluster User Role, without its data actions."""
+"""The actions of Reader."""
 
-API_VERSIONS: Final = frozenset({"2026-08-01"})
+_VERSIONS: Final = frozenset({"2026-08-01"})
+_AUDIENCES: Final = tuple(
+    f"{host}{slash}" for host in ("https://management.core.windows.net", ARM) for slash in ("/", "")
+)
 _PATH: Final = re.compile(
-    r"/subscriptions/(?P<subscription>[^/]+)/resourceGroups/(?P<group>[^/]+)"
-    r"/providers/(?P<type>[^/]+/[^/]+)/(?P<name>[^/]+)(/(?P<action>[^/]+))?",
+    r"(?P<resource>/subscriptions/(?P<subscription>[^/]+)/resourceGroups/(?P<group>[^/]+)"
+    r"/providers/(?P<kind>[^/]+/[^/]+)/(?P<name>[^/]+))(?P<action>/[^/]+)?",
     re.IGNORECASE,
 )
-
-
-@dataclass(slots=True)
-class ManagedCluster:
-    """An AKS cluster. client_certificate and client_key (PEM): one with local accounts, without Entra integration."""
-
-    resource_id: str
-    server: str
-    ca_pem: str
-    client_certificate: str | None = None
-    client_key: str | None = None
-    version: str = "1.34.2"
-    power_state: str = "Running"
-    provisioning_state: str = "Succeeded"
-    location: str = "westeurope"
-    oidc_issuer: str | None = None
-    workload_identity: bool = False
-    azure_rbac: bool = False
-    private: bool = False
-    authorized_ranges: list[str] = field(default_factory=list)
-    etag: str = field(default_factory=lambda: str(uuid.uuid4()))
-
-    @property
-    def entra(self) -> bool:
-        return self.client_certificate is None
 
 
 @dataclass(slots=True)
@@ -72,47 +48,48 @@ class Limit:
     _full_at: dict[str, datetime] = field(default_factory=dict)
 
     def take(self, key: str, now: datetime) -> timedelta:
-        """Take one call out. How long to wait where there is none; zero where there was one."""
+        """How long to wait for the next call; zero where this one was still to be had, which takes it."""
         full_at = max(self._full_at.get(key, now), now) + self.refill
-        wait = full_at - now - self.burst * self.refill
-        if wait > timedelta():
-            return wait
-        self._full_at[key] = full_at
-        return timedelta()
+        wait = max(full_at - now - self.burst * self.refill, timedelta())
+        if not wait:
+            self._full_at[key] = full_at
+        return wait
 
 
 @dataclass(frozen=True, slots=True)
-class _Operation:
-    """permission: the action a role must grant. handler: what AKS calls it when it throttles."""
+class _Call:
+    """permission: the action that a role must grant. name: what AKS calls it when there are too many of them."""
 
     permission: str
-    handler: str
+    name: str
     limit: Limit
-    per_cluster: bool
-    answer: Callable[[ManagedCluster, web.Request], Mapping[str, Any]]
+    bucket: Callable[[ManagedCluster], str]
+    answer: Callable[[ManagedCluster, Mapping[str, str]], Mapping[str, Any]]
 
 
 class Arm:
-    """Clusters by resource id, and who may do what to them. Ids are compared without regard to case, as Azure does."""
+    """Clusters by resource id, compared without regard to case, and who may do what to them."""
 
     def __init__(self, entra: Entra, clock: Callable[[], datetime], *, middlewares: Sequence[Middleware] = ()) -> None:
         self._entra = entra
         self._clock = clock
         self._clusters: dict[str, ManagedCluster] = {}
         self._assignments: set[tuple[str, str, frozenset[str]]] = set()
-        # GETs count by cluster, the rest by subscription and region: learn.microsoft.com/azure/aks/quotas-skus-regions
-        self.reads = Limit(60)
-        self.others = Limit(60)
-        user_credential = f"{_AKS}/listClusterUserCredential"
-        self._operations = {
-            ("GET", _AKS.lower()): _Operation(
-                f"{_AKS}/read", "GetManagedClusterHandler.GET", self.reads, per_cluster=True, answer=self._cluster
+        # Reads count by cluster, the rest by subscription and region: learn.microsoft.com/azure/aks/quotas-skus-regions
+        self.reads, self.others = Limit(60), Limit(60)
+        self._calls = {
+            ("GET", KIND.lower()): _Call(
+                permission=f"{KIND}/read",
+                name="GetManagedClusterHandler.GET",
+                limit=self.reads,
+                bucket=lambda cluster: cluster.resource_id,
+                answer=lambda cluster, _: cluster.document(entra.tenant),
             ),
-            ("POST", user_credential.lower()): _Operation(
-                f"{user_credential}/action",
-                "ListManagedClusterUserCredentialHandler.POST",
-                self.others,
-                per_cluster=False,
+            ("POST", f"{KIND}/listClusterUserCredential".lower()): _Call(
+                permission=f"{KIND}/listClusterUserCredential/action",
+                name="ListManagedClusterUserCredentialHandler.POST",
+                limit=self.others,
+                bucket=lambda cluster: f"{cluster.subscription}/{cluster.location}",
                 answer=self._user_credential,
             ),
         }
@@ -127,65 +104,71 @@ class Arm:
         del self._clusters[resource_id.lower()]
 
     def assign(self, principal_id: str, scope: str, actions: frozenset[str]) -> None:
-        """A role assignment: what a principal may do at this scope (a subscription, a group, a cluster) and below."""
+        """What a principal may do at a scope (a subscription, a group, a cluster) and below. Works at once; the real
+        one takes minutes.
+        """
         self._assignments.add((principal_id, scope.lower(), actions))
 
     def unassign(self, principal_id: str, scope: str, actions: frozenset[str]) -> None:
-        self._assignments.discard((principal_id, scope.lower(), actions))
+        self._assignments.remove((principal_id, scope.lower(), actions))
 
     async def _handle(self, request: web.Request) -> web.Response:
-        claims = self._authenticated(request)
-        found = _PATH.fullmatch(request.path)
-        kind = f"{found['type']}/{found['action'] or ''}".rstrip("/").lower() if found else ""
-        operation = self._operations.get((request.method, kind))
-        if found is None or operation is None:
-            raise _error(400, "InvalidRequest", f"The stand-in knows nothing of {request.method} {request.path}.")
-        self._authorized(claims, operation.permission, found)
-        cluster = self._found(found)
-        self._within(operation, cluster, found["subscription"])
-        return web.json_response(operation.answer(cluster, request))
-
-    def _authenticated(self, request: web.Request) -> Mapping[str, Any]:
-        """The caller's claims. A browser without a token hears of the missing version first, and so does anybody."""
+        # A browser without a token hears of the missing version first, and so does everybody.
         version = request.query.get("api-version")
         if not version:
             missing = "The api-version query parameter (?api-version=) is required for all requests."
             raise _error(400, "MissingApiVersionParameter", missing)
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token:
-            raise self._unauthenticated("AuthenticationFailed", "The 'Authorization' header is missing.")
-        try:
-            # What the tenant calls the resource may end in a slash or not.
-            audience = jwt.decode(token, options={"verify_signature": False}).get("aud")
-            if audience not in {ARM, f"{ARM}/"}:
-                wrong = f"The access token has been obtained for wrong audience or resource '{audience}'."
-                raise self._unauthenticated("InvalidAuthenticationTokenAudience", wrong)
-            claims = self._entra.verify(token, audience)
-        except jwt.ExpiredSignatureError:
-            raise self._unauthenticated("ExpiredAuthenticationToken", "The access token has expired.") from None
-        except jwt.PyJWTError:
-            raise self._unauthenticated("InvalidAuthenticationToken", "The access token is invalid.") from None
-        if version not in API_VERSIONS:
-            supported = ",".join(sorted(API_VERSIONS))
+        claims = self._authenticated(request)
+        at = _PATH.fullmatch(request.path)
+        call = self._calls.get((request.method, f"{at['kind']}{at['action'] or ''}".lower())) if at else None
+        if at is None or call is None:
+            raise _error(400, "InvalidResourceType", f"This stand-in does not serve {request.method} {request.path}.")
+        if version not in _VERSIONS:
+            supported = ",".join(sorted(_VERSIONS))
             invalid = f"The api-version '{version}' is invalid. The supported versions are '{supported}'."
             raise _error(400, "InvalidApiVersionParameter", invalid)
-        return claims
+        self._authorize(claims, call.permission, at)
+        cluster = self._found(at)
+        self._throttle(call, cluster)
+        return web.json_response(call.answer(cluster, request.query))
+
+    def _authenticated(self, request: web.Request) -> Mapping[str, Any]:
+        """The claims of the caller's token."""
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            missing = "Authentication failed. The 'Authorization' header is missing."
+            raise self._unauthenticated("AuthenticationFailed", missing)
+        try:
+            audience = jwt.decode(token, options={"verify_signature": False}).get("aud")
+            if audience not in _AUDIENCES:
+                allowed = ",".join(f"'{one}'" for one in _AUDIENCES)
+                wrong = (
+                    f"The access token has been obtained for wrong audience or resource '{audience}'. It should "
+                    f"exactly match with one of the allowed audiences {allowed}."
+                )
+                raise self._unauthenticated("InvalidAuthenticationTokenAudience", wrong)
+            return self._entra.verify(token, audience)
+        except jwt.ExpiredSignatureError:
+            late = f"The access token expiry UTC time is earlier than current UTC time '{self._clock():%m/%d/%Y %X}'."
+            raise self._unauthenticated("ExpiredAuthenticationToken", late) from None
+        except jwt.PyJWTError:
+            raise self._unauthenticated("InvalidAuthenticationToken", "The access token is invalid.") from None
 
     def _unauthenticated(self, code: str, message: str) -> web.HTTPException:
         uri = f"https://login.windows.net/{self._entra.tenant}"
         challenge = f'Bearer authorization_uri="{uri}", error="invalid_token", error_description="{message}"'
         return _error(401, code, message, {"WWW-Authenticate": challenge})
 
-    def _authorized(self, claims: Mapping[str, Any], permission: str, at: re.Match[str]) -> None:
-        """Nobody learns whether a thing exists that they have no right to see."""
-        subscription = at["subscription"].lower()
-        if not any(known.split("/")[2] == subscription for known in self._clusters):
-            raise _error(404, "SubscriptionNotFound", f"The subscription '{at['subscription']}' could not be found.")
-        scope = at[0].removesuffix(f"/{at['action']}")
+    def _authorize(self, claims: Mapping[str, Any], permission: str, at: re.Match[str]) -> None:
+        """Comes before the resource is looked for: nobody learns what exists out of their sight."""
+        subscription = at["subscription"]
+        if not any(cluster.subscription.lower() == subscription.lower() for cluster in self._clusters.values()):
+            raise _error(404, "SubscriptionNotFound", f"The subscription '{subscription}' could not be found.")
+        scope = at["resource"]
         for principal, assigned, actions in self._assignments:
-            covers = f"{scope.lower()}/".startswith(f"{assigned.rstrip('/')}/")
-            allows = any(fnmatchcase(permission.lower(), action.lower()) for action in actions)
-            if principal == claims["oid"] and covers and allows:
+            covered = f"{scope}/".lower().startswith(f"{assigned.rstrip('/')}/")
+            granted = any(fnmatchcase(permission.lower(), action.lower()) for action in actions)
+            if principal == claims["oid"] and covered and granted:
                 return
         raise _error(
             403,
@@ -196,108 +179,34 @@ class Arm:
         )
 
     def _found(self, at: re.Match[str]) -> ManagedCluster:
-        group, name = at["group"], at["name"]
-        cluster = self._clusters.get(at[0].removesuffix(f"/{at['action']}").lower())
+        cluster = self._clusters.get(at["resource"].lower())
         if cluster:
             return cluster
-        within = f"/subscriptions/{at['subscription']}/resourceGroups/{group}/".lower()
-        if not any(known.startswith(within) for known in self._clusters):
-            raise _error(404, "ResourceGroupNotFound", f"Resource group '{group}' could not be found.")
+        place = at["subscription"].lower(), at["group"].lower()
+        if place not in {(known.subscription.lower(), known.group.lower()) for known in self._clusters.values()}:
+            raise _error(404, "ResourceGroupNotFound", f"Resource group '{at['group']}' could not be found.")
         raise _error(
             404,
             "ResourceNotFound",
-            f"The Resource '{_AKS}/{name}' under resource group '{group}' was not found. For more details please go to "
-            "https://aka.ms/ARMResourceNotFoundFix",
+            f"The Resource '{KIND}/{at['name']}' under resource group '{at['group']}' was not found. For more details "
+            "please go to https://aka.ms/ARMResourceNotFoundFix",
         )
 
-    def _within(self, operation: _Operation, cluster: ManagedCluster, subscription: str) -> None:
-        key = cluster.resource_id if operation.per_cluster else f"{subscription}/{cluster.location}"
-        wait = operation.limit.take(key.lower(), self._clock())
+    def _throttle(self, call: _Call, cluster: ManagedCluster) -> None:
+        wait = call.limit.take(call.bucket(cluster).lower(), self._clock())
         if wait:
             seconds = math.ceil(wait.total_seconds())
             raise _error(
                 429,
                 "Throttled",
-                f"The {operation.handler} request limit has been exceeded for SubID='{subscription}', please retry "
+                f"The {call.name} request limit has been exceeded for SubID='{cluster.subscription}', please retry "
                 f"again in {seconds} seconds. For more information, please visit aka.ms/aks/throttling",
                 {"Retry-After": str(seconds)},
             )
 
-    def _cluster(self, cluster: ManagedCluster, _: web.Request) -> Mapping[str, Any]:
-        parts = cluster.resource_id.split("/")
-        # An enabled issuer has an address; the others do not even have the field.
-        issuer = {"enabled": True, "issuerURL": cluster.oidc_issuer} if cluster.oidc_issuer else {"enabled": False}
-        entra = {"managed": True, "enableAzureRBAC": cluster.azure_rbac, "tenantID": self._entra.tenant}
-        identity = {"workloadIdentity": {"enabled": True}} if cluster.workload_identity else {}
-        return {
-            "id": f"/subscriptions/{parts[2]}/resourcegroups/{parts[4]}/providers/{_AKS}/{parts[8]}",
-            "name": parts[8],
-            "type": "Microsoft.ContainerService/ManagedClusters",
-            "location": cluster.location,
-            "eTag": cluster.etag,
-            "properties": {
-                "provisioningState": cluster.provisioning_state,
-                "powerState": {"code": cluster.power_state},
-                "kubernetesVersion": cluster.version,
-                "currentKubernetesVersion": cluster.version,
-                "fqdn": cluster.server.partition("://")[2].partition(":")[0],
-                "enableRBAC": True,
-                "disableLocalAccounts": False,
-                "apiServerAccessProfile": {
-                    "enablePrivateCluster": cluster.private,
-                    "authorizedIPRanges": cluster.authorized_ranges,
-                },
-                "oidcIssuerProfile": issuer,
-                "securityProfile": identity,
-                **({"aadProfile": entra} if cluster.entra else {}),
-            },
-        }
-
-    def _user_credential(self, cluster: ManagedCluster, request: web.Request) -> Mapping[str, Any]:
-        parts = cluster.resource_id.split("/")
-        group, name = parts[4], parts[8]
-        user = f"clusterUser_{group}_{name}"
-        kubeconfig = {
-            "apiVersion": "v1",
-            "clusters": [
-                {
-                    "cluster": {"certificate-authority-data": _encoded(cluster.ca_pem), "server": cluster.server},
-                    "name": name,
-                }
-            ],
-            "contexts": [{"context": {"cluster": name, "user": user}, "name": name}],
-            "current-context": name,
-            "kind": "Config",
-            "preferences": {},
-            "users": [{"name": user, "user": self._user(cluster, request.query.get("format", "exec"))}],
-        }
-        return {"kubeconfigs": [{"name": "clusterUser", "value": _encoded(yaml.safe_dump(kubeconfig))}]}
-
-    def _user(self, cluster: ManagedCluster, form: str) -> Mapping[str, Any]:
-        if cluster.client_certificate and cluster.client_key:
-            return {
-                "client-certificate-data": _encoded(cluster.client_certificate),
-                "client-key-data": _encoded(cluster.client_key),
-                "token": uuid.uuid5(uuid.NAMESPACE_URL, cluster.resource_id).hex * 4,
-            }
-        who = {"server-id": AKS, "client-id": _KUBELOGIN, "tenant-id": self._entra.tenant}
-        if form == "azure":
-            config = {"apiserver-id": AKS, "client-id": _KUBELOGIN, "config-mode": "1", "tenant-id": self._entra.tenant}
-            return {"auth-provider": {"name": "azure", "config": {"environment": "AzurePublicCloud", **config}}}
-        arguments = [part for option, value in who.items() for part in (f"--{option}", value)]
-        return {
-            "exec": {
-                "apiVersion": "client.authentication.k8s.io/v1beta1",
-                "args": ["get-token", "--environment", "AzurePublicCloud", *arguments, "--login", "devicecode"],
-                "command": "kubelogin",
-                "env": None,
-                "provideClusterInfo": False,
-            }
-        }
-
-
-def _encoded(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()
+    def _user_credential(self, cluster: ManagedCluster, query: Mapping[str, str]) -> Mapping[str, Any]:
+        kubeconfig = cluster.kubeconfig(self._entra.tenant, query.get("format", "exec"))
+        return {"kubeconfigs": [{"name": "clusterUser", "value": encoded(kubeconfig)}]}
 
 
 def _error(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> web.HTTPException:
