@@ -55,10 +55,12 @@ class Process:
             raise
 
     def stop(self) -> None:
-        """End the server at once.
+        """End the server at once, if it has not ended yet.
 
         SIGKILL, because an API server takes more than 20 seconds to stop politely once its etcd has gone.
         """
+        if self._watchdog.returncode is not None:
+            return
         pid_if_unknown = b"\n" if self._server is None else b""
         if self._server is not None:
             self._server.kill()
