@@ -4,6 +4,8 @@ import asyncio
 import os
 import signal
 import sys
+import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -13,16 +15,19 @@ from typing import Self
 from local.host.web import Keys
 
 _ROOT = Path(__file__).parents[2]
+_READY = "Host ready: "
+# What a program needs to find its way about. All else that the app is to know has to be in its settings.
+_KEPT = ("PATH", "HOME", "LANG", "PYTHONPATH")
 
 
 class HostProcess:
-    """`python -m local.host` on a free port, for the app in the directory `app`.
+    """`python -m local.host` on a free port, for the app in the directory `app` and its settings, `environment`.
 
         async with HostProcess(app, {"AzureWebJobsStorage": ...}) as host:
-            host.url, host.keys.default
+            host.url, host.keys.default, host.log
 
-    `environment` is added to ours. `log` is all that it and the app have said so far, line by line. It ends with this
-    process, however that ends.
+    `log` is the file with all that it and the app say, `said` the same as text, to be read after the end too. It ends
+    with this process, however that ends.
     """
 
     def __init__(
@@ -33,41 +38,47 @@ class HostProcess:
         options: Sequence[str] = (),
         patience: timedelta = timedelta(minutes=1),
     ) -> None:
-        self.log: list[str] = []
         self.url = ""
         self.keys = Keys(master="", default="")
-        self._command = [sys.executable, "-m", "local.host", "--app", str(app), "--port", "0", "--with-stdin", *options]
-        self._environment = {**os.environ, **environment, "PYTHONUNBUFFERED": "1"}
+        self._app = app
+        self._options = options
+        kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+        self._environment = {**kept, **environment, "PYTHONUNBUFFERED": "1"}
         self._patience = patience.total_seconds()
-
-    async def start(self) -> None:
-        """Return when it is ready; raises RuntimeError with its log when it ends before that, or never is."""
-        self._process = await asyncio.create_subprocess_exec(
-            *self._command,
-            cwd=_ROOT,
-            env=self._environment,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            limit=2**20,
-        )
-        self._ready = asyncio.Event()
-        self._reading = asyncio.create_task(self._read())
-        waiting = asyncio.create_task(self._ready.wait())
-        await asyncio.wait({waiting, self._reading}, timeout=self._patience, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-        if not self.url:
-            await self.kill()
-            raise RuntimeError("the host did not get ready:\n" + "\n".join(self.log))
+        self._said = ""
 
     async def __aenter__(self) -> Self:
-        await self.start()
+        """Ready; raises RuntimeError with all it said when it ends before that, or never is."""
+        self._folder = tempfile.TemporaryDirectory(prefix="pullkeeper-host-")
+        self.log, keys = Path(self._folder.name) / "log", Path(self._folder.name) / "keys.json"
+        with self.log.open("wb") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "local.host", "--app", str(self._app), "--port", "0", "--with-stdin"),
+                *("--keys", str(keys), *self._options),
+                cwd=_ROOT,
+                env=self._environment,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=output,
+                stderr=asyncio.subprocess.STDOUT,
+            )
+        try:
+            self.url = await self._ready()
+        except BaseException:
+            await self.kill()
+            self._leave()
+            raise
+        self.keys = Keys.at(keys)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await (self.stop() if error is None else self.kill())
+        self._leave()
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text(errors="replace") if self.log.exists() else self._said
 
     async def stop(self) -> int:
         """Let it finish what it has begun, and return its exit code."""
@@ -80,21 +91,20 @@ class HostProcess:
     async def _end(self, how: signal.Signals) -> int:
         if self._process.returncode is None:
             self._process.send_signal(how)
-        await self._reading
         return await self._process.wait()
 
-    async def _read(self) -> None:
-        if self._process.stdout is None:
-            return
-        async for raw in self._process.stdout:
-            line = raw.decode(errors="replace").rstrip("\n")
-            self.log.append(line)
-            name, _, value = line.partition(": ")
-            match name:
-                case "Function key":
-                    self.keys = Keys(master=self.keys.master, default=value)
-                case "Master key":
-                    self.keys = Keys(master=value, default=self.keys.default)
-                case "Host ready":
-                    self.url = value
-                    self._ready.set()
+    async def _ready(self) -> str:
+        deadline = time.monotonic() + self._patience
+        while time.monotonic() < deadline:
+            ended = self._process.returncode is not None  # before reading: what it said last is read then too
+            for line in self.said.splitlines():
+                if line.startswith(_READY):
+                    return line.removeprefix(_READY)
+            if ended:
+                raise RuntimeError(f"the host ended with exit code {self._process.returncode}:\n{self.said}")
+            await asyncio.sleep(0.02)
+        raise RuntimeError(f"the host is not ready after {self._patience:.0f} s:\n{self.said}")
+
+    def _leave(self) -> None:
+        self._said = self.said
+        self._folder.cleanup()

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -49,7 +50,7 @@ async def test_it_says_where_it_is_and_which_keys_open_it(write_app: Write) -> N
 async def test_a_signal_lets_what_has_begun_end(write_app: Write) -> None:
     async with HostProcess(write_app(SLOW), {}) as process, aiohttp.ClientSession() as session:
         call = asyncio.create_task(_text(session, f"{process.url}/api/slow?seconds=1"))
-        await until(lambda: "slow began" in process.log)
+        await until(lambda: "slow began" in process.said)
         assert await process.stop() == 0
         assert await call == "done"
 
@@ -58,7 +59,7 @@ async def test_a_signal_does_not_wait_for_ever(write_app: Write) -> None:
     options = ("--grace", "0.5")
     async with HostProcess(write_app(SLOW), {}, options=options) as process, aiohttp.ClientSession() as session:
         call = asyncio.create_task(_text(session, f"{process.url}/api/slow?seconds=600"))
-        await until(lambda: "slow began" in process.log)
+        await until(lambda: "slow began" in process.said)
         assert await asyncio.wait_for(process.stop(), 20) == 0
         with pytest.raises(aiohttp.ClientError):
             await call
@@ -93,9 +94,9 @@ async def jobs(storage: str) -> AsyncIterator[QueueClient]:
 @pytest.mark.servers
 async def test_a_drained_host_finishes_its_message(write_app: Write, storage: str, jobs: QueueClient) -> None:
     async with HostProcess(write_app(WORKING), {"AzureWebJobsStorage": storage, "SECONDS": "1"}) as process:
-        await until(lambda: "began one 1" in process.log)
+        await until(lambda: "began one 1" in process.said)
         assert await process.stop() == 0
-        assert "ended one" in process.log
+        assert "ended one" in process.said
     assert (await jobs.get_queue_properties()).approximate_message_count == 0
 
 
@@ -105,12 +106,12 @@ async def test_a_killed_host_loses_no_message(write_app: Write, storage: str, jo
     app = write_app(WORKING)
     environment = {"AzureWebJobsStorage": storage, "SECONDS": "600"}
     async with HostProcess(app, environment, options=("--invisibility", "3")) as first:
-        await until(lambda: "began one 1" in first.log)
+        await until(lambda: "began one 1" in first.said)
         await first.kill()
     assert await jobs.peek_messages() == []
     async with HostProcess(app, environment | {"SECONDS": "0"}) as second:
-        await until(lambda: "ended one" in second.log)
-        assert "began one 2" in second.log
+        await until(lambda: "ended one" in second.said)
+        assert "began one 2" in second.said
 
 
 async def test_it_ends_with_whoever_started_it(write_app: Write) -> None:
@@ -120,10 +121,9 @@ from pathlib import Path
 from local.host import HostProcess
 
 async def main():
-    process = HostProcess(Path({str(write_app(SLOW))!r}), {{}})
-    await process.start()
-    print(process.url, flush=True)
-    await asyncio.sleep(600)
+    async with HostProcess(Path({str(write_app(SLOW))!r}), {{}}) as process:
+        print(process.url, flush=True)
+        await asyncio.sleep(600)
 
 asyncio.run(main())
 """
@@ -144,11 +144,18 @@ asyncio.run(main())
     ],
 )
 async def test_an_app_that_cannot_be_indexed_ends_it_with_the_traceback(write_app: Write, code: str, told: str) -> None:
-    process = HostProcess(write_app(code), {})
     with pytest.raises(RuntimeError, match=told) as failed:
-        await process.start()
+        async with HostProcess(write_app(code), {}):
+            pass
+    assert "exit code 1" in str(failed.value)
     assert "Traceback" in str(failed.value)
-    assert await process.stop() == 1
+
+
+async def test_a_host_that_is_never_ready_is_given_up(write_app: Write) -> None:
+    app = write_app("import time\ntime.sleep(600)")
+    with pytest.raises(RuntimeError, match="not ready"):
+        async with HostProcess(app, {}, patience=timedelta(seconds=0.3)):
+            pass
 
 
 def test_a_setting_in_local_settings_json_counts_unless_the_environment_has_it(
