@@ -78,7 +78,11 @@ class Server:
 
 @dataclass(slots=True)
 class Fault:
-    """How to go wrong, for requests that fit. times: how often, None for ever."""
+    """How to go wrong, for requests that fit.
+
+    path: a pattern found anywhere in it. delay: before whatever comes next. slow_only: then answer as usual.
+    hang: never answer. drop: break the connection. times: how often, counted down; None for ever.
+    """
 
     path: str = ".*"
     method: str | None = None
@@ -121,10 +125,11 @@ class Faults:
             await asyncio.sleep(fault.delay.total_seconds())
             if fault.slow_only:
                 return await handler(request)
-            if fault.hang:
-                await asyncio.Event().wait()
             if fault.drop and request.transport:
                 request.transport.abort()
+            if fault.drop or fault.hang:
+                # Cancelled when the connection goes, or the server.
+                await asyncio.Event().wait()
             body = fault.body.encode() if isinstance(fault.body, str) else fault.body
             return web.Response(
                 status=fault.status, body=body, content_type=fault.content_type, headers=dict(fault.headers)
@@ -135,7 +140,7 @@ class Faults:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One request and the status it was answered with. No body, and nothing that is a secret."""
+    """One request and the status it was answered with, 0 where there was no answer. No body, and nothing secret."""
 
     method: str
     path: str
