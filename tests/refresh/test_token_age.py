@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from local.entra import EXCHANGE
 from local.serving import Fault
 from tests.world import MINUTE, World
 
@@ -95,10 +96,9 @@ async def test_an_entra_token_that_google_calls_stale_is_replaced_once(world: Wo
         )
     )
     world.clock.advance(25 * MINUTE)
-    world.cloud.identity.forget()
-    issued = world.cloud.identity.issued
     await world.refresh(cluster)
-    assert issued + 1 == world.cloud.identity.issued
+    asked = [seen for seen in world.cloud.identity_part.journal.seen if seen.query["resource"] == EXCHANGE]
+    assert 2 == len(asked)
 
 
 async def test_a_longer_lifetime_is_asked_for_where_the_hub_says_so(world: World) -> None:
