@@ -1,4 +1,4 @@
-"""What may be written although RBAC allows it: namespaces that exist and live, and what policies say."""
+"""What may be written although RBAC allows it. Plugins in the real server's order; each may refuse with an ApiError."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -30,15 +30,27 @@ class Call:
     def namespace(self) -> str:
         return self.attributes.namespace if self.kind.namespaced else ""
 
+    @property
+    def named(self) -> tuple[str, str, str]:
+        """The object as refusals name it: resource, name, group."""
+        return self.kind.plural, self.attributes.name, self.kind.group
 
-class Lifecycle:
-    """Nothing is created in a namespace that is not there or is going."""
+    def judge(self, found: list[str]) -> None:
+        """What a strict decoder found becomes a refusal, warnings, or nothing. Raises ApiError 400."""
+        if found and self.options.strict:
+            name = self.kind.name
+            said = f"strict decoding error: {', '.join(found)}"
+            raise status.bad_request(f'{name} in version "v1" cannot be handled as a {name}: {said}')
+        if self.options.validation == "Warn":
+            self.warnings += found
 
+
+class Admission:
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def admit_create(self, call: Call, body: Mapping[str, Any]) -> None:
-        """Raises ApiError 404 or 403."""
+        """Before validation. Nothing is created in a namespace that is not there or is going. Raises ApiError."""
         if not call.kind.namespaced:
             return
         namespace = self._store.get(named("namespaces"), "", call.namespace)
@@ -52,7 +64,19 @@ class Lifecycle:
             name = body["metadata"].get("name", "")
             raise status.forbidden(call.kind.plural, name, why, call.kind.group, [cause])
 
+    async def check_create(self, call: Call, body: Json) -> None:
+        """After validation. Raises ApiError."""
+
+    async def check_update(self, call: Call, body: Json, old: Json) -> None:
+        """After validation. Raises ApiError."""
+
     def admit_delete(self, call: Call) -> None:
         """Raises ApiError 403."""
         if call.kind.name == "Namespace" and call.attributes.name in IMMORTAL:
             raise status.forbidden("namespaces", call.attributes.name, "this namespace may not be deleted")
+
+    async def check_delete(self, call: Call, old: Json) -> None:
+        """Raises ApiError."""
+
+    def created(self, call: Call) -> None:
+        """Keeps the books of what has been created."""

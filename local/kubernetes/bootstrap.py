@@ -1,8 +1,9 @@
 """What a cluster has before anybody has done anything: namespaces, and the roles that everybody relies on."""
 
+from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
-from local.clock import Clock
 from local.kubernetes.kinds import RBAC, Kind, named
 from local.kubernetes.ownership import stamp
 from local.kubernetes.store import Store
@@ -39,11 +40,15 @@ _BINDINGS: dict[str, tuple[str, ...]] = {
 }
 
 
-def fill(store: Store, clock: Clock) -> None:
+def fill(store: Store, clock: Callable[[], datetime]) -> None:
     born: Json = {"creationTimestamp": stamp(clock())}
+    label: Json = {"f:metadata": {"f:labels": {".": {}, "f:kubernetes.io/metadata.name": {}}}}
+    author = {"manager": "kube-apiserver", "operation": "Update", "apiVersion": "v1", "time": born["creationTimestamp"]}
+    born["managedFields"] = [author | {"fieldsType": "FieldsV1", "fieldsV1": label}]
     for name in NAMESPACES:
         meta = born | {"name": name, "labels": {"kubernetes.io/metadata.name": name}}
         _put(store, named("namespaces"), meta, {"spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}})
+    del born["managedFields"]
     born["labels"] = {"kubernetes.io/bootstrapping": "rbac-defaults"}
     for name, rules in _ROLES.items():
         _put(store, named("clusterroles"), born | {"name": name}, {"rules": rules})

@@ -43,14 +43,15 @@ def _mismatches(kind: Type, value: Any, path: str) -> Iterator[str]:
         if isinstance(value, list):
             yield from _list_mismatches(kind, value, path)
         else:
-            yield f"{path}: expected list, got &{{{_go_value(value)}}}"
+            yield f"{path}: expected list, got &{{{go_value(value)}}}"
     elif not isinstance(value, dict):
-        yield f"{path}: expected map, got &{{{_go_value(value)}}}"
+        yield f"{path}: expected map, got &{{{go_value(value)}}}"
     else:
         for name, below in value.items():
             child = kind.child(name)
             if child is None:
                 yield f"{path}.{name}: field not declared in schema"
+                return  # as the real check: what it finds after this is left to chance
             else:
                 yield from _mismatches(child, below, f"{path}.{name}")
 
@@ -63,14 +64,15 @@ def _list_mismatches(kind: Type, value: list[Any], path: str) -> Iterator[str]:
             if kind.keys and not isinstance(item, dict):
                 yield f"{path}: element {index}: associative list with keys may not have non-map elements"
                 return
-            if kind.keys and not any(key in item for key in kind.keys):
+            try:
+                element = element_of(kind, item)
+            except KeyError:
                 listed = " ".join(f'"{key}"' for key in kind.keys)
                 yield (
                     f"{path}: element {index}: associative list with keys has an element that omits all key fields "
                     f"[{listed}] (and doesn't have default values for any key fields)"
                 )
                 return
-            element = element_of(kind, item)
             here = f"{path}{render((element,))}"
             if element in seen:
                 yield f"{path}: duplicate entries for key {render((element,))}"
@@ -84,20 +86,20 @@ def _scalar_mismatch(kind: Type, value: Any) -> str:
     if kind.scalar in ("integer", "number") and (isinstance(value, bool) or not isinstance(value, int | float)):
         return f"expected numeric (int or float), got {_GO_NAMES[type(value)]}"
     if kind.scalar == "boolean" and not isinstance(value, bool):
-        return f"expected boolean, got &{{{_go_value(value)}}}"
+        return f"expected boolean, got &{{{go_value(value)}}}"
     if kind.scalar in ("quantity", "int-or-string") and isinstance(value, dict | list):
-        return f"expected any scalar, got &{{{_go_value(value)}}}"
+        return f"expected any scalar, got &{{{go_value(value)}}}"
     return ""
 
 
-def _go_value(value: Any) -> str:
+def go_value(value: Any) -> str:
     """As Go's %v prints it."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list):
-        return "[" + " ".join(_go_value(item) for item in value) + "]"
+        return "[" + " ".join(go_value(item) for item in value) + "]"
     if isinstance(value, dict):
-        return "map[" + " ".join(f"{name}:{_go_value(value[name])}" for name in sorted(value)) + "]"
+        return "map[" + " ".join(f"{name}:{go_value(value[name])}" for name in sorted(value)) + "]"
     return "<nil>" if value is None else str(value)
 
 
@@ -108,4 +110,4 @@ def _go_syntax(value: Any) -> str:
     if isinstance(value, dict):
         inside = ", ".join(f'"{name}":{_go_syntax(value[name])}' for name in sorted(value))
         return "map[string]interface {}{" + inside + "}"
-    return json.dumps(value) if isinstance(value, str) else _go_value(value)
+    return json.dumps(value) if isinstance(value, str) else go_value(value)

@@ -1,96 +1,82 @@
-"""From bytes to an object of a kind, and what the server says of bytes that are none.
+"""From a parsed body to an object of a kind, as Go's structs would hold it, and what the server says where they cannot.
 
-The two ways in fail differently on the real server. POST, PUT and the plain patches decode into Go structs: 400. Apply
-checks the schema and converts afterwards: 500 without a reason, for ever.
+The two ways in fail differently on the real server. POST, PUT and the plain patches decode into structs: 400 or 422.
+Apply checks the schema and converts afterwards: 500 without a reason, for ever.
 """
 
-import base64
-import binascii
-import json
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
-from local.kubernetes import status
+from local.kubernetes import gojson, status
 from local.kubernetes.kinds import Kind
 from local.kubernetes.schema import ANYTHING, Type
 
 Json = dict[str, Any]
 
-JSON_NAMES: dict[type, str] = {
-    bool: "bool",
-    int: "number",
-    float: "number",
-    str: "string",
-    list: "array",
-    dict: "object",
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+_BASE64 = re.compile("[A-Za-z0-9+/]*={0,2}")
+_ACCEPTED: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "quantity": (str, int, float),
+    "int-or-string": (int, str),
 }
+_GO_ALIASES = {"Secret.type": "v1.SecretType"}
+_ZERO: dict[str, Any] = {"string": "", "integer": 0, "number": 0, "boolean": False}
 
 
 @dataclass(slots=True)
 class Findings:
-    """What a strict look at a body found: fields that the kind does not have."""
+    """Fields of a body that the kind does not have."""
 
     unknown: list[str] = field(default_factory=list)
 
-    def render(self) -> str:
-        return ", ".join(f'unknown field "{path}"' for path in self.unknown)
+    @property
+    def lines(self) -> list[str]:
+        return [f'unknown field "{path}"' for path in self.unknown]
 
 
-def json_object(body: bytes) -> Json:
-    """Raises ValueError with a sentence for what is no JSON object."""
-    try:
-        value = json.loads(body)
-    except ValueError as error:
-        raise ValueError(f"invalid JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"json: cannot unmarshal {JSON_NAMES.get(type(value), 'null')} into an object")  # noqa: TRY004
-    return value
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where in a body: `path` as strict decoding names it; `owner` and `fields` as Go's decoder does."""
+
+    path: str
+    owner: str
+    fields: str
+
+    def below(self, name: str, kind: Type) -> "_Place":
+        path = f"{self.path}.{name}" if self.path else name
+        if kind.shape == "map":  # Go's decoder leaves out keys of maps
+            return _Place(path, self.owner, self.fields)
+        return _Place(path, kind.name, f"{self.fields}.{name}" if self.fields else name)
+
+    def item(self, at: int) -> "_Place":
+        return _Place(f"{self.path}[{at}]", self.owner, self.fields)
 
 
-def yaml_object(body: bytes) -> Json:
-    """The body of an apply: YAML, or JSON, which is YAML too. Raises ApiError 400."""
-    try:
-        value = json.loads(body) if body.lstrip().startswith(b"{") else yaml.load(body, Loader=_Loader)  # noqa: S506 - a SafeLoader
-    except (ValueError, yaml.YAMLError) as error:
-        said = " ".join(str(error).split())
-        raise status.bad_request(f"error decoding patch: error converting YAML to JSON: yaml: {said}") from None
-    if not isinstance(value, dict):
-        kind = JSON_NAMES.get(type(value), "null")
-        raise status.bad_request(
-            f"error decoding patch: json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}"
-        )
-    return value
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML as Kubernetes reads it: a date stays the text that it is."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-
-
-def summary(body: Json, namespace: str = "", name: str = "") -> str:
+def summary(body: Json) -> str:
     meta = body.get("metadata")
     meta = meta if isinstance(meta, dict) else {}
-    return f"{meta.get('namespace', namespace)}/{meta.get('name', name)}"
+    return f"{meta.get('namespace') or ''}/{meta.get('name') or ''}"
 
 
-def convert_applied(kind: Kind, body: Json) -> Json:
-    """The merged object as Go's structs would hold it. Raises ApiError 500 for what they cannot hold."""
+def applied(kind: Kind, body: Json) -> Json:
+    """The merged object. Raises ApiError 500 for what the structs cannot hold."""
     try:
         return shaped(kind, body, Findings())
     except ValueError as error:
-        said = f"failed to convert new object ({summary(body)}; {kind.gvk}) to proper version: {error}"
-        raise status.broken(said) from None
+        why = str(error)
+        if why.startswith("illegal base64"):
+            why = f"error decoding from json: {why}"
+        said = f"failed to convert new object ({summary(body)}; {kind.gvk}) to proper version"
+        raise status.broken(f"{said}: unable to convert unstructured object to {kind.gvk}: {why}") from None
 
 
-def convert_written(kind: Kind, body: Json, findings: Findings) -> Json:
-    """The body of a POST or PUT as Go's structs would hold it. Raises ApiError 400."""
+def written(kind: Kind, body: Json, findings: Findings) -> Json:
+    """The body of a POST or PUT. Raises ApiError 400."""
     try:
         return shaped(kind, body, findings)
     except ValueError as error:
@@ -104,32 +90,33 @@ def unhandled(kind: Kind, why: str) -> status.ApiError:
 def shaped(kind: Kind, body: Json, findings: Findings) -> Json:
     """Without what an encoder leaves out (null, empty optional strings, lists and maps) and without unknown fields.
 
-    Raises ValueError for a value of the wrong type and for bad base64.
+    Raises ValueError, in Go's words, for a value of the wrong type, bad base64 and bad times.
     """
-    made = _shaped(kind.type, body, kind.name, "", findings)
+    made: Json = _shaped(kind.type, body, _Place("", kind.name, ""), findings)
     made.setdefault("metadata", {})
-    return dict(made)
+    return made
 
 
-def _shaped(kind: Type, value: Any, go_path: str, path: str, findings: Findings) -> Any:
+def _shaped(kind: Type, value: Any, place: _Place, findings: Findings) -> Any:
     if kind.shape == "scalar":
-        _check_scalar(kind, value, go_path)
+        _check_scalar(kind, value, place)
         return value
     if not isinstance(value, list if kind.shape == "list" else dict):
-        raise _unfit(value, go_path, "slice" if kind.shape == "list" else "object")
+        raise _unfit(value, kind, place)
     if isinstance(value, list):
         element = kind.element or ANYTHING
-        return [_shaped(element, item, go_path, f"{path}[{at}]", findings) for at, item in enumerate(value)]
+        return [_shaped(element, item, place.item(at), findings) for at, item in enumerate(value) if item is not None]
     made = {}
     for name, item in value.items():
-        here = f"{path}.{name}" if path else name
-        child = kind.child(name)
+        child, here = kind.child(name), place.below(name, kind)
         if child is None:
-            findings.unknown.append(here)
+            findings.unknown.append(here.path)
         elif item is not None:
-            below = _shaped(child, item, f"{go_path}.{name}", here, findings)
+            below = _shaped(child, item, here, findings)
             if kind.shape == "map" or name in kind.required or not _omitted(child, below):
                 made[name] = below
+        elif kind.shape == "map" and child.scalar in _ZERO:
+            made[name] = _ZERO[child.scalar]
     return made
 
 
@@ -137,42 +124,67 @@ def _omitted(kind: Type, value: Any) -> bool:
     return value == "" or (value in ([], {}) and kind.shape in ("list", "map"))
 
 
-def _check_scalar(kind: Type, value: Any, go_path: str) -> None:
-    allowed: dict[str, tuple[type, ...]] = {
-        "string": (str,),
-        "integer": (int,),
-        "number": (int, float),
-        "boolean": (bool,),
-        "quantity": (str, int, float),
-        "int-or-string": (int, str),
-    }
-    types = allowed.get(kind.scalar)
+def _check_scalar(kind: Type, value: Any, place: _Place) -> None:
+    types = _ACCEPTED.get(kind.scalar)
     if types is None:
         return
     if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-        wanted = {"integer": kind.format or "int64", "boolean": "bool"}.get(kind.scalar, kind.scalar)
-        raise _unfit(value, go_path, wanted)
+        raise _unfit(value, kind, place)
     if kind.format == "byte":
         check_base64(str(value))
+    if kind.format == "date-time" and not _TIME.fullmatch(str(value)):
+        raise ValueError(f'parsing time "{value}" as "2006-01-02T15:04:05Z07:00": cannot parse "{value}" as "2006"')
 
 
-def _unfit(value: object, go_path: str, wanted: str) -> ValueError:
-    named = JSON_NAMES.get(type(value), "null")
-    return ValueError(f"json: cannot unmarshal {named} into Go struct field {go_path} of type {wanted}")
+def _unfit(value: object, kind: Type, place: _Place) -> ValueError:
+    found, where = gojson.kind_of(value), f"{place.owner}.{place.fields}"
+    wanted = _GO_ALIASES.get(where, kind.go_type)
+    return ValueError(f"json: cannot unmarshal {found} into Go struct field {where} of type {wanted}")
 
 
-def check_base64(text: str) -> bytes:
+def check_base64(text: str) -> None:
     """Go's strict standard decoding. Raises ValueError with Go's words."""
-    squeezed = text.replace("\n", "").replace("\r", "")
-    try:
-        return base64.b64decode(squeezed, validate=True)
-    except (binascii.Error, ValueError):
-        raise ValueError(f"illegal base64 data at input byte {_first_illegal(squeezed)}") from None
+    if len(text) % 4 == 0 and _BASE64.fullmatch(text):
+        return
+    position = _first_illegal(text.encode())
+    if position is not None:
+        raise ValueError(f"illegal base64 data at input byte {position}")
 
 
-def _first_illegal(text: str) -> int:
-    body = text.rstrip("=") if len(text) % 4 == 0 else text
-    for at, character in enumerate(body):
-        if not (character.isascii() and (character.isalnum() or character in "+/")):
-            return at
-    return len(body) - len(body) % 4
+def _first_illegal(text: bytes) -> int | None:
+    """Where Go's decoder stops: it reads groups of four and skips line ends. None: it does not stop."""
+    at, end = 0, len(text)
+    while True:
+        group = 0
+        while group < 4:  # noqa: PLR2004 - four characters are three bytes
+            if at >= end:
+                return at - group if group else None
+            byte, at = text[at : at + 1], at + 1
+            if byte in b"\r\n":
+                continue
+            if byte == b"=":
+                return _after_padding(text, at, group)
+            if not (byte.isalnum() or byte in b"+/"):
+                return at - 1
+            group += 1
+
+
+def _after_padding(text: bytes, at: int, group: int) -> int | None:
+    """`at` is behind the first "=" of the last group, which has `group` characters before it."""
+    if group < 2:  # noqa: PLR2004 - two characters are the least that make a byte
+        return at - 1
+    at = _skip_line_ends(text, at)
+    if group == 2:  # noqa: PLR2004
+        if at >= len(text):
+            return len(text)
+        if text[at : at + 1] != b"=":
+            return at - 1
+        at += 1
+    at = _skip_line_ends(text, at)
+    return at if at < len(text) else None
+
+
+def _skip_line_ends(text: bytes, at: int) -> int:
+    while text[at : at + 1] in (b"\r", b"\n"):
+        at += 1
+    return at

@@ -72,12 +72,19 @@ def prepare_create(kind: Kind, body: Json) -> None:
     if kind.generation:
         body["metadata"]["generation"] = 1
     if kind.status:
-        body["status"] = {}
+        body["status"] = copy.deepcopy(skeleton(kind).get("status", {}))
     if kind.name == "Namespace":
         finalizers = body.setdefault("spec", {}).setdefault("finalizers", [])
         if "kubernetes" not in finalizers:
             finalizers.append("kubernetes")
         body["status"] = {"phase": "Active"}
+
+
+def prepare_status(body: Json, old: Json) -> None:
+    """What a write to the status cannot change."""
+    body.pop("spec", None)
+    if "spec" in old:
+        body["spec"] = old["spec"]
 
 
 def prepare_update(kind: Kind, body: Json, old: Json) -> None:

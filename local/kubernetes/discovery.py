@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from local.kubernetes import kinds
+from local.kubernetes import kinds, reviews
 from local.kubernetes.kinds import EVERY_VERB, Kind
 
 Json = dict[str, Any]
@@ -11,16 +11,16 @@ VERSION: Json = {
     "major": "1",
     "minor": "37",
     "gitVersion": "v1.37.2",
-    "gitCommit": "",
+    "emulationMajor": "1",
+    "emulationMinor": "37",
+    "minCompatibilityMajor": "1",
+    "minCompatibilityMinor": "36",
+    "gitCommit": "$Format:%H$",
     "gitTreeState": "",
     "buildDate": "1970-01-01T00:00:00Z",
     "goVersion": "go1.26.8",
     "compiler": "gc",
     "platform": "linux/amd64",
-}
-_REVIEWS = {
-    "authorization.k8s.io": ("SelfSubjectAccessReview",),
-    "authentication.k8s.io": ("SelfSubjectReview",),
 }
 
 
@@ -42,8 +42,12 @@ def lookup(path: str, address: str) -> Json | None:
     return None
 
 
+def knows(group: str, version: str) -> bool:
+    return version == "v1" and (not group or group in _groups())
+
+
 def _groups() -> tuple[str, ...]:
-    return (*kinds.groups(), *_REVIEWS)
+    return (*kinds.groups(), *reviews.GROUPS)
 
 
 def _api_versions(address: str) -> Json:
@@ -61,8 +65,8 @@ def _group(name: str) -> Json:
 
 def _resources(group: str) -> Json:
     resources = [line for kind in kinds.of_group(group) for line in _lines(kind)]
-    for name in _REVIEWS.get(group, ()):
-        line = {"name": f"{name.lower()}s", "singularName": name.lower(), "namespaced": False, "kind": name}
+    for plural, name in reviews.GROUPS.get(group, {}).items():
+        line = {"name": plural, "singularName": name.lower(), "namespaced": False, "kind": name}
         resources.append({**line, "verbs": ["create"]})
     version = f"{group}/v1" if group else "v1"
     return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version, "resources": resources}

@@ -75,6 +75,6 @@ def render(path: Path) -> str:
     return said
 
 
-def below(paths: FieldSet, prefix: Path) -> FieldSet:
-    """The paths of a set at or under one place."""
-    return frozenset(path for path in paths if path[: len(prefix)] == prefix)
+def in_order(paths: FieldSet) -> list[Path]:
+    """At each level what is owned itself comes first, then what is below."""
+    return sorted(paths, key=lambda path: [(at < len(path) - 1, element) for at, element in enumerate(path)])

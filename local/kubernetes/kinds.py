@@ -49,6 +49,11 @@ class Kind:
         return definition(f"io.k8s.api.{self.package}.v1.{self.name}")
 
     @property
+    def go_type(self) -> str:
+        """The server's own type, which a few messages show."""
+        return f"{self.package}.{self.name}"
+
+    @property
     def unowned(self) -> tuple[Path, ...]:
         """What a write to the main resource cannot own."""
         return (("f:status",),) if self.status else ()

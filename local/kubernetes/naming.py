@@ -27,6 +27,7 @@ _PART_SAID = f"must consist of alphanumeric characters, '-', '_' or '.', {_AT_EN
 _CONFIG_KEY_SAID = "a valid config key must consist of alphanumeric characters, '-', '_' or '.'"
 
 ANNOTATIONS_LIMIT = 256 * 1024
+_IMMUTABLE = "field is immutable"
 
 
 def _refused(said: str, pattern: str, *examples: str) -> str:
@@ -35,9 +36,9 @@ def _refused(said: str, pattern: str, *examples: str) -> str:
     return f"{said} (e.g. {shown}regex used for validation is '{pattern}')"
 
 
-def _check(text: str, limit: int, pattern: str, said: str, *examples: str) -> Iterator[str]:
+def _check(text: str, limit: int, pattern: str, said: str, *examples: str, unit: str = "characters") -> Iterator[str]:
     if len(text) > limit:
-        yield f"must be no more than {limit} bytes"
+        yield f"must be no more than {limit} {unit}"
     if not re.fullmatch(pattern, text):
         yield _refused(said, pattern, *examples)
 
@@ -47,7 +48,10 @@ def subdomain(text: str) -> Iterator[str]:
 
 
 def label(text: str) -> Iterator[str]:
-    return _check(text, 63, _LABEL, _LABEL_SAID, "my-name", "123-abc")
+    if re.fullmatch(_SUBDOMAIN, text) and "." in text:
+        yield "must not contain dots"
+    else:
+        yield from _check(text, 63, _LABEL, _LABEL_SAID, "my-name", "123-abc")
 
 
 def service(text: str) -> Iterator[str]:
@@ -85,12 +89,15 @@ def label_key(text: str) -> Iterator[str]:
         yield from (f"prefix part {said}" for said in subdomain(prefix))
     if not name:
         yield "name part must be non-empty"
-    yield from (f"name part {said}" for said in _check(name, 63, _KEY_PART, _PART_SAID, "MyName", "my.name", "123-abc"))
+    yield from (
+        f"name part {said}"
+        for said in _check(name, 63, _KEY_PART, _PART_SAID, "MyName", "my.name", "123-abc", unit="bytes")
+    )
 
 
 def label_value(text: str) -> Iterator[str]:
     said = f"a valid label must be an empty string or consist of {_PART_SAID.removeprefix('must consist of ')}"
-    return _check(text, 63, f"({_KEY_PART})?", said, "MyValue", "my_value", "12345")
+    return _check(text, 63, f"({_KEY_PART})?", said, "MyValue", "my_value", "12345", unit="bytes")
 
 
 def check_metadata(meta: Json, naming: str, *, namespaced: bool) -> Iterator[Cause]:
@@ -108,8 +115,15 @@ def check_metadata(meta: Json, naming: str, *, namespaced: bool) -> Iterator[Cau
     elif namespace:
         yield not_allowed("metadata.namespace", "not allowed on this type")
     yield from check_marks(meta)
-    for finalizer in meta.get("finalizers", ()):
+    yield from check_finalizers(meta)
+
+
+def check_finalizers(meta: Json) -> Iterator[Cause]:
+    for index, finalizer in enumerate(meta.get("finalizers", ())):
         yield from (wrong("metadata.finalizers", f'"{finalizer}"', said) for said in label_key(finalizer))
+        if "/" not in finalizer and finalizer not in ("kubernetes", "orphan", "foregroundDeletion"):
+            why = "name is neither a standard finalizer name nor is it fully qualified"
+            yield wrong(f"metadata.finalizers[{index}]", f'"{finalizer}"', why)
 
 
 def check_marks(meta: Json) -> Iterator[Cause]:
@@ -139,5 +153,10 @@ def check_metadata_update(new: Json, old: Json) -> Iterator[Cause]:
                 f"found new finalizers []string{{{listed}}}",
             )
     if new.get("uid") != old["uid"]:
-        yield wrong("metadata.uid", f'"{new.get("uid")}"', "field is immutable")
+        yield wrong("metadata.uid", f'"{new.get("uid")}"', _IMMUTABLE)
+    if new.get("deletionTimestamp") != old.get("deletionTimestamp"):
+        yield wrong("metadata.deletionTimestamp", f'"{new["deletionTimestamp"]}"', _IMMUTABLE)
+    if new.get("deletionGracePeriodSeconds") != old.get("deletionGracePeriodSeconds"):
+        yield wrong("metadata.deletionGracePeriodSeconds", str(new["deletionGracePeriodSeconds"]), _IMMUTABLE)
     yield from check_marks(new)
+    yield from check_finalizers(new)

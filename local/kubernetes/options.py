@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from multidict import MultiMapping
 
 from local.kubernetes import status
-from local.kubernetes.status import Cause, not_allowed, required, too_long, unsupported, wrong
+from local.kubernetes.status import Cause, not_allowed, quoted, required, too_long, unsupported, wrong
 
 _MANAGER_LIMIT = 128
 
@@ -18,6 +18,10 @@ class Options:
     validation: str = "Warn"
     """Ignore, Warn or Strict: what becomes of fields that the kind does not have."""
     force: bool = False
+
+    @property
+    def strict(self) -> bool:
+        return self.validation == "Strict"
 
 
 def parse(query: MultiMapping[str], agent: str, *, of: str, applies: bool = False) -> Options:
@@ -52,7 +56,7 @@ def _check_manager(manager: str) -> Iterator[Cause]:
     for at, character in enumerate(manager):
         if not character.isprintable():
             said = f"invalid character U+{ord(character):04X} (at position {at})"
-            yield wrong("fieldManager", f'"{manager}"', said)
+            yield wrong("fieldManager", quoted(manager), said)
 
 
 def _from_agent(agent: str) -> str:

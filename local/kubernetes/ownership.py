@@ -123,9 +123,10 @@ def apply(write: Write, live: Json, config: Json, shares: Shares, *, force: bool
     last = next((share for one, share in shares.items() if _same_applier(one, writer)), None)
     others = {one: share for one, share in shares.items() if not _same_applier(one, writer)}
     merged = typed.merge(write.kind, live, config)
-    owned = write.own(typed.field_set(write.kind, config))
+    said = typed.field_set(write.kind, config)
+    owned = write.own(said)
     if last:
-        everyone = owned.union(*(share.owned for share in others.values()))
+        everyone = said.union(*(share.owned for share in others.values()))
         merged = _prune(write.kind, merged, last.owned, everyone)
     difference = typed.compare(write.kind, live, merged)
     changed = difference.added | difference.modified
@@ -163,7 +164,9 @@ def _without(shares: Shares, paths: FieldSet, but: Writer | None = None) -> Shar
 
 
 def _refuse(conflicts: dict[Writer, FieldSet]) -> None:
-    found = [(writer.render(), fields.render(path)) for writer, paths in conflicts.items() for path in sorted(paths)]
+    found = [
+        (writer.render(), fields.render(path)) for writer, paths in conflicts.items() for path in fields.in_order(paths)
+    ]
     if not found:
         return
     causes = [status.Cause("FieldManagerConflict", f"conflict with {who}", path) for who, path in found]

@@ -8,6 +8,16 @@ from local.kubernetes.routing import Attributes
 
 Json = dict[str, Any]
 
+GROUPS = {
+    "authorization.k8s.io": {"selfsubjectaccessreviews": "SelfSubjectAccessReview"},
+    "authentication.k8s.io": {"selfsubjectreviews": "SelfSubjectReview"},
+}
+
+
+def find(asked: Attributes) -> str | None:
+    """The kind of review that a request is about."""
+    return GROUPS[asked.group].get(asked.resource)
+
 
 def self_subject(user: User) -> Json:
     return {

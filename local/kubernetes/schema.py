@@ -6,7 +6,7 @@ They come from Kubernetes' own OpenAPI document, which the package kubernetes-va
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
@@ -25,6 +25,8 @@ class Type:
 
     shape: Literal["scalar", "struct", "map", "list"]
     scalar: Scalar = "any"
+    name: str = ""
+    """Of a struct, in Go and in the document alike: `ObjectMeta`."""
     format: str = ""
     fields: Mapping[str, "Type"] = field(default_factory=dict)
     required: tuple[str, ...] = ()
@@ -40,6 +42,20 @@ class Type:
     def child(self, name: str) -> "Type | None":
         """The type under a field or key; None where the schema knows no such field."""
         return self.element if self.shape == "map" else self.fields.get(name)
+
+    @property
+    def go_type(self) -> str:
+        """As Go's decoder names it when a value does not fit."""
+        if self.shape == "struct":
+            return f"v1.{self.name}"
+        if self.shape == "scalar":
+            return {"byte": "[]uint8", "int32": "int32", "int64": "int64"}.get(self.format) or self._go_scalar
+        element = self.element.go_type if self.element else "interface {}"
+        return f"[]{element}" if self.shape == "list" else f"map[string]{element}"
+
+    @property
+    def _go_scalar(self) -> str:
+        return {"boolean": "bool", "integer": "int64", "number": "float64"}.get(self.scalar, "string")
 
 
 ANYTHING = Type("scalar")
@@ -62,7 +78,7 @@ def definition(name: str) -> Type:
         return Type("scalar", "quantity")
     if name.endswith(".IntOrString"):
         return Type("scalar", "int-or-string")
-    return _build(_definitions()[name])
+    return replace(_build(_definitions()[name]), name=name.rpartition(".")[2])
 
 
 def _plain(kind: object) -> str:
@@ -80,7 +96,7 @@ def _build(node: Mapping[str, Any]) -> Type:
     if "$ref" in node:
         target = definition(node["$ref"].rpartition("/")[2])
         atomic = target.atomic or node.get("x-kubernetes-map-type") == "atomic"
-        return _replaced(target, atomic=atomic, **marks)
+        return replace(target, atomic=atomic, **{name: mark for name, mark in marks.items() if mark})
     kind = _plain(node.get("type"))
     if kind == "array":
         keys = tuple(node.get("x-kubernetes-list-map-keys", ()))
@@ -96,18 +112,3 @@ def _build(node: Mapping[str, Any]) -> Type:
     if kind in ("string", "integer", "number", "boolean"):
         return Type("scalar", kind, format=node.get("format", ""), **marks)  # type: ignore[arg-type]
     return ANYTHING
-
-
-def _replaced(target: Type, *, atomic: bool, merge_key: str, strategy: tuple[str, ...]) -> Type:
-    return Type(
-        target.shape,
-        target.scalar,
-        target.format,
-        target.fields,
-        target.required,
-        target.element,
-        atomic,
-        target.keys,
-        merge_key or target.merge_key,
-        strategy or target.strategy,
-    )

@@ -4,6 +4,7 @@ Messages and causes were taken from a real kube-apiserver 1.37; the contract sui
 the stand-in is an `ApiError` made by one of the functions below, so that a text stands in one place only.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -36,7 +37,6 @@ class ApiError(Exception):
     def __init__(self, code: int, reason: str, message: str, details: Json | None = None) -> None:
         super().__init__(message)
         self.code = code
-        self.headers: dict[str, str] = {}
         self.body: Json = {
             "kind": "Status",
             "apiVersion": "v1",
@@ -83,6 +83,16 @@ def not_found(resource: str, name: str, group: str = "") -> ApiError:
     return ApiError(HTTPStatus.NOT_FOUND, "NotFound", message, _about(resource, name, group))
 
 
+def too_large(limit: int) -> ApiError:
+    message = f"Request entity too large: limit is {limit}"
+    return ApiError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "RequestEntityTooLarge", message)
+
+
+def too_many_operations(limit: int, found: int) -> ApiError:
+    message = f"Request entity too large: The allowed maximum operations in a JSON patch is {limit}, got {found}"
+    return ApiError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "RequestEntityTooLarge", message)
+
+
 def no_such_resource() -> ApiError:
     message = "the server could not find the requested resource"
     return ApiError(HTTPStatus.NOT_FOUND, "NotFound", message, {})
@@ -93,8 +103,10 @@ def method_not_allowed() -> ApiError:
     return ApiError(HTTPStatus.METHOD_NOT_ALLOWED, "MethodNotAllowed", message, {})
 
 
-def already_exists(resource: str, name: str, group: str = "") -> ApiError:
+def already_exists(resource: str, name: str, group: str = "", *, going: bool = False) -> ApiError:
     message = f'{_qualified(resource, group)} "{name}" already exists'
+    if going:
+        message = f"object is being deleted: {message}"
     return ApiError(HTTPStatus.CONFLICT, "AlreadyExists", message, _about(resource, name, group))
 
 
@@ -123,13 +135,34 @@ def unprocessable(message: str) -> ApiError:
 
 
 def unsupported_media_type(accepted: Sequence[str]) -> ApiError:
-    message = "the body of the request was in an unknown format - accepted media types include: " + ", ".join(accepted)
+    """A body that no decoder takes."""
+    listed = ", ".join(accepted)
+    message = f"the body of the request was in an unknown format - accepted media types include: {listed}"
+    return ApiError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message)
+
+
+def no_such_patch() -> ApiError:
+    """A PATCH of an unknown kind: already the router refuses it."""
+    message = "415: Unsupported Media Type"
     return ApiError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message, {})
 
 
-def not_acceptable(accepted: Sequence[str]) -> ApiError:
-    message = "only the following media types are accepted: " + ", ".join(accepted)
+def not_routable(accepted: Sequence[str]) -> ApiError:
+    """An Accept header that already the router cannot serve."""
+    message = f"406: Not Acceptable\n\nAvailable representations: {', '.join(accepted)}"
     return ApiError(HTTPStatus.NOT_ACCEPTABLE, "NotAcceptable", message, {})
+
+
+def not_acceptable(accepted: Sequence[str]) -> ApiError:
+    """An Accept header that asks for a form of the object that there is not."""
+    message = "only the following media types are accepted: " + ", ".join(accepted)
+    return ApiError(HTTPStatus.NOT_ACCEPTABLE, "NotAcceptable", message)
+
+
+def wrong_form(form: str, found: str, *, a_list: bool) -> ApiError:
+    what = "a list" if a_list else "not a list"
+    message = f"you requested {form}, but the requested object is {what} ({found})"
+    return ApiError(HTTPStatus.NOT_ACCEPTABLE, "NotAcceptable", message)
 
 
 def broken(message: str) -> ApiError:
@@ -154,6 +187,11 @@ def out_of_scope(message: str) -> ApiError:
 
 def required(field: str, why: str = "") -> Cause:
     return Cause("FieldValueRequired", f"Required value: {why}" if why else "Required value", field)
+
+
+def quoted(text: str) -> str:
+    """As Go's %q prints it."""
+    return json.dumps(text, ensure_ascii=False).replace("\\u00", "\\x")
 
 
 def wrong(field: str, shown: str, why: str) -> Cause:

@@ -32,14 +32,25 @@ class Difference:
 
 
 def element_of(kind: Type, item: Any) -> str:
-    """How a list of this type tells an item apart. Raises KeyError with the key that the item lacks."""
+    """How a list of this type tells an item apart. Raises KeyError for an item that has none of the keys."""
     if not kind.keys:
         return by_value(item)
     keys = {}
     for key in kind.keys:
         value = item.get(key) if isinstance(item, dict) else None
-        keys[key] = KEY_DEFAULTS[key] if value is None else value
+        default = KEY_DEFAULTS.get(key, _zero_of(kind, key))
+        if value is not None or default is not None:
+            keys[key] = default if value is None else value
+    if not keys:
+        raise KeyError(kind.keys)
     return by_keys(keys)
+
+
+def _zero_of(kind: Type, key: str) -> Any:
+    """A required field has its zero value as default: it is no pointer in Go."""
+    if kind.element is None or key not in kind.element.required:
+        return None
+    return 0 if kind.element.fields[key].scalar == "integer" else ""
 
 
 def children(kind: Type, value: Any) -> Iterator[tuple[str, Type, Any]]:

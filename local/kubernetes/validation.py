@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from local.kubernetes import naming, status
+from local.kubernetes import gojson, naming, status
 from local.kubernetes.kinds import RBAC, Kind
 from local.kubernetes.status import Cause, not_allowed, required, too_long, unsupported, wrong
 
@@ -85,47 +85,13 @@ def _json_object(key: str, data: Json) -> Iterator[Cause]:
 def _unlike_json(text: bytes) -> str:
     """What Go's decoder says of a text that is no JSON object; empty for one. null passes, as it does there."""
     try:
-        value = json.loads(text, parse_constant=_no_constant)
-    except ValueError as error:
-        return _go_complaint(text.decode(errors="replace"), getattr(error, "pos", 0))
+        gojson.check(text)
+    except gojson.GoJsonError as error:
+        return str(error)
+    value = json.loads(text)
     if isinstance(value, dict) or value is None:
         return ""
-    named = {bool: "bool", int: "number", float: "number", str: "string", list: "array"}[type(value)]
-    return f"json: cannot unmarshal {named} into Go value of type map[string]interface {{}}"
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
-
-
-def _go_complaint(text: str, at: int) -> str:
-    stripped = text.rstrip()
-    if at >= len(stripped):
-        return "unexpected end of JSON input"
-    for literal in ("true", "false", "null"):
-        if stripped[at] == literal[0]:
-            same = next(
-                (n for n, pair in enumerate(zip(literal, stripped[at:], strict=False)) if len(set(pair)) > 1), None
-            )
-            if same is None:
-                return "unexpected end of JSON input"
-            return (
-                f"invalid character {_quoted(stripped[at + same])} in literal {literal} "
-                f"(expecting {_quoted(literal[same])})"
-            )
-    where = "looking for beginning of value" if not stripped[:at].strip() else "after top-level value"
-    before = stripped[:at].rstrip()
-    if before.endswith(("{", ",")) and before.startswith("{"):
-        where = "looking for beginning of object key string"
-    elif before.endswith((":", "[", ",")):
-        where = "looking for beginning of value"
-    elif before.startswith("{"):
-        where = "after object key:value pair"
-    return f"invalid character {_quoted(stripped[at])} {where}"
-
-
-def _quoted(character: str) -> str:
-    return {"'": r"'\''", '"': "'\"'"}.get(character, f"'{character}'")
+    return f"json: cannot unmarshal {gojson.kind_of(value)} into Go value of type map[string]interface {{}}"
 
 
 def _configmap(body: Json) -> Iterator[Cause]:

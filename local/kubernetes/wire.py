@@ -1,66 +1,74 @@
-"""Bytes in and out: what the caller accepts, which body types there are, and how an answer looks."""
+"""What the caller accepts and sends, and how an answer looks."""
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import yaml
 from aiohttp import web
 
 from local.kubernetes import status
 
 Json = dict[str, Any]
 
-OUTPUTS = ("application/json", "application/yaml", "application/vnd.kubernetes.protobuf", "application/cbor")
+OUTPUTS = ("application/json", "application/yaml", "application/vnd.kubernetes.protobuf")
+STREAMS = ("application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch")
 INPUTS = ("application/json", "application/yaml")
-PATCHES = (
-    "application/json-patch+json",
-    "application/merge-patch+json",
-    "application/strategic-merge-patch+json",
-    "application/apply-patch+yaml",
-    "application/apply-patch+cbor",
-)
+JSON_PATCH = "application/json-patch+json"
+MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 APPLY = "application/apply-patch+yaml"
+PATCHES = (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY)
 BODY_LIMIT = 3 * 1024 * 1024
+_PARTIAL = ("PartialObjectMetadata", "PartialObjectMetadataList")
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How the caller wants to see an object: `kind` empty for the object itself."""
+
+    kind: str = ""
+    version: str = "v1"
 
 
 def media_type(request: web.Request) -> str:
     return request.headers.get("Content-Type", "").partition(";")[0].strip()
 
 
-def wanted(accept: str) -> str:
-    """What of an object to send: "Object", or the kind that the caller asks it to be shown as.
+def form_of(accept: str, *, a_list: bool = False) -> Form:
+    """Raises ApiError 406.
 
-    Raises ApiError 406. Table is not served: callers that ask for one (kubectl) always accept the object next.
+    Table is not served; who asks for one (kubectl) always takes the object next. Nor are YAML and protobuf.
     """
-    if not accept:
-        return "Object"
-    for one in accept.split(","):
-        kind, *parameters = (part.strip() for part in one.split(";"))
-        asked = dict(part.partition("=")[::2] for part in parameters)
-        if kind not in ("application/json", "application/*", "*/*"):
+    clauses = [[part.strip() for part in one.split(";")] for one in accept.split(",") if one.strip()]
+    if not clauses:
+        return Form()
+    if not any(media in ("*/*", *OUTPUTS) for media, *_ in clauses):
+        raise status.not_routable((*OUTPUTS, *STREAMS) if a_list else OUTPUTS)
+    for media, *parameters in clauses:
+        if media not in ("application/json", "*/*"):
             continue
-        shown = asked.get("as", "")
-        if not shown:
-            return "Object"
-        if shown.startswith("PartialObjectMetadata") and asked.get("g") == "meta.k8s.io":
-            return shown
+        asked = dict(part.partition("=")[::2] for part in parameters)
+        if "as" not in asked:
+            return Form()
+        if asked["as"] in _PARTIAL and asked.get("g") == "meta.k8s.io" and asked.get("v") in ("v1", "v1beta1"):
+            return Form(asked["as"], asked["v"])
     raise status.not_acceptable(OUTPUTS)
 
 
-def shown_as(form: str, body: Json) -> Json:
-    """The object, or what the caller wants to see of it."""
-    if form == "Object" or body.get("kind") == "Status":
+def shown_as(form: Form, body: Json, go_type: str) -> Json:
+    """The object, or what the caller wants to see of it. Raises ApiError 406 where a list is meant to be none."""
+    if not form.kind or body.get("kind") == "Status":
         return body
-    metadata = {"kind": form, "apiVersion": "meta.k8s.io/v1", "metadata": body["metadata"]}
-    if form.endswith("List"):
-        return metadata | {
-            "items": [
-                {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": item["metadata"]}
-                for item in body["items"]
-            ]
-        }
-    return metadata
+    a_list = "items" in body
+    if a_list != form.kind.endswith("List"):
+        found = f"*{go_type}List" if a_list else f"*{go_type}"
+        raise status.wrong_form(form.kind, found, a_list=a_list)
+    shown = {"kind": form.kind, "apiVersion": f"meta.k8s.io/{form.version}", "metadata": body["metadata"]}
+    if a_list:
+        single = {"kind": _PARTIAL[0], "apiVersion": shown["apiVersion"]}
+        shown["items"] = [single | {"metadata": item["metadata"]} for item in body["items"]]
+    return shown
 
 
 def answer(body: Json, code: int = 200, *, warnings: Sequence[str] = ()) -> web.Response:
@@ -76,19 +84,12 @@ def answer(body: Json, code: int = 200, *, warnings: Sequence[str] = ()) -> web.
 
 
 def refusal(error: status.ApiError) -> web.Response:
-    response = answer(error.body, error.code)
-    response.headers.update(error.headers)
-    return response
+    return answer(error.body, error.code)
 
 
-def written(body: bytes, kind: str) -> Json:
-    """The body of a POST or PUT, not yet looked at. Raises ApiError 400 or 415."""
-    if kind not in ("", *INPUTS):
-        raise status.unsupported_media_type([*INPUTS, "application/vnd.kubernetes.protobuf", "application/cbor"])
+async def read(request: web.Request) -> bytes:
+    """The body. Raises ApiError 413."""
     try:
-        value = yaml.safe_load(body) if kind == "application/yaml" else json.loads(body)
-    except (ValueError, yaml.YAMLError) as error:
-        raise status.bad_request(f"error decoding body: {error}") from None
-    if not isinstance(value, dict):
-        raise status.bad_request("the body is no object")
-    return value
+        return await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise status.too_large(BODY_LIMIT) from None

@@ -1,0 +1,171 @@
+"""The verbs on resources: from a request that is allowed to an answer."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from local.kubernetes import bodies, deletes, options, patches, selectors, status, wire
+from local.kubernetes.admission import Call
+from local.kubernetes.authn import User
+from local.kubernetes.deletes import Deletes
+from local.kubernetes.kinds import KINDS, Kind
+from local.kubernetes.routing import Attributes
+from local.kubernetes.store import ContinueError, Page, Store
+from local.kubernetes.writes import Writes
+
+Json = dict[str, Any]
+Verb = Callable[[web.Request, User, Attributes, Kind], Awaitable[web.Response]]
+
+
+class Resources:
+    def __init__(self, store: Store, writes: Writes, deletions: Deletes) -> None:
+        self._store = store
+        self._writes = writes
+        self._deletes = deletions
+
+    async def serve(self, request: web.Request, user: User, asked: Attributes, kind: Kind) -> web.Response:
+        """Raises ApiError."""
+        parts = ("", *(("status",) if kind.status else ()), *(("finalize",) if kind.name == "Namespace" else ()))
+        if asked.subresource not in parts or (asked.name and kind.namespaced and not asked.namespace):
+            raise status.no_such_resource()
+        if not kind.namespaced and asked.namespace and kind.name != "Namespace":
+            raise status.no_such_resource()
+        if asked.verb == "get":
+            return self._get(request, asked, kind)
+        if asked.verb == "list":
+            return self._list(request, asked, kind)
+        return await self._write_verb(asked, kind)(request, user, asked, kind)
+
+    def _write_verb(self, asked: Attributes, kind: Kind) -> Verb:
+        """Raises ApiError 405."""
+        match asked.verb:
+            case "create" if not asked.name and (asked.namespace or not kind.namespaced):
+                return self._create
+            case "update" if asked.name:
+                return self._update
+            case "patch" if asked.name and asked.subresource != "finalize":
+                return self._patch
+            case "delete" if not asked.subresource:
+                return self._delete
+            case "deletecollection" if asked.namespace or not kind.namespaced:
+                return self._delete_all
+        raise status.method_not_allowed()
+
+    # Reading
+
+    def _get(self, request: web.Request, asked: Attributes, kind: Kind) -> web.Response:
+        form = wire.form_of(request.headers.get("Accept", ""))
+        found = self._store.get(kind, asked.namespace if kind.namespaced else "", asked.name)
+        if found is None:
+            raise status.not_found(kind.plural, asked.name, kind.group)
+        return wire.answer(wire.shown_as(form, found, kind.go_type))
+
+    def _list(self, request: web.Request, asked: Attributes, kind: Kind) -> web.Response:
+        form = wire.form_of(request.headers.get("Accept", ""), a_list=True)
+        page = self._page(request, asked, kind)
+        meta: Json = {"resourceVersion": page.revision}
+        if page.carry_on:
+            meta |= {"continue": page.carry_on, "remainingItemCount": page.remaining}
+        items = [{name: item[name] for name in item if name not in ("kind", "apiVersion")} for item in page.items]
+        body = {"kind": f"{kind.name}List", "apiVersion": kind.api_version, "metadata": meta, "items": items}
+        return wire.answer(wire.shown_as(form, body, kind.go_type))
+
+    def _page(self, request: web.Request, asked: Attributes, kind: Kind) -> Page:
+        by_label = selectors.labels(request.query.get("labelSelector", ""))
+        by_field = selectors.fields(request.query.get("fieldSelector", ""))
+        limit = request.query.get("limit", "0")
+        if not limit.isdigit():
+            raise status.bad_request(f'strconv.ParseInt: parsing "{limit}": invalid syntax')
+        namespace = (asked.namespace or None) if kind.namespaced else ""
+        carry_on = request.query.get("continue", "")
+        try:
+            return self._store.page(
+                kind, namespace, lambda body: by_label(body) and by_field(body), int(limit), carry_on
+            )
+        except ContinueError as error:
+            raise status.bad_request(f"continue key is not valid: {error}") from None
+
+    # Writing
+
+    async def _create(self, request: web.Request, user: User, asked: Attributes, kind: Kind) -> web.Response:
+        form = wire.form_of(request.headers.get("Accept", ""))
+        call, body = await self._written(request, user, asked, kind, "CreateOptions")
+        made = await self._writes.create(call, body)
+        return wire.answer(wire.shown_as(form, made, kind.go_type), 201, warnings=call.warnings)
+
+    async def _update(self, request: web.Request, user: User, asked: Attributes, kind: Kind) -> web.Response:
+        form = wire.form_of(request.headers.get("Accept", ""))
+        call, body = await self._written(request, user, asked, kind, "UpdateOptions")
+        if asked.subresource == "finalize":
+            return wire.answer(self._deletes.finalize(call, body))
+        made, created = await self._writes.update(call, body)
+        return wire.answer(wire.shown_as(form, made, kind.go_type), 201 if created else 200, warnings=call.warnings)
+
+    async def _written(
+        self, request: web.Request, user: User, asked: Attributes, kind: Kind, named: str
+    ) -> tuple[Call, Json]:
+        content = wire.media_type(request)
+        if content not in ("", *wire.INPUTS):
+            raise status.unsupported_media_type(wire.OUTPUTS)
+        text = await wire.read(request)
+        chosen = options.parse(request.query, request.headers.get("User-Agent", ""), of=named)
+        call = Call(user, asked, kind, chosen)
+        body = bodies.written(text, content, kind.name)
+        _check_version(kind, body.value)
+        call.judge(list(body.doubled))
+        return call, body.value
+
+    async def _patch(self, request: web.Request, user: User, asked: Attributes, kind: Kind) -> web.Response:
+        content = wire.media_type(request)
+        if content not in wire.PATCHES:
+            raise status.no_such_patch()
+        form = wire.form_of(request.headers.get("Accept", ""))
+        text = await wire.read(request)
+        applies = content == wire.APPLY
+        agent = request.headers.get("User-Agent", "")
+        call = Call(user, asked, kind, options.parse(request.query, agent, of="PatchOptions", applies=applies))
+        created = False
+        if applies:
+            body = bodies.applied(text, strict=call.options.strict)
+            made, created = await self._writes.apply(call, body.value)
+            call.judge(list(body.doubled))
+        else:
+            made = await self._writes.patch(call, patches.patcher(call, content, text))
+        return wire.answer(wire.shown_as(form, made, kind.go_type), 201 if created else 200, warnings=call.warnings)
+
+    async def _delete(self, request: web.Request, user: User, asked: Attributes, kind: Kind) -> web.Response:
+        form = wire.form_of(request.headers.get("Accept", ""))
+        call = Call(user, asked, kind, options.parse(request.query, "", of="DeleteOptions"))
+        conditions = deletes.conditions(await wire.read(request), request.query.get("propagationPolicy", ""))
+        body = await self._deletes.delete(call, conditions)
+        return wire.answer(wire.shown_as(form, body, kind.go_type))
+
+    async def _delete_all(self, request: web.Request, user: User, asked: Attributes, kind: Kind) -> web.Response:
+        if kind.name == "Namespace":
+            raise status.method_not_allowed()
+        call = Call(user, asked, kind, options.parse(request.query, "", of="DeleteOptions"))
+        page = self._page(request, asked, kind)
+        await self._deletes.delete_all(call, page.items)
+        items = [{name: item[name] for name in item if name not in ("kind", "apiVersion")} for item in page.items]
+        meta = {"resourceVersion": page.revision}
+        return wire.answer(
+            {"kind": f"{kind.name}List", "apiVersion": kind.api_version, "metadata": meta, "items": items}
+        )
+
+
+def _check_version(kind: Kind, body: Json) -> None:
+    """Raises ApiError 400 when a POST or PUT says that its body is something else."""
+    version = body.setdefault("apiVersion", kind.api_version)
+    name = body.setdefault("kind", kind.name)
+    if (version, name) == (kind.api_version, kind.name):
+        return
+    short = str(version).rpartition("/")[2]
+    other = next((one for one in KINDS if (one.api_version, one.name) == (version, name)), None)
+    if other:
+        converting = f"converting (v1.{other.name}) to ({kind.go_type}): unknown conversion"
+        raise status.bad_request(f'{name} in version "{short}" cannot be handled as a {kind.name}: {converting}')
+    raise status.bad_request(
+        f'{name} in version "{short}" cannot be handled as a {kind.name}: '
+        f'no kind "{name}" is registered for version "{version}" in scheme "pkg/runtime/scheme.go:111"'
+    )
