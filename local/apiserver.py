@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import aiohttp
 import trustme
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -66,7 +67,7 @@ class Etcd:
                 f"--initial-advertise-peer-urls={peer_url}",
                 f"--initial-cluster=default={peer_url}",
             ],
-            ready=f"{self.url}/readyz",
+            f"{self.url}/readyz",
         )
 
     async def stop(self) -> None:
@@ -99,7 +100,8 @@ class RealApiServer:
         self._process = Process(self._etcd.binaries / "kube-apiserver")
         folder = self._process.folder
         arguments = [*self._arguments(folder), *self._flags]
-        await self._process.start(arguments, ready=f"{self.url}/readyz", tls=self._admin_tls(folder))
+        through = aiohttp.TCPConnector(ssl=self._admin_tls(folder))
+        await self._process.start(arguments, f"{self.url}/readyz", through)
 
     async def stop(self) -> None:
         self._process.stop()

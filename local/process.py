@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import socket
-import ssl
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -39,12 +38,19 @@ class Process:
         )
         os.close(watched)
 
-    async def start(self, arguments: Sequence[str], ready: str, tls: ssl.SSLContext | None = None) -> None:
-        """Start the server and wait until the address `ready` answers 200. Raise ServerDiedError."""
+    async def start(self, arguments: Sequence[str], ready: str, through: aiohttp.BaseConnector | None = None) -> None:
+        """Start the server and wait until the address `ready` answers 200.
+
+        through: how to reach it if plain TCP will not do (TLS, a socket in the file system).
+        Raise ServerDiedError.
+        """
         try:
             self._spawn(arguments)
-            async with aiohttp.ClientSession() as session, asyncio.timeout(READY_WITHIN.total_seconds()):
-                while not await _answers(session, ready, tls):
+            async with (
+                aiohttp.ClientSession(connector=through) as session,
+                asyncio.timeout(READY_WITHIN.total_seconds()),
+            ):
+                while not await _answers(session, ready):
                     self._check_alive()
                     await asyncio.sleep(0.1)
         except BaseException as e:
@@ -88,9 +94,9 @@ class Process:
         return "\n".join((self.folder / "log").read_text(errors="replace").splitlines()[-20:])
 
 
-async def _answers(session: aiohttp.ClientSession, url: str, tls: ssl.SSLContext | None) -> bool:
+async def _answers(session: aiohttp.ClientSession, url: str) -> bool:
     with contextlib.suppress(aiohttp.ClientError):
-        async with session.get(url, ssl=tls or True) as response:
+        async with session.get(url) as response:
             return response.status == HTTPStatus.OK
     return False
 

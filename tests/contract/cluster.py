@@ -6,27 +6,13 @@ import tempfile
 import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import aiohttp
 
 from local.apiserver import AKS_SERVER_APPLICATION
 from local.entra import Entra, Identity
+from local.human import ApiServer
 from tests.contract.conversation import Answer, Caller, Json, until
-
-
-class ApiServer(Protocol):
-    """What the stand-in and the real server have in common."""
-
-    @property
-    def url(self) -> str: ...
-    @property
-    def ca_pem(self) -> str: ...
-    @property
-    def admin_cert_pem(self) -> str: ...
-    @property
-    def admin_key_pem(self) -> str: ...
-
 
 Throttled = Callable[["Cluster", Identity], contextlib.AbstractAsyncContextManager[None]]
 
