@@ -12,6 +12,7 @@ from aiohttp import web
 
 from local.host import registrations
 from local.host.invocation import Invoker
+from local.host.monitor import Monitor
 from local.host.queues import INVISIBILITY, Listener, Storage
 from local.host.registrations import HttpTrigger, Queue, TimerTrigger
 from local.host.settings import HostSettings
@@ -49,6 +50,7 @@ class Host:
         self._port = port
         self._grace = grace
         self._storage = Storage(environment, settings.queues)
+        self._monitor = Monitor(environment)
         invoker = Invoker(app, settings.function_timeout, self._storage.send)
         self._timers: dict[str, Timer] = {}
         self._listeners: dict[str, Listener] = {}
@@ -58,7 +60,7 @@ class Host:
                 case HttpTrigger() as trigger:
                     routed.append((function, trigger))
                 case TimerTrigger() as trigger:
-                    self._timers[function.name] = Timer(function, trigger, invoker)
+                    self._timers[function.name] = Timer(function, trigger, invoker, self._monitor)
                 case Queue() as queue:
                     self._listeners[function.name] = Listener(
                         function,
@@ -107,6 +109,7 @@ class Host:
         await asyncio.gather(*self._work, return_exceptions=True)
         await self._runner.cleanup()
         await self._storage.close()
+        await self._monitor.close()
         if self._broken is not None:
             self._broken.cancel()
 

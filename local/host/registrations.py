@@ -31,7 +31,8 @@ class HttpTrigger:
 @dataclass(frozen=True, slots=True)
 class TimerTrigger:
     schedule: str
-    run_on_startup: bool
+    run_on_startup: bool = False
+    use_monitor: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,11 @@ def _registration(function: Any, environment: Mapping[str, str]) -> Registration
 def _trigger(binding: Mapping[str, Any], environment: Mapping[str, str]) -> HttpTrigger | TimerTrigger | Queue:
     if binding["type"] == "timerTrigger":
         schedule = _resolve(binding["schedule"], environment)
-        return TimerTrigger(schedule, run_on_startup=bool(binding.get("runOnStartup")))
+        return TimerTrigger(
+            schedule,
+            run_on_startup=bool(binding.get("runOnStartup")),
+            use_monitor=binding.get("useMonitor") is not False,
+        )
     if binding["type"] == "queueTrigger":
         return _queue(binding, environment)
     methods = frozenset(_text(method).upper() for method in binding.get("methods") or ())

@@ -10,56 +10,81 @@ from azure.functions.timer import TimerRequest
 from croniter import croniter
 
 from local.host.invocation import InvocationError, Invoker
+from local.host.monitor import Monitor, Status
 from local.host.registrations import IndexingError, Registration, TimerTrigger
 from local.host.settings import SettingsError, timespan
 
+_NEVER = datetime.min.replace(tzinfo=UTC)
 # Six fields, and none of what croniter takes beyond NCRONTAB (L, #, ?, @daily, 7 for Sunday).
 _NCRONTAB = re.compile(r"([\d*/,-]+ +){4}[\dA-Za-z*/,-]+ +([0-6A-Za-z*/,-]|/\d+)+")
 
 
 class Timer:
-    """Runs one function by its schedule until `stopping` is set.
+    """Runs one function by its schedule until `stopping` is set, one run at a time.
 
-    What comes due while a run is under way is caught up on with one run, at once, as the real host does. Unlike there
-    the last run is not written down, so a run missed while no host was running is not made up for (`past_due`).
+    However many runs were missed, because one took too long or because no host was there, one run makes up for them;
+    in the second case it is told so (`past_due`). As in the real host nobody keeps track of a timer that runs more
+    than once a minute. Unlike there, two hosts on one storage account both run their timers.
     """
 
-    def __init__(self, function: Registration, trigger: TimerTrigger, invoker: Invoker) -> None:
+    def __init__(self, function: Registration, trigger: TimerTrigger, invoker: Invoker, monitor: Monitor) -> None:
         self._function = function
         self._run_on_startup = trigger.run_on_startup
         self._invoker = invoker
-        self._schedule = trigger.schedule
-        self._next = schedule(trigger.schedule)
+        self._following = schedule(trigger.schedule)
+        self._monitor = monitor if trigger.use_monitor and not self._is_frequent() else Monitor({})
         self._alone = asyncio.Lock()
-        self._last: datetime | None = None
+        self._status = self._fresh(_now())
 
     async def run(self, stopping: asyncio.Event) -> None:
-        due = self._next(datetime.now(UTC))
-        if self._run_on_startup:
-            await self._tick(due, "run on startup")
-        while not await _set_within(stopping, due - datetime.now(UTC)):
-            started = max(datetime.now(UTC), due)
-            following = self._next(started)
-            await self._tick(following, "Timer fired")
-            due = following
+        started = _now()
+        self._status = await self._resumed(started)
+        if self._status.next < started:
+            await self._tick("Timer is past due", past_due=True)
+        elif self._run_on_startup:
+            await self._tick("Run on startup")
+        while not await _set_within(stopping, self._status.next - _now()):
+            # A clock that is a little early must not run the same moment twice.
+            await self._tick("Timer fired", not_before=self._status.next)
 
     async def run_by_hand(self) -> None:
         """Like the admin route of the real host: waits for a run under way, changes nothing in the schedule."""
-        await self._tick(self._next(datetime.now(UTC)), "This function was programmatically called via the host APIs.")
-
-    async def _tick(self, following: datetime, reason: str) -> None:
         async with self._alone:
-            now = datetime.now(UTC)
-            last = self._last or datetime.min.replace(tzinfo=UTC)
-            status = {"Last": last, "Next": following, "LastUpdated": last}
-            request = TimerRequest(
-                past_due=False,
-                schedule_status={key: moment.isoformat() for key, moment in status.items()},
-                schedule={"AdjustForDST": True},
-            )
-            with suppress(InvocationError):  # logged; there is no retry for timers
-                await self._invoker.invoke(self._function, request, reason)
-            self._last = now
+            await self._invoke("This function was programmatically called via the host APIs.", past_due=False)
+
+    def _is_frequent(self) -> bool:
+        first = self._following(_now())
+        second = self._following(first)
+        return min(second - first, self._following(second) - second) < timedelta(minutes=1)
+
+    def _fresh(self, now: datetime) -> Status:
+        return Status(last=None, updated=now, next=self._following(now))
+
+    async def _resumed(self, now: datetime) -> Status:
+        """What was written down, unless the schedule has been changed since."""
+        status = await self._monitor.read(self._function.name)
+        if status is None or self._following(status.last or status.updated) != status.next:
+            status = self._fresh(now)
+            await self._monitor.write(self._function.name, status)
+        return status
+
+    async def _tick(self, reason: str, *, past_due: bool = False, not_before: datetime | None = None) -> None:
+        async with self._alone:
+            started = _now()
+            await self._invoke(reason, past_due=past_due)
+            reckoned = max(started, not_before or started)
+            self._status = Status(last=reckoned, updated=reckoned, next=self._following(reckoned))
+            await self._monitor.write(self._function.name, self._status)
+
+    async def _invoke(self, reason: str, *, past_due: bool) -> None:
+        moments = {"Last": self._status.last, "Next": self._status.next, "LastUpdated": self._status.updated}
+        request = TimerRequest(
+            past_due=past_due,
+            schedule_status={name: (moment or _NEVER).isoformat() for name, moment in moments.items()},
+            schedule={"AdjustForDST": True},
+        )
+        with suppress(InvocationError):  # logged; there is no retry for timers
+            await self._invoker.invoke(self._function, request, reason)
 
 
 def schedule(text: str) -> Callable[[datetime], datetime]:
@@ -82,3 +107,7 @@ async def _set_within(event: asyncio.Event, patience: timedelta) -> bool:
     with suppress(TimeoutError):
         await asyncio.wait_for(event.wait(), max(0.0, patience.total_seconds()))
     return event.is_set()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

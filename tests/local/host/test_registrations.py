@@ -32,7 +32,7 @@ def test_each_kind_of_trigger_is_read(write_app: Write) -> None:
     assert (clock.name, clock.parameter, clock.trigger) == (
         "Clock",
         "timer",
-        TimerTrigger("0 * * * * *", run_on_startup=False),
+        TimerTrigger("0 * * * * *"),
     )
     assert (job.name, job.trigger) == ("job", Queue("my-jobs", "Storage"))
     assert job.outputs == {"out": Queue("done", "Other")}
