@@ -24,19 +24,36 @@ from datetime import timedelta
 from typing import ClassVar, Self
 
 _LONGEST_DETAIL = 600
+_LONGEST_WAIT = timedelta(hours=1)
+_SECONDS = re.compile(r"[0-9]{1,9}")
 _TOKENS = re.compile(
     r"eyJ[\w+/=.~-]{10,}"  # JWTs, and the base64 of any JSON object, {"auths":...} among them
     r"|ya29\.[\w.~+/-]+"  # Google access tokens
-    r"|b2F1dGgy[\w+/=-]+"  # base64 of oauth2accesstoken:<token>
-    r"|(?i:\b(?:bearer|basic)\s+[\w.~+/=-]{8,})"
-    r"|[\w+=-]{48,}",  # longer than any name or id that Azure, Google or Kubernetes gives
+    r"|(?:b2F1dGgy|eWEyOS)[\w+/=-]+"  # base64 of oauth2accesstoken:<token>, and of a Google access token
+    r"|(?i:\b(?:bearer|basic)\s+)(?=[\w.~+/=-]{0,40}[A-Z0-9])[\w.~+/=-]{8,}"  # not "basic authentication"
+    r"|-----BEGIN [A-Z ]{1,40}-----[\w\s+/=\\]*"
+    r"|(?P<long>[\w+=-]{48,})"
 )
 
 
 def redact(text: str) -> str:
     """The text without anything that looks like a token, cut to a length that a table and a log line can bear."""
-    text = _TOKENS.sub("[redacted]", text[: 8 * _LONGEST_DETAIL])
+    text = _TOKENS.sub(_redacted, text)
     return text if len(text) <= _LONGEST_DETAIL else f"{text[:_LONGEST_DETAIL]}..."
+
+
+def _redacted(found: re.Match[str]) -> str:
+    """Names can be as long as tokens. But those of Kubernetes, and cluster ids as we write them, have no capitals, and
+    Azure's longest error codes are all letters.
+    """
+    long = found["long"]
+    return long if long and (long.islower() or long.isalpha()) else "[redacted]"
+
+
+def wait_asked(headers: Mapping[str, str]) -> timedelta | None:
+    """What a `Retry-After` in seconds asks for, an hour at most: a server may write anything there."""
+    seconds = headers.get("Retry-After", "")
+    return min(timedelta(seconds=int(seconds)), _LONGEST_WAIT) if _SECONDS.fullmatch(seconds) else None
 
 
 class _Blanks(dict[str, str]):

@@ -8,7 +8,7 @@ Error bodies: https://docs.cloud.google.com/iam/docs/troubleshooting-workload-id
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import requests
@@ -22,6 +22,8 @@ from pullkeeper.tokens import Token
 _TIMEOUT: Final = 10.0
 _LONGEST_ANSWER: Final = 64 * 1024
 _OK: Final = 200
+_LATER: Final = frozenset({408, 425, 429})
+"""Of 400 to 499, those that another try can help. The others stay what they are however often one asks."""
 
 # STS's `error`, a part of its `error_description`, and what that means. The first that fits counts.
 _EXCHANGE: Final[tuple[tuple[str, str, type[GoogleError]], ...]] = (
@@ -70,14 +72,14 @@ def exchange(hub: Hub, entra_token: str, now: datetime) -> Token:
     return Token(token, now, min(expiry.replace(tzinfo=UTC), now + hub.life))
 
 
-def refusal(status: int, body: bytes, headers: Mapping[str, str]) -> GoogleError:
+def refusal(status: int, body: bytes, headers: Mapping[str, str]) -> GoogleError | errors.InternalError:
     """What an answer other than 200 means. STS answers `{"error", "error_description"}`, IAM `{"error": {"code",
     "message", "status"}}`; load balancers in front of both answer anything.
     """
     text = body.decode(errors="replace")
     try:
         answer: Any = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         answer = {}
     error = answer.get("error") if isinstance(answer, dict) else None
     if isinstance(error, str):
@@ -90,9 +92,9 @@ def refusal(status: int, body: bytes, headers: Mapping[str, str]) -> GoogleError
         for code, part, kind in _IMPERSONATION:
             if status == code and part in message:
                 return kind(message)
-    seconds = headers.get("Retry-After", "")
-    return GoogleUnavailable(
-        f"HTTP {status} {text}", retry_after=timedelta(seconds=int(seconds)) if seconds.isdecimal() else None
+    refused = 400 <= status < 500 and status not in _LATER  # noqa: PLR2004 - the client's fault
+    return (errors.InternalError if refused else GoogleUnavailable)(
+        f"HTTP {status} {text}", retry_after=errors.wait_asked(headers)
     )
 
 

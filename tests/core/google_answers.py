@@ -1,0 +1,137 @@
+"""What Google's token services answer instead of a token, verbatim, and what each answer means."""
+
+import json
+
+from pullkeeper import errors
+from pullkeeper.errors import PullkeeperError
+from tests.core.answers import Answer
+
+
+def _sts(case: str, error: str, description: str, kind: type[PullkeeperError]) -> Answer:
+    return Answer(case, 400, json.dumps({"error": error, "error_description": description}), kind)
+
+
+def _iam(case: str, code: int, message: str, status: str, kind: type[PullkeeperError]) -> Answer:
+    return Answer(case, code, json.dumps({"error": {"code": code, "message": message, "status": status}}), kind)
+
+
+_PERMISSION = "iam.serviceAccounts.getAccessToken"
+_DENIED = {
+    "code": 403,
+    "message": f"Permission '{_PERMISSION}' denied on resource (or it may not exist).",
+    "status": "PERMISSION_DENIED",
+    "details": [
+        {
+            "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+            "reason": "IAM_PERMISSION_DENIED",
+            "domain": "iam.googleapis.com",
+            "metadata": {"permission": _PERMISSION},
+        }
+    ],
+}
+_HTML = (
+    "<!DOCTYPE html>\n<html lang=en>\n  <title>Error 502 (Server Error)!!1</title>\n"
+    "  <p>The server encountered a temporary error and could not complete your request.\n</html>\n"
+)
+
+KNOWN = [
+    _sts(
+        "audience of the Entra token",
+        "invalid_grant",
+        "The audience in ID Token [api://AzureADTokenExchange] does not match the expected audience.",
+        errors.FederationAudience,
+    ),
+    _sts(
+        "issuer",
+        "invalid_grant",
+        "The issuer in ID Token https://sts.windows.net/0b1f6471-1bf0-4dda-aec3-cb9272f09590/ does not match the "
+        "expected one in config: https://login.microsoftonline.com/0b1f6471-1bf0-4dda-aec3-cb9272f09590/v2.0",
+        errors.FederationIssuer,
+    ),
+    _sts(
+        "issuer, older words",
+        "invalid_grant",
+        "The issuer in ID Token https://sts.windows.net/0b1f6471-1bf0-4dda-aec3-cb9272f09590/ does not match the "
+        "expected ones: https://sts.windows.net/0b1f6471-1bf0-4dda-aec3-cb9272f09590",
+        errors.FederationIssuer,
+    ),
+    _sts("stale", "invalid_grant", "ID Token issued at 1767225600 is stale to sign-in.", errors.FederationStale),
+    _sts(
+        "pool or provider gone",
+        "invalid_target",
+        'The target service indicated by the "audience" parameters is invalid. This might either be because the pool '
+        "or provider is disabled or deleted or because it doesn't exist.",
+        errors.FederationProvider,
+    ),
+    _sts(
+        "malformed audience",
+        "invalid_request",
+        'Invalid value for "audience". This value should be the full resource name of the Identity Provider. See '
+        "https://cloud.google.com/iam/docs/reference/sts/rest/v1/TopLevel/token for the list of possible formats.",
+        errors.FederationProvider,
+    ),
+    _sts(
+        "attribute condition",
+        "unauthorized_client",
+        "The given credential is rejected by the attribute condition.",
+        errors.FederationCondition,
+    ),
+    _sts("malformed JWT", "invalid_grant", "Unable to parse the ID Token.", errors.FederationToken),
+    _sts("bad signature", "invalid_grant", "Unable to verify the ID Token signature.", errors.FederationToken),
+    _sts("unknown key", "invalid_grant", "Error connecting to the given credential's issuer.", errors.FederationToken),
+    Answer("no binding", 403, json.dumps({"error": _DENIED}), errors.ImpersonationDenied),
+    _iam(
+        "no such account",
+        404,
+        "Not found; Gaia id not found for email image-puller@deepintshield-prod.iam.gserviceaccount.com",
+        "NOT_FOUND",
+        errors.ServiceAccountMissing,
+    ),
+    _iam(
+        "lifetime",
+        400,
+        "The access token lifetime cannot exceed 3600 seconds. If you'd like to allow a longer lifetime, see "
+        "constraints/iam.allowServiceAccountCredentialLifetimeExtension.",
+        "INVALID_ARGUMENT",
+        errors.LifetimeNotAllowed,
+    ),
+    _iam("throttled", 429, "Quota exceeded.", "RESOURCE_EXHAUSTED", errors.GoogleUnavailable),
+    _iam("down", 503, "The service is currently unavailable.", "UNAVAILABLE", errors.GoogleUnavailable),
+    _iam("broken", 500, "Internal error encountered.", "INTERNAL", errors.GoogleUnavailable),
+    Answer("STS down", 503, '{"error": "temporarily_unavailable"}', errors.GoogleUnavailable),
+    Answer("a load balancer's page", 502, _HTML, errors.GoogleUnavailable),
+    Answer("nothing at all", 503, "", errors.GoogleUnavailable),
+    Answer("too slow for a front end", 408, "", errors.GoogleUnavailable),
+    Answer("throttled by a front end", 429, "rate limited", errors.GoogleUnavailable),
+    Answer("a redirect", 302, '<a href="https://evil.example/">Moved</a>', errors.GoogleUnavailable),
+]
+"""Each is known: its category says what to do."""
+
+UNKNOWN = [
+    _sts("a scope nobody knows", "invalid_scope", "Some requested scopes were invalid.", errors.InternalError),
+    _sts("a request nobody knows", "invalid_request", "Missing required field: subject_token", errors.InternalError),
+    _iam(
+        "an argument nobody knows",
+        400,
+        "Request contains an invalid argument.",
+        "INVALID_ARGUMENT",
+        errors.InternalError,
+    ),
+    _iam(
+        "a federated token refused",
+        401,
+        "Request had invalid authentication credentials.",
+        "UNAUTHENTICATED",
+        errors.InternalError,
+    ),
+    Answer("a proxy's page", 403, "<html>Blocked by policy</html>", errors.InternalError),
+    Answer("another server", 404, "404 page not found", errors.InternalError),
+    Answer("an array", 400, "[1, 2]", errors.InternalError),
+    Answer("a string", 400, '"invalid_grant"', errors.InternalError),
+    Answer("null", 400, "null", errors.InternalError),
+    Answer("error is null", 400, '{"error": null}', errors.InternalError),
+    Answer("error is a list", 400, '{"error": ["invalid_grant"]}', errors.InternalError),
+    Answer("deep", 400, "[" * 70_000, errors.InternalError),
+    Answer("empty", 400, "", errors.InternalError),
+]
+"""Refused for good (a try again would be refused again), and nobody knows why: for a person to look at."""

@@ -1,0 +1,304 @@
+"""The tree of failures: complete, explained, reachable; and no text of it holds a token."""
+
+import ast
+import base64
+import json
+import pickle
+import string
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import pullkeeper
+from pullkeeper import errors
+from pullkeeper.errors import PullkeeperError, categories, redact
+from tests.core import google_answers, kubernetes_answers
+from tests.core.answers import Answer
+
+_CATEGORIES = list(categories())
+_PACKAGE = Path(*pullkeeper.__path__)
+
+# Every blank of a remedy, filled with the longest value that Azure, Google or Kubernetes allows.
+_CLUSTER = (
+    f"/subscriptions/0b1f6471-1bf0-4dda-aec3-cb9272f09590/resourceGroups/{'rg-platform_' * 7}prod()"
+    f"/providers/Microsoft.ContainerService/managedClusters/{'aks-prod-' * 6}westeurop"
+)
+_CONTEXT = {
+    "cluster": _CLUSTER,
+    "namespace": "team-platform-" * 4 + "prod-eu",
+    "secret": "ar-pull-secret-" * 6 + "deepintshield",
+    "principal": "5f2a9c1e-7d3b-4e8f-9a6c-0b1d2e3f4a5b",
+    "resource": "api://5f2a9c1e-7d3b-4e8f-9a6c-0b1d2e3f4a5b",
+    "issuer": "https://login.microsoftonline.com/5f2a9c1e-7d3b-4e8f-9a6c-0b1d2e3f4a5b/v2.0",
+    "project": "417300214096",
+    "pool": "acme-corporation-eu-azure-pool-1",
+    "provider": "acme-corporation-eu-azure-prov-1",
+    "service_account": "deepintshield-image-puller-prd@deepintshield-production-eu1.iam.gserviceaccount.com",
+    "host": "northamerica-northeast1-docker.pkg.dev",
+    "image": "northamerica-northeast1-docker.pkg.dev/deepintshield-production-eu1/acme/deepintshield:2026.1.0",
+    "registry_project": "deepintshield-production-eu1",
+    "repository": "acme-corporation-europe-images",
+    "location": "northamerica-northeast1",
+}
+
+
+# The tree
+
+
+def test_every_category_is_a_class_of_its_own() -> None:
+    names = [kind.category for kind in _CATEGORIES]
+
+    assert len(set(names)) == len(names) >= 30
+
+
+@pytest.mark.parametrize("kind", _CATEGORIES, ids=lambda kind: kind.category)
+def test_every_category_says_what_it_means_and_what_to_do(kind: type[PullkeeperError]) -> None:
+    assert kind.category == kind.category.lower().replace(" ", "_")
+    for text in (kind.meaning, kind.remedy_template):
+        assert len(text) > 20
+        assert "  " not in text
+    assert kind.meaning.endswith(".")
+
+
+@pytest.mark.parametrize("kind", _CATEGORIES, ids=lambda kind: kind.category)
+def test_every_category_stands_in_the_drawing_of_the_tree(kind: type[PullkeeperError]) -> None:
+    """By name, by its family's `name_*`, or by its class."""
+    drawing = errors.__doc__ or ""
+    family = f"{kind.category.partition('_')[0]}_*"
+
+    assert any(word in drawing for word in (kind.category, family, kind.__name__))
+
+
+@pytest.mark.parametrize("kind", _CATEGORIES, ids=lambda kind: kind.category)
+def test_a_remedy_leaves_what_nobody_knows_to_be_filled_in(kind: type[PullkeeperError]) -> None:
+    blanks = {name for _, name, _, _ in string.Formatter().parse(kind.remedy_template) if name}
+
+    remedy = kind("detail").remedy
+
+    assert blanks <= set(_CONTEXT)
+    assert all(f"<{name}>" in remedy for name in blanks)
+
+
+@pytest.mark.parametrize("kind", _CATEGORIES, ids=lambda kind: kind.category)
+def test_a_remedy_holds_every_name_to_the_letter_however_long(kind: type[PullkeeperError]) -> None:
+    """It is there to be pasted: nothing cut off, nothing taken for a token."""
+    expected = kind.remedy_template.format_map(_CONTEXT)
+
+    assert expected == kind("detail", _CONTEXT).remedy
+
+
+def test_a_remedy_quotes_a_value_and_does_not_read_it() -> None:
+    failure = errors.NamespaceMissing("detail", {"namespace": "{cluster} {0} {namespace.x}"})
+
+    assert "{cluster} {0} {namespace.x}" in failure.remedy
+
+
+def _all_kinds(of: type[PullkeeperError] = PullkeeperError) -> Iterator[type[PullkeeperError]]:
+    for kind in of.__subclasses__():
+        yield kind
+        yield from _all_kinds(kind)
+
+
+@pytest.mark.parametrize("kind", [*_all_kinds()], ids=lambda kind: kind.__name__)
+def test_told_where_it_happened_a_failure_is_another_object(kind: type[PullkeeperError]) -> None:
+    """One refusal by Google is raised for every cluster of the hub, and each tells of its own."""
+    first = kind("refused", {"namespace": "near"}, retry_after=timedelta(seconds=3))
+
+    second = first.within(namespace="far", cluster="c1")
+
+    assert (kind, first.detail, first.retry_after) == (type(second), second.detail, second.retry_after)
+    assert second.context == {"namespace": "near", "cluster": "c1"}
+    assert first.context == {"namespace": "near"}
+    assert str(second) == f"{kind.category}: refused"
+
+
+def test_a_context_is_the_failures_own() -> None:
+    context = {"namespace": "d"}
+    failure = errors.NamespaceMissing("x", context)
+    context["namespace"] = "changed"
+
+    assert failure.context == {"namespace": "d"}
+
+
+def test_a_failure_survives_a_pickle() -> None:
+    """As pytest-xdist and multiprocessing do it."""
+    failure = pickle.loads(pickle.dumps(errors.NamespaceMissing("x", {"namespace": "d"})))
+
+    assert (failure.detail, failure.context) == ("x", {"namespace": "d"})
+
+
+# Reachable
+
+
+def _raised() -> Iterator[str]:
+    """Names of classes that the package raises or returns as failures: called, or chosen from to be called."""
+    for path in _PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                yield from _named(node.func)
+            elif isinstance(node, ast.Assign) and isinstance(node.value, ast.IfExp):
+                yield from _named(node.value)
+
+
+def _named(node: ast.expr) -> Iterator[str]:
+    if isinstance(node, ast.Name):
+        yield node.id
+    elif isinstance(node, ast.Attribute):
+        yield node.attr
+    elif isinstance(node, ast.IfExp):
+        yield from _named(node.body)
+        yield from _named(node.orelse)
+
+
+def test_no_category_is_unreachable() -> None:
+    """Each is raised by name in the package, or is what one of the services' answers is known to mean."""
+    raised = set(_raised())
+    answers = (*google_answers.KNOWN, *google_answers.UNKNOWN, *kubernetes_answers.ANSWERS)
+    reached = {kind.category for kind in _all_kinds() if kind.__name__ in raised}
+    reached |= {answer.kind.category for answer in answers}
+
+    assert {kind.category for kind in _CATEGORIES} == reached
+
+
+# Tokens
+
+
+_JWT = (
+    "eyJhbGciOiJSUzI1NiIsImtpZCI6ImsxIn0.eyJhdWQiOiJhcGk6Ly9BenVyZUFEVG9rZW5FeGNoYW5nZSJ9"
+    ".c2lnbmF0dXJlLXdpdGgtXy1hbmQtLQ"
+)
+_GOOGLE = "ya29.c.c0AYnqXlh-3_Zk7canaryQpWx"
+_FEDERATED = "ya29.d.b0Aaekm1K8canary-_Zk7QpWx"
+_BASIC = base64.b64encode(f"oauth2accesstoken:{_GOOGLE}".encode()).decode()
+_DOCKER = {"auths": {"europe-docker.pkg.dev": {"username": "oauth2accesstoken", "password": _GOOGLE, "auth": _BASIC}}}
+_PRIVATE_KEY = "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA1/canary\nx/y+z/AbC==\n-----END RSA PRIVATE KEY-----\n"
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [
+        pytest.param(_JWT, _JWT, id="JWT"),
+        pytest.param(_JWT.rpartition(".")[0], _JWT.rpartition(".")[0], id="JWT without its signature"),
+        pytest.param(_GOOGLE, _GOOGLE, id="Google access token"),
+        pytest.param("ya29.canary", "ya29.canary", id="short Google access token"),
+        pytest.param(_FEDERATED, _FEDERATED, id="federated token"),
+        pytest.param(f"Bearer {_GOOGLE}", _GOOGLE, id="bearer"),
+        pytest.param("Bearer 8xLOxBtZp8", "8xLOxBtZp8", id="bearer of an unknown kind"),
+        pytest.param("BEARER  8xLOxBtZp8", "8xLOxBtZp8", id="bearer, shouted"),
+        pytest.param("Authorization: Basic dTpwYXNzd29yZA==", "dTpwYXNzd29yZA==", id="basic"),
+        pytest.param(_BASIC, _BASIC, id="base64 of user and password"),
+        pytest.param(json.dumps(_DOCKER), _GOOGLE, id="docker configuration"),
+        pytest.param(json.dumps(_DOCKER), _BASIC, id="what docker makes of it"),
+        pytest.param(*[_base64(json.dumps(_DOCKER))] * 2, id="base64 of a docker configuration"),
+        pytest.param(*[_base64(json.dumps(_DOCKER, indent=2))] * 2, id="base64 of an indented docker configuration"),
+        pytest.param(*[_base64(_base64(json.dumps(_DOCKER)))] * 2, id="base64 twice"),
+        pytest.param(*[_base64(_GOOGLE)] * 2, id="base64 of a token"),
+        pytest.param(*["AOJ5" + "kQ2z_-8x" * 8] * 2, id="opaque token of a registry"),
+        pytest.param(_PRIVATE_KEY, "MIIEpAIBAAKCAQEA1/canary", id="private key"),
+        pytest.param(json.dumps(_PRIVATE_KEY), "x/y+z/AbC==", id="private key in JSON"),
+        pytest.param(*[_base64(_PRIVATE_KEY)] * 2, id="private key as kubeconfigs hold it"),
+    ],
+)
+@pytest.mark.parametrize("around", ["{}", "the request was {}, which is wrong", '"{}"', "x={}&y=1", "[{}]", "'{}'\n"])
+def test_no_shape_of_token_comes_through(text: str, secret: str, around: str) -> None:
+    """Not 10 characters of it in a row."""
+    told = redact(around.format(text))
+
+    runs = {secret[at : at + 10] for at in range(len(secret) - 9)}
+    assert [run for run in sorted(runs) if run in told] == []
+
+
+@given(payload=st.dictionaries(st.text(), st.text(min_size=1), min_size=1), cut=st.integers(0, 4000))
+def test_no_json_web_token_comes_through_wherever_it_stands(payload: dict[str, str], cut: int) -> None:
+    body = base64.urlsafe_b64encode(json.dumps(payload).encode()).rstrip(b"=").decode()
+    token = f"{_JWT.partition('.')[0]}.{body}.c2lnbmF0dXJl"
+
+    assert body[:16] not in redact("x " * cut + token)
+
+
+def test_a_token_does_not_come_through_where_the_text_is_cut() -> None:
+    text = redact(f"{_JWT} " * 46 + "Zk7QpWx8" * 500)
+
+    assert "Zk7" not in text
+
+
+@given(text=st.text())
+def test_to_redact_twice_changes_nothing(text: str) -> None:
+    once = redact(text * 20)
+
+    assert once == redact(once)
+
+
+def test_a_detail_is_short() -> None:
+    assert len(redact("ab " * 100_000)) == 603
+
+
+@pytest.mark.parametrize("text", ["a" * 1_000_000, "eyJ" * 300_000, "Bearer " * 150_000, "-----BEGIN A" * 80_000])
+def test_a_huge_text_is_no_burden(text: str) -> None:
+    assert len(redact(text)) < 700
+
+
+_PLAIN = [
+    _CLUSTER,
+    *_CONTEXT.values(),
+    (
+        "The Resource 'Microsoft.ContainerService/managedClusters/aks-prod-westeurope-platform-001' under resource "
+        "group 'rg-prod' was not found. For more details please go to https://aka.ms/ARMResourceNotFoundFix"
+    ),
+    (
+        "The client '5f2a9c1e-7d3b-4e8f-9a6c-0b1d2e3f4a5b' with object id '5f2a9c1e-7d3b-4e8f-9a6c-0b1d2e3f4a5b' does "
+        "not have authorization to perform action "
+        "'Microsoft.ContainerService/managedClusters/listClusterUserCredential/action' "
+        f"over scope '{_CLUSTER}' or the scope is invalid."
+    ),
+    "Issuer and subject combination already exists for this Managed Identity.",
+    "ConcurrentFederatedIdentityCredentialsWritesForSingleManagedIdentity",
+    "No User Assigned or Delegated Managed Identity found for specified ClientId/ResourceId/PrincipalId.",
+    "AADSTS500011: The resource principal named api://5f2a9c1e-7d3b-4e8f-9a6c-0b1d2e3f4a5b was not found in the tenant",
+    (
+        "AADSTS700211: No matching federated identity record found for presented assertion issuer "
+        "'https://westeurope.oic.prod-aks.azure.com/0b1f6471-1bf0-4dda-aec3-cb9272f09590/"
+        "5f2a9c1e-7d3b-4e8f-9a6c-0b1d2e3f4a5b/'. Please check your federated identity credential Subject, Audience and "
+        "Issuer against the presented assertion."
+    ),
+    (
+        'Permission "artifactregistry.repositories.downloadArtifacts" denied on resource '
+        '"projects/deepintshield-prod/locations/europe/repositories/acme" (or it may not exist)'
+    ),
+    'Bearer realm="https://europe-docker.pkg.dev/v2/token",service="europe-docker.pkg.dev",scope="repository:a/b:pull"',
+    "Basic authentication is not supported, bearer authentication is.",
+    "image@sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "system:serviceaccount:deepintshield:deepintshield-sa",
+    (
+        "cannot connect to aks-prod-westeurope-platform-001-dns-4f2a9c1e.hcp.westeurope.azmk8s.io:443 ssl:True "
+        "[SSLCertVerificationError: (1, '[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: unable to get "
+        "local issuer certificate (_ssl.c:1006)')]"
+    ),
+    "gke-platform-production-westeurope-kubernetes-shared-cluster-nodes-secret",
+]
+
+
+def _said(answer: Answer) -> str:
+    """What a service's answer says, without the wrapping that is told only when nothing else is known."""
+    try:
+        body = json.loads(answer.body)
+        return str(body.get("message") or body.get("error_description") or body["error"]["message"])
+    except (ValueError, AttributeError, KeyError, TypeError):
+        return str(answer.body)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [*_PLAIN, *map(_said, google_answers.KNOWN), *map(_said, kubernetes_answers.ANSWERS)],
+    ids=lambda text: text[:30],
+)
+def test_what_the_services_say_is_told_as_they_said_it(text: str) -> None:
+    assert text == redact(text)
