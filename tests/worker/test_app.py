@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from azure.storage.queue import TextBase64DecodePolicy
+from azure.storage.queue.aio import QueueClient
 
 from local.azurite import Azurite
 from tests.worker.conftest import FAILURE, SUCCESS, Worker
+from tests.world import World
 
 pytestmark = [
     pytest.mark.servers,
@@ -67,3 +70,21 @@ async def test_each_trigger_takes_what_the_host_sends(running: Worker, name: str
         assert response["result"]["exception"]["message"].startswith(f"{answer}: ")
     elif answer:
         assert response["return_value"]["http"]["status_code"] == answer
+
+
+async def test_a_secret_gets_there_by_way_of_timer_and_queue(worker: Start, world: World) -> None:
+    """The whole way: the timer's run puts the cluster on the queue, and its message writes a token that pulls."""
+    cluster = await world.join("aks-1")
+    running = await worker(ROOT, world.cloud.environment(world.storage))
+    scheduled = await running.invoke("schedule", **INVOCATIONS["schedule"][0])
+    assert scheduled["result"]["status"] == SUCCESS, scheduled
+    async with QueueClient.from_connection_string(
+        world.storage, "refresh", message_decode_policy=TextBase64DecodePolicy()
+    ) as queue:
+        (message,) = [message async for message in queue.receive_messages()]
+    metadata = {"Id": message.id, "DequeueCount": message.dequeue_count, "PopReceipt": message.pop_receipt}
+    refreshed = await running.invoke("refresh", queue={"body": message.content, "metadata": metadata})
+    assert refreshed["result"]["status"] == SUCCESS, refreshed
+    token = await world.token_in(cluster)
+    assert (await world.target(cluster)).state(world.clock()) == "fresh"
+    assert token not in running.log + json.dumps([scheduled, refreshed, message.content])
