@@ -20,7 +20,7 @@ async def test_no_token_is_written_with_less_than_50_of_60_minutes(world: World)
         # A second, because Google's times have no fractions.
         assert timedelta(minutes=50) - timedelta(seconds=1) <= status.expires_at - world.clock()
         world.clock.advance(2.5 * MINUTE)
-    assert world.cloud.google.exchanges == 5
+    assert world.cloud.google.exchanges == 6
 
 
 async def test_an_older_token_never_replaces_a_newer_one(world: World) -> None:
