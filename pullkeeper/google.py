@@ -7,12 +7,16 @@ Error bodies: https://docs.cloud.google.com/iam/docs/troubleshooting-workload-id
 """
 
 import json
+import re
+import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import requests
 from google.auth import exceptions, identity_pool, transport
+from urllib3 import HTTPResponse
+from urllib3.exceptions import HTTPError
 
 from pullkeeper import errors
 from pullkeeper.errors import GoogleError, GoogleUnavailable
@@ -20,10 +24,23 @@ from pullkeeper.model import Hub
 from pullkeeper.tokens import Token
 
 _TIMEOUT: Final = 10.0
+"""In seconds, for each wait and for the whole of an answer."""
 _LONGEST_ANSWER: Final = 64 * 1024
 _OK: Final = 200
 _LATER: Final = frozenset({408, 425, 429})
 """Of 400 to 499, those that another try can help. The others stay what they are however often one asks."""
+
+_TOKEN: Final = re.compile(r"[!-~]+")
+_NONSENSE: Final = (
+    exceptions.GoogleAuthError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What google-auth lets through when the JSON is none, or is of another shape than it expects."""
 
 # STS's `error`, a part of its `error_description`, and what that means. The first that fits counts.
 _EXCHANGE: Final[tuple[tuple[str, str, type[GoogleError]], ...]] = (
@@ -59,17 +76,25 @@ def exchange(hub: Hub, entra_token: str, now: datetime) -> Token:
         service_account_impersonation_options={"token_lifetime_seconds": hub.token_lifetime},
         scopes=[hub.scope],
     )
+    nonsense = None
     try:
         with requests.Session() as session:
             credentials.refresh(_Transport(session))
-    except (exceptions.GoogleAuthError, ValueError, TypeError, KeyError) as e:
-        # Not chained: these quote the answer, and the answer may hold a token.
-        raise GoogleUnavailable(f"Google's answer made no sense ({type(e).__name__})") from None
+    except _NONSENSE as e:
+        nonsense = type(e).__name__
+    # Raised out here: these quote the answer, which may hold a token, and even a suppressed context would keep them.
+    if nonsense:
+        raise GoogleUnavailable(f"Google's answer made no sense ({nonsense})")
     token, expiry = credentials.token, credentials.expiry
-    if not token or not expiry:
+    if not (isinstance(token, str) and _TOKEN.fullmatch(token) and expiry):
         raise GoogleUnavailable("Google's answer held no token")
-    # google-auth's expiry is naive UTC. Never believe in a longer life than was asked for: that would be a wrong clock.
-    return Token(token, now, min(expiry.replace(tzinfo=UTC), now + hub.life))
+    # google-auth's expiry is naive UTC: as IAM said it, or, for a federated token, counted from the machine's clock.
+    since = now if config.service_account_impersonation_url else datetime.now(UTC)
+    # Never believe in a longer life than was asked for: that would be a wrong clock.
+    life = min(expiry.replace(tzinfo=UTC) - since, hub.life)
+    if life <= timedelta():
+        raise GoogleUnavailable("Google's answer held a token that has expired")
+    return Token(token, now, now + life)
 
 
 def refusal(status: int, body: bytes, headers: Mapping[str, str]) -> GoogleError | errors.InternalError:
@@ -123,24 +148,44 @@ class _Transport(transport.Request):
         timeout: float | None = None,
         **_: object,
     ) -> "_Answer":
+        host = url.split("/")[2]
+        broken = None
         try:
             with self._session.request(
                 method,
                 url,
                 data=body,
-                headers=dict(headers or {}),
+                # Two calls to two hosts: nothing would use a connection again, and urllib3 closes a kept one only when
+                # it is garbage, which a refusal with its traceback puts off.
+                headers={**(headers or {}), "Connection": "close"},
                 timeout=timeout or _TIMEOUT,
                 allow_redirects=False,
                 stream=True,
             ) as answer:
-                data = answer.raw.read(_LONGEST_ANSWER + 1, decode_content=True)
-        except (requests.RequestException, OSError) as e:
-            raise GoogleUnavailable(f"{url.split('/')[2]}: {type(e).__name__}") from None
+                data = _read(answer.raw)
+        except (requests.RequestException, HTTPError, OSError) as e:
+            broken = type(e).__name__
+        # Raised out here, because the context would keep the request, token and all.
+        if broken:
+            raise GoogleUnavailable(f"{host}: {broken}")
         if answer.status_code != _OK:
             raise refusal(answer.status_code, data, answer.headers)
         if len(data) > _LONGEST_ANSWER:
-            raise GoogleUnavailable(f"{url.split('/')[2]}: an answer of more than {_LONGEST_ANSWER} bytes")
+            raise GoogleUnavailable(f"{host}: an answer of more than {_LONGEST_ANSWER} bytes")
         return _Answer(answer.status_code, answer.headers, data)
+
+
+def _read(raw: HTTPResponse) -> bytes:
+    """A little more than the longest answer at most. The time-out of a socket begins anew with every byte: a server
+    that sends them one by one would hold a thread for as long as it likes.
+    """
+    data = b""
+    until = time.monotonic() + _TIMEOUT
+    while len(data) <= _LONGEST_ANSWER and (part := raw.read1(_LONGEST_ANSWER, decode_content=True)):
+        data += part
+        if time.monotonic() > until:
+            raise TimeoutError
+    return data
 
 
 class _Answer(transport.Response):

@@ -1,0 +1,263 @@
+"""Whatever answers in Google's place, the outcome is a token or a typed failure, and no failure holds a token."""
+
+import asyncio
+import gzip
+import json
+import traceback
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+
+from local.serving import Authority
+from pullkeeper import errors, google
+from pullkeeper.model import Hub
+from pullkeeper.tokens import Token
+from tests.core.canned import Canned, canned, http
+from tests.core.publisher import PROVIDER, SERVICE_ACCOUNT, credential_config, hub
+
+_STS = "/v1/token"
+_IAM = f"/v1/projects/-/serviceAccounts/{SERVICE_ACCOUNT}:generateAccessToken"
+_NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+_SUBJECT = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJjYW5hcnktc3ViamVjdCJ9.canarysubject"
+_FEDERATED = "ya29.d.canary-federated"
+_TOKEN = "ya29.c.canary-token"
+_EXCHANGED = http(200, {"access_token": _FEDERATED, "token_type": "Bearer", "expires_in": 3599})
+_MINTED = http(200, {"accessToken": _TOKEN, "expireTime": "2026-01-01T13:00:00Z"})
+
+
+def _hub(server: Canned, *, impersonate: bool = True, **changes: Any) -> Hub:
+    document = credential_config(
+        token_url=f"https://{server.host}{_STS}",
+        service_account_impersonation_url=f"https://{server.host}{_IAM}" if impersonate else None,
+    )
+    return Hub.parse(hub(credentialConfig=document, **changes), trusted_hosts=frozenset({server.host}))
+
+
+async def _exchange(hub: Hub, now: datetime = _NOW) -> Token:
+    return await asyncio.to_thread(google.exchange, hub, _SUBJECT, now)
+
+
+def _everything(failure: BaseException | None) -> str:
+    """All that anybody could print of a failure: its text, its parts, and those of what it came from."""
+    if failure is None:
+        return ""
+    parts = [*traceback.format_exception(failure), repr(failure.args), repr(vars(failure))]
+    return "\n".join([*parts, _everything(failure.__cause__), _everything(failure.__context__)])
+
+
+async def _refused(hub: Hub, kind: type[errors.PullkeeperError] = errors.GoogleUnavailable) -> str:
+    with pytest.raises(errors.PullkeeperError) as refused:
+        await _exchange(hub)
+    assert type(refused.value) is kind
+    assert "canary" not in _everything(refused.value)
+    return refused.value.detail
+
+
+async def test_a_mint_is_one_exchange_and_one_impersonation(authority: Authority) -> None:
+    async with canned(authority, {_STS: _EXCHANGED, _IAM: _MINTED}) as server:
+        token = await _exchange(_hub(server, tokenLifetime=1800))
+
+    exchange, impersonation = server.asked
+    assert parse_qs(exchange.body.decode()) == {
+        "grant_type": ["urn:ietf:params:oauth:grant-type:token-exchange"],
+        "audience": [PROVIDER],
+        "scope": ["https://www.googleapis.com/auth/iam"],
+        "requested_token_type": ["urn:ietf:params:oauth:token-type:access_token"],
+        "subject_token": [_SUBJECT],
+        "subject_token_type": ["urn:ietf:params:oauth:token-type:jwt"],
+    }
+    assert impersonation.headers["authorization"] == f"Bearer {_FEDERATED}"
+    assert json.loads(impersonation.body) == {
+        "delegates": None,
+        "scope": ["https://www.googleapis.com/auth/cloud-platform.read-only"],
+        "lifetime": "1800s",
+    }
+    assert (token.reveal(), token.issued_at, token.life) == (_TOKEN, _NOW, timedelta(minutes=30))
+
+
+async def test_each_mint_asks_for_itself(authority: Authority) -> None:
+    async with canned(authority, {_STS: _EXCHANGED, _IAM: _MINTED}) as server:
+        await _exchange(_hub(server))
+        await _exchange(_hub(server))
+
+    assert [asked.path for asked in server.asked] == [_STS, _IAM, _STS, _IAM]
+
+
+@pytest.mark.parametrize("ahead", [timedelta(), timedelta(days=400), timedelta(days=-400)])
+async def test_without_an_impersonation_url_the_federated_token_serves(authority: Authority, ahead: timedelta) -> None:
+    """Its life is counted on the clock that we were given, whatever the machine's own says."""
+    now = datetime.now(UTC) + ahead
+    async with canned(authority, {_STS: _EXCHANGED}) as server:
+        token = await _exchange(_hub(server, impersonate=False), now)
+
+    assert parse_qs(server.asked[0].body.decode())["scope"] == [
+        "https://www.googleapis.com/auth/cloud-platform.read-only"
+    ]
+    assert token.reveal() == _FEDERATED
+    assert timedelta(seconds=3590) < token.life <= timedelta(seconds=3600)
+
+
+@pytest.mark.parametrize("scheme", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("path", [_STS, _IAM])
+async def test_a_redirect_is_not_followed(authority: Authority, scheme: int, path: str) -> None:
+    """Whoever redirects wants the token."""
+    async with canned(authority, {_STS: _EXCHANGED, _IAM: _MINTED, "/evil": _MINTED}) as elsewhere:
+        away = http(scheme, b"", Location=f"https://{elsewhere.host}/evil")
+        async with canned(authority, {_STS: _EXCHANGED, _IAM: _MINTED, path: away, "/evil": _MINTED}) as server:
+            told = await _refused(_hub(server))
+
+    assert f"HTTP {scheme}" in told
+    assert elsewhere.asked == []
+
+
+def _chunked(*chunks: bytes) -> bytes:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    return head + b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in (*chunks, b""))
+
+
+_GOOD = json.dumps({"access_token": _FEDERATED, "token_type": "Bearer", "expires_in": 3599}).encode()
+_BROKEN = {
+    "HTML with 200": http(200, b"<html>canary</html>"),
+    "nothing with 200": http(200, b""),
+    "no UTF-8": http(200, b'{"access_token": "canary\xff"}'),
+    "null": http(200, b"null"),
+    "a list": http(200, b"[1]"),
+    "a string": http(200, b'"canary"'),
+    "a number": http(200, b"1"),
+    "deep": http(200, b"[" * 60_000),
+    "a long number": http(200, b"9" * 60_000),
+    "half of it": http(200, _GOOD[:-5]),
+    "shorter than it says": b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\nConnection: close\r\n\r\n" + _GOOD[:-5],
+    "more than 64 KiB": http(200, b'{"canary": "' + b"x" * 65536 + b'"}'),
+    "endless chunks": _chunked(*[b" " * 4096] * 20, _GOOD),
+    "broken chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\ncanary\r\n",
+    "a bomb": http(200, gzip.compress(b" " * 50_000_000 + _GOOD), Content_Encoding="gzip"),
+    "no gzip at all": http(200, b"canary" * 50, Content_Encoding="gzip"),
+    "no HTTP": b"canary\r\n\r\n",
+    "hangs up at once": b"",
+    "endless headers": b"HTTP/1.1 200 OK\r\n" + b"X-Canary: canary\r\n" * 500 + b"\r\n",
+    "an endless header": b"HTTP/1.1 200 OK\r\nX: " + b"canary" * 20_000 + b"\r\n\r\n",
+    "another version": b"HTTP/3.0 999 canary\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("path", [_STS, _IAM])
+@pytest.mark.parametrize("case", _BROKEN)
+async def test_a_broken_answer_is_a_typed_failure(authority: Authority, case: str, path: str) -> None:
+    async with canned(authority, {_STS: _EXCHANGED, _IAM: _MINTED, path: _BROKEN[case]}) as server:
+        await _refused(_hub(server))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param({"token_type": "Bearer", "expires_in": 3599}, id="no token"),
+        pytest.param({"access_token": None, "expires_in": 3599}, id="null"),
+        pytest.param({"access_token": "", "expires_in": 3599}, id="an empty token"),
+        pytest.param({"access_token": 7, "expires_in": 3599}, id="a number for a token"),
+        pytest.param({"access_token": ["canary"], "expires_in": 3599}, id="a list for a token"),
+        pytest.param({"access_token": "canary\r\nX: y", "expires_in": 3599}, id="a header in the token"),
+        pytest.param({"access_token": "canary x", "expires_in": 3599}, id="a blank in the token"),
+        pytest.param({"access_token": "canary\u20ac", "expires_in": 3599}, id="a token beyond ASCII"),
+        pytest.param({"access_token": "canary"}, id="no expiry"),
+        pytest.param({"access_token": "canary", "expires_in": None}, id="null for an expiry"),
+        pytest.param({"access_token": "canary", "expires_in": "soon"}, id="a word for an expiry"),
+        pytest.param({"access_token": "canary", "expires_in": [3599]}, id="a list for an expiry"),
+        pytest.param({"access_token": "canary", "expires_in": 10**30}, id="an expiry beyond all time"),
+        pytest.param({"access_token": "canary", "expires_in": 10**12}, id="an expiry beyond the calendar"),
+        pytest.param({"access_token": "canary", "expires_in": float("inf")}, id="infinite"),
+        pytest.param({"access_token": "canary", "expires_in": float("nan")}, id="not a number"),
+        pytest.param({"access_token": "canary", "expires_in": 0}, id="expired as it was made"),
+        pytest.param({"access_token": "canary", "expires_in": -3599}, id="expired before it was made"),
+    ],
+)
+async def test_an_exchange_that_gives_no_good_token_is_a_typed_failure(authority: Authority, answer: Any) -> None:
+    async with canned(authority, {_STS: http(200, answer)}) as server:
+        await _refused(_hub(server, impersonate=False))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param({"expireTime": "2026-01-01T13:00:00Z"}, id="no token"),
+        pytest.param({"accessToken": None, "expireTime": "2026-01-01T13:00:00Z"}, id="null"),
+        pytest.param({"accessToken": {"x": "canary"}, "expireTime": "2026-01-01T13:00:00Z"}, id="an object"),
+        pytest.param({"accessToken": "canary\n", "expireTime": "2026-01-01T13:00:00Z"}, id="a newline in the token"),
+        pytest.param({"accessToken": "canary"}, id="no expiry"),
+        pytest.param({"accessToken": "canary", "expireTime": None}, id="null for an expiry"),
+        pytest.param({"accessToken": "canary", "expireTime": 3600}, id="a number for an expiry"),
+        pytest.param({"accessToken": "canary", "expireTime": "2026-01-01T13:00:00.5Z"}, id="fractions of a second"),
+        pytest.param({"accessToken": "canary", "expireTime": "2026-01-01T13:00:00+00:00"}, id="an offset"),
+        pytest.param({"accessToken": "canary", "expireTime": "2026-01-01T12:00:00Z"}, id="expired as it was made"),
+        pytest.param({"accessToken": "canary", "expireTime": "2025-12-31T12:00:00Z"}, id="expired long ago"),
+    ],
+)
+async def test_an_impersonation_that_gives_no_good_token_is_a_typed_failure(authority: Authority, answer: Any) -> None:
+    async with canned(authority, {_STS: _EXCHANGED, _IAM: http(200, answer)}) as server:
+        await _refused(_hub(server))
+
+
+async def test_a_longer_life_than_was_asked_for_is_not_believed(authority: Authority) -> None:
+    minted = http(200, {"accessToken": _TOKEN, "expireTime": "2030-01-01T00:00:00Z"})
+    async with canned(authority, {_STS: _EXCHANGED, _IAM: minted}) as server:
+        token = await _exchange(_hub(server))
+
+    assert token.life == timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    "slow",
+    [
+        pytest.param((None,), id="never answers"),
+        pytest.param((b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n", _GOOD[:20], None), id="stops half way"),
+        pytest.param((b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n", *[b" "] * 400), id="drop by drop"),
+    ],
+)
+async def test_a_slow_answer_is_given_up(
+    authority: Authority, slow: tuple[bytes | None, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(google, "_TIMEOUT", 0.4)
+    async with canned(authority, {_STS: slow}) as server, asyncio.timeout(5):
+        told = await _refused(_hub(server))
+
+    assert told.startswith(server.host)
+
+
+async def test_an_answer_in_pieces_is_an_answer(authority: Authority) -> None:
+    pieces = (_chunked(_GOOD[:10], _GOOD[10:])[:150], _chunked(_GOOD[:10], _GOOD[10:])[150:])
+    async with canned(authority, {_STS: pieces, _IAM: (_MINTED[:40], _MINTED[40:])}, pause=0.1) as server:
+        assert (await _exchange(_hub(server))).reveal() == _TOKEN
+
+
+async def test_nobody_there_is_a_typed_failure(authority: Authority) -> None:
+    async with canned(authority, {}) as server:
+        pass
+
+    assert await _refused(_hub(server)) == f"{server.host}: ConnectionError"
+
+
+async def test_a_server_that_nobody_vouches_for_gets_no_token() -> None:
+    async with canned(Authority(), {_STS: _EXCHANGED}) as server:
+        told = await _refused(_hub(server))
+
+    assert told == f"{server.host}: SSLError"
+    assert server.asked == []
+
+
+async def test_what_google_refuses_keeps_its_category(authority: Authority) -> None:
+    gone = {"error": "invalid_target", "error_description": f"The target service is invalid. {_SUBJECT}"}
+    denied = {"error": {"code": 403, "message": f"Permission denied to Bearer {_FEDERATED}"}}
+    async with canned(authority, {_STS: http(400, gone)}) as server:
+        await _refused(_hub(server), errors.FederationProvider)
+    async with canned(authority, {_STS: _EXCHANGED, _IAM: http(403, denied)}) as server:
+        await _refused(_hub(server), errors.ImpersonationDenied)
+
+
+async def test_google_is_given_the_time_it_asks_for(authority: Authority) -> None:
+    async with canned(authority, {_STS: http(429, b"slow down", Retry_After="7")}) as server:
+        with pytest.raises(errors.GoogleUnavailable) as refused:
+            await _exchange(_hub(server))
+
+    assert refused.value.retry_after == timedelta(seconds=7)
