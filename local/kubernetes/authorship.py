@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from local.kubernetes import conformity, decode, defaults, ownership, status
-from local.kubernetes.admission import Call
+from local.kubernetes.calls import Call
 from local.kubernetes.ownership import Shares, Write, Writer
 
 Json = dict[str, Any]

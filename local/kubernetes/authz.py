@@ -1,7 +1,7 @@
 """Who may do what: RBAC, evaluated from the role and binding objects that the server itself stores."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from local.kubernetes import status
@@ -137,21 +137,3 @@ def denied(user: User, wanted: Attributes, reason: str = "") -> status.ApiError:
     where = f'in the namespace "{wanted.namespace}"' if wanted.namespace else "at the cluster scope"
     said = f'{who} cannot {wanted.verb} resource "{resource}" in API group "{wanted.group}" {where}'
     return status.forbidden(wanted.resource, wanted.name, said.translate(_HTML) + more, wanted.group)
-
-
-def escalates(held: list[Json], wanted: Iterable[Json]) -> bool:
-    """Whether a role would grant something that its author does not hold."""
-    return any(not any(covers(rule, one) for rule in held) for rule in wanted for one in _spread(rule))
-
-
-def _spread(rule: Json) -> Iterator[Attributes]:
-    """A rule as single permissions. A star in it asks for a star: only a rule with one covers that."""
-    for verb in rule.get("verbs") or ():
-        for path in rule.get("nonResourceURLs") or ():
-            yield Attributes(verb, path)
-        for group in rule.get("apiGroups") or ():
-            for resource in rule.get("resources") or ():
-                plural, _, part = resource.partition("/")
-                single = Attributes(verb, "", group, "v1", "", plural, part)
-                names = rule.get("resourceNames") or ("",)
-                yield from (replace(single, name=name) for name in names)

@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Any
 
 from local.kubernetes import bodies, status
-from local.kubernetes.admission import Admission, Call
+from local.kubernetes.admission import Admission
+from local.kubernetes.calls import Call
 from local.kubernetes.kinds import Kind
 from local.kubernetes.ownership import stamp
 from local.kubernetes.store import Store

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from local.kubernetes import conformity, decode, gojson, jsonpatch, status, strategic, wire
-from local.kubernetes.admission import Call
+from local.kubernetes.calls import Call
 
 Json = dict[str, Any]
 

@@ -6,8 +6,8 @@ from typing import Any
 from aiohttp import web
 
 from local.kubernetes import bodies, deletes, options, patches, selectors, status, wire
-from local.kubernetes.admission import Call
 from local.kubernetes.authn import User
+from local.kubernetes.calls import Call
 from local.kubernetes.deletes import Deletes
 from local.kubernetes.kinds import KINDS, Kind
 from local.kubernetes.routing import Attributes

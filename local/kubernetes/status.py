@@ -177,6 +177,29 @@ def internal(message: str) -> ApiError:
     return ApiError(HTTPStatus.INTERNAL_SERVER_ERROR, "InternalError", said, details)
 
 
+def denied_by_webhook(webhook: str, said: Json) -> ApiError:
+    """The webhook's own status with its message put behind the name; 400 where it gives no code of a refusal."""
+    code = said.get("code", 0)
+    why = said.get("message") or said.get("reason")
+    message = f'admission webhook "{webhook}" denied the request' + (f": {why}" if why else " without explanation")
+    refused = max(code, HTTPStatus.BAD_REQUEST)
+    return ApiError(refused, said.get("reason", ""), message, said.get("details"))
+
+
+_POLICY_CODES = {
+    "Unauthorized": HTTPStatus.UNAUTHORIZED,
+    "Forbidden": HTTPStatus.FORBIDDEN,
+    "RequestEntityTooLarge": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+}
+
+
+def denied_by_policy(resource: str, name: str, group: str, reason: str, why: str) -> ApiError:
+    details = _about(resource, name, group) | {"causes": [{"message": why}]}
+    message = f'{_qualified(resource, group)} "{name}" is forbidden: {why}'
+    code = _POLICY_CODES.get(reason, HTTPStatus.UNPROCESSABLE_ENTITY)
+    return ApiError(code, reason, message, details)
+
+
 def out_of_scope(message: str) -> ApiError:
     """501: a real server would do it and this stand-in cannot. Never silently done half."""
     return ApiError(HTTPStatus.NOT_IMPLEMENTED, "NotImplemented", f"the stand-in does not do this: {message}")

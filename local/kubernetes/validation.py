@@ -181,7 +181,8 @@ def _subject(subject: Json, here: str, *, namespaced: bool) -> Iterator[Cause]:
 def _binding_change(body: Json, old: Json) -> Iterator[Cause]:
     if body.get("roleRef") != old.get("roleRef"):
         reference = body.get("roleRef") or {}
-        ordered = {name: reference.get(name, "") for name in ("apiGroup", "kind", "name")}
+        named = (("APIGroup", "apiGroup"), ("Kind", "kind"), ("Name", "name"))
+        ordered = {shown: reference.get(name, "") for shown, name in named}
         yield wrong("roleRef", json.dumps(ordered, separators=(",", ":")), "field is immutable")
 
 

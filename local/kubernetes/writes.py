@@ -8,9 +8,10 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from local.kubernetes import authorship, decode, defaults, status, validation
-from local.kubernetes.admission import Admission, Call
+from local.kubernetes import authorship, decode, defaults, escalation, status, validation
+from local.kubernetes.admission import Admission
 from local.kubernetes.authz import Rbac
+from local.kubernetes.calls import Call
 from local.kubernetes.ownership import stamp
 from local.kubernetes.store import Store
 
@@ -38,6 +39,7 @@ class Writes:
         _fit_namespace(call, meta)
         made = authorship.by_update(call, {}, made, self._clock())
         self._admission.admit_create(call, made)
+        escalation.check(self._rbac, call, made, None)
         if meta.get("resourceVersion"):
             raise status.broken("resourceVersion should not be set on objects to be created")
         return await self._create(call, made, checked=True)
@@ -95,8 +97,10 @@ class Writes:
                 for field in (*_SYSTEM_META, "resourceVersion"):
                     made["metadata"].pop(field, None)
                 self._admission.admit_create(call, made)
+                escalation.check(self._rbac, call, made, None)
                 return await self._create(call, made, checked=False), True
             made = change(old)
+            escalation.check(self._rbac, call, made, old)
             revision = old["metadata"]["resourceVersion"]
             if _number(made["metadata"].setdefault("resourceVersion", revision)) != int(revision):
                 raise status.conflict(*call.named)
