@@ -95,6 +95,12 @@ class PullkeeperError(Exception):
         """
         return type(self)(self.detail, {**context, **self.context}, retry_after=self.retry_after)
 
+    def again(self, patience: timedelta) -> bool | timedelta:
+        """For a loop of tries: whether to try again, or after how long where the service said so. A wait beyond the
+        loop's patience would hold a place that others need: then it is the queue's business.
+        """
+        return self.retry_after is None or (self.retry_after <= patience and (self.retry_after or True))
+
     def __str__(self) -> str:
         return f"{self.category}: {self.detail}"
 

@@ -55,7 +55,8 @@ class Federation:
             try:
                 mint.token, mint.refusal = await self._proved(hub), None
             except PullkeeperError as e:
-                mint.refusal, mint.refused_until = e, self._clock() + hub.life / 60
+                # A new object: this one's traceback leads to frames that hold tokens.
+                mint.refusal, mint.refused_until = e.within(), self._clock() + hub.life / 60
                 raise
             return mint.token
 
@@ -115,6 +116,4 @@ async def _proof(hub: Hub, token: Token) -> RegistryUnavailable | None:
 
 
 def _worth_retrying(error: Exception) -> bool | timedelta:
-    if not isinstance(error, PullkeeperError) or not error.retryable:
-        return False
-    return error.retry_after or True
+    return isinstance(error, PullkeeperError) and error.retryable and error.again(_DEADLINE / 2)

@@ -21,7 +21,7 @@ import stamina
 from kubernetes.aio.client import ApiClient, Configuration
 
 from pullkeeper import errors
-from pullkeeper.errors import ClusterError, PullkeeperError
+from pullkeeper.errors import ClusterError
 from pullkeeper.model import Endpoint
 from pullkeeper.tokens import ClientCertificate
 
@@ -198,8 +198,7 @@ def refusal(status: int, body: bytes, headers: Mapping[str, str]) -> ClusterErro
         return OwnershipConflict(message, {"managers": ",".join(_managers(causes))})
     fits = (kind for code, part, kind in _REFUSALS if code in {status, _ANY} and part in message)
     kind = next(fits, errors.ClusterUnwell if status >= 500 else errors.InternalError)  # noqa: PLR2004
-    seconds = headers.get("Retry-After", "")
-    return kind(message, retry_after=timedelta(seconds=int(seconds)) if seconds.isdecimal() else None)
+    return kind(message, retry_after=errors.wait_asked(headers))
 
 
 def _managers(causes: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -208,7 +207,7 @@ def _managers(causes: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _worth_retrying(error: Exception) -> bool | timedelta:
-    return isinstance(error, PullkeeperError) and isinstance(error, _SOON) and (error.retry_after or True)
+    return isinstance(error, _SOON) and error.again(_DEADLINE / 2)
 
 
 def _no_redirects() -> aiohttp.TraceConfig:

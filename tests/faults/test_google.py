@@ -1,0 +1,283 @@
+"""Google fails: at the exchange (STS), at the impersonation (IAM), with its clock."""
+
+import asyncio
+import json
+from datetime import timedelta
+from typing import Final
+
+import pytest
+import stamina
+from stamina.instrumentation import RetryDetails, set_on_retry_hooks
+
+from local.cloud import LocalCluster
+from local.serving import Fault
+from pullkeeper.errors import PullkeeperError
+from tests.world import MINUTE, World
+
+pytestmark = pytest.mark.servers
+STS: Final = "/v1/token$"
+IAM: Final = ":generateAccessToken$"
+
+
+def _refused(error: str, description: str) -> str:
+    return json.dumps({"error": error, "error_description": description})
+
+
+_UNAVAILABLE: Final = '{"error":{"code":503,"message":"The service is currently unavailable.","status":"UNAVAILABLE"}}'
+_DENIED: Final = json.dumps(
+    {
+        "error": {
+            "code": 403,
+            "message": "Permission 'iam.serviceAccounts.getAccessToken' denied on resource (or it may not exist).",
+            "status": "PERMISSION_DENIED",
+        }
+    }
+)
+
+
+async def _all_fail(world: World, clusters: list[LocalCluster]) -> set[str]:
+    return set(await asyncio.gather(*(world.failing_refresh(cluster) for cluster in clusters)))
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(path=STS, status=503, body=_UNAVAILABLE),
+        Fault(path=STS, status=500, body="<html>Error 500 (Server Error)!!1</html>", content_type="text/html"),
+        Fault(path=STS, status=429, body='{"error":{"code":429,"message":"Quota","status":"RESOURCE_EXHAUSTED"}}'),
+        Fault(path=STS, drop=True),
+        Fault(path=STS, status=200, body="<html>Sign in</html>", content_type="text/html"),
+        Fault(path=IAM, status=503, body=_UNAVAILABLE),
+        Fault(path=IAM, status=200, body='{"accessToken":""}'),
+    ],
+    ids=["503", "500-html", "429", "dropped", "200-html", "iam-503", "iam-empty"],
+)
+async def test_three_tries_for_all_who_wait_and_the_old_secrets_stay(world: World, fault: Fault) -> None:
+    """Eight clusters at once: one try of three, told for each of them, nothing written."""
+    clusters = [await world.join(f"aks-{n}") for n in range(8)]
+    for cluster in clusters:
+        await world.refresh(cluster)
+    before = [await cluster.human.secret("deepintshield", "ar-pull-secret") for cluster in clusters]
+    asked = world.cloud.google_part.journal.count("POST", fault.path)
+    world.cloud.google_part.faults.add(fault)
+    world.clock.advance(25 * MINUTE)
+    assert {"google_unavailable"} == await _all_fail(world, clusters)
+    assert asked + 3 == world.cloud.google_part.journal.count("POST", fault.path)
+    assert before == [await cluster.human.secret("deepintshield", "ar-pull-secret") for cluster in clusters]
+    told = world.events.named("secret.refresh_failed")
+    assert ["google_unavailable"] * 8 == [event["category"] for event in told]
+
+
+async def test_a_try_that_succeeds_after_others_is_a_success(world: World) -> None:
+    cluster = await world.join("aks-1")
+    world.cloud.google_part.faults.add(Fault(path=STS, status=503, body=_UNAVAILABLE, times=2))
+    await world.refresh(cluster)
+    assert world.cloud.google.exchanges == 1
+    assert world.events.named("secret.refresh_failed") == []
+
+
+async def test_a_slow_exchange_ends_with_the_deadline(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everybody who waits is told at the same moment: there is one deadline for the chain, not one each."""
+    monkeypatch.setattr("pullkeeper.federation._DEADLINE", timedelta(seconds=0.5))
+    clusters = [await world.join(f"aks-{n}") for n in range(4)]
+    world.cloud.google_part.faults.add(Fault(path=STS, delay=timedelta(seconds=2)))
+    assert {"google_unavailable"} == await _all_fail(world, clusters)
+    assert world.cloud.google_part.journal.count("POST", STS) <= 1
+
+
+async def test_retry_after_is_honoured(world: World) -> None:
+    cluster = await world.join("aks-1")
+    waits: list[float] = []
+
+    def note(details: RetryDetails) -> None:
+        waits.append(details.wait_for)
+
+    world.cloud.google_part.faults.add(Fault(path=STS, status=429, headers={"Retry-After": "1"}, times=1))
+    set_on_retry_hooks([note])
+    try:
+        with stamina.set_testing(False):  # noqa: FBT003 - stamina's
+            await world.refresh(cluster)
+    finally:
+        set_on_retry_hooks(None)
+    assert waits == [1.0]
+
+
+@pytest.mark.parametrize("hop", ["google", "cluster"])
+async def test_nobody_holds_a_place_for_as_long_as_a_server_likes(world: World, hop: str) -> None:
+    """A wait beyond the patience of the tries is the queue's business: the message fails at once."""
+    cluster = await world.join("aks-1")
+    part, path = (world.cloud.google_part, STS) if hop == "google" else (cluster.part, "/secrets/")
+    part.faults.add(Fault(path=path, status=429, headers={"Retry-After": "3600"}))
+    with stamina.set_testing(False):  # noqa: FBT003 - stamina's
+        category = await world.failing_refresh(cluster)
+    assert ("google_unavailable" if hop == "google" else "cluster_throttled") == category
+    assert part.journal.count(path=path) == 1
+
+
+@pytest.mark.parametrize(
+    "seconds",
+    ["-1", "Tue, 24 Nov 2026 00:00:00 GMT", "", "9" * 40, "9" * 5000],
+    ids=["negative", "date", "empty", "ages", "beyond-int"],
+)
+@pytest.mark.parametrize("hop", ["google", "cluster"])
+async def test_a_retry_after_that_makes_no_sense_counts_as_none(world: World, hop: str, seconds: str) -> None:
+    cluster = await world.join("aks-1")
+    part, path = (world.cloud.google_part, STS) if hop == "google" else (cluster.part, "/secrets/")
+    part.faults.add(Fault(path=path, status=429, headers={"Retry-After": seconds}))
+    await world.failing_refresh(cluster)
+    assert part.journal.count(path=path) == 3
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "body", "category"),
+    [
+        (
+            STS,
+            400,
+            _refused("invalid_grant", "The audience in ID Token [x] does not match the expected audience."),
+            "federation_audience",
+        ),
+        (
+            STS,
+            400,
+            _refused("invalid_grant", "The issuer in ID Token x does not match the expected one in config: y"),
+            "federation_issuer",
+        ),
+        (
+            STS,
+            400,
+            _refused("unauthorized_client", "The given credential is rejected by the attribute condition."),
+            "federation_condition",
+        ),
+        (
+            STS,
+            400,
+            _refused("invalid_target", 'The target service indicated by the "audience" parameters is invalid.'),
+            "federation_provider",
+        ),
+        (STS, 400, _refused("invalid_grant", "Unable to verify the ID Token signature."), "federation_token"),
+        (IAM, 403, _DENIED, "impersonation_denied"),
+        (IAM, 404, '{"error":{"code":404,"message":"Not found; Gaia id not found"}}', "service_account_missing"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and value.replace("_", "").isalpha() else "",
+)
+async def test_a_refusal_is_asked_for_once_and_told_at_once(
+    world: World, path: str, status: int, body: str, category: str
+) -> None:
+    """For all clusters of the hub; the message is done, and the next one comes after a slow while."""
+    clusters = [await world.join(f"aks-{n}") for n in range(8)]
+    world.cloud.google_part.faults.add(Fault(path=path, status=status, body=body))
+    assert {category} == await _all_fail(world, clusters)
+    assert world.cloud.google_part.journal.count("POST", path) == 1
+    told = world.events.named("secret.refresh_failed")
+    assert [category] * 8 == [event["category"] for event in told]
+    for cluster in clusters:
+        until = (await world.status(cluster)).next_due - world.clock()
+        assert 14 * MINUTE < until <= 15 * MINUTE
+        assert "<" not in str((await world.target(cluster)).remedy)
+
+
+async def test_a_stale_entra_token_is_renewed_once_and_then_told(world: World) -> None:
+    cluster = await world.join("aks-1")
+    body = _refused("invalid_grant", "ID Token issued at 1 is stale to sign-in.")
+    world.cloud.google_part.faults.add(Fault(path=STS, status=400, body=body))
+    assert await world.failing_refresh(cluster) == "federation_stale"
+    assert world.cloud.google_part.journal.count("POST", STS) == 2
+
+
+@pytest.mark.parametrize("path", [STS, IAM])
+async def test_a_redirect_is_not_followed(world: World, path: str) -> None:
+    """Whoever redirects an exchange wants the token."""
+    cluster = await world.join("aks-1")
+    trap = world.cloud._arm_server.url
+    world.cloud.google_part.faults.add(Fault(path=path, status=307, headers={"Location": f"{trap}/v1/token"}))
+    assert await world.failing_refresh(cluster) == "google_unavailable"
+    assert world.cloud.arm_part.journal.seen == []
+
+
+@pytest.mark.parametrize("path", [STS, IAM])
+async def test_a_huge_answer_is_a_failure_of_google(world: World, path: str) -> None:
+    cluster = await world.join("aks-1")
+    huge = json.dumps({"access_token": "x" * 10_000_000, "accessToken": "x", "expires_in": 3600})
+    world.cloud.google_part.faults.add(Fault(path=path, status=200, body=huge))
+    assert await world.failing_refresh(cluster) == "google_unavailable"
+    status = await world.target(cluster)
+    assert len(str(status.detail)) < 700
+
+
+@pytest.mark.parametrize("minutes", [-10, 10])
+async def test_googles_clock_never_makes_a_token_live_longer(
+    world: World, monkeypatch: pytest.MonkeyPatch, minutes: int
+) -> None:
+    """With a clock that is fast, Google's expireTime lies more than an hour ahead; what counts is what was asked."""
+    cluster = await world.join("aks-1")
+    issue = world.cloud.google._issue
+
+    def skewed(prefix: str, member: str, scopes: frozenset[str], life: timedelta) -> object:
+        token, until = issue(prefix, member, scopes, life)
+        return token, until + minutes * MINUTE
+
+    monkeypatch.setattr(world.cloud.google, "_issue", skewed)
+    await world.refresh(cluster)
+    status = await world.target(cluster)
+    issued = world.cloud.google.lookup(await world.token_in(cluster))
+    assert status.expires_at is not None
+    assert issued is not None
+    assert status.expires_at <= issued.expires_at + timedelta(seconds=1)
+
+
+async def test_a_token_that_was_expired_when_it_came_is_not_written(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Google's clock is more than a token's life behind, or ours is ahead: told as such, not as the cluster's fault."""
+    cluster = await world.join("aks-1")
+    issue = world.cloud.google._issue
+
+    def skewed(prefix: str, member: str, scopes: frozenset[str], life: timedelta) -> object:
+        token, until = issue(prefix, member, scopes, life)
+        return token, until - 70 * MINUTE
+
+    monkeypatch.setattr(world.cloud.google, "_issue", skewed)
+    assert await world.failing_refresh(cluster) == "google_unavailable"
+    assert cluster.part.journal.count("PATCH", "/secrets/") == 0
+
+
+async def test_a_revoked_token_is_replaced_by_hand_once_the_held_one_has_aged(world: World) -> None:
+    clusters = [await world.join(f"aks-{n}") for n in range(2)]
+    await world.tick()
+    revoked = await world.token_in(clusters[0])
+    world.cloud.google.revoke_all()
+    world.clock.advance(10 * MINUTE + timedelta(seconds=1))
+    await world.services.scheduler.refresh_all_now()
+    await world.work_off()
+    for cluster in clusters:
+        token = await world.token_in(cluster)
+        assert revoked != token
+        assert world.cloud.google.lookup(token) is not None
+
+
+async def test_a_failing_hub_leaves_the_others_clusters_fresh(world: World) -> None:
+    world.cloud.add_hub("other")
+    bad = [await world.join(f"bad-{n}", "main") for n in range(3)]
+    good = [await world.join(f"good-{n}", "other") for n in range(3)]
+    account = world.cloud.hubs["main"].service_account
+    world.cloud.google_part.faults.add(Fault(path=f"{account}{IAM}", status=503, body=_UNAVAILABLE))
+    await world.tick()
+    assert ["pending"] * 3 == [(await world.target(cluster)).state(world.clock()) for cluster in bad]
+    assert ["fresh"] * 3 == [(await world.target(cluster)).state(world.clock()) for cluster in good]
+    for cluster in good:
+        assert world.cloud.google.lookup(await world.token_in(cluster)) is not None
+
+
+async def test_a_shared_refusal_is_told_to_each_cluster_as_its_own(world: World) -> None:
+    """One error object is raised for many: no one's context ends up at another."""
+    clusters = [await world.join(f"aks-{n}") for n in range(3)]
+    world.cloud.google_part.faults.add(Fault(path=STS, status=503, body=_UNAVAILABLE))
+
+    async def failure(cluster: LocalCluster) -> PullkeeperError:
+        with pytest.raises(PullkeeperError) as raised:
+            await world.refresh(cluster)
+        return raised.value
+
+    failures = await asyncio.gather(*(failure(cluster) for cluster in clusters))
+    assert [str(cluster.id) for cluster in clusters] == [failure.context["cluster"] for failure in failures]
