@@ -27,13 +27,23 @@ class Identity:
     resource_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """An application that tokens can be for. version: of the tokens that it takes, 1 or 2. audience: what they call it
+    where that is not what was asked for; a version 2 token names the application's id.
+    """
+
+    version: int = 1
+    audience: str | None = None
+
+
 class Entra:
     """A tenant with its keys, its identities, and the resources that it knows."""
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self.tenant = str(uuid.uuid4())
         self.identities: dict[str, Identity] = {}
-        self.resources = {AKS, ARM, EXCHANGE}
+        self.resources = dict.fromkeys((AKS, ARM, EXCHANGE), Resource())
         self._clock = clock
         self._key = rsa.generate_private_key(65537, 2048)
         self._key_id = uuid.uuid4().hex
@@ -45,6 +55,10 @@ class Entra:
     @property
     def issuer_v1(self) -> str:
         return f"https://sts.windows.net/{self.tenant}/"
+
+    @property
+    def issuer_v2(self) -> str:
+        return f"https://login.microsoftonline.com/{self.tenant}/v2.0"
 
     @property
     def jwks(self) -> dict[str, Any]:
@@ -61,25 +75,27 @@ class Entra:
         return identity
 
     def token(self, identity: Identity, resource: str, lifetime: timedelta = _DAY) -> str:
-        """A v1 access token. Whether the tenant knows the resource is the business of whoever asks."""
+        """An access token. Whether the tenant knows the resource is the business of whoever asks."""
         now = self._clock()
+        kind = self.resources.get(resource.rstrip("/"), Resource())
         claims = {
-            "aud": resource,
-            "iss": self.issuer_v1,
+            "aud": kind.audience or resource,
             "iat": now,
             "nbf": now,
             "exp": now + lifetime,
-            "appid": identity.client_id,
             "oid": identity.principal_id,
             "sub": identity.principal_id,
             "tid": self.tenant,
-            "ver": "1.0",
             "xms_mirid": identity.resource_id,
         }
+        if kind.version == 1:
+            claims |= {"iss": self.issuer_v1, "appid": identity.client_id, "ver": "1.0"}
+        else:
+            claims |= {"iss": self.issuer_v2, "azp": identity.client_id, "ver": "2.0"}
         return jwt.encode(claims, self._key, _ALGORITHM, headers={"kid": self._key_id})
 
     def verify(self, token: str, audience: str, leeway: timedelta = timedelta()) -> dict[str, Any]:
-        """The claims of a token of this tenant's for the audience. Raises jwt.PyJWTError for any other.
+        """The claims of a v1 token of this tenant's for the audience. Raises jwt.PyJWTError for any other.
 
         Times are held against the injected clock, not the machine's, so they are not PyJWT's business.
         """
@@ -176,7 +192,8 @@ class IdentityEndpoint:
                 "invalid_resource",
                 f"AADSTS500011: The resource principal named {resource} was not found in the tenant named "
                 f"{self._entra.tenant}. This can happen if the application has not been installed by the administrator "
-                "of the tenant or consented to by any user in the tenant.",
+                "of the tenant or consented to by any user in the tenant. You might have sent your authentication "
+                "request to the wrong tenant.",
             )
         return web.json_response(self._answer(identity, resource))
 
