@@ -64,7 +64,12 @@ class Server:
             for site in list(self._runner.sites):
                 await site.stop()
             if self._runner.server:
+                transports = [one.transport for one in self._runner.server.connections if one.transport]
                 await self._runner.server.shutdown(0.1)
+                # TLS that is merely closed waits for its peer to say goodbye, longer than the loop may live.
+                for transport in transports:
+                    transport.abort()
+                await asyncio.sleep(0)
             self._runner = None
 
     @property
@@ -106,6 +111,7 @@ class Faults:
 
     def __init__(self) -> None:
         self._rules: list[Fault] = []
+        self._struck = False
 
     def add(self, fault: Fault) -> None:
         self._rules.append(fault)
@@ -114,12 +120,18 @@ class Faults:
         self._rules.clear()
 
     @property
+    def spent(self) -> bool:
+        """Whether any of them has struck."""
+        return self._struck
+
+    @property
     def middleware(self) -> Middleware:
         @web.middleware
         async def faulty(request: web.Request, handler: Handler) -> web.StreamResponse:
             fault = next((rule for rule in self._rules if rule.fits(request)), None)
             if fault is None:
                 return await handler(request)
+            self._struck = True
             if fault.times is not None:
                 fault.times -= 1
             await asyncio.sleep(fault.delay.total_seconds())

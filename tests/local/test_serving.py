@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
+import gc
+import socket
 import ssl
+import warnings
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Any
@@ -138,6 +141,27 @@ async def test_stopping_waits_neither_for_kept_connections_nor_for_calls_that_ha
 
     with pytest.raises(aiohttp.ClientError):
         await hanging
+
+
+def test_stopping_leaves_no_connection_to_a_client_that_keeps_its_end_open() -> None:
+    """Python warns of every socket that was left open when it is collected, and a warning is an error here."""
+    own = Authority()
+    trusting = ssl.create_default_context(cadata=own.pem)
+
+    def connect(server: Server) -> ssl.SSLSocket:
+        host, _, port = server.host.partition(":")
+        return trusting.wrap_socket(socket.create_connection((host, int(port))), server_hostname=host)
+
+    async def serve_and_stop() -> ssl.SSLSocket:
+        async with _mutual(own, trustme.CA()) as server:
+            return await asyncio.to_thread(connect, server)
+
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        with asyncio.run(serve_and_stop()):
+            gc.collect()
+
+    assert [str(one.message) for one in warned] == []
 
 
 async def test_a_server_that_is_started_again_answers_at_the_same_address(part: Part) -> None:
