@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Final
 
 from azure.data.tables.aio import TableServiceClient
@@ -21,15 +22,16 @@ from rich.console import Console
 from rich.table import Table
 
 from local.apiserver import Etcd, Issuer, RealApiServer, binaries
-from local.apphost import AppHost
 from local.azurite import Azurite
 from local.clock import Clock
 from local.cloud import Cloud, LocalCluster
+from local.host import HostProcess
 from local.human import ApiServer
 from local.proof import pulls
 from pullkeeper.fleet import Fleet
 from pullkeeper.model import TargetStatus
 
+_APP: Final = Path(__file__).parent.parent
 _LIFE: Final = 36
 """Seconds that a token lives: a refresh is due after 13 to 15 of them."""
 _SCHEDULE: Final = "* * * * * *"
@@ -107,7 +109,7 @@ async def main() -> int:
         stage.say("Storage (Azurite), Entra, Google, two registries and Azure Resource Manager are up")
         server = await _servers(options.clusters, cloud, opened)
         await _set_up(stage, server)
-        host = await opened.enter_async_context(AppHost(_environment(cloud, storage)))
+        host = await opened.enter_async_context(HostProcess(_APP, _environment(cloud, storage)))
         stage.say(f"The function app is hosted at {host.url}; the timer runs every second")
         wrong = await _play(stage)
         _show(stage, await stage.targets(), wrong)
@@ -238,13 +240,13 @@ def _show(stage: Stage, targets: dict[str, TargetStatus], wrong: list[str]) -> N
         stage.console.print("[green]Every cluster ended as it should.[/green]")
 
 
-async def _keep(stage: Stage, host: AppHost) -> None:
+async def _keep(stage: Stage, host: HostProcess) -> None:
     cluster = stage.cloud.clusters["shop-west"].id
     path = f"{cluster.subscription}/{cluster.resource_group}/{cluster.name}"
     stage.console.print(
         f"\nIt keeps running until Ctrl-C. Look at it:\n"
         f"  curl {host.url}/api/health\n"
-        f"  curl -X POST -H 'x-functions-key: {host.key}' {host.url}/api/clusters/{path}/refresh\n"
+        f"  curl -X POST -H 'x-functions-key: {host.keys.default}' {host.url}/api/clusters/{path}/refresh\n"
         f"  tail -f {host.log}",
         soft_wrap=True,
     )

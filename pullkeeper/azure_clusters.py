@@ -4,20 +4,26 @@ Two calls, and only when needed: at onboarding, after an address has gone stale,
 cluster with local accounts. AKS allows one such call a second per subscription and region.
 """
 
+import asyncio
 import base64
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import yaml
-from azure.core.credentials_async import AsyncTokenCredential
-from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError, ResourceNotFoundError
+from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError
 
-from pullkeeper.errors import ArmDenied, ArmThrottled, ClusterGone, ClusterStopped, InternalError
+from pullkeeper.entra import ARM, Entra
+from pullkeeper.errors import ArmDenied, ArmThrottled, ClusterGone, ClusterStopped, InternalError, wait_asked
 from pullkeeper.model import ClusterId, Endpoint
 from pullkeeper.tokens import ClientCertificate
+
+_TIMEOUT: Final = 30.0
+"""Seconds for a call."""
+_CALLS: Final[dict[str, Any]] = {"redirect_max": 0, "retry_total": 0, "connection_timeout": 5, "read_timeout": 25}
+"""The SDK itself would sleep for as long as a Retry-After says. Whoever needs a cluster's address asks again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,30 +37,32 @@ class Located:
 class AzureClusters:
     """Reads clusters under one credential."""
 
-    def __init__(
-        self, credential: Callable[[], AsyncTokenCredential], arm_endpoint: str, clock: Callable[[], datetime]
-    ) -> None:
-        self._credential = credential
+    def __init__(self, entra: Entra, arm_endpoint: str, clock: Callable[[], datetime]) -> None:
+        self._entra = entra
         self._arm_endpoint = arm_endpoint
         self._clock = clock
 
     async def locate(self, cluster: ClusterId) -> Located:
-        """Raises ClusterGone, ClusterStopped, ArmDenied or ArmThrottled."""
+        """Raises ClusterGone, ClusterStopped, ArmDenied, ArmThrottled, or EntraError where it never came to asking."""
         # The SDK costs 0.2 s to import; a fleet in steady state never needs it.
         from azure.mgmt.containerservice.aio import ContainerServiceClient  # noqa: PLC0415
 
         at = {"cluster": str(cluster)}
+        # The SDK would ask the same credential, and tell its trouble as if it were Azure Resource Manager's.
+        await self._entra.token(ARM)
         async with ContainerServiceClient(
-            self._credential(), cluster.subscription, base_url=self._arm_endpoint, redirect_max=0, retry_total=1
+            self._entra.credential, cluster.subscription, base_url=self._arm_endpoint, **_CALLS
         ) as client:
             with _mapped(at):
-                found = await client.managed_clusters.get(cluster.resource_group, cluster.name)
+                async with asyncio.timeout(_TIMEOUT):
+                    found = await client.managed_clusters.get(cluster.resource_group, cluster.name)
             if found.power_state and found.power_state.code != "Running":
-                raise ClusterStopped(f"power state: {found.power_state.code}", at)
+                raise ClusterStopped(f"power state: {getattr(found.power_state.code, 'value', 'unknown')}", at)
             with _mapped(at):
-                given = await client.managed_clusters.list_cluster_user_credentials(
-                    cluster.resource_group, cluster.name
-                )
+                async with asyncio.timeout(_TIMEOUT):
+                    given = await client.managed_clusters.list_cluster_user_credentials(
+                        cluster.resource_group, cluster.name
+                    )
         return self._parsed(given.kubeconfigs, at)
 
     def _parsed(self, kubeconfigs: Any, at: dict[str, str]) -> Located:
@@ -89,10 +97,13 @@ def _mapped(at: dict[str, str]) -> Iterator[None]:
         yield
     except ResourceNotFoundError as e:
         raise ClusterGone(e.message, at) from None
-    except ClientAuthenticationError as e:
-        raise ArmDenied(e.message, at) from None
     except HttpResponseError as e:
-        denied = e.status_code in {401, 403}
-        raise (ArmDenied if denied else ArmThrottled)(e.message, at) from None
-    except AzureError as e:
-        raise ArmThrottled(f"{type(e).__name__}: {e.message}", at) from None
+        status = e.status_code or 0
+        headers = getattr(e.response, "headers", {})
+        if status in {401, 403}:
+            raise ArmDenied(e.message, at) from None
+        if status in {200, 408, 429} or status >= 500:  # noqa: PLR2004 - 200: JSON that is none; 500: its own errors
+            raise ArmThrottled(e.message, at, retry_after=wait_asked(headers)) from None
+        raise InternalError(e.message, at) from None
+    except (AzureError, TimeoutError, ValueError) as e:
+        raise ArmThrottled(f"no answer from Azure Resource Manager ({type(e).__name__})", at) from None

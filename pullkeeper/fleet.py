@@ -20,7 +20,7 @@ from azure.core.exceptions import (
 from azure.data.tables import UpdateMode
 from azure.data.tables.aio import TableClient, TableServiceClient
 
-from pullkeeper.errors import InvalidRequest, StorageUnavailable
+from pullkeeper.errors import InvalidRequest, NotInFleet, StorageUnavailable
 from pullkeeper.model import Cluster, ClusterId, Endpoint, Status
 
 _TRIES: Final = 5
@@ -73,9 +73,7 @@ class Fleet:
             with _mapped():
                 entity = await table.get_entity(keys["PartitionKey"], keys["RowKey"])
         except ResourceNotFoundError:
-            raise InvalidRequest(
-                "not in the fleet: onboard it first (POST /api/clusters)", {"cluster": str(cluster)}
-            ) from None
+            raise NotInFleet("the cluster is not in the fleet", {"cluster": str(cluster)}) from None
         return Member(self._cluster(entity), Endpoint.parse(entity["Endpoint"]))
 
     async def clusters(self) -> AsyncIterator[tuple[ClusterId, Cluster | None]]:

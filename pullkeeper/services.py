@@ -1,5 +1,6 @@
 """The composition root: builds everything once per process, from settings, when it is first needed."""
 
+import asyncio
 import os
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
@@ -44,7 +45,7 @@ class Services:
         entra = Entra(credential)
         tables, queues = _storage(settings, credential)
         fleet = Fleet(tables, settings.trusted_hosts)
-        clusters = AzureClusters(lambda: entra.credential, settings.arm_endpoint, clock)
+        clusters = AzureClusters(entra, settings.arm_endpoint, clock)
         access = Access(entra, clusters)
         federation = Federation(entra, clock)
         opened = AsyncExitStack()
@@ -64,8 +65,21 @@ class Services:
 
 @cache
 def services() -> Services:
-    """Those of this process."""
-    return Services.build(os.environ, lambda: datetime.now(UTC))
+    """Those of this process; closed when the event loop that first asked for them ends in order."""
+    made = Services.build(os.environ, lambda: datetime.now(UTC))
+    _closing.append(asyncio.get_running_loop().create_task(_close_with_the_loop(made)))
+    return made
+
+
+_closing: list[asyncio.Task[None]] = []
+
+
+async def _close_with_the_loop(made: Services) -> None:
+    """The platform tells an app nothing of its end, but a loop that ends cancels what still runs in it."""
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await made.close()
 
 
 def _storage(

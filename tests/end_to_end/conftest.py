@@ -1,0 +1,47 @@
+"""The app as it is deployed: hosted in a process of its own, on Azurite, in the cloud on this machine."""
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from local.host import HostProcess
+from tests.world import World
+
+_QUICK = {
+    "AzureFunctionsJobHost__extensions__queues__visibilityTimeout": "00:00:00.200",
+    "AzureFunctionsJobHost__extensions__queues__maxPollingInterval": "00:00:00.200",
+}
+_APP = Path(__file__).parents[2]
+
+
+class Deployed:
+    """Starts hosts for the world's app, and ends them. What they wrote is held to what must never be there."""
+
+    def __init__(self, world: World, opened: AsyncExitStack) -> None:
+        self._world = world
+        self._opened = opened
+        self._hosts: list[HostProcess] = []
+
+    async def host(self, *arguments: str, schedule: str = "* * * * * *", **settings: str) -> HostProcess:
+        environment = {**self._world.cloud.environment(self._world.storage), **_QUICK, "REFRESH_SCHEDULE": schedule}
+        host = await self._opened.enter_async_context(HostProcess(_APP, {**environment, **settings}, options=arguments))
+        self._hosts.append(host)
+        return host
+
+    def logs(self) -> str:
+        return "\n".join(host.said for host in self._hosts)
+
+
+@pytest.fixture
+async def deployed(world: World) -> AsyncIterator[Deployed]:
+    """No token in any log, whatever the test did; no warning of Python's either."""
+    async with AsyncExitStack() as opened:
+        made = Deployed(world, opened)
+        yield made
+        log = made.logs()
+        print(log)  # pytest shows it where the test failed
+        assert re.findall(r"ya29\.\w+|eyJ[\w-]{20,}|b2F1dGgy\w+", log) == []
+        assert re.findall(r"\w*Warning:.*|Unclosed .*|was never awaited", log) == []

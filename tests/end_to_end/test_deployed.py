@@ -1,0 +1,149 @@
+"""From the timer to the secret, through the host, the queue and the tables."""
+
+import asyncio
+import base64
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import timedelta
+
+import aiohttp
+import pytest
+from azure.core.exceptions import ResourceExistsError
+from azure.storage.queue.aio import QueueClient
+
+from local.cloud import LocalCluster
+from local.host import HostProcess
+from local.serving import Fault
+from tests.end_to_end.conftest import Deployed
+from tests.world import World
+
+pytestmark = pytest.mark.servers
+_PATIENCE = 40
+
+
+async def _until(reached: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for what has to come; how long it takes is not the point."""
+    deadline = time.monotonic() + _PATIENCE
+    while not await reached():
+        assert time.monotonic() < deadline, "it did not come"
+        await asyncio.sleep(0.05)
+
+
+async def _token(world: World, cluster: LocalCluster) -> str | None:
+    try:
+        return await world.token_in(cluster)
+    except AssertionError:
+        return None
+
+
+async def _post(host: HostProcess, route: str, key: str | None = None) -> tuple[int, str]:
+    headers = {"x-functions-key": key} if key else {}
+    async with aiohttp.ClientSession() as session, session.post(f"{host.url}/api/{route}", headers=headers) as answer:
+        return answer.status, await answer.text()
+
+
+async def test_timer_and_queue_keep_the_fleet_fresh_by_themselves(world: World, deployed: Deployed) -> None:
+    """Two rotations with tokens of half a minute; the secrets stay the same objects."""
+    world.cloud.add_hub("short", lifetime=20)
+    clusters = [await world.join(f"aks-{n}", "short") for n in range(3)]
+    await deployed.host()
+    for cluster in clusters:
+        await _until(lambda cluster=cluster: _is_new(world, cluster, None))  # type: ignore[misc]
+    tokens = {cluster.id: await world.token_in(cluster) for cluster in clusters}
+    uids = {cluster.id: (await world.target(cluster)).uid for cluster in clusters}
+    for cluster in clusters:
+        await _until(lambda cluster=cluster: _is_new(world, cluster, tokens[cluster.id]))  # type: ignore[misc]
+    for cluster in clusters:
+        secret = await cluster.human.secret("deepintshield", "ar-pull-secret")
+        assert secret["metadata"]["uid"] == uids[cluster.id]
+
+
+async def _is_new(world: World, cluster: LocalCluster, old: str | None) -> bool:
+    return await _token(world, cluster) not in {None, old}
+
+
+async def test_refresh_now_takes_the_function_key(world: World, deployed: Deployed) -> None:
+    cluster = await world.join("aks-1")
+    host = await deployed.host(schedule="0 0 0 1 1 *")
+    one = f"clusters/{cluster.id.subscription}/{cluster.id.resource_group}/{cluster.id.name}/refresh"
+    assert (await _post(host, one))[0] == 401
+    assert await _post(host, one, host.keys.default) == (202, '{"queued": 1}')
+    await _until(lambda: _is_new(world, cluster, None))
+    assert await _post(host, "refresh", host.keys.default) == (202, '{"queued": 1}')
+    status, body = await _post(host, one.replace("aks-1", "aks-2"), host.keys.default)
+    assert status == 404
+    assert '"category": "invalid_request"' in body
+    status, body = await _post(host, one.replace(cluster.id.subscription, "mine"), host.keys.default)
+    assert status == 400
+    assert '"remedy"' in body
+
+
+async def test_health_calls_nobody(world: World, deployed: Deployed) -> None:
+    host = await deployed.host(schedule="0 0 0 1 1 *", HUBS="not even JSON")
+    async with aiohttp.ClientSession() as session, session.get(f"{host.url}/api/health") as answer:
+        assert answer.status == 200
+        assert (await answer.json())["status"] == "ok"
+    assert world.cloud.identity_part.journal.seen == []
+
+
+async def test_a_killed_host_loses_no_cluster(world: World, deployed: Deployed) -> None:
+    """Killed in the middle of a refresh, with the message in its hands; the next host takes it up."""
+    cluster = await world.join("aks-1")
+    cluster.part.faults.add(Fault(path="/secrets/", hang=True, times=1))
+    first = await deployed.host("--invisibility", "3")
+    await _until(lambda: _asked(cluster))
+    await first.kill()
+    await deployed.host("--invisibility", "3", schedule="0 0 0 1 1 *")
+    await _until(lambda: _is_new(world, cluster, None))
+
+
+async def _asked(cluster: LocalCluster) -> bool:
+    return cluster.part.faults.spent
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        '{"cluster":"@-unknown","reason":"due"}',
+        '{"cluster":"@","reason":"due","server":"https://evil.example"}',
+        "no JSON at all",
+    ],
+    ids=["unknown cluster", "unknown field", "no JSON"],
+)
+async def test_a_forged_message_goes_to_poison_with_an_event(world: World, deployed: Deployed, message: str) -> None:
+    """And keeps nobody else waiting."""
+    cluster = await world.join("aks-1")
+    host = await deployed.host()
+    async with QueueClient.from_connection_string(world.storage, "refresh") as queue:
+        with suppress(ResourceExistsError):
+            await queue.create_queue()
+        await queue.send_message(base64.b64encode(message.replace("@", str(cluster.id)).encode()).decode())
+    await _until(lambda: _logged(host, "message.poisoned"))
+    await _until(lambda: _is_new(world, cluster, None))
+    assert "evil.example" not in host.said
+
+
+async def _logged(host: HostProcess, text: str) -> bool:
+    return text in host.said
+
+
+async def test_sigterm_lets_work_under_way_finish(world: World, deployed: Deployed) -> None:
+    cluster = await world.join("aks-1")
+    cluster.part.faults.add(Fault(path="/secrets/", slow_only=True, delay=timedelta(seconds=1)))
+    host = await deployed.host()
+    await _until(lambda: _asked(cluster))
+    assert await host.stop() == 0
+    assert await _token(world, cluster) is not None
+    assert "Traceback" not in host.said
+
+
+async def test_a_wrong_setting_is_named_and_not_quoted(world: World, deployed: Deployed) -> None:
+    hub = {**world.cloud.hubs["main"].document}
+    config = {**hub["credentialConfig"], "token_url": "https://sts.evil.example/v1/token"}
+    world.cloud.hubs["main"].document["credentialConfig"].update(config)
+    host = await deployed.host(schedule="0 0 0 1 1 *")
+    status, body = await _post(host, "refresh", host.keys.default)
+    assert status == 400
+    assert "HUBS.main.credentialConfig.token_url" in body
+    assert "evil.example" not in body + host.said
