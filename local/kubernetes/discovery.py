@@ -1,5 +1,7 @@
 """What clients ask before they start: groups, resources, version."""
 
+import base64
+import hashlib
 from typing import Any
 
 from local.kubernetes import kinds, reviews
@@ -82,6 +84,9 @@ def _lines(kind: Kind) -> list[Json]:
     }
     if kind.short:
         line["shortNames"] = list(kind.short)
+    if kind.categories:
+        line["categories"] = kind.categories
+    line["storageVersionHash"] = _hash(kind)
     lines = [line]
     if kind.name == "Namespace":
         line["verbs"] = [verb for verb in EVERY_VERB if verb != "deletecollection"]
@@ -89,6 +94,12 @@ def _lines(kind: Kind) -> list[Json]:
     if kind.status:
         lines.append(_part(kind, "status", ["get", "patch", "update"]))
     return lines
+
+
+def _hash(kind: Kind) -> str:
+    """How clients see that a kind is stored in another version than before."""
+    digest = hashlib.sha256(f"{kind.group}/{kind.version}/{kind.name}".encode()).digest()
+    return base64.b64encode(digest[:8]).decode()
 
 
 def _part(kind: Kind, name: str, verbs: list[str]) -> Json:

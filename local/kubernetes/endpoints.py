@@ -42,7 +42,7 @@ class Endpoints:
         except status.ApiError as error:
             return wire.refusal(error)
 
-    async def _handle(self, request: web.Request) -> web.Response:
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
         certificate = request.transport.get_extra_info("peercert") if request.transport else None
         user = authn.authenticate(self._issuer, certificate, request.headers.get("Authorization", ""))
         if self._knobs.throttled > 0:

@@ -10,7 +10,7 @@ from local.kubernetes.schema import Type, definition
 CORE, APPS, BATCH = "", "apps", "batch"
 RBAC, ADMISSION = "rbac.authorization.k8s.io", "admissionregistration.k8s.io"
 
-EVERY_VERB = ("create", "delete", "deletecollection", "get", "list", "patch", "update")
+EVERY_VERB = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,13 @@ class Kind:
     @property
     def api_version(self) -> str:
         return f"{self.group}/v1" if self.group else "v1"
+
+    @property
+    def categories(self) -> list[str]:
+        """Names for many kinds at once, such as `kubectl get all`."""
+        if self.plural in ("pods", "services") or self.group in (APPS, BATCH):
+            return ["all"]
+        return ["api-extensions"] if self.group == ADMISSION else []
 
     @property
     def singular(self) -> str:

@@ -5,16 +5,20 @@ from typing import Any
 
 from aiohttp import web
 
-from local.kubernetes import bodies, deletes, options, patches, selectors, status, wire
+from local.kubernetes import bodies, deletes, options, patches, selectors, status, watches, wire
 from local.kubernetes.authn import User
 from local.kubernetes.calls import Call
 from local.kubernetes.deletes import Deletes
 from local.kubernetes.kinds import KINDS, Kind
 from local.kubernetes.routing import Attributes
-from local.kubernetes.store import ContinueError, Page, Store
+from local.kubernetes.store import ContinueError, ExpiredError, Page, Store
 from local.kubernetes.writes import Writes
 
 Json = dict[str, Any]
+_TOO_OLD = (
+    "The provided continue parameter is too old to display a consistent list result. You can start a new list without "
+    "the continue parameter."
+)
 Verb = Callable[[web.Request, User, Attributes, Kind], Awaitable[web.Response]]
 
 
@@ -24,7 +28,7 @@ class Resources:
         self._writes = writes
         self._deletes = deletions
 
-    async def serve(self, request: web.Request, user: User, asked: Attributes, kind: Kind) -> web.Response:
+    async def serve(self, request: web.Request, user: User, asked: Attributes, kind: Kind) -> web.StreamResponse:
         """Raises ApiError."""
         parts = ("", *(("status",) if kind.status else ()), *(("finalize",) if kind.name == "Namespace" else ()))
         if asked.subresource not in parts or (asked.name and kind.namespaced and not asked.namespace):
@@ -35,6 +39,8 @@ class Resources:
             return self._get(request, asked, kind)
         if asked.verb == "list":
             return self._list(request, asked, kind)
+        if asked.verb == "watch":
+            return await self._watch(request, asked, kind)
         return await self._write_verb(asked, kind)(request, user, asked, kind)
 
     def _write_verb(self, asked: Attributes, kind: Kind) -> Verb:
@@ -66,25 +72,33 @@ class Resources:
         page = self._page(request, asked, kind)
         meta: Json = {"resourceVersion": page.revision}
         if page.carry_on:
-            meta |= {"continue": page.carry_on, "remainingItemCount": page.remaining}
+            meta["continue"] = page.carry_on
+            if not (request.query.get("labelSelector") or request.query.get("fieldSelector")):
+                meta["remainingItemCount"] = page.remaining
         items = [{name: item[name] for name in item if name not in ("kind", "apiVersion")} for item in page.items]
         body = {"kind": f"{kind.name}List", "apiVersion": kind.api_version, "metadata": meta, "items": items}
         return wire.answer(wire.shown_as(form, body, kind.go_type))
 
     def _page(self, request: web.Request, asked: Attributes, kind: Kind) -> Page:
-        by_label = selectors.labels(request.query.get("labelSelector", ""))
-        by_field = selectors.fields(request.query.get("fieldSelector", ""))
-        limit = request.query.get("limit", "0")
+        limit = request.query.get("limit", "") or "0"
         if not limit.isdigit():
             raise status.bad_request(f'strconv.ParseInt: parsing "{limit}": invalid syntax')
         namespace = (asked.namespace or None) if kind.namespaced else ""
         carry_on = request.query.get("continue", "")
         try:
-            return self._store.page(
-                kind, namespace, lambda body: by_label(body) and by_field(body), int(limit), carry_on
-            )
+            return self._store.page(kind, namespace, _selection(request, kind), int(limit), carry_on)
         except ContinueError as error:
-            raise status.bad_request(f"continue key is not valid: {error}") from None
+            raise status.bad_request(str(error)) from None
+        except ExpiredError:
+            raise status.expired(_TOO_OLD) from None
+
+    async def _watch(self, request: web.Request, asked: Attributes, kind: Kind) -> web.StreamResponse:
+        chosen, namespace = _selection(request, kind), asked.namespace if kind.namespaced else ""
+
+        def matches(body: Json) -> bool:
+            return chosen(body) and namespace in ("", body["metadata"].get("namespace"))
+
+        return await watches.serve(request, self._store, kind, matches)
 
     # Writing
 
@@ -152,6 +166,13 @@ class Resources:
         return wire.answer(
             {"kind": f"{kind.name}List", "apiVersion": kind.api_version, "metadata": meta, "items": items}
         )
+
+
+def _selection(request: web.Request, kind: Kind) -> selectors.Matcher:
+    """Raises ApiError 400."""
+    by_label = selectors.labels(request.query.get("labelSelector", ""))
+    by_field = selectors.fields(request.query.get("fieldSelector", ""), kind)
+    return lambda body: by_label(body) and by_field(body)
 
 
 def _check_version(kind: Kind, body: Json) -> None:

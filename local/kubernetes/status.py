@@ -165,6 +165,10 @@ def wrong_form(form: str, found: str, *, a_list: bool) -> ApiError:
     return ApiError(HTTPStatus.NOT_ACCEPTABLE, "NotAcceptable", message)
 
 
+def expired(message: str) -> ApiError:
+    return ApiError(HTTPStatus.GONE, "Expired", message)
+
+
 def broken(message: str) -> ApiError:
     """500 without a reason: what the server says of objects that its types cannot hold, and it will say so for ever."""
     return ApiError(HTTPStatus.INTERNAL_SERVER_ERROR, "", message)

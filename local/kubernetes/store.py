@@ -1,16 +1,22 @@
-"""What a cluster keeps: objects by kind, namespace and name, and one revision counter for all of them."""
+"""What a cluster keeps: objects by kind, namespace and name, one revision counter for all, and what happened lately."""
 
+import asyncio
 import base64
 import copy
 import json
 import uuid
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from local.kubernetes.kinds import Kind
 
 Json = dict[str, Any]
+Key = tuple[str, str]
+
+_EVENTS_KEPT = 1000
+_MOMENTS_KEPT = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,73 +27,123 @@ class Page:
     remaining: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A write: `old` and `new` are the object before and after it, None where there was or is none."""
+
+    revision: int
+    kind: Kind
+    old: Json | None
+    new: Json | None
+
+
 class ContinueError(Exception):
-    """A `continue` token that no list handed out."""
+    """A `continue` token that no list handed out; the message is the real server's."""
+
+
+class ExpiredError(Exception):
+    """A moment that is no longer kept."""
 
 
 class Store:
-    """Objects go in and come out as copies: nobody changes what is stored by accident."""
+    """Objects go in and come out as copies. What is stored is replaced, never changed: a moment is cheap to keep."""
 
     def __init__(self) -> None:
-        self._objects: dict[Kind, dict[tuple[str, str], Json]] = {}
+        self._objects: dict[Kind, dict[Key, Json]] = {}
         self._revision = 0
+        self._events: deque[Event] = deque(maxlen=_EVENTS_KEPT)
+        self._moments: dict[tuple[int, Kind], list[tuple[Key, Json]]] = {}
+        self._news = asyncio.Event()
 
     @property
     def revision(self) -> str:
         return str(self._revision)
 
     def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
-        found = self._objects.get(kind, {}).get((namespace, name))
-        return copy.deepcopy(found)
+        return copy.deepcopy(self._objects.get(kind, {}).get((namespace, name)))
 
     def view(self, kind: Kind, namespace: str | None = None) -> Iterator[Json]:
         """The objects themselves, for deciders that only look; of one namespace, or all for None."""
         for (where, _), body in self._objects.get(kind, {}).items():
-            if namespace is None or where == namespace:
+            if namespace in (None, where):
                 yield body
 
     def put(self, kind: Kind, body: Json) -> Json:
         """Stores under the name in the body, at the next revision. What equals the stored object changes nothing."""
         meta = body["metadata"]
         key = (meta.get("namespace", ""), meta["name"])
-        existing = self._objects.setdefault(kind, {}).get(key)
-        if existing is not None:
-            meta["resourceVersion"] = existing["metadata"]["resourceVersion"]
-            if existing == body:
+        old = self._objects.setdefault(kind, {}).get(key)
+        if old is not None:
+            meta["resourceVersion"] = old["metadata"]["resourceVersion"]
+            if old == body:
                 return body
-        self._revision += 1
         meta.setdefault("uid", str(uuid.uuid4()))
-        meta["resourceVersion"] = self.revision
-        self._objects[kind][key] = copy.deepcopy(body)
+        meta["resourceVersion"] = str(self._revision + 1)
+        self._objects[kind][key] = stored = copy.deepcopy(body)
+        self._tell(kind, old, stored)
         return body
 
     def delete(self, kind: Kind, namespace: str, name: str) -> None:
+        self._tell(kind, self._objects[kind].pop((namespace, name)), None)
+
+    def _tell(self, kind: Kind, old: Json | None, new: Json | None) -> None:
         self._revision += 1
-        del self._objects[kind][namespace, name]
+        self._events.append(Event(self._revision, kind, old, new))
+        self._news.set()
+        self._news = asyncio.Event()
 
-    def page(self, kind: Kind, namespace: str | None, matches: Any, limit: int, carry_on: str) -> Page:
-        """Objects in the order of namespace and name, from where the token points. Raises ContinueError."""
-        revision, after = _read_token(carry_on) if carry_on else (self.revision, ("", ""))
-        keys = sorted(
-            key
-            for key, body in self._objects.get(kind, {}).items()
-            if namespace in (None, key[0]) and key > after and matches(body)
-        )
-        shown = keys[:limit] if limit else keys
-        items = [copy.deepcopy(self._objects[kind][key]) for key in shown]
-        left = len(keys) - len(shown)
-        return Page(items, revision, _token(revision, shown[-1]) if left else "", left)
+    async def events(self, kind: Kind, since: int) -> list[Event]:
+        """Waits for writes to a kind after a revision. Raises ExpiredError when they are not all kept any more."""
+        while True:
+            if self._events and since < self._events[0].revision - 1:
+                raise ExpiredError
+            found = [event for event in self._events if event.kind == kind and event.revision > since]
+            if found:
+                return found
+            await self._news.wait()
+
+    def page(
+        self, kind: Kind, namespace: str | None, matches: Callable[[Json], bool], limit: int, carry_on: str
+    ) -> Page:
+        """Objects in the order of namespace and name, from where the token points, all as of the first page.
+
+        Raises ContinueError and ExpiredError.
+        """
+        revision, after = _read_token(carry_on) if carry_on else (self._revision, None)
+        moment = self._moment(kind, revision)
+        found = [
+            (key, body)
+            for key, body in moment
+            if namespace in (None, key[0]) and (after is None or key > after) and matches(body)
+        ]
+        shown = found[:limit] if limit else found
+        left = len(found) - len(shown)
+        if not left:
+            return Page(copy.deepcopy([body for _, body in shown]), str(revision))
+        self._moments[revision, kind] = moment
+        while len(self._moments) > _MOMENTS_KEPT:
+            del self._moments[next(iter(self._moments))]
+        return Page(copy.deepcopy([body for _, body in shown]), str(revision), _token(revision, shown[-1][0]), left)
+
+    def _moment(self, kind: Kind, revision: int) -> list[tuple[Key, Json]]:
+        kept = self._moments.get((revision, kind))
+        if kept is not None:
+            return kept
+        if revision != self._revision:
+            raise ExpiredError
+        return sorted(self._objects.get(kind, {}).items(), key=lambda item: item[0])
 
 
-def _token(revision: str, last: tuple[str, str]) -> str:
-    said = json.dumps({"v": "meta.k8s.io/v1", "rv": int(revision), "start": "/".join(last)})
+def _token(revision: int, last: Key) -> str:
+    said = json.dumps({"v": "meta.k8s.io/v1", "rv": revision, "start": "/".join(last)})
     return base64.urlsafe_b64encode(said.encode()).decode().rstrip("=")
 
 
-def _read_token(token: str) -> tuple[str, tuple[str, str]]:
+def _read_token(token: str) -> tuple[int, Key]:
     try:
         said = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
         namespace, _, name = said["start"].partition("/")
-        return str(int(said["rv"])), (namespace, name)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ContinueError(token) from error
+        return int(said["rv"]), (namespace, name)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        why = "illegal base64 data at input byte 0"
+        raise ContinueError(f"invalid continue token: continue key is not valid: {why}") from None
