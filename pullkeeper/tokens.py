@@ -14,22 +14,62 @@ minutes), and 1/12 until the next try.
 """
 
 import random
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import InitVar, dataclass
 from datetime import datetime, timedelta
-from typing import NoReturn
+from typing import NoReturn, Self
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
-    """A bearer token. Its text comes out by `reveal` alone; there is no other way to print, format or pickle it."""
+class _Sealed:
+    """A text that comes out by `reveal` alone. It lies in a closure rather than in a field, so that there is no other
+    way to print, format, copy, pickle or take it apart.
+    """
 
-    _text: str = field(repr=False)
-    issued_at: datetime
-    expires_at: datetime
+    __slots__: tuple[str, ...] = ("_sealed",)
+    _sealed: Callable[[], str]
 
     def reveal(self) -> str:
         """The text. Whoever calls this sends it where it belongs, and keeps it nowhere."""
-        return self._text
+        return self._sealed()
+
+    def _seal(self, text: str) -> None:
+        object.__setattr__(self, "_sealed", lambda: text)
+
+    def _known(self) -> tuple[object, ...]:
+        return self.reveal(), *(getattr(self, name) for name in self.__slots__)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Sealed) and type(other) is type(self) and self._known() == other._known()
+
+    def __hash__(self) -> int:
+        return hash(self._known())
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}([redacted])"
+
+    def __format__(self, spec: str) -> str:
+        return repr(self)
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a credential is not to be pickled")
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Token(_Sealed):
+    """A bearer token and its life."""
+
+    text: InitVar[str]
+    issued_at: datetime
+    expires_at: datetime
+
+    def __post_init__(self, text: str) -> None:
+        self._seal(text)
 
     @property
     def life(self) -> timedelta:
@@ -37,30 +77,22 @@ class Token:
 
     def may_be_written(self, now: datetime) -> bool:
         """Whether at least 5/6 of its life is left."""
-        return self.issued_at <= now <= self.issued_at + self.life / 6
-
-    def __str__(self) -> str:
-        return "[token]"
-
-    def __format__(self, spec: str) -> str:
-        return "[token]"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a token is not to be pickled")
-
-    def __copy__(self) -> "Token":
-        return self
+        return self.issued_at <= now <= self.issued_at + self.life / 6 < self.expires_at
 
 
-@dataclass(frozen=True, slots=True)
-class ClientCertificate:
-    """For clusters without Entra integration. PEM texts, kept in memory only."""
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class ClientCertificate(_Sealed):
+    """For clusters without Entra integration. PEM texts, kept in memory only; the key is the secret of the two."""
 
     certificate: str
-    key: str
+    private_key: InitVar[str]
 
-    def __repr__(self) -> str:
-        return "ClientCertificate([redacted])"
+    def __post_init__(self, private_key: str) -> None:
+        self._seal(private_key)
+
+    @property
+    def key(self) -> str:
+        return self.reveal()
 
 
 def next_due(token: Token) -> datetime:
@@ -86,5 +118,5 @@ def retry(life: timedelta, failures: int) -> timedelta:
     """After the queue has given up for the nth time in a row: at the next tick while the last good token may be
     alive, then in growing steps up to a third of a life.
     """
-    patience = 6
-    return min(life / 12 * 2 ** (failures - patience), life / 3) if failures > patience else timedelta()
+    patience, steps = 6, 2
+    return min(life / 12 * 2 ** min(failures - patience, steps), life / 3) if failures > patience else timedelta()

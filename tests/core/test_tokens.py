@@ -1,0 +1,274 @@
+"""A credential shows itself to nobody, and a token's life paces everything."""
+
+import copy
+import dataclasses
+import json
+import logging
+import pickle
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pullkeeper.tokens import ClientCertificate, Token, lease, next_due, retry, slow_retry
+
+_NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+_HOUR = timedelta(hours=1)
+_CANARY = "ya29.c.canary-0123456789"
+
+
+def _token(life: timedelta = _HOUR, at: datetime = _NOW) -> Token:
+    return Token(_CANARY, at, at + life)
+
+
+_CREDENTIALS = [
+    pytest.param(_token(), id="token"),
+    pytest.param(ClientCertificate("public", _CANARY), id="certificate"),
+]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Holder:
+    """Somebody who keeps a credential, as the use cases do."""
+
+    credential: Token | ClientCertificate
+
+
+def _formatted(credential: object) -> str:
+    return f"{credential} {credential!r} {credential!s} {credential:>80} {[credential]} { ({'k': credential}) }"
+
+
+def _in_slots(credential: object) -> list[object]:
+    return [getattr(credential, name) for kind in type(credential).__mro__ for name in getattr(kind, "__slots__", ())]
+
+
+def _traceback_with_locals(credential: object) -> str:
+    def fail(held: object) -> None:
+        raise ValueError(held)
+
+    try:
+        fail(credential)
+    except ValueError as e:
+        return "".join(traceback.TracebackException.from_exception(e, capture_locals=True).format())
+    raise AssertionError
+
+
+@pytest.mark.parametrize("credential", _CREDENTIALS)
+@pytest.mark.parametrize(
+    "shown",
+    [
+        pytest.param(repr, id="repr"),
+        pytest.param(str, id="str"),
+        pytest.param(ascii, id="ascii"),
+        pytest.param(format, id="format"),
+        pytest.param(_formatted, id="f-string"),
+        pytest.param(lambda credential: "%s %r" % (credential, credential), id="percent"),  # noqa: UP031 - as logging does
+        pytest.param("{0} {0!r} {0:s}".format, id="str.format"),
+        pytest.param(lambda credential: repr(ValueError(credential)), id="an exception's argument"),
+        pytest.param(_traceback_with_locals, id="a traceback with locals"),
+        pytest.param(lambda credential: repr(dataclasses.asdict(_Holder(credential))), id="asdict of a holder"),
+        pytest.param(lambda credential: repr(dataclasses.astuple(_Holder(credential))), id="astuple of a holder"),
+        pytest.param(lambda credential: repr(dataclasses.asdict(credential)), id="asdict"),
+        pytest.param(lambda credential: repr(dataclasses.astuple(credential)), id="astuple"),
+        pytest.param(lambda credential: json.dumps([credential], default=str), id="JSON by str"),
+        pytest.param(lambda credential: json.dumps([credential], default=repr), id="JSON by repr"),
+        pytest.param(lambda credential: repr(copy.copy(credential)), id="copy"),
+        pytest.param(lambda credential: repr(copy.deepcopy([credential])), id="deepcopy"),
+        pytest.param(lambda credential: repr(credential.__getstate__()), id="its state"),
+        pytest.param(lambda credential: repr(_in_slots(credential)), id="slots"),
+    ],
+)
+def test_a_credential_does_not_show_its_text(credential: object, shown: Callable[[object], str]) -> None:
+    assert "canary" not in shown(credential)
+
+
+@pytest.mark.parametrize("credential", _CREDENTIALS)
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_credential_is_not_to_be_pickled(credential: object, protocol: int) -> None:
+    with pytest.raises(TypeError, match="not to be pickled") as refused:
+        pickle.dumps(_Holder(credential), protocol)  # type: ignore[arg-type]
+    assert "canary" not in str(refused.value)
+
+
+@pytest.mark.parametrize("credential", _CREDENTIALS)
+def test_json_does_not_know_a_credential(credential: object) -> None:
+    with pytest.raises(TypeError, match="not JSON serializable") as refused:
+        json.dumps(credential)
+    assert "canary" not in str(refused.value)
+
+
+@pytest.mark.parametrize("credential", _CREDENTIALS)
+def test_a_log_line_does_not_show_a_credential(credential: object, caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("pullkeeper").warning("minted %s %r", credential, credential, extra={"token": credential})
+
+    assert "minted" in caplog.text
+    assert "canary" not in caplog.text
+    assert "canary" not in repr(vars(caplog.records[0]))
+
+
+@pytest.mark.parametrize("credential", _CREDENTIALS)
+def test_a_copy_of_a_credential_is_the_credential(credential: object) -> None:
+    assert copy.copy(credential) is credential
+    assert copy.deepcopy([credential])[0] is credential
+
+
+def test_credentials_with_the_same_text_and_times_are_the_same() -> None:
+    assert _token() == _token()
+    assert hash(_token()) == hash(_token())
+    assert _token() != Token("ya29.another", _NOW, _NOW + _HOUR)
+    assert _token() != _token(_HOUR / 2)
+    assert ClientCertificate("public", "private") == ClientCertificate("public", "private")
+    assert ClientCertificate("public", "private") != ClientCertificate("public", "another")
+    assert _token() != _CANARY
+
+
+def test_its_text_comes_out_when_it_is_asked_for() -> None:
+    assert _token().reveal() == _CANARY
+    assert ClientCertificate("public", "private").key == "private"
+
+
+@pytest.mark.parametrize("field", ["issued_at", "expires_at"])
+def test_a_token_does_not_change(field: str) -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(_token(), field, _NOW)
+
+
+# Its life
+
+
+@given(life=st.timedeltas(timedelta(seconds=1), timedelta(hours=12)))
+def test_a_token_is_written_while_five_sixths_of_its_life_are_left(life: timedelta) -> None:
+    token, moment = _token(life), timedelta(microseconds=1)
+
+    assert not token.may_be_written(_NOW - moment)
+    assert token.may_be_written(_NOW)
+    assert token.may_be_written(_NOW + life / 6)
+    assert not token.may_be_written(_NOW + life / 6 + moment)
+
+
+def test_of_an_hour_fifty_minutes_are_left() -> None:
+    assert _token().may_be_written(_NOW + timedelta(minutes=10))
+    assert not _token().may_be_written(_NOW + timedelta(minutes=10, seconds=1))
+
+
+@pytest.mark.parametrize("life", [timedelta(), timedelta(seconds=-1), -_HOUR])
+def test_what_is_born_dead_is_never_written(life: timedelta) -> None:
+    assert not any(_token(life).may_be_written(_NOW + timedelta(seconds=late)) for late in (-3600, -1, 0, 1, 3600))
+
+
+@given(life=st.timedeltas(timedelta(seconds=1), timedelta(hours=12)))
+def test_a_secret_is_due_between_three_eighths_and_five_twelfths(life: timedelta) -> None:
+    after = next_due(_token(life)) - _NOW
+
+    assert life * (3 / 8) - timedelta(microseconds=1) <= after <= life * (5 / 12) + timedelta(microseconds=1)
+
+
+def test_a_fleet_that_was_onboarded_in_one_go_falls_out_of_step() -> None:
+    dues = {next_due(_token()) for _ in range(50)}
+
+    assert max(dues) - min(dues) > timedelta(minutes=1)
+
+
+def test_retries_of_a_cluster_that_stays_away_become_rarer() -> None:
+    minutes = [retry(_HOUR, failures) / timedelta(minutes=1) for failures in range(1, 12)]
+
+    assert minutes == [0, 0, 0, 0, 0, 0, 10, 20, 20, 20, 20]
+    assert retry(_HOUR, 10_000) == timedelta(minutes=20)
+
+
+# Promise 1: every cluster survives 25 minutes of total outage of anything we call with no expired secret.
+
+_TICK = timedelta(minutes=5)
+_VISIBILITY, _TRIES = timedelta(seconds=30), 5
+"""As host.json sets them."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Weather:
+    """From `begins` on (counted from when the secret was written first) and for as long as `lasts`, all that we call
+    fails. The timer first ran `phase` before that first write; tokens are `age` old when they are written.
+    """
+
+    begins: timedelta
+    lasts: timedelta
+    phase: timedelta = timedelta()
+    age: timedelta = timedelta()
+    try_takes: timedelta = timedelta()
+
+    def spoils(self, began: datetime, ended: datetime) -> bool:
+        """Whether a try meets the outage at either end."""
+        return any(self.begins <= moment - _NOW < self.begins + self.lasts for moment in (began, ended))
+
+
+def _a_secret_expires(weather: _Weather) -> bool:
+    """Plays the pace alone for three rotations: timer, lease, the queue's tries, giving up."""
+    written, tick = _NOW, _NOW - weather.phase
+    for _ in range(3):
+        secret = _token(at=written - weather.age)
+        due, failures, replaced = next_due(secret), 0, None
+        while not replaced:
+            while tick < due:
+                tick += _TICK
+            due = tick + lease(_HOUR)
+            replaced, gave_up = _tries(weather, tick)
+            if not replaced:
+                failures += 1
+                due = gave_up + retry(_HOUR, failures)
+        if replaced >= secret.expires_at:
+            return True
+        written = replaced
+    return False
+
+
+def _tries(weather: _Weather, now: datetime) -> tuple[datetime | None, datetime]:
+    """When one of the queue's tries succeeded, if any did, and when the queue gave up."""
+    for _ in range(_TRIES):
+        ended = now + weather.try_takes
+        if not weather.spoils(now, ended):
+            return ended, ended
+        now = ended + _VISIBILITY
+    return None, now
+
+
+def _spans(longest: timedelta) -> st.SearchStrategy[timedelta]:
+    return st.timedeltas(timedelta(), longest)
+
+
+@settings(max_examples=500)
+@given(
+    weather=st.builds(
+        _Weather,
+        begins=_spans(timedelta(minutes=150)),
+        lasts=st.just(timedelta(minutes=25)),
+        phase=_spans(_TICK),
+        age=_spans(_HOUR / 6),
+        try_takes=_spans(timedelta(minutes=1)),
+    )
+)
+def test_a_secret_outlives_25_minutes_of_outage_whenever_they_begin(weather: _Weather) -> None:
+    assert not _a_secret_expires(weather)
+
+
+def test_it_does_not_outlive_40_minutes() -> None:
+    """So that the test above can fail."""
+    expired = [
+        _a_secret_expires(_Weather(timedelta(minutes=begins), timedelta(minutes=40), try_takes=_VISIBILITY))
+        for begins in range(60)
+    ]
+
+    assert any(expired)
+    assert not all(expired)
+
+
+def test_without_an_outage_a_secret_is_replaced_by_half_its_life() -> None:
+    """Due by 5/12 at the latest, and the next tick is at most 1/12 away."""
+    due = max(next_due(_token()) for _ in range(1000))
+
+    assert due + _TICK <= _NOW + _HOUR / 2
+
+
+def test_a_failure_that_only_a_person_can_mend_is_tried_again_before_the_token_expires() -> None:
+    assert _HOUR * (5 / 12) + _TICK + slow_retry(_HOUR) + _TICK < _HOUR
