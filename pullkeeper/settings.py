@@ -4,18 +4,22 @@ Lazily, because Python 3.13 on Flex Consumption has been seen to hide app settin
 The README has a row for each; a test compares the two.
 """
 
+import re
 from collections.abc import Mapping
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 
-from pydantic import Field, Json, StringConstraints, model_validator
+from pydantic import Field, Json, StringConstraints, field_validator, model_validator
 
-from pullkeeper.model import Document, Hub
+from pullkeeper.model import Document, Hub, HubName
+
+_HOST: Final = re.compile(r"[a-z0-9.-]+(:[0-9]{1,5})?")
+_Url = Annotated[str, StringConstraints(pattern=r"^https://[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?(/[a-z0-9]*)?$")]
 
 
 class Settings(Document):
     """The aliases are the names of the app settings. REFRESH_SCHEDULE is not here: the platform itself reads it."""
 
-    hubs: Annotated[Json[dict[str, Hub]], Field(alias="HUBS")] = Field(default_factory=dict)
+    hubs: Annotated[Json[dict[HubName, Hub]], Field(alias="HUBS")] = Field(default_factory=dict)
     """The named hubs, as JSON: `{"name": {"credentialConfig": {...}, "registries": [...], "probe": "..."}}`."""
 
     trusted_google_hosts: Annotated[str, Field(alias="TRUSTED_GOOGLE_HOSTS")] = ""
@@ -24,17 +28,22 @@ class Settings(Document):
     client_id: Annotated[str | None, Field(alias="AZURE_CLIENT_ID")] = None
     """The client id of the app's user-assigned identity. Without it the system-assigned one is used."""
 
-    arm_endpoint: Annotated[str, Field(alias="ARM_ENDPOINT"), StringConstraints(pattern=r"^https://[^/]+$")] = (
-        "https://management.azure.com"
-    )
+    arm_endpoint: Annotated[_Url, Field(alias="ARM_ENDPOINT")] = "https://management.azure.com"
     """Azure Resource Manager: another one in sovereign clouds."""
 
-    storage: Annotated[str | None, Field(alias="AzureWebJobsStorage")] = None
+    storage: Annotated[str | None, Field(alias="AzureWebJobsStorage", repr=False)] = None
     """A connection string: for one machine only (Azurite)."""
 
-    table_service: Annotated[str | None, Field(alias="AzureWebJobsStorage__tableServiceUri")] = None
-    queue_service: Annotated[str | None, Field(alias="AzureWebJobsStorage__queueServiceUri")] = None
+    table_service: Annotated[_Url | None, Field(alias="AzureWebJobsStorage__tableServiceUri")] = None
+    queue_service: Annotated[_Url | None, Field(alias="AzureWebJobsStorage__queueServiceUri")] = None
     """The storage account by identity: what infra sets in Azure."""
+
+    @field_validator("trusted_google_hosts")
+    @classmethod
+    def _are_hosts(cls, value: str) -> str:
+        if not all(_HOST.fullmatch(host) for host in _hosts(value)):
+            raise ValueError("must be hosts (with a port, if any) in lower case, separated by commas")
+        return value
 
     @model_validator(mode="after")
     def _names_a_storage_account(self) -> Self:
