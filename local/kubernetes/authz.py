@@ -43,7 +43,7 @@ class Rbac:
         """Raises ApiError 403."""
         decision = self.decide(user, wanted)
         if not decision.allowed:
-            raise denied(user, wanted, decision.reason)
+            raise denied(user, wanted, f"rbac: {decision.reason}" if decision.reason else "")
 
     def rules_of(self, user: User, namespace: str) -> list[Json]:
         """Everything that the user is granted in a namespace ("": in all of them)."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from local.kubernetes import gojson, status
-from local.kubernetes.kinds import Kind
+from local.kubernetes.kinds import KINDS, Kind
 from local.kubernetes.schema import ANYTHING, Type
 
 Json = dict[str, Any]
@@ -24,6 +24,8 @@ _ACCEPTED: dict[str, tuple[type, ...]] = {
     "quantity": (str, int, float),
     "int-or-string": (int, str),
 }
+# Encoded even when there is nothing in them.
+_ALWAYS = {"Role": ("rules",), "ClusterRole": ("rules",)}
 _GO_ALIASES = {"Secret.type": "v1.SecretType"}
 _ZERO: dict[str, Any] = {"string": "", "integer": 0, "number": 0, "boolean": False}
 
@@ -83,6 +85,17 @@ def written(kind: Kind, body: Json, findings: Findings) -> Json:
         raise unhandled(kind, str(error)) from None
 
 
+def other_kind(kind: Kind, body: Json) -> str:
+    """What the decoder says of a body that claims to be of another kind; empty for one that does not."""
+    version, name = body.get("apiVersion", kind.api_version), body.get("kind", kind.name)
+    if (version, name) == (kind.api_version, kind.name):
+        return ""
+    other = next((one for one in KINDS if (one.api_version, one.name) == (version, name)), None)
+    if other:
+        return f"converting (v1.{other.name}) to ({kind.go_type}): unknown conversion"
+    return f'no kind "{name}" is registered for version "{version}" in scheme "pkg/runtime/scheme.go:111"'
+
+
 def unhandled(kind: Kind, why: str) -> status.ApiError:
     return status.bad_request(f'{kind.name} in version "v1" cannot be handled as a {kind.name}: {why}')
 
@@ -106,14 +119,16 @@ def _shaped(kind: Type, value: Any, place: _Place, findings: Findings) -> Any:
     if isinstance(value, list):
         element = kind.element or ANYTHING
         return [_shaped(element, item, place.item(at), findings) for at, item in enumerate(value) if item is not None]
-    made = {}
+    always = _ALWAYS.get(kind.name, ())
+    made: Json = dict.fromkeys(always)
     for name, item in value.items():
         child, here = kind.child(name), place.below(name, kind)
         if child is None:
             findings.unknown.append(here.path)
         elif item is not None:
             below = _shaped(child, item, here, findings)
-            if kind.shape == "map" or name in kind.required or not _omitted(child, below):
+            kept = kind.shape == "map" or name in (*kind.required, *always, "managedFields")  # none: forget them
+            if kept or not _omitted(child, below):
                 made[name] = below
         elif kind.shape == "map" and child.scalar in _ZERO:
             made[name] = _ZERO[child.scalar]

@@ -36,16 +36,22 @@ def _namespace(body: Json) -> None:
 
 
 def _binding(body: Json) -> None:
-    if body.get("roleRef"):
-        body["roleRef"].setdefault("apiGroup", RBAC)
+    body.setdefault("roleRef", {"kind": "", "name": ""}).setdefault("apiGroup", RBAC)
     for subject in body.get("subjects", ()):
         if subject.get("kind") in ("User", "Group"):
             subject.setdefault("apiGroup", RBAC)
 
 
+def _service_account(body: Json) -> None:
+    """Of the references to secrets nothing but the names is kept."""
+    if body.get("secrets"):
+        body["secrets"] = [{"name": one["name"]} if one.get("name") else {} for one in body["secrets"]]
+
+
 _BY_KIND: dict[str, Callable[[Json], None]] = {
     "Secret": _secret,
     "Namespace": _namespace,
+    "ServiceAccount": _service_account,
     "RoleBinding": _binding,
     "ClusterRoleBinding": _binding,
 }
@@ -56,6 +62,7 @@ _SKELETONS: dict[str, Json] = {
     "Namespace": {"spec": {}, "status": {}},
     "RoleBinding": {"roleRef": {"apiGroup": "", "kind": "", "name": ""}},
     "ClusterRoleBinding": {"roleRef": {"apiGroup": "", "kind": "", "name": ""}},
+    "SelfSubjectAccessReview": {"spec": {}, "status": {"allowed": False}},
     "Role": {"rules": None},
     "ClusterRole": {"rules": None},
 }

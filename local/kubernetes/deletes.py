@@ -92,6 +92,7 @@ class Deletes:
             return old if dry_run else self._store.put(kind, old)
         if not dry_run:
             self._store.delete(kind, meta.get("namespace", ""), meta["name"])
+            meta["resourceVersion"] = self._store.revision
         return old if kind.returns_deleted else _deleted(kind, meta)
 
     def _doom(self, kind: Kind, old: Json) -> None:

@@ -67,9 +67,10 @@ def _group(name: str) -> Json:
 
 def _resources(group: str) -> Json:
     resources = [line for kind in kinds.of_group(group) for line in _lines(kind)]
-    for plural, name in reviews.GROUPS.get(group, {}).items():
-        line = {"name": plural, "singularName": name.lower(), "namespaced": False, "kind": name}
-        resources.append({**line, "verbs": ["create"]})
+    for kind in reviews.KINDS.values():
+        if kind.group == group:
+            line = {"name": kind.plural, "singularName": kind.singular, "namespaced": False, "kind": kind.name}
+            resources.append({**line, "verbs": ["create"]})
     version = f"{group}/v1" if group else "v1"
     return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version, "resources": resources}
 

@@ -6,10 +6,11 @@ from datetime import datetime
 
 from aiohttp import web
 
-from local.kubernetes import authn, bodies, discovery, reviews, routing, status, wire
+from local.kubernetes import authn, bodies, discovery, options, reviews, routing, status, wire
 from local.kubernetes.admission import Admission
 from local.kubernetes.authn import Issuer, User
 from local.kubernetes.authz import Rbac
+from local.kubernetes.calls import Call
 from local.kubernetes.deletes import Deletes
 from local.kubernetes.resources import Resources
 from local.kubernetes.routing import Attributes
@@ -31,6 +32,7 @@ class Endpoints:
     def __init__(self, store: Store, issuer: Issuer, clock: Callable[[], datetime], knobs: Knobs) -> None:
         self._issuer = issuer
         self._knobs = knobs
+        self._clock = clock
         self._rbac = Rbac(store)
         admission = Admission(store)
         writes = Writes(store, clock, self._rbac, admission)
@@ -68,10 +70,10 @@ class Endpoints:
             raise status.no_such_resource()
         if asked.verb != "create":
             raise status.method_not_allowed()
-        body = bodies.written(await wire.read(request), wire.media_type(request), review)
-        if review == "SelfSubjectReview":
-            return wire.answer(reviews.self_subject(user), 201)
-        return wire.answer(reviews.self_access(user, self._rbac, body.value), 201)
+        body = bodies.written(await wire.read(request), wire.media_type(request), review.name)
+        chosen = options.parse(request.query, request.headers.get("User-Agent", ""), of="CreateOptions")
+        call = Call(user, asked, review, chosen)
+        return wire.answer(reviews.answer(call, self._rbac, body.value, self._clock()), 201)
 
 
 def _no_page() -> web.Response:

@@ -33,7 +33,7 @@ def check(rbac: Rbac, call: Call, body: Json, old: Json | None) -> None:
             return
         found = rbac.referenced(reference, call.namespace)
         if found is None:
-            raise status.not_found(plural, name, RBAC)
+            raise status.not_found(call.kind.plural, name, RBAC)
         granted = found
     missing = list(_missing(rbac.rules_of(call.user, call.namespace), granted))
     if missing:

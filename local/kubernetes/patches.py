@@ -21,7 +21,7 @@ def patcher(call: Call, content: str, text: bytes) -> Callable[[Json], Json]:
             made = jsonpatch.merge(old, patch)
         else:
             made = strategic.merge(call.kind.type, old, patch)
-        shown = conformity.go_value(patch) if content == wire.STRATEGIC_PATCH else _compact(made)
+        shown = conformity.go_value(patch) if content == wire.STRATEGIC_PATCH else status.compact(made)
         return _shaped(call, made, shown)
 
     return patched
@@ -46,6 +46,9 @@ def _parsed(content: str, text: bytes) -> Any:
 
 def _shaped(call: Call, made: Json, shown: str) -> Json:
     findings = decode.Findings()
+    other = decode.other_kind(call.kind, made)
+    if other:
+        raise _unfit(shown, other)
     try:
         shaped = decode.shaped(call.kind, made, findings)
     except ValueError as error:
@@ -58,7 +61,3 @@ def _shaped(call: Call, made: Json, shown: str) -> Json:
 
 def _unfit(shown: str, why: str) -> status.ApiError:
     return status.invalid("", "", [status.wrong("patch", json.dumps(shown), why)])
-
-
-def _compact(made: Json) -> str:
-    return json.dumps(made, separators=(",", ":"), ensure_ascii=False)

@@ -5,11 +5,11 @@ from typing import Any
 
 from aiohttp import web
 
-from local.kubernetes import bodies, deletes, options, patches, selectors, status, watches, wire
+from local.kubernetes import bodies, decode, deletes, options, patches, selectors, status, watches, wire
 from local.kubernetes.authn import User
 from local.kubernetes.calls import Call
 from local.kubernetes.deletes import Deletes
-from local.kubernetes.kinds import KINDS, Kind
+from local.kubernetes.kinds import Kind
 from local.kubernetes.routing import Attributes
 from local.kubernetes.store import ContinueError, ExpiredError, Page, Store
 from local.kubernetes.writes import Writes
@@ -80,13 +80,14 @@ class Resources:
         return wire.answer(wire.shown_as(form, body, kind.go_type))
 
     def _page(self, request: web.Request, asked: Attributes, kind: Kind) -> Page:
+        _check_revision(request.query.get("resourceVersion", ""), request.query.get("resourceVersionMatch", ""))
         limit = request.query.get("limit", "") or "0"
-        if not limit.isdigit():
+        if not limit.removeprefix("-").isdigit():
             raise status.bad_request(f'strconv.ParseInt: parsing "{limit}": invalid syntax')
         namespace = (asked.namespace or None) if kind.namespaced else ""
         carry_on = request.query.get("continue", "")
         try:
-            return self._store.page(kind, namespace, _selection(request, kind), int(limit), carry_on)
+            return self._store.page(kind, namespace, _selection(request, kind), max(0, int(limit)), carry_on)
         except ContinueError as error:
             raise status.bad_request(str(error)) from None
         except ExpiredError:
@@ -175,18 +176,21 @@ def _selection(request: web.Request, kind: Kind) -> selectors.Matcher:
     return lambda body: by_label(body) and by_field(body)
 
 
+def _check_revision(revision: str, match: str) -> None:
+    """Raises ApiError 400 or 422. A list is always of now here, which every revision that callers can have allows."""
+    if match and not revision:
+        why = "resourceVersionMatch is forbidden unless resourceVersion is provided"
+        cause = status.not_allowed("resourceVersionMatch", why)
+        raise status.invalid("ListOptions", "", [cause], "meta.k8s.io")
+    if revision and not revision.isdecimal():
+        shown = f"{status.quoted(revision)}: strconv.ParseUint: parsing {status.quoted(revision)}: invalid syntax"
+        raise status.bad_request(f"invalid resource version: resourceVersion: Invalid value: {shown}")
+
+
 def _check_version(kind: Kind, body: Json) -> None:
     """Raises ApiError 400 when a POST or PUT says that its body is something else."""
-    version = body.setdefault("apiVersion", kind.api_version)
-    name = body.setdefault("kind", kind.name)
-    if (version, name) == (kind.api_version, kind.name):
-        return
-    short = str(version).rpartition("/")[2]
-    other = next((one for one in KINDS if (one.api_version, one.name) == (version, name)), None)
-    if other:
-        converting = f"converting (v1.{other.name}) to ({kind.go_type}): unknown conversion"
-        raise status.bad_request(f'{name} in version "{short}" cannot be handled as a {kind.name}: {converting}')
-    raise status.bad_request(
-        f'{name} in version "{short}" cannot be handled as a {kind.name}: '
-        f'no kind "{name}" is registered for version "{version}" in scheme "pkg/runtime/scheme.go:111"'
-    )
+    said = decode.other_kind(kind, body)
+    if said:
+        short = str(body.get("apiVersion", "v1")).rpartition("/")[2]
+        name = body.get("kind", kind.name)
+        raise status.bad_request(f'{name} in version "{short}" cannot be handled as a {kind.name}: {said}')

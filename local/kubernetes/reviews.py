@@ -1,46 +1,57 @@
 """Who am I, and may I: SelfSubjectReview and SelfSubjectAccessReview."""
 
+from datetime import datetime
 from typing import Any
 
-from local.kubernetes.authn import User
+from local.kubernetes import authorship, decode, status
 from local.kubernetes.authz import Rbac
+from local.kubernetes.calls import Call
+from local.kubernetes.kinds import Kind
+from local.kubernetes.ownership import stamp
 from local.kubernetes.routing import Attributes
 
 Json = dict[str, Any]
 
-GROUPS = {
-    "authorization.k8s.io": {"selfsubjectaccessreviews": "SelfSubjectAccessReview"},
-    "authentication.k8s.io": {"selfsubjectreviews": "SelfSubjectReview"},
-}
+_ACCESS = Kind(
+    "authorization.k8s.io", "selfsubjectaccessreviews", "SelfSubjectAccessReview", "authorization", namespaced=False
+)
+_SUBJECT = Kind("authentication.k8s.io", "selfsubjectreviews", "SelfSubjectReview", "authentication", namespaced=False)
+KINDS = {(kind.group, kind.plural): kind for kind in (_ACCESS, _SUBJECT)}
+GROUPS = (_AUTHORIZATION, _AUTHENTICATION)
 
 
-def find(asked: Attributes) -> str | None:
+def find(asked: Attributes) -> Kind | None:
     """The kind of review that a request is about."""
-    return GROUPS[asked.group].get(asked.resource)
+    return KINDS.get((asked.group, asked.resource))
 
 
-def self_subject(user: User) -> Json:
-    return {
-        "kind": "SelfSubjectReview",
-        "apiVersion": "authentication.k8s.io/v1",
-        "metadata": {},
-        "status": {"userInfo": user.to_json()},
-    }
-
-
-def self_access(user: User, rbac: Rbac, body: Json) -> Json:
-    spec = body.get("spec") or {}
-    decision = rbac.decide(user, _asked(spec))
-    found: Json = {"allowed": decision.allowed}
+def answer(call: Call, rbac: Rbac, body: Json, now: datetime) -> Json:
+    """The review with its outcome. Raises ApiError 400 or 422."""
+    made = decode.written(call.kind, body, decode.Findings())
+    made |= {"kind": call.kind.name, "apiVersion": call.kind.api_version}
+    if call.kind is _SUBJECT:
+        return made | {"metadata": {"creationTimestamp": stamp(now)}, "status": {"userInfo": call.user.to_json()}}
+    spec = made.setdefault("spec", {})
+    _check(spec, made["metadata"])
+    made = authorship.by_update(call, {}, made, now)
+    decision = rbac.decide(call.user, _asked(spec))
+    made["status"] = {"allowed": decision.allowed}
     if decision.reason:
-        found["reason"] = decision.reason
-    return {
-        "kind": "SelfSubjectAccessReview",
-        "apiVersion": "authorization.k8s.io/v1",
-        "metadata": {},
-        "spec": spec,
-        "status": found,
-    }
+        made["status"]["reason"] = decision.reason
+    return made
+
+
+def _check(spec: Json, meta: Json) -> None:
+    causes = []
+    path, resource = spec.get("nonResourceAttributes"), spec.get("resourceAttributes")
+    if bool(path) == bool(resource):
+        shown = status.compact({"Path": path.get("path", ""), "Verb": path.get("verb", "")}) if path else "null"
+        why = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
+        causes.append(status.wrong("spec", shown, why))
+    if meta:
+        causes.append(status.wrong("metadata", status.compact(meta), "must be empty"))
+    if causes:
+        raise status.invalid("", "", causes, _ACCESS.group)
 
 
 def _asked(spec: Json) -> Attributes:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from local.kubernetes import status
+from local.kubernetes import naming, status
 from local.kubernetes.kinds import Kind
 
 Json = dict[str, Any]
@@ -24,7 +24,7 @@ def labels(selector: str) -> Matcher:
     try:
         tests = list(_Parser(selector).requirements())
     except ValueError as error:
-        raise status.bad_request(f"unable to parse requirement: {error}") from None
+        raise status.bad_request(str(error)) from None
     return lambda body: all(test(body["metadata"].get("labels", {})) for test in tests)
 
 
@@ -37,7 +37,11 @@ class _Parser:
         while self._tokens[0] != _END:
             if self._tokens[0] in _MARKS and self._tokens[0] != "!":
                 raise self._unexpected("!, identifier, or 'end of string'")
-            yield self._requirement()
+            try:
+                requirement = self._requirement()
+            except ValueError as error:
+                raise ValueError(f"unable to parse requirement: {error}") from None
+            yield requirement
             if self._tokens[0] == _END:
                 return
             self._take(",", "',' or 'end of string'")
@@ -50,6 +54,8 @@ class _Parser:
             absent = self._identifier()
             return lambda found: absent not in found
         key = self._identifier()
+        for said in naming.label_key(key):
+            raise ValueError(f"<nil>: {status.wrong('', status.quoted(key), said).message}")
         if self._tokens[0] in (_END, ","):
             return lambda found: key in found
         operator = self._tokens[0]
@@ -60,17 +66,21 @@ class _Parser:
             values = self._values()
             return lambda found: (found.get(key) in values) == (operator == "in")
         value = "" if self._tokens[0] in (_END, ",") else self._identifier()
-        if operator in (">", "<"):
-            return lambda found: key in found and (int(found[key]) > int(value)) == (operator == ">")
+        if operator == ">":
+            return lambda found: key in found and int(found[key]) > int(value)
+        if operator == "<":
+            return lambda found: key in found and int(found[key]) < int(value)
         return lambda found: (found.get(key) == value) == (operator != "!=")
 
     def _values(self) -> list[str]:
-        self._take("(", "'('")
+        if self._tokens[0] != "(":
+            raise ValueError(f"found '{self._tokens[0]}' expected: '('")
+        self._tokens.pop(0)
         values = []
         while self._tokens[0] != ")":
             values.append(self._identifier("',', ')' or identifier"))
             if self._tokens[0] != ")":
-                self._take(",", "',', or ')'")
+                self._take(",", "',' or ')'")
         self._tokens.pop(0)
         return values
 

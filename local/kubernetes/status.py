@@ -221,6 +221,11 @@ def quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("\\u00", "\\x")
 
 
+def compact(value: Any) -> str:
+    """JSON as Go writes it."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
 def wrong(field: str, shown: str, why: str) -> Cause:
     """`shown` is the value as Go prints it: strings quoted."""
     return Cause("FieldValueInvalid", f"Invalid value: {shown}: {why}", field)

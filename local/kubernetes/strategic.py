@@ -4,6 +4,7 @@ import copy
 from typing import Any
 
 from local.kubernetes import status
+from local.kubernetes.conformity import go_value
 from local.kubernetes.schema import ANYTHING, Type
 
 Json = dict[str, Any]
@@ -12,14 +13,14 @@ _ORDER, _FROM, _RETAIN = "$setElementOrder/", "$deleteFromPrimitiveList/", "$ret
 
 
 def merge(kind: Type, target: Json, patch: Json) -> Json:
-    """The patched object. Raises ApiError 400 for a direction that does not exist."""
+    """The patched object. Raises ApiError 500 for a direction that does not exist."""
     directive = patch.get("$patch")
     if directive == "replace":
         return {name: value for name, value in patch.items() if name != "$patch"}
     if directive == "delete":
         return {}
     if directive not in (None, "merge"):
-        raise status.bad_request(f'unrecognized patch: "{directive}"')
+        raise status.broken(f"unknown patch type: {directive} in map: {go_value(patch)}")
     merged = copy.deepcopy(target)
     if _RETAIN in patch:
         merged = {name: value for name, value in merged.items() if name in patch[_RETAIN]}
@@ -28,22 +29,23 @@ def merge(kind: Type, target: Json, patch: Json) -> Json:
             field = name.removeprefix(_FROM)
             merged[field] = [item for item in merged.get(field) or [] if item not in value]
         elif not name.startswith("$"):
-            _merge_field(kind.child(name) or ANYTHING, merged, name, value)
+            _merge_field(kind.child(name) or ANYTHING, merged, name, value, patch.get(_ORDER + name))
     for name, value in patch.items():
-        if name.startswith(_ORDER):
-            field = name.removeprefix(_ORDER)
+        field = name.removeprefix(_ORDER)
+        if name.startswith(_ORDER) and field not in patch:
             merged[field] = _ordered(kind.child(field) or ANYTHING, merged.get(field) or [], value)
     return merged
 
 
-def _merge_field(kind: Type, merged: Json, name: str, value: Any) -> None:
+def _merge_field(kind: Type, merged: Json, name: str, value: Any, order: list[Any] | None) -> None:
     current = merged.get(name)
     if value is None:
         merged.pop(name, None)
     elif isinstance(value, dict) and "replace" not in kind.strategy:
         merged[name] = merge(kind, current if isinstance(current, dict) else {}, value)
     elif isinstance(value, list) and "merge" in kind.strategy:
-        merged[name] = _merge_list(kind, current or [], value)
+        live = [item for item in value if not (isinstance(item, dict) and "$patch" in item)]
+        merged[name] = _ordered(kind, _merge_list(kind, current or [], value), order or live, current or [])
     else:
         merged[name] = value
 
@@ -61,7 +63,7 @@ def _merge_list(kind: Type, current: list[Any], patch: list[Any]) -> list[Any]:
         if item.get("$patch") == "delete":
             continue
         if key not in item:
-            raise status.broken(f"map: {item} does not contain declared merge key: {key}")
+            raise status.broken(f"map: {go_value(item)} does not contain declared merge key: {key}")
         at = next((index for index, one in enumerate(merged) if one.get(key) == item[key]), None)
         if at is None:
             merged.append(merge(element, {}, item))
@@ -70,15 +72,19 @@ def _merge_list(kind: Type, current: list[Any], patch: list[Any]) -> list[Any]:
     return merged
 
 
-def _ordered(kind: Type, current: list[Any], order: list[Any]) -> list[Any]:
-    """What the order names comes in that order; the rest stays where it was among the others."""
-    key = kind.merge_key
-    wanted = [item[key] if key else item for item in order]
+def _ordered(kind: Type, merged: list[Any], wanted: list[Any], before: list[Any] | None = None) -> list[Any]:
+    """What the patch names comes in the patch's order; the rest slips in where it stood before relative to that."""
 
-    def place(item: Any) -> int | None:
-        name = item.get(key) if key else item
-        return wanted.index(name) if name in wanted else None
+    def name_of(item: Any) -> Any:
+        return item.get(kind.merge_key) if kind.merge_key else item
 
-    named = sorted((item for item in current if place(item) is not None), key=lambda item: place(item) or 0)
-    filled = iter(named)
-    return [item if place(item) is None else next(filled) for item in current]
+    places = [name_of(item) for item in (merged if before is None else before)]
+    asked = [name_of(item) for item in wanted]
+    named = sorted((item for item in merged if name_of(item) in asked), key=lambda item: asked.index(name_of(item)))
+    others = [item for item in merged if name_of(item) not in asked]
+    ordered = []
+    while named and others:
+        first, other = name_of(named[0]), name_of(others[0])
+        behind = first in places and other in places and places.index(other) < places.index(first)
+        ordered.append((others if behind else named).pop(0))
+    return [*ordered, *named, *others]

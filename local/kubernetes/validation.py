@@ -126,10 +126,10 @@ def _role(body: Json) -> Iterator[Cause]:
     for index, rule in enumerate(body.get("rules") or ()):
         here = f"rules[{index}]"
         if not rule.get("verbs"):
-            yield required(f"{here}.verbs", "verbs must contain at least one value")
+            yield required(f"{here}.verbs")
         urls = rule.get("nonResourceURLs")
         if urls:
-            shown = json.dumps(urls, separators=(",", ":"))
+            shown = status.compact(urls)
             if body["kind"] == "Role":
                 why = "namespaced rules cannot apply to non-resource URLs"
                 yield wrong(f"{here}.nonResourceURLs", shown, why)
@@ -183,7 +183,7 @@ def _binding_change(body: Json, old: Json) -> Iterator[Cause]:
         reference = body.get("roleRef") or {}
         named = (("APIGroup", "apiGroup"), ("Kind", "kind"), ("Name", "name"))
         ordered = {shown: reference.get(name, "") for shown, name in named}
-        yield wrong("roleRef", json.dumps(ordered, separators=(",", ":")), "field is immutable")
+        yield wrong("roleRef", status.compact(ordered), "field is immutable")
 
 
 _CONTENT: dict[str, Callable[[Json], Iterator[Cause]]] = {

@@ -67,7 +67,8 @@ def shown_as(form: Form, body: Json, go_type: str) -> Json:
     shown = {"kind": form.kind, "apiVersion": f"meta.k8s.io/{form.version}", "metadata": body["metadata"]}
     if a_list:
         single = {"kind": _PARTIAL[0], "apiVersion": shown["apiVersion"]}
-        shown["items"] = [single | {"metadata": item["metadata"]} for item in body["items"]]
+        # Without items the real server says null here, and [] where it shows whole objects.
+        shown["items"] = [single | {"metadata": item["metadata"]} for item in body["items"]] or None
     return shown
 
 
