@@ -12,10 +12,9 @@ from local.kubernetes.routing import Attributes
 
 Json = dict[str, Any]
 
-_ACCESS = Kind(
-    "authorization.k8s.io", "selfsubjectaccessreviews", "SelfSubjectAccessReview", "authorization", namespaced=False
-)
-_SUBJECT = Kind("authentication.k8s.io", "selfsubjectreviews", "SelfSubjectReview", "authentication", namespaced=False)
+_AUTHORIZATION, _AUTHENTICATION = "authorization.k8s.io", "authentication.k8s.io"
+_ACCESS = Kind(_AUTHORIZATION, "selfsubjectaccessreviews", "SelfSubjectAccessReview", "authorization", namespaced=False)
+_SUBJECT = Kind(_AUTHENTICATION, "selfsubjectreviews", "SelfSubjectReview", "authentication", namespaced=False)
 KINDS = {(kind.group, kind.plural): kind for kind in (_ACCESS, _SUBJECT)}
 GROUPS = (_AUTHORIZATION, _AUTHENTICATION)
 
