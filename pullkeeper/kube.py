@@ -7,8 +7,10 @@ secret's content ever comes back.
 Status bodies: seen on kube-apiserver 1.37; `tests/contract` holds them to it.
 """
 
+import asyncio
 import json
 import os
+import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ import aiohttp
 import stamina
 from kubernetes.aio.client import ApiClient, Configuration
 
-from pullkeeper import errors
+from pullkeeper import bounded, errors
 from pullkeeper.errors import ClusterError
 from pullkeeper.model import Endpoint
 from pullkeeper.tokens import ClientCertificate
@@ -73,12 +75,13 @@ class Seen:
 
     @property
     def uid(self) -> str:
-        return str(self.metadata.get("uid", ""))
+        return str(self.metadata["uid"])
 
     @property
     def managers(self) -> frozenset[str]:
         """Who has written the object; the observer that only looks does not count."""
-        return frozenset(entry.get("manager", "") for entry in self.metadata.get("managedFields", ())) - {_OBSERVER}
+        entries = self.metadata.get("managedFields") or ()
+        return frozenset(entry.get("manager", "") for entry in entries if isinstance(entry, dict)) - {_OBSERVER}
 
 
 class OwnershipConflict(errors.SecretConflict):
@@ -93,7 +96,7 @@ class Api:
     """One cluster's API server. `async with` it; calls raise ClusterError."""
 
     def __init__(self, endpoint: Endpoint, credential: str | ClientCertificate) -> None:
-        """credential: a bearer token, or a client certificate."""
+        """credential: a bearer token, or a client certificate. Raises ClusterTlsUntrusted."""
         configuration = Configuration(host=endpoint.server)
         configuration.ca_cert_data = endpoint.ca
         # RFC 5280 pedantry that Python 3.13 switches on and AKS's own CAs have failed; the chain and the name are
@@ -107,13 +110,20 @@ class Api:
         host = endpoint.server.removeprefix("https://")
         configuration.proxy = proxy if proxy and not proxy_bypass(host.partition(":")[0]) else None
         self._headers = {}
-        if isinstance(credential, ClientCertificate):
-            with _in_memory(credential.certificate + "\n" + credential.key) as path:
-                configuration.cert_file = configuration.key_file = path
-                self._client = ApiClient(configuration)
-        else:
+        if isinstance(credential, str):
             self._headers["Authorization"] = f"Bearer {credential}"
-            self._client = ApiClient(configuration)
+        if not endpoint.ca:
+            # The client would take the system's CAs instead.
+            raise errors.ClusterTlsUntrusted(f"{host}: no CA to hold it to")
+        try:
+            if isinstance(credential, ClientCertificate):
+                with _in_memory(credential.certificate + "\n" + credential.key) as path:
+                    configuration.cert_file = configuration.key_file = path
+                    self._client = ApiClient(configuration)
+            else:
+                self._client = ApiClient(configuration)
+        except ssl.SSLError as e:
+            raise errors.ClusterTlsUntrusted(f"{host}: its CA or our certificate cannot be read: {e}") from None
         self._host = host
 
     async def __aenter__(self) -> Self:
@@ -150,7 +160,7 @@ class Api:
     async def _apply(self, path: str, body: Mapping[str, Any], query: dict[str, str]) -> Seen:
         headers = {"Accept": _METADATA_ONLY, "Content-Type": "application/apply-patch+yaml"}
         status, answer = await self._tried("PATCH", path, query, headers, dict(body))
-        return Seen(created=status == 201, metadata=answer.get("metadata", {}))  # noqa: PLR2004 - Created
+        return Seen(created=status == 201, metadata=answer["metadata"])  # noqa: PLR2004 - Created
 
     async def _tried(
         self, method: str, path: str, query: dict[str, str], headers: dict[str, str], body: Any
@@ -169,7 +179,7 @@ class Api:
         try:
             response = (await self._client.call_api(*request, _request_timeout=_TIMEOUT)).response
             async with response:
-                text = await response.content.read(_LONGEST_ANSWER)
+                text = await _whole(response.content)
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as e:
             raise errors.ClusterTlsUntrusted(f"{self._host}: {e}") from e
         except aiohttp.ClientConnectorDNSError as e:
@@ -179,9 +189,13 @@ class Api:
         if response.status not in {200, 201}:
             raise refusal(response.status, text, response.headers)
         try:
-            return response.status, json.loads(text)
-        except ValueError:
-            raise errors.ClusterMoved(f"{self._host} does not speak as an API server does") from None
+            answer = json.loads(text)
+        except (ValueError, RecursionError):
+            answer = None
+        metadata = answer.get("metadata") if isinstance(answer, dict) else None
+        if not isinstance(metadata, dict) or "uid" not in metadata:
+            raise errors.ClusterMoved(f"{self._host} does not speak as an API server does")
+        return response.status, answer
 
 
 def refusal(status: int, body: bytes, headers: Mapping[str, str]) -> ClusterError | errors.InternalError:
@@ -189,11 +203,13 @@ def refusal(status: int, body: bytes, headers: Mapping[str, str]) -> ClusterErro
     text = body.decode(errors="replace")
     try:
         answer = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         answer = {}
     answer = answer if isinstance(answer, dict) else {}
     message = str(answer.get("message") or text or f"HTTP {status}")
-    causes = (answer.get("details") or {}).get("causes") or []
+    details = answer.get("details")
+    listed = details.get("causes") if isinstance(details, dict) else None
+    causes = [cause for cause in listed if isinstance(cause, dict)] if isinstance(listed, list) else []
     if any(cause.get("reason") == "FieldManagerConflict" for cause in causes):
         return OwnershipConflict(message, {"managers": ",".join(_managers(causes))})
     fits = (kind for code, part, kind in _REFUSALS if code in {status, _ANY} and part in message)
@@ -201,9 +217,18 @@ def refusal(status: int, body: bytes, headers: Mapping[str, str]) -> ClusterErro
     return kind(message, retry_after=errors.wait_asked(headers))
 
 
+async def _whole(content: aiohttp.StreamReader) -> bytes:
+    """A body to its end, which is seldom its first packet; one that is too long is cut, and then is no JSON."""
+    try:
+        return await content.readexactly(_LONGEST_ANSWER)
+    except asyncio.IncompleteReadError as e:
+        return e.partial
+
+
 def _managers(causes: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """From `conflict with "kubectl-edit" using v1 at ...` and the like, each once."""
-    yield from dict.fromkeys(cause["message"].split('"')[1] for cause in causes if '"' in cause.get("message", ""))
+    messages = (str(cause.get("message", "")) for cause in causes)
+    yield from dict.fromkeys(message.split('"')[1] for message in messages if '"' in message)
 
 
 def _worth_retrying(error: Exception) -> bool | timedelta:

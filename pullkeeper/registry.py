@@ -1,5 +1,6 @@
 """Artifact Registry: what a pull secret holds, and whether a token would pull."""
 
+import asyncio
 import base64
 import json
 from collections.abc import Sequence
@@ -58,12 +59,17 @@ async def probe(hub: Hub, token: Token) -> None:
                     await _accepted(answer, context)
     except (aiohttp.ClientError, TimeoutError, OSError) as e:
         raise RegistryUnavailable(f"{image.host}: {type(e).__name__}: {e}", context) from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise RegistryUnavailable(f"{image.host} answered the handshake without a token", context) from None
 
 
 async def _accepted(answer: aiohttp.ClientResponse, context: dict[str, str]) -> str:
-    body = (await answer.content.read(_LONGEST_ANSWER)).decode(errors="replace")
+    try:
+        # A plain `read` would end with the first packet.
+        text = await answer.content.readexactly(_LONGEST_ANSWER)
+    except asyncio.IncompleteReadError as e:
+        text = e.partial
+    body = text.decode(errors="replace")
     if answer.status == 200:  # noqa: PLR2004 - OK
         return body
     kind = RegistryDenied if answer.status in {401, 403, 404} else RegistryUnavailable
