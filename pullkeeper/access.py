@@ -25,11 +25,11 @@ class Access:
 
     async def open(self, cluster: ClusterId, endpoint: Endpoint) -> Api:
         """A client for the API server at this endpoint. Raises EntraError, or as `locate` does."""
-        if not endpoint.local_accounts:
-            return Api(endpoint, await self._entra.token(AKS))
-        if cluster not in self._certificates:
+        if endpoint.local_accounts and cluster not in self._certificates:
             endpoint = await self.locate(cluster)
-        return Api(endpoint, self._certificates[cluster])
+        # Azure may just have said that the cluster has got its Entra integration meanwhile.
+        credential = self._certificates[cluster] if endpoint.local_accounts else await self._entra.token(AKS)
+        return Api(endpoint, credential)
 
     async def principal(self) -> str:
         """The object id under which clusters know the app, for messages."""

@@ -56,14 +56,16 @@ class AzureClusters:
             with _mapped(at):
                 async with asyncio.timeout(_TIMEOUT):
                     found = await client.managed_clusters.get(cluster.resource_group, cluster.name)
-            if found.power_state and found.power_state.code != "Running":
-                raise ClusterStopped(f"power state: {getattr(found.power_state.code, 'value', 'unknown')}", at)
+            # The SDK hands out whatever JSON it got: a list has no such attributes.
+            power = getattr(found, "power_state", None)
+            if power and power.code != "Running":
+                raise ClusterStopped(f"power state: {getattr(power.code, 'value', 'unknown')}", at)
             with _mapped(at):
                 async with asyncio.timeout(_TIMEOUT):
                     given = await client.managed_clusters.list_cluster_user_credentials(
                         cluster.resource_group, cluster.name
                     )
-        return self._parsed(given.kubeconfigs, at)
+        return self._parsed(getattr(given, "kubeconfigs", None), at)
 
     def _parsed(self, kubeconfigs: Any, at: dict[str, str]) -> Located:
         try:

@@ -16,5 +16,5 @@ def azure_waits(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
         waits.append(seconds)
 
     monkeypatch.setattr(AsyncHttpTransport, "sleep", at_once)
-    with stamina.set_testing(True, attempts=3, cap=True):  # noqa: FBT003 - stamina's
+    with stamina.set_testing(True, attempts=3, cap=True):
         yield waits

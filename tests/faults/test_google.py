@@ -65,7 +65,7 @@ async def test_three_tries_for_all_who_wait_and_the_old_secrets_stay(world: Worl
     assert asked + 3 == world.cloud.google_part.journal.count("POST", fault.path)
     assert before == [await cluster.human.secret("deepintshield", "ar-pull-secret") for cluster in clusters]
     told = world.events.named("secret.refresh_failed")
-    assert ["google_unavailable"] * 8 == [event["category"] for event in told]
+    assert [event["category"] for event in told] == ["google_unavailable"] * 8
 
 
 async def test_a_try_that_succeeds_after_others_is_a_success(world: World) -> None:
@@ -95,7 +95,7 @@ async def test_retry_after_is_honoured(world: World) -> None:
     world.cloud.google_part.faults.add(Fault(path=STS, status=429, headers={"Retry-After": "1"}, times=1))
     set_on_retry_hooks([note])
     try:
-        with stamina.set_testing(False):  # noqa: FBT003 - stamina's
+        with stamina.set_testing(False):
             await world.refresh(cluster)
     finally:
         set_on_retry_hooks(None)
@@ -108,7 +108,7 @@ async def test_nobody_holds_a_place_for_as_long_as_a_server_likes(world: World, 
     cluster = await world.join("aks-1")
     part, path = (world.cloud.google_part, STS) if hop == "google" else (cluster.part, "/secrets/")
     part.faults.add(Fault(path=path, status=429, headers={"Retry-After": "3600"}))
-    with stamina.set_testing(False):  # noqa: FBT003 - stamina's
+    with stamina.set_testing(False):
         category = await world.failing_refresh(cluster)
     assert ("google_unavailable" if hop == "google" else "cluster_throttled") == category
     assert part.journal.count(path=path) == 1
@@ -263,8 +263,8 @@ async def test_a_failing_hub_leaves_the_others_clusters_fresh(world: World) -> N
     account = world.cloud.hubs["main"].service_account
     world.cloud.google_part.faults.add(Fault(path=f"{account}{IAM}", status=503, body=_UNAVAILABLE))
     await world.tick()
-    assert ["pending"] * 3 == [(await world.target(cluster)).state(world.clock()) for cluster in bad]
-    assert ["fresh"] * 3 == [(await world.target(cluster)).state(world.clock()) for cluster in good]
+    assert [(await world.target(cluster)).state(world.clock()) for cluster in bad] == ["pending"] * 3
+    assert [(await world.target(cluster)).state(world.clock()) for cluster in good] == ["fresh"] * 3
     for cluster in good:
         assert world.cloud.google.lookup(await world.token_in(cluster)) is not None
 

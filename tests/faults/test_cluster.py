@@ -1,0 +1,252 @@
+"""One cluster fails: it is down, slow, overloaded, or refuses."""
+
+import itertools
+import json
+from datetime import timedelta
+from typing import Any, Final
+
+import aiohttp
+import pytest
+
+from local.cloud import LocalCluster
+from local.serving import Fault
+from pullkeeper.model import Target
+from tests.world import MINUTE, World
+
+pytestmark = pytest.mark.servers
+_SECRETS: Final = "/secrets/"
+_SLOW: Final = (14 * MINUTE, 15 * MINUTE)
+
+
+def _status(code: int, message: str, reason: str = "", **more: Any) -> str:
+    return json.dumps(
+        {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": message,
+            "reason": reason,
+            "code": code,
+            **more,
+        }
+    )
+
+
+_WEBHOOK: Final = 'failed calling webhook "guard.example": failed to call webhook: dial tcp 10.0.0.1:443: refused'
+
+
+async def test_connection_refused_keeps_the_old_secret_and_is_the_queues_to_try_again(world: World) -> None:
+    cluster = await world.join("aks-1")
+    await world.refresh(cluster)
+    before = await world.status(cluster)
+    await cluster.server.stop()
+    world.clock.advance(25 * MINUTE)
+    assert await world.failing_refresh(cluster) == "cluster_unreachable"
+    after = await world.status(cluster)
+    assert after.next_due == before.next_due
+    assert after.targets[str(cluster.target)].state(world.clock()) == "stale"
+    await cluster.server.start()
+    await world.refresh(cluster)
+    assert (await world.target(cluster)).state(world.clock()) == "fresh"
+
+
+async def test_a_hanging_cluster_is_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, not three times: it would hold a place that others wait for."""
+    cluster = await world.join("aks-1")
+    monkeypatch.setattr("pullkeeper.kube._TIMEOUT", aiohttp.ClientTimeout(total=0.3))
+    cluster.part.faults.add(Fault(path=_SECRETS, method="PATCH", hang=True))
+    assert await world.failing_refresh(cluster) == "cluster_unreachable"
+    assert cluster.part.journal.count("PATCH", _SECRETS) <= 1
+
+
+@pytest.mark.parametrize("dropped", [True, False], ids=["dropped", "503"])
+async def test_a_cluster_that_answers_with_errors_is_told_unreachable(world: World, *, dropped: bool) -> None:
+    cluster = await world.join("aks-1")
+    cluster.part.faults.add(Fault(path=_SECRETS, method="PATCH", status=503, body="upstream", drop=dropped))
+    assert await world.failing_refresh(cluster) == "cluster_unreachable"
+    assert cluster.part.journal.count("PATCH", _SECRETS) <= 3
+
+
+async def test_overload_is_waited_for_as_the_server_asks(world: World) -> None:
+    """The body is plain text, not a Status."""
+    cluster = await world.join("aks-1")
+    text = "Too many requests, please try again later.\n"
+    fault = Fault(path=_SECRETS, status=429, body=text, content_type="text/plain", headers={"Retry-After": "1"})
+    fault.times = 2
+    cluster.part.faults.add(fault)
+    await world.refresh(cluster)
+    assert cluster.part.journal.count("PATCH", _SECRETS) == 3
+    fault.times = None
+    assert await world.failing_refresh(cluster) == "cluster_throttled"
+    assert "Too many requests" in str((await world.target(cluster)).detail)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "category"),
+    [
+        (401, _status(401, "Unauthorized", "Unauthorized"), "cluster_unauthorized"),
+        (
+            403,
+            _status(403, 'secrets "ar-pull-secret" is forbidden: exceeded quota: q, requested: secrets=1', "Forbidden"),
+            "quota_exceeded",
+        ),
+        (
+            403,
+            _status(403, 'admission webhook "guard.example" denied the request: no secrets here', "Forbidden"),
+            "admission_denied",
+        ),
+        (
+            422,
+            _status(422, "ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no", "Invalid"),
+            "admission_denied",
+        ),
+        (400, _status(400, "metadata.managedFields must be nil", "BadRequest"), "internal"),
+        (500, _status(500, "failed to create typed patch object (d/s; /v1, Kind=Secret): .x: no"), "internal"),
+    ],
+    ids=["401", "quota", "webhook", "policy", "400", "typed"],
+)
+async def test_a_refusal_is_asked_for_once_and_retried_slowly(
+    world: World, status: int, body: str, category: str
+) -> None:
+    cluster = await world.join("aks-1")
+    cluster.part.faults.add(Fault(path=_SECRETS, method="PATCH", status=status, body=body))
+    assert await world.failing_refresh(cluster) == category
+    assert cluster.part.journal.count("PATCH", _SECRETS) == 1
+    assert [category] == [event["category"] for event in world.events.named("secret.refresh_failed")]
+    shortest, longest = _SLOW
+    assert shortest < (await world.status(cluster)).next_due - world.clock() <= longest
+
+
+@pytest.mark.parametrize(
+    ("body", "category"),
+    [
+        (_status(500, _WEBHOOK, "InternalError"), "admission_denied"),
+        (_status(500, "etcd"), "cluster_unreachable"),
+    ],
+    ids=["webhook-down", "etcd"],
+)
+async def test_a_500_is_tried_again(world: World, body: str, category: str) -> None:
+    cluster = await world.join("aks-1")
+    cluster.part.faults.add(Fault(path=_SECRETS, method="PATCH", status=500, body=body))
+    assert await world.failing_refresh(cluster) == category
+    assert cluster.part.journal.count("PATCH", _SECRETS) == 3
+
+
+async def test_a_missing_role_is_told_with_the_permission_and_for_whom(world: World) -> None:
+    cluster = await world.join("aks-1", access=False)
+    assert await world.failing_refresh(cluster) == "cluster_rbac_denied"
+    target = await world.target(cluster)
+    who = world.cloud.app.principal_id
+    assert f'User "{who}" cannot patch resource "secrets"' in str(target.detail)
+    assert f"kubectl auth can-i patch secret/ar-pull-secret -n deepintshield --as={who}" in str(target.remedy)
+    shortest, longest = _SLOW
+    assert shortest < (await world.status(cluster)).next_due - world.clock() <= longest
+
+
+async def test_a_namespace_that_is_going_is_no_matter_of_rights(world: World) -> None:
+    cluster = await world.join("aks-1")
+    text = "unable to create new content in namespace deepintshield because it is being terminated"
+    message = f'secrets "ar-pull-secret" is forbidden: {text}'
+    cluster.part.faults.add(Fault(path=_SECRETS, status=403, body=_status(403, message, "Forbidden")))
+    assert await world.failing_refresh(cluster) == "namespace_terminating"
+
+
+async def test_a_missing_namespace_is_told_as_such_to_who_may_see_it(world: World) -> None:
+    """With a cluster-wide right the server says what is missing; otherwise it looks like a missing role."""
+    local = await world.join("local", local_accounts=True)
+    entra = await world.join("entra")
+    for cluster in (local, entra):
+        await cluster.human.call("DELETE", "/api/v1/namespaces/deepintshield")
+    assert "namespace" in await world.failing_refresh(local)
+    assert await world.failing_refresh(entra) in {"cluster_rbac_denied", "namespace_terminating"}
+
+
+async def test_one_target_that_refuses_leaves_the_others_fresh(world: World) -> None:
+    targets = [Target(namespace="one"), Target(namespace="two")]
+    cluster = await world.join("aks-1", targets=targets)
+    denied = _status(403, 'admission webhook "guard.example" denied the request: no', "Forbidden")
+    cluster.part.faults.add(Fault(path="/namespaces/one/secrets/", status=403, body=denied))
+    await world.failing_refresh(cluster)
+    told = (await world.status(cluster)).targets
+    assert [told[str(target)].state(world.clock()) for target in targets] == ["pending", "fresh"]
+
+
+@pytest.mark.parametrize("body", ["[]", "null", "<html>", '{"details": 1}', '{"details":{"causes":[1]}}'])
+async def test_a_refusal_in_an_unknown_form_is_a_failure_all_the_same(world: World, body: str) -> None:
+    cluster = await world.join("aks-1")
+    cluster.part.faults.add(Fault(path=_SECRETS, status=418, body=body))
+    assert await world.failing_refresh(cluster) == "internal"
+
+
+@pytest.mark.parametrize("body", ["[]", "null", '{"metadata":[]}', '{"metadata":{"managedFields":[1]}}', "{}"])
+async def test_a_success_in_an_unknown_form_is_no_success(world: World, body: str) -> None:
+    """Something that answers 200 to everything is no API server."""
+    cluster = await world.join("aks-1")
+    cluster.part.faults.add(Fault(path=_SECRETS, status=200, body=body))
+    assert await world.failing_refresh(cluster) == "cluster_unreachable"
+
+
+async def test_an_answer_in_many_pieces_is_read_to_its_end(world: World) -> None:
+    """Metadata of some size: it does not come in one packet."""
+    cluster = await world.join("aks-1")
+    metadata = {"uid": "u-1", "annotations": {f"a{n}": "x" * 1000 for n in range(250)}}
+    answer = json.dumps({"kind": "PartialObjectMetadata", "metadata": metadata})
+    cluster.part.faults.add(Fault(path=_SECRETS, status=200, body=answer))
+    await world.refresh(cluster)
+    assert (await world.target(cluster)).uid == "u-1"
+
+
+async def test_a_huge_answer_is_not_read_to_its_end(world: World) -> None:
+    cluster = await world.join("aks-1")
+    cluster.part.faults.add(Fault(path=_SECRETS, status=200, body='{"metadata":{"uid":"' + "x" * 5_000_000 + '"}}'))
+    assert await world.failing_refresh(cluster) == "cluster_unreachable"
+
+
+@pytest.mark.parametrize("status", [301, 307])
+async def test_a_redirect_is_not_followed(world: World, status: int) -> None:
+    """It would carry the cluster's token, and Google's, to wherever it says."""
+    cluster, trap = await world.join("aks-1"), await world.join("trap")
+    seen = len(trap.part.journal.seen)
+    cluster.part.faults.add(Fault(path=_SECRETS, status=status, headers={"Location": f"{trap.server.url}/api"}))
+    assert await world.failing_refresh(cluster) == "cluster_unreachable"
+    assert seen == len(trap.part.journal.seen)
+
+
+async def test_a_cluster_that_stays_away_is_tried_ever_more_seldom(world: World) -> None:
+    """At every tick while the last good token may be alive; after that a dead cluster costs little."""
+    cluster = await world.join("aks-1")
+    await world.tick()
+    await cluster.server.stop()
+    tried: list[int] = []
+    for minute in range(0, 600, 5):
+        world.clock.advance(5 * MINUTE)
+        if await world.tick():
+            tried.append(minute)
+    gaps = [later - earlier for earlier, later in itertools.pairwise(tried)]
+    assert gaps[:5] == [5] * 5
+    assert {20, 25} >= set(gaps[-3:])
+    await cluster.server.start()
+    world.clock.advance(20 * MINUTE)
+    await world.tick()
+    assert (await world.target(cluster)).state(world.clock()) == "fresh"
+    assert (await world.status(cluster)).failures == 0
+
+
+async def test_those_that_fail_are_queued_behind_the_others(world: World) -> None:
+    bad = await world.join("aks-1")
+    good = [await world.join(f"aks-{n}") for n in range(2, 5)]
+    await bad.server.stop()
+    await world.tick()
+    world.clock.advance(timedelta(hours=1))
+    order: list[LocalCluster] = []
+    by_id = {cluster.id: cluster for cluster in [bad, *good]}
+    put = world.services.scheduler._queue.put
+
+    async def noted(message: Any) -> None:
+        order.append(by_id[message.cluster])
+        await put(message)
+
+    world.services.scheduler._queue.put = noted  # type: ignore[method-assign]
+    await world.services.scheduler.run()
+    assert bad is order[-1]

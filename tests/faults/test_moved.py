@@ -1,0 +1,208 @@
+"""A cluster is no longer where it was: Azure is asked once, and at most once in ten minutes."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from local.arm import CLUSTER_USER, ManagedCluster
+from local.cloud import LocalCluster
+from local.serving import Fault
+from pullkeeper.fleet import Member
+from pullkeeper.model import Endpoint
+from tests.world import MINUTE, World
+
+pytestmark = pytest.mark.servers
+_UNAUTHORIZED = json.dumps(
+    {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Failure",
+        "message": "Unauthorized",
+        "reason": "Unauthorized",
+        "code": 401,
+    }
+)
+_NOWHERE = "https://does-not-resolve.invalid:443"
+
+
+async def _onboarded_at(world: World, cluster: LocalCluster, **changes: object) -> None:
+    """The fleet has another address, or another CA, than Azure has now."""
+    endpoint = cluster.member.endpoint.model_copy(update=changes)
+    await world.services.fleet.register(Member(cluster.member.cluster, endpoint))
+
+
+def _asked(world: World) -> int:
+    return world.cloud.arm_part.journal.count("GET")
+
+
+def _managed(world: World, cluster: LocalCluster) -> ManagedCluster:
+    return world.cloud.arm._clusters[str(cluster.id).lower()]
+
+
+async def test_a_new_address_is_found_and_kept(world: World) -> None:
+    cluster = await world.join("aks-1")
+    await _onboarded_at(world, cluster, server=_NOWHERE)
+    for _ in range(3):
+        status = await world.refresh(cluster)
+        assert status.endpoint is not None
+        assert cluster.server.url == status.endpoint.server
+        world.clock.advance(25 * MINUTE)
+    assert _asked(world) == 1
+
+
+async def test_a_new_ca_is_found_and_kept(world: World) -> None:
+    cluster, other = await world.join("aks-1"), await world.join("aks-2")
+    await _onboarded_at(world, cluster, ca=other.server.ca_pem)
+    for _ in range(3):
+        await world.refresh(cluster)
+        world.clock.advance(25 * MINUTE)
+    assert _asked(world) == 1
+
+
+async def test_a_404_that_is_no_status_is_asked_about(world: World) -> None:
+    """Some other server answers at the old address."""
+    cluster = await world.join("aks-1")
+    await _onboarded_at(world, cluster, server=world.cloud._google_server.url, ca=world.cloud.authority.pem)
+    await world.refresh(cluster)
+    assert _asked(world) == 1
+
+
+@pytest.mark.parametrize("ca", ["", "no PEM", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+async def test_a_ca_that_is_none_is_asked_about(world: World, ca: str) -> None:
+    """Never as if there were no CA to hold the server to: then the whole world's CAs would do."""
+    cluster = await world.join("aks-1")
+    await _onboarded_at(world, cluster, server=world.cloud._google_server.url, ca=ca)
+    await world.refresh(cluster)
+    assert _asked(world) == 1
+    assert world.cloud.google_part.journal.count("PATCH") == 0
+
+
+async def test_a_certificate_that_azure_does_not_vouch_for_is_never_trusted(world: World) -> None:
+    """A proxy that opens TLS: told, asked about once in ten minutes, and no token goes there."""
+    cluster, other = await world.join("aks-1"), await world.join("aks-2")
+    await _onboarded_at(world, cluster, ca=other.server.ca_pem)
+    managed = _managed(world, cluster)
+    managed.ca_pem = other.server.ca_pem
+    for _ in range(4):
+        assert await world.failing_refresh(cluster) == "cluster_tls_untrusted"
+        world.clock.advance(4 * MINUTE)
+    assert _asked(world) == 2
+    assert cluster.part.journal.count("PATCH", "/secrets/") == 0
+    assert f"az aks get-credentials --ids {cluster.id}" in str((await world.target(cluster)).remedy)
+
+
+@pytest.mark.parametrize("category", ["cluster_gone", "cluster_stopped"])
+async def test_azure_knows_why(world: World, category: str) -> None:
+    cluster = await world.join("aks-1")
+    await world.join("neighbour")
+    await _onboarded_at(world, cluster, server=_NOWHERE)
+    if category == "cluster_gone":
+        world.cloud.arm.remove_cluster(str(cluster.id))
+    else:
+        _managed(world, cluster).power_state = "Stopped"
+    assert await world.failing_refresh(cluster) == category
+    target = await world.target(cluster)
+    assert str(cluster.id) in str(target.remedy)
+    assert timedelta() < (await world.status(cluster)).next_due - world.clock() <= 15 * MINUTE
+
+
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        lambda world: world.cloud.arm_part.faults.add(Fault(status=503)),
+        lambda world: world.cloud.arm_part.faults.add(Fault(status=307, headers={"Location": "https://127.0.0.1:9"})),
+        lambda world: world.cloud.arm_part.faults.add(Fault(status=200, body="<html>")),
+        lambda world: world.cloud.arm_part.faults.add(Fault(status=200, body="[]")),
+        lambda world: world.cloud.arm_part.faults.add(Fault(drop=True)),
+    ],
+    ids=["503", "redirect", "html", "list", "dropped"],
+)
+async def test_when_azure_does_not_say_the_cluster_is_told_unreachable(
+    world: World, break_it: Callable[[World], None]
+) -> None:
+    """And Azure is left alone for ten minutes."""
+    cluster = await world.join("aks-1")
+    await _onboarded_at(world, cluster, server=_NOWHERE)
+    break_it(world)
+    assert await world.failing_refresh(cluster) == "cluster_unreachable"
+    asked = _asked(world)
+    assert await world.failing_refresh(cluster) == "cluster_unreachable"
+    assert asked == _asked(world)
+    world.cloud.arm_part.faults.clear()
+    world.clock.advance(10 * MINUTE)
+    await world.refresh(cluster)
+
+
+async def test_without_a_right_in_azure_the_cluster_is_told_unreachable(world: World) -> None:
+    cluster = await world.join("aks-1")
+    await _onboarded_at(world, cluster, server=_NOWHERE)
+    world.cloud.arm.unassign(world.cloud.app.principal_id, str(cluster.id), CLUSTER_USER)
+    assert await world.failing_refresh(cluster) == "cluster_unreachable"
+
+
+async def test_a_client_certificate_is_fetched_once(world: World) -> None:
+    cluster = await world.join("aks-1", local_accounts=True)
+    for _ in range(3):
+        await world.refresh(cluster)
+        world.clock.advance(25 * MINUTE)
+    assert world.cloud.arm_part.journal.count("POST", "listClusterUserCredential") == 1
+
+
+async def test_a_rotated_client_certificate_heals(world: World) -> None:
+    cluster = await world.join("aks-1", local_accounts=True)
+    await world.refresh(cluster)
+    world.clock.advance(25 * MINUTE)
+    cluster.part.faults.add(Fault(path="/secrets/", method="PATCH", status=401, body=_UNAUTHORIZED, times=1))
+    managed = _managed(world, cluster)
+    managed.client_certificate, managed.client_key = cluster.server.client_certificate(  # type: ignore[attr-defined]
+        "masterclient", "system:masters"
+    )
+    await world.refresh(cluster)
+    assert world.cloud.arm_part.journal.count("POST", "listClusterUserCredential") == 2
+
+
+async def test_rotated_certificates_of_server_and_client_heal(world: World) -> None:
+    """`az aks rotate-certs` changes all of them: another CA for the server, another one for its clients."""
+    cluster = await world.join("aks-1", local_accounts=True)
+    await world.refresh(cluster)
+    after = await world.cloud.add_cluster("after", "main", local_accounts=True)
+    rotated = dataclasses.replace(_managed(world, after), resource_id=str(cluster.id))
+    await cluster.server.stop()
+    world.cloud.arm.add_cluster(rotated)
+    await _onboarded_at(world, cluster, server=after.server.url)
+    world.clock.advance(25 * MINUTE)
+    await world.refresh(cluster)
+    assert (await world.token_in(after)).startswith("ya29.")
+
+
+async def test_a_cluster_that_was_given_entra_meanwhile_is_refreshed_with_a_token(world: World) -> None:
+    """The fleet still says local accounts; Azure hands out no certificate any more."""
+    cluster = await world.join("aks-1", local_accounts=True)
+    managed = _managed(world, cluster)
+    managed.client_certificate = managed.client_key = None
+    await world.refresh(cluster)
+    assert (await world.token_in(cluster)).startswith("ya29.")
+
+
+async def test_a_client_certificate_that_azure_does_not_hand_out_is_told(world: World) -> None:
+    cluster = await world.join("aks-1", local_accounts=True)
+    world.cloud.arm.unassign(world.cloud.app.principal_id, str(cluster.id), CLUSTER_USER)
+    assert await world.failing_refresh(cluster) == "arm_denied"
+    world.cloud.arm_part.faults.add(Fault(status=429, headers={"Retry-After": "5"}))
+    assert await world.failing_refresh(cluster) == "arm_throttled"
+
+
+async def test_what_azure_says_later_counts_more(world: World) -> None:
+    """Onboarded again after the address had been found by itself: the newer of the two is right."""
+    cluster = await world.join("aks-1")
+    await _onboarded_at(world, cluster, server=_NOWHERE)
+    await world.refresh(cluster)
+    world.clock.advance(MINUTE)
+    again = Endpoint(server=cluster.server.url, ca=cluster.server.ca_pem, read_at=world.clock())
+    await world.services.fleet.register(Member(cluster.member.cluster, again))
+    await world.refresh(cluster)
+    assert _asked(world) == 1

@@ -1,0 +1,49 @@
+"""The registry fails at the probe: what it refuses is not handed out, what it does not answer is."""
+
+import json
+
+import pytest
+
+from local.serving import Fault
+from tests.world import World
+
+pytestmark = pytest.mark.servers
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+async def test_a_definite_refusal_stops_the_token(world: World, status: int) -> None:
+    cluster = await world.join("aks-1")
+    world.cloud.registry_parts[0].faults.add(Fault(path="/v2/token", status=status))
+    assert await world.failing_refresh(cluster) == "registry_denied"
+    assert cluster.part.journal.count("PATCH", "/secrets/") == 0
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(status=429),
+        Fault(status=307, headers={"Location": "https://127.0.0.1:9/"}),
+        Fault(status=200, body="<html>"),
+        Fault(status=200, body="[" * 60_000),
+        Fault(status=200, body='{"token":"a\\nb"}'),
+        Fault(status=200, body=json.dumps({"token": "x" * 1_000_000})),
+        Fault(drop=True),
+    ],
+    ids=["429", "redirect", "html", "deep", "newline", "huge", "dropped"],
+)
+async def test_anything_else_is_a_warning(world: World, fault: Fault) -> None:
+    cluster = await world.join("aks-1")
+    fault.path = "/v2/token"
+    world.cloud.registry_parts[0].faults.add(fault)
+    await world.refresh(cluster)
+    assert [told["category"] for told in world.events.named("token.minted")] == ["registry_unavailable"]
+
+
+async def test_an_answer_in_many_pieces_is_read_to_its_end(world: World) -> None:
+    """Registry tokens are of some size: they do not come in one packet."""
+    cluster = await world.join("aks-1")
+    faults = world.cloud.registry_parts[0].faults
+    faults.add(Fault(path="/v2/token", status=200, body=json.dumps({"padding": "x" * 60_000, "token": "t"})))
+    faults.add(Fault(path="/manifests/", status=200))
+    await world.refresh(cluster)
+    assert [told.get("category") for told in world.events.named("token.minted")] == [None]
