@@ -7,7 +7,6 @@ secret's content ever comes back.
 Status bodies: seen on kube-apiserver 1.37; `tests/contract` holds them to it.
 """
 
-import asyncio
 import json
 import os
 import ssl
@@ -179,7 +178,7 @@ class Api:
         try:
             response = (await self._client.call_api(*request, _request_timeout=_TIMEOUT)).response
             async with response:
-                text = await _whole(response.content)
+                text = await bounded.read(response, _LONGEST_ANSWER)
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as e:
             raise errors.ClusterTlsUntrusted(f"{self._host}: {e}") from e
         except aiohttp.ClientConnectorDNSError as e:
@@ -215,14 +214,6 @@ def refusal(status: int, body: bytes, headers: Mapping[str, str]) -> ClusterErro
     fits = (kind for code, part, kind in _REFUSALS if code in {status, _ANY} and part in message)
     kind = next(fits, errors.ClusterUnwell if status >= 500 else errors.InternalError)  # noqa: PLR2004
     return kind(message, retry_after=errors.wait_asked(headers))
-
-
-async def _whole(content: aiohttp.StreamReader) -> bytes:
-    """A body to its end, which is seldom its first packet; one that is too long is cut, and then is no JSON."""
-    try:
-        return await content.readexactly(_LONGEST_ANSWER)
-    except asyncio.IncompleteReadError as e:
-        return e.partial
 
 
 def _managers(causes: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -1,12 +1,12 @@
 """Artifact Registry: what a pull secret holds, and whether a token would pull."""
 
-import asyncio
 import base64
 import json
 from collections.abc import Sequence
 
 import aiohttp
 
+from pullkeeper import bounded
 from pullkeeper.errors import RegistryDenied, RegistryUnavailable
 from pullkeeper.model import Hub
 from pullkeeper.tokens import Token
@@ -64,12 +64,7 @@ async def probe(hub: Hub, token: Token) -> None:
 
 
 async def _accepted(answer: aiohttp.ClientResponse, context: dict[str, str]) -> str:
-    try:
-        # A plain `read` would end with the first packet.
-        text = await answer.content.readexactly(_LONGEST_ANSWER)
-    except asyncio.IncompleteReadError as e:
-        text = e.partial
-    body = text.decode(errors="replace")
+    body = (await bounded.read(answer, _LONGEST_ANSWER)).decode(errors="replace")
     if answer.status == 200:  # noqa: PLR2004 - OK
         return body
     kind = RegistryDenied if answer.status in {401, 403, 404} else RegistryUnavailable
