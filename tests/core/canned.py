@@ -49,7 +49,8 @@ class Canned:
             if part is None:
                 await asyncio.Event().wait()
                 return
-            writer.write(part)
+            end = part.find(b"\r\n\r\n") + 4 if method == "HEAD" else len(part)
+            writer.write(part[:end])
             await writer.drain()
             await asyncio.sleep(self.pause if isinstance(given, tuple) else 0)
 

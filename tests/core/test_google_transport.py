@@ -3,7 +3,6 @@
 import asyncio
 import gzip
 import json
-import traceback
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs
@@ -15,6 +14,7 @@ from pullkeeper import errors, google
 from pullkeeper.model import Hub
 from pullkeeper.tokens import Token
 from tests.core.canned import Canned, canned, http
+from tests.core.failures import everything
 from tests.core.publisher import PROVIDER, SERVICE_ACCOUNT, credential_config, hub
 
 _STS = "/v1/token"
@@ -39,19 +39,11 @@ async def _exchange(hub: Hub, now: datetime = _NOW) -> Token:
     return await asyncio.to_thread(google.exchange, hub, _SUBJECT, now)
 
 
-def _everything(failure: BaseException | None) -> str:
-    """All that anybody could print of a failure: its text, its parts, and those of what it came from."""
-    if failure is None:
-        return ""
-    parts = [*traceback.format_exception(failure), repr(failure.args), repr(vars(failure))]
-    return "\n".join([*parts, _everything(failure.__cause__), _everything(failure.__context__)])
-
-
 async def _refused(hub: Hub, kind: type[errors.PullkeeperError] = errors.GoogleUnavailable) -> str:
     with pytest.raises(errors.PullkeeperError) as refused:
         await _exchange(hub)
     assert type(refused.value) is kind
-    assert "canary" not in _everything(refused.value)
+    assert "canary" not in everything(refused.value)
     return refused.value.detail
 
 

@@ -1,0 +1,180 @@
+"""What lies in a pull secret, judged by kubectl, and how a token is proved before anybody gets it."""
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from local.serving import Authority
+from pullkeeper import errors, registry
+from pullkeeper.model import Hub
+from pullkeeper.registry import dockerconfigjson
+from pullkeeper.tokens import Token
+from tests.core.canned import Canned, canned, http
+from tests.core.failures import printed
+from tests.core.publisher import SERVICE_ACCOUNT, hub
+
+_NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+_CANARY = "ya29.c.canary-0123456789"
+_NAME = "deepintshield-prod/acme/deepintshield"
+_HANDSHAKE, _MANIFEST = "/v2/token", f"/v2/{_NAME}/manifests/latest"
+_REGISTRY_TOKEN = http(200, {"token": "canary-registry-token", "expires_in": 300})
+
+
+def _token(text: str = _CANARY) -> Token:
+    return Token(text, _NOW, _NOW + timedelta(hours=1))
+
+
+# What lies in a secret
+
+
+def _by_kubectl(host: str, token: str, home: Path) -> str:
+    if not shutil.which("kubectl"):
+        pytest.skip("kubectl is not installed: nobody else can say what it would write")
+    command = ["kubectl", "create", "secret", "docker-registry", "ar-pull-secret", f"--docker-server={host}"]
+    command += ["--docker-username=oauth2accesstoken", f"--docker-password={token}", "--dry-run=client", "-o", "json"]
+    done = subprocess.run(
+        command, env={**os.environ, "HOME": str(home)}, capture_output=True, text=True, timeout=30, check=True
+    )
+    secret = json.loads(done.stdout)
+    assert secret["type"] == "kubernetes.io/dockerconfigjson"
+    return base64.b64decode(secret["data"][".dockerconfigjson"]).decode()
+
+
+@pytest.mark.parametrize("host", ["europe-docker.pkg.dev", "gcr.io", "127.0.0.1:5000"])
+@pytest.mark.parametrize(
+    "token", [_CANARY, "ya29.d.b0Aaekm1K8_-" + "Zk7QpWx8/+=" * 90, "a"], ids=["token", "long token", "one letter"]
+)
+def test_one_registry_is_byte_for_byte_what_kubectl_writes(host: str, token: str, tmp_path: Path) -> None:
+    assert _by_kubectl(host, token, tmp_path) == dockerconfigjson([host], _token(token))
+
+
+def test_several_registries_are_what_kubectl_writes_for_each_in_the_hubs_order(tmp_path: Path) -> None:
+    hosts = ["us-docker.pkg.dev", "europe-docker.pkg.dev", "gcr.io"]
+    each: dict[str, Any] = {}
+    for host in hosts:
+        each |= json.loads(_by_kubectl(host, _CANARY, tmp_path))["auths"]
+
+    assert json.dumps({"auths": each}, separators=(",", ":")) == dockerconfigjson(hosts, _token())
+
+
+@given(
+    hosts=st.lists(st.sampled_from(["gcr.io", "us.gcr.io", "europe-docker.pkg.dev"]), min_size=1),
+    token=st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1),
+)
+def test_what_goes_in_comes_out(hosts: Sequence[str], token: str) -> None:
+    """As a kubelet reads it: by user and password, or by `auth` alone; no newline within."""
+    content = dockerconfigjson(hosts, _token(token))
+
+    auths = json.loads(content)["auths"]
+    assert list(auths) == list(dict.fromkeys(hosts))
+    assert "\n" not in content
+    for entry in auths.values():
+        assert list(entry) == ["username", "password", "auth"]
+        assert (entry["username"], entry["password"]) == ("oauth2accesstoken", token)
+        assert base64.b64decode(entry["auth"], validate=True).decode() == f"oauth2accesstoken:{token}"
+
+
+# The probe
+
+
+def _hub(server: Canned, tag: str = ":latest") -> Hub:
+    document = hub(registries=[server.host], probe=f"{server.host}/{_NAME}{tag}")
+    return Hub.parse(document, trusted_hosts=frozenset({server.host}))
+
+
+async def _failed(hub: Hub) -> errors.PullkeeperError:
+    with pytest.raises(errors.PullkeeperError) as failed:
+        await registry.probe(hub, _token())
+    assert "canary" not in printed(failed.value)
+    return failed.value
+
+
+async def test_a_token_is_proved_as_a_kubelet_would_use_it(authority: Authority) -> None:
+    async with canned(authority, {_HANDSHAKE: _REGISTRY_TOKEN, _MANIFEST: http(200)}) as server:
+        await registry.probe(_hub(server), _token())
+
+    handshake, manifest = server.asked
+    assert parse_qs(urlsplit(handshake.path).query) == {
+        "service": [server.host],
+        "scope": [f"repository:{_NAME}:pull"],
+    }
+    scheme, _, basic = handshake.headers["authorization"].partition(" ")
+    assert (scheme, base64.b64decode(basic).decode()) == ("Basic", f"oauth2accesstoken:{_CANARY}")
+    assert (manifest.method, manifest.headers["authorization"]) == ("HEAD", "Bearer canary-registry-token")
+    assert "application/vnd.oci.image.index.v1+json" in manifest.headers["accept"]
+
+
+async def test_without_a_tag_the_handshake_is_all(authority: Authority) -> None:
+    async with canned(authority, {_HANDSHAKE: _REGISTRY_TOKEN}) as server:
+        await registry.probe(_hub(server, tag=""), _token())
+
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("path", [_HANDSHAKE, _MANIFEST])
+@pytest.mark.parametrize("status", [401, 403, 404])
+async def test_a_definite_refusal_is_told_with_the_command_that_mends_it(
+    authority: Authority, status: int, path: str
+) -> None:
+    denied = {
+        "errors": [
+            {
+                "code": "DENIED",
+                "message": 'Permission "artifactregistry.repositories.downloadArtifacts" denied on resource '
+                '"projects/deepintshield-prod/locations/europe/repositories/acme" (or it may not exist)',
+            }
+        ]
+    }
+    answers: dict[str, Any] = {_HANDSHAKE: _REGISTRY_TOKEN, _MANIFEST: http(200), path: http(status, denied)}
+    async with canned(authority, answers) as server:
+        failure = await _failed(_hub(server))
+
+    assert type(failure) is errors.RegistryDenied
+    assert f"HTTP {status}" in failure.detail
+    assert "add-iam-policy-binding acme --project=deepintshield-prod" in failure.remedy
+    assert f"--member=serviceAccount:{SERVICE_ACCOUNT}" in failure.remedy
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(http(429, b"later"), id="throttled"),
+        pytest.param(http(500, f"x {_CANARY}".encode()), id="broken"),
+        pytest.param(http(302, b"", Location="https://127.0.0.1:9/canary"), id="a redirect"),
+        pytest.param(http(200, f"<html>{_CANARY}</html>".encode()), id="HTML"),
+        pytest.param(http(200, b""), id="nothing"),
+        pytest.param(http(200, b"null"), id="null"),
+        pytest.param(http(200, b"[]"), id="a list"),
+        pytest.param(http(200, b'{"expires_in": 300}'), id="no token"),
+        pytest.param(http(200, b'{"token": "canary\\r\\nX: y"}'), id="a header in the token"),
+        pytest.param(http(200, b"\xff\xfe"), id="no UTF-8"),
+        pytest.param(http(200, b'{"token": "' + b"x" * 70_000 + b'"}'), id="more than 64 KiB"),
+        pytest.param(f"{_CANARY}\r\n\r\n".encode(), id="no HTTP"),
+        pytest.param(b"", id="hangs up at once"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{", id="hangs up half way"),
+    ],
+)
+async def test_anything_else_proves_nothing(authority: Authority, answer: bytes) -> None:
+    async with canned(authority, {_HANDSHAKE: answer, _MANIFEST: http(200)}) as server:
+        failure = await _failed(_hub(server))
+
+    assert type(failure) is errors.RegistryUnavailable
+
+
+async def test_a_server_that_nobody_vouches_for_gets_no_token() -> None:
+    async with canned(Authority(), {_HANDSHAKE: _REGISTRY_TOKEN}) as server:
+        failure = await _failed(_hub(server))
+
+    assert type(failure) is errors.RegistryUnavailable
+    assert server.asked == []
