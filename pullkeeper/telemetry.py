@@ -8,8 +8,8 @@ Source: https://learn.microsoft.com/azure/azure-monitor/app/opentelemetry-add-mo
 
 import logging
 from collections.abc import Mapping
-from datetime import datetime
-from typing import Literal
+from datetime import UTC, datetime
+from typing import Final, Literal
 
 from opentelemetry import metrics
 
@@ -23,6 +23,7 @@ Event = Literal[
     "token.minted",
 ]
 
+_TAKEN: Final = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime"})
 _logger = logging.getLogger("pullkeeper")
 # The worker's root logger is at INFO on Azure, and at WARNING on a bare interpreter: our events are wanted on both.
 _logger.setLevel(logging.INFO)
@@ -42,12 +43,18 @@ Attribute = str | int | float | datetime | None
 
 def emit(event: Event, attributes: Mapping[str, Attribute], level: int = logging.INFO) -> None:
     """Flat attributes, because a nested dict becomes one string at the exporter; times as ISO 8601 in UTC."""
-    flat = {key: _flat(value) for key, value in attributes.items() if value is not None}
-    text = " ".join(f"{key}={value}" for key, value in flat.items())
+    flat = {_free(key): _flat(value) for key, value in attributes.items() if value is not None}
+    # On one line: some of it was said by others, who shall not write lines of their own into the log.
+    text = " ".join(" ".join(f"{key}={value}".splitlines()) for key, value in flat.items())
     _logger.log(level, "%s %s", event, text, extra={"microsoft.custom_event.name": event, **flat})
 
 
+def _free(key: str) -> str:
+    """`logging` raises KeyError for an attribute that its records have themselves."""
+    return f"{key}_" if key in _TAKEN else key
+
+
 def _flat(value: Attribute) -> str | int | float:
-    return (
-        value.isoformat() if isinstance(value, datetime) else value if isinstance(value, (int, float)) else str(value)
-    )
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    return value if isinstance(value, (int, float)) else str(value)
