@@ -1,0 +1,66 @@
+"""What stands in any page holds: links lead somewhere, code parses, make can make it, and no machine shows through."""
+
+import ast
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.docs.pages import PAGES, ROOT, Block, anchors, blocks, links, read
+
+PARSERS: dict[str, Callable[[str], object]] = {
+    "json": json.loads,
+    "python": ast.parse,
+    "yaml": lambda text: list(yaml.safe_load_all(text)),
+}
+MACHINE = re.compile(r"(?<![\w.}<>-])/(?:root|tmp|home|work|Users)(?:/|\b)")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_relative_links_resolve(page: Path) -> None:
+    broken = []
+    for target in links(page):
+        if "://" in target or target.startswith("mailto:"):
+            continue
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        if not there.exists() or (anchor and anchor not in anchors(there)):
+            broken.append(target)
+    assert broken == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_page_names_a_path_of_somebodys_machine(page: Path) -> None:
+    assert MACHINE.findall(read(page)) == []
+
+
+@pytest.mark.parametrize("block", blocks("bash", "sh", "shell", "console"), ids=str)
+def test_shell_parses(block: Block) -> None:
+    done = subprocess.run(["bash", "-n"], input=block.text, capture_output=True, text=True, check=False, timeout=10)
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("block", blocks(*PARSERS), ids=str)
+def test_data_and_python_parse(block: Block) -> None:
+    PARSERS[block.language](block.text)
+
+
+def test_every_block_says_its_language() -> None:
+    """A block without one would slip past the tests above."""
+    assert [str(block) for block in blocks("")] == []
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    made = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = {
+        target
+        for page in PAGES
+        for code in [*re.findall(r"`([^`\n]+)`", read(page)), *(block.text for block in blocks("sh", "bash"))]
+        for target in re.findall(r"(?:^|&& )make ([a-z]+)", code, re.MULTILINE)
+    }
+    assert {"demo", "test", "check"} <= named
+    assert named - made == set()

@@ -1,0 +1,121 @@
+"""The rules that keep the code readable from function_app.py in three clicks, as far as a machine can hold them."""
+
+import ast
+import fnmatch
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pullkeeper.settings import Settings
+from tests.docs.pages import ROOT
+
+CORE = sorted((ROOT / "pullkeeper").glob("**/*.py"))
+TRIGGERS = sorted((ROOT / "functions").glob("**/*.py"))
+APP = [ROOT / "function_app.py", *TRIGGERS, *CORE]
+LONGEST_MODULE, LONGEST_FUNCTION, LONGEST_TRIGGER = 250, 60, 14
+TABLES = {"errors.py"}
+"""Modules that are a table: as long as there are rows."""
+LONGER = {"model.py": 300, "refresh.py": 300}
+"""Longer than we like: they may shrink."""
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def _functions(path: Path) -> Iterator[Function]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, Function):
+            yield node
+
+
+def _lines(first: ast.stmt, last: ast.stmt) -> int:
+    return (last.end_lineno or last.lineno) - first.lineno + 1
+
+
+@pytest.mark.parametrize("module", CORE, ids=_name)
+def test_the_core_knows_nothing_of_azure_functions(module: Path) -> None:
+    imported = set()
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            imported |= {f"{node.module}.{alias.name}" for alias in node.names}
+    assert [name for name in imported if name.startswith("azure.functions")] == []
+
+
+@pytest.mark.parametrize("module", [module for module in APP if module.name not in TABLES], ids=_name)
+def test_a_module_is_read_in_one_go(module: Path) -> None:
+    assert len(module.read_text(encoding="utf-8").splitlines()) <= LONGER.get(module.name, LONGEST_MODULE)
+
+
+@pytest.mark.parametrize("module", APP, ids=_name)
+def test_a_function_fits_on_a_screen(module: Path) -> None:
+    assert [node.name for node in _functions(module) if _lines(node, node) > LONGEST_FUNCTION] == []
+
+
+@pytest.mark.parametrize("module", TRIGGERS, ids=_name)
+def test_a_trigger_parses_calls_one_use_case_and_answers(module: Path) -> None:
+    triggers = [
+        node
+        for node in _functions(module)
+        if any(ast.unparse(decorator).startswith("blueprint.") for decorator in node.decorator_list)
+    ]
+    assert [node.name for node in triggers if _lines(node.body[0], node.body[-1]) > LONGEST_TRIGGER] == []
+    if module.stem in {"schedule", "refresh", "fleet"}:
+        assert triggers
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+def test_every_package_is_pinned_with_hashes(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8").replace("\\\n", " ")
+    packages = [line for line in text.splitlines() if line and not line.lstrip().startswith("#")]
+    loose = [
+        line for line in packages if not re.match(r"[\w.-]+(\[[\w,-]+\])?==\S+ .*--hash=sha256:[0-9a-f]{64}", line)
+    ]
+    assert packages
+    assert loose == []
+
+
+def test_nothing_of_google_cloud_that_brings_grpc_is_required() -> None:
+    """They (grpcio, protobuf) have crashed where the platform isolates an app's packages from its own (Python 3.13)."""
+    names = re.findall(
+        r"^([\w.-]+)(?:\[.*\])?==", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert "google-auth" in names
+    assert [name for name in names if name.startswith(("google-cloud-", "grpcio"))] == []
+
+
+def _ours() -> Iterator[Path]:
+    """Every file but what .gitignore leaves out."""
+    ignored = [line.rstrip("/") for line in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines() if line]
+    ignored.append(".git")
+    for folder, folders, names in os.walk(ROOT):
+        kept = [name for name in folders if not any(fnmatch.fnmatch(name, pattern) for pattern in ignored)]
+        folders[:] = kept
+        yield from (Path(folder, name) for name in names if not any(fnmatch.fnmatch(name, one) for one in ignored))
+
+
+def test_no_file_names_the_host_of_a_package_registry() -> None:
+    """Where packages come from is the business of whoever builds: a mirror, mostly."""
+    hosts = [
+        ".".join(parts) for parts in (("pypi", "org"), ("pythonhosted", "org"), ("npmjs", "org"), ("npmjs", "com"))
+    ]
+    hosts += [".".join(parts) for parts in (("proxy", "golang", "org"), ("sum", "golang", "org"), ("yarnpkg", "com"))]
+    naming = [_name(path) for path in _ours() if any(host.encode() in path.read_bytes() for host in hosts)]
+    assert naming == []
+
+
+def test_the_sample_settings_are_settings() -> None:
+    sample = json.loads((ROOT / "local.settings.sample.json").read_text(encoding="utf-8"))
+    settings = Settings.read(sample["Values"])
+    assert settings.hubs
+    known = {str(field.alias) for field in Settings.model_fields.values()}
+    platform = {"FUNCTIONS_WORKER_RUNTIME", "REFRESH_SCHEDULE"}
+    assert sample["Values"].keys() <= known | platform
