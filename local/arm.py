@@ -5,7 +5,6 @@ assignment at the scope, the resource, a place in AKS's token buckets; and it re
 is a row in `_calls`.
 """
 
-import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from aiohttp.typedefs import Middleware
 
 from local.entra import ARM, Entra
 from local.managed_cluster import KIND, ManagedCluster, encoded
+from local.serving import Refusal
 
 __all__ = ["CLUSTER_USER", "READER", "Arm", "Limit", "ManagedCluster"]
 
@@ -154,7 +154,7 @@ class Arm:
         except jwt.PyJWTError:
             raise self._unauthenticated("InvalidAuthenticationToken", "The access token is invalid.") from None
 
-    def _unauthenticated(self, code: str, message: str) -> web.HTTPException:
+    def _unauthenticated(self, code: str, message: str) -> Refusal:
         uri = f"https://login.windows.net/{self._entra.tenant}"
         challenge = f'Bearer authorization_uri="{uri}", error="invalid_token", error_description="{message}"'
         return _error(401, code, message, {"WWW-Authenticate": challenge})
@@ -209,9 +209,5 @@ class Arm:
         return {"kubeconfigs": [{"name": "clusterUser", "value": encoded(kubeconfig)}]}
 
 
-def _error(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> web.HTTPException:
-    class Refusal(web.HTTPException):
-        status_code = status
-
-    body = json.dumps({"error": {"code": code, "message": message}})
-    return Refusal(text=body, content_type="application/json", headers=headers)
+def _error(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Refusal:
+    return Refusal(status, {"error": {"code": code, "message": message}}, headers)

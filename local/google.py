@@ -1,6 +1,6 @@
 """Google's token services: the exchange (STS) and impersonation (IAM credentials), as strict as the real ones.
 
-Checks come in Google's order and answer with Google's bodies; tokens are opaque and known to this object alone.
+Refusals have Google's words. Tokens are opaque: what one is worth is known here alone, and registries ask.
 """
 
 import json
@@ -11,36 +11,28 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-import jwt
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from local.entra import Entra
+from local.provider import Keys, Provider, refused
+from local.serving import Refusal
 
-_IAM_SCOPE: Final = "https://www.googleapis.com/auth/iam"
-_CLOUD_SCOPES: Final = frozenset(
-    {
-        "https://www.googleapis.com/auth/cloud-platform",
-        "https://www.googleapis.com/auth/cloud-platform.read-only",
-    }
-)
-_SKEW: Final = timedelta(seconds=60)
+__all__ = ["CLOUD_SCOPE", "READ_SCOPE", "Google", "Issued", "Provider", "ServiceAccount"]
+
+_SCOPES: Final = "https://www.googleapis.com/auth/"
+_IAM_SCOPE: Final = f"{_SCOPES}iam"
+CLOUD_SCOPE: Final = f"{_SCOPES}cloud-platform"
+READ_SCOPE: Final = f"{_SCOPES}cloud-platform.read-only"
+_HOUR: Final = timedelta(hours=1)
 _AUDIENCE: Final = re.compile(
     r"//iam\.googleapis\.com/(projects/\d+/locations/global/workloadIdentityPools/[^/]+)/providers/([^/]+)"
 )
-_HOUR: Final = timedelta(hours=1)
-_EXTENSION: Final = "constraints/iam.allowServiceAccountCredentialLifetimeExtension"
-
-
-@dataclass(slots=True)
-class Provider:
-    """An OIDC provider in a workload identity pool, mapping google.subject=assertion.sub."""
-
-    pool: str
-    issuer: str
-    allowed_audiences: frozenset[str]
-    condition: Callable[[Mapping[str, Any]], bool] = lambda _: True
-    disabled: bool = False
+_FIXED: Final = {
+    "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+    "requested_token_type": "urn:ietf:params:oauth:token-type:access_token",
+    "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +46,8 @@ class Issued:
 
 @dataclass(slots=True)
 class ServiceAccount:
+    """users: who has roles/iam.workloadIdentityUser. long_lifetimes: whether the organisation allows up to 12 h."""
+
     email: str
     users: set[str] = field(default_factory=set)
     long_lifetimes: bool = False
@@ -75,12 +69,19 @@ class Google:
         self.application.router.add_post("/v1/projects/-/serviceAccounts/{call}", self._generate)
 
     def add_provider(
-        self, pool: str, name: str, issuer: str, allowed_audiences: Sequence[str], condition: Any = None
+        self,
+        pool: str,
+        name: str,
+        issuer: str,
+        allowed_audiences: Sequence[str],
+        condition: Callable[[Mapping[str, Any]], bool] = lambda _: True,
+        *,
+        keys: Keys | None = None,
     ) -> Provider:
-        """pool: `projects/NUMBER/locations/global/workloadIdentityPools/POOL`."""
-        provider = Provider(pool, issuer, frozenset(allowed_audiences))
-        if condition:
-            provider.condition = condition
+        """pool: `projects/NUMBER/locations/global/workloadIdentityPools/POOL`. keys: the tenant's unless given."""
+        provider = Provider(
+            pool, issuer, frozenset(allowed_audiences), keys or (lambda: self._entra.jwks), condition=condition
+        )
         self._providers[f"//iam.googleapis.com/{pool}/providers/{name}"] = provider
         return provider
 
@@ -89,8 +90,13 @@ class Google:
         return account
 
     def bind(self, email: str, principal: str) -> None:
-        """roles/iam.workloadIdentityUser for `principal://iam.googleapis.com/POOL/subject/SUBJECT`."""
+        """roles/iam.workloadIdentityUser for `principal://iam.googleapis.com/POOL/subject/SUBJECT`. Works at once; the
+        real one takes minutes.
+        """
         self._accounts[email].users.add(principal)
+
+    def unbind(self, email: str, principal: str) -> None:
+        self._accounts[email].users.remove(principal)
 
     def lookup(self, token: str) -> Issued | None:
         """Who a token is, while it is good."""
@@ -109,10 +115,27 @@ class Google:
         return token, until
 
     async def _exchange(self, request: web.Request) -> web.Response:
-        form = await request.post()
-        found = _AUDIENCE.fullmatch(str(form.get("audience", "")))
-        if not found:
-            raise _refusal(
+        form = {name: str(value) for name, value in (await request.post()).items()}
+        provider = self._provider(form)
+        claims = provider.verified(form.get("subject_token", ""), self._clock())
+        now = self._clock()
+        life = min(datetime.fromtimestamp(claims["exp"], now.tzinfo) - now, _HOUR)
+        member = f"principal://iam.googleapis.com/{provider.pool}/subject/{claims['sub']}"
+        token, _ = self._issue("ya29.d.", member, frozenset(form["scope"].split()), life)
+        self.exchanges += 1
+        answer = {
+            "access_token": token,
+            "issued_token_type": _FIXED["requested_token_type"],
+            "token_type": "Bearer",
+        }
+        seconds = int(life.total_seconds())
+        # A subject token with next to nothing left is answered without expires_in.
+        return web.json_response(answer if seconds <= 2 else {**answer, "expires_in": seconds})  # noqa: PLR2004
+
+    def _provider(self, form: Mapping[str, str]) -> Provider:
+        audience = form.get("audience", "")
+        if not _AUDIENCE.fullmatch(audience):
+            raise refused(
                 "invalid_request",
                 'Invalid value for "audience". This value should be the full resource name of the Identity Provider. '
                 "See https://cloud.google.com/iam/docs/reference/sts/rest/v1/TopLevel/token for the list of possible "
@@ -120,129 +143,86 @@ class Google:
             )
         for name, wanted in _FIXED.items():
             if form.get(name) != wanted:
-                raise _refusal("invalid_request", f"Invalid value for {name}.")
-        scopes = frozenset(str(form.get("scope", "")).split())
-        if not scopes or not scopes <= _CLOUD_SCOPES | {_IAM_SCOPE}:
-            raise _refusal("invalid_scope", "The requested scope is invalid.")
-        provider = self._providers.get(found[0])
+                raise refused("invalid_request", f'Invalid value for "{name}".')
+        scopes = set(form.get("scope", "").split())
+        if not scopes or not scopes <= {_IAM_SCOPE, CLOUD_SCOPE, READ_SCOPE}:
+            raise refused("invalid_scope", "Some requested scopes were invalid.")
+        provider = self._providers.get(audience)
         if provider is None or provider.disabled:
-            raise _refusal(
+            raise refused(
                 "invalid_target",
                 'The target service indicated by the "audience" parameters is invalid. This might either be because '
                 "the pool or provider is disabled or deleted or because it doesn't exist.",
             )
-        claims = self._verified(str(form.get("subject_token", "")), provider)
-        now = self._clock()
-        life = min(datetime.fromtimestamp(claims["exp"], now.tzinfo) - now, _HOUR)
-        self.exchanges += 1
-        member = f"principal://iam.googleapis.com/{provider.pool}/subject/{claims['sub']}"
-        token, _ = self._issue("ya29.d.", member, scopes, life)
-        answer = {
-            "access_token": token,
-            "issued_token_type": "urn:ietf:params:oauth:token-type:access_token",
-            "token_type": "Bearer",
-        }
-        seconds = int(life.total_seconds())
-        # A subject token with next to nothing left is answered without expires_in.
-        return web.json_response(answer if seconds <= 2 else {**answer, "expires_in": seconds})  # noqa: PLR2004
-
-    def _verified(self, token: str, provider: Provider) -> dict[str, Any]:
-        """The claims of the subject token. Raises what Google says of any other."""
-        try:
-            header = jwt.get_unverified_header(token)
-            claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
-        except jwt.PyJWTError:
-            raise _refusal("invalid_grant", "Unable to parse the ID Token.") from None
-        if claims.get("iss") != provider.issuer:
-            raise _refusal(
-                "invalid_grant",
-                f"The issuer in ID Token {claims.get('iss')} does not match the expected one in config: "
-                f"{provider.issuer}",
-            )
-        if header.get("kid") not in {key["kid"] for key in self._entra.jwks["keys"]}:
-            raise _refusal("invalid_grant", "Error connecting to the given credential's issuer.")
-        try:
-            self._entra.verify(token, claims.get("aud", ""), timedelta(days=36500))
-        except jwt.PyJWTError:
-            raise _refusal("invalid_grant", "Unable to verify the ID Token signature.") from None
-        now = self._clock().timestamp()
-        if "iat" not in claims or "exp" not in claims or now > claims["exp"] + _SKEW.total_seconds():
-            raise _refusal("invalid_grant", f"ID Token issued at {claims.get('iat')} is stale to sign-in.")
-        if claims.get("aud") not in provider.allowed_audiences:
-            raise _refusal(
-                "invalid_grant", f"The audience in ID Token [{claims.get('aud')}] does not match the expected audience."
-            )
-        if not provider.condition(claims):
-            raise _refusal("unauthorized_client", "The given credential is rejected by the attribute condition.")
-        return claims
+        return provider
 
     async def _generate(self, request: web.Request) -> web.Response:
         email, _, call = request.match_info["call"].rpartition(":")
         if call != "generateAccessToken":
-            raise _failure(404, "Method not found.", "NOT_FOUND")
+            raise _iam(404, "Method not found.", "NOT_FOUND")
         caller = self.lookup(request.headers.get("Authorization", "").removeprefix("Bearer "))
         if caller is None:
-            raise _failure(
+            raise _iam(
                 401,
                 "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or other "
                 "valid authentication credential. See "
                 "https://developers.google.com/identity/sign-in/web/devconsole-project.",
                 "UNAUTHENTICATED",
             )
-        body = await request.json()
-        if not body.get("scope"):
-            raise _failure(400, "Scope required.", "INVALID_ARGUMENT")
+        if not caller.scopes & {_IAM_SCOPE, CLOUD_SCOPE}:
+            raise _denied("Request had insufficient authentication scopes.", "ACCESS_TOKEN_SCOPE_INSUFFICIENT")
+        scopes, life = _asked(await request.read())
         account = self._accounts.get(email)
         if account is None:
-            raise _failure(404, f"Not found; Gaia id not found for email {email}", "NOT_FOUND")
+            raise _iam(404, f"Not found; Gaia id not found for email {email}", "NOT_FOUND")
         if caller.member not in account.users:
-            raise _failure(
-                403,
-                "Permission 'iam.serviceAccounts.getAccessToken' denied on resource (or it may not exist).",
-                "PERMISSION_DENIED",
-                {
-                    "@type": "type.googleapis.com/google.rpc.ErrorInfo",
-                    "reason": "IAM_PERMISSION_DENIED",
-                    "domain": "iam.googleapis.com",
-                    "metadata": {"permission": "iam.serviceAccounts.getAccessToken"},
-                },
-            )
-        return self._impersonated(account, body)
-
-    def _impersonated(self, account: ServiceAccount, body: Mapping[str, Any]) -> web.Response:
-        asked = re.fullmatch(r"(\d+)s", str(body.get("lifetime") or "3600s"))
-        life = timedelta(seconds=int(asked[1])) if asked else timedelta()
-        longest = 12 * _HOUR if account.long_lifetimes else _HOUR
-        if not timedelta() < life <= longest:
-            raise _failure(
+            permission = "iam.serviceAccounts.getAccessToken"
+            told = f"Permission '{permission}' denied on resource (or it may not exist)."
+            raise _denied(told, "IAM_PERMISSION_DENIED", permission=permission)
+        if life > (12 * _HOUR if account.long_lifetimes else _HOUR):
+            raise _iam(
                 400,
                 "The access token lifetime cannot exceed 3600 seconds ; if you would like to increase the maximum, the "
-                f"service account must be listed in the organization policy {_EXTENSION}",
+                "service account must be listed in the organization policy "
+                "constraints/iam.allowServiceAccountCredentialLifetimeExtension",
                 "INVALID_ARGUMENT",
             )
+        token, until = self._issue("ya29.c.", f"serviceAccount:{account.email}", scopes, life)
         self.impersonations += 1
-        token, until = self._issue("ya29.c.", f"serviceAccount:{account.email}", frozenset(body["scope"]), life)
         return web.json_response({"accessToken": token, "expireTime": until.strftime("%Y-%m-%dT%H:%M:%SZ")})
 
 
-_FIXED: Final = {
-    "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
-    "requested_token_type": "urn:ietf:params:oauth:token-type:access_token",
-    "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
-}
+def _asked(body: bytes) -> tuple[frozenset[str], timedelta]:
+    """Scopes and lifetime of a generateAccessToken request. Delegation chains are not known here."""
+    try:
+        asked = json.loads(body)
+    except ValueError:
+        asked = None
+    if not isinstance(asked, dict):
+        raise _iam(400, "Invalid JSON payload received. Unexpected token.", "INVALID_ARGUMENT")
+    unknown = set(asked) - {"delegates", "scope", "lifetime"}
+    if unknown or asked.get("delegates"):
+        name = min(unknown, default="delegates")
+        raise _iam(400, f'Invalid JSON payload received. Unknown name "{name}": Cannot find field.', "INVALID_ARGUMENT")
+    scopes = asked.get("scope")
+    if not isinstance(scopes, list) or not scopes or not all(str(scope).startswith(_SCOPES) for scope in scopes):
+        raise _iam(400, "Scope required.", "INVALID_ARGUMENT")
+    lifetime = re.fullmatch(r"([1-9]\d{0,8})s", str(asked.get("lifetime") or "3600s"))
+    if not lifetime:
+        raise _iam(400, f"Invalid value at 'lifetime': {asked.get('lifetime')!r}", "INVALID_ARGUMENT")
+    return frozenset(scopes), timedelta(seconds=int(lifetime[1]))
 
 
-def _refusal(error: str, description: str) -> web.HTTPException:
-    return _answer(400, {"error": error, "error_description": description})
+def _denied(message: str, reason: str, **metadata: str) -> Refusal:
+    info = {
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+        "reason": reason,
+        "domain": "iam.googleapis.com",
+        "metadata": metadata,
+    }
+    return _iam(403, message, "PERMISSION_DENIED", [info])
 
 
-def _failure(code: int, message: str, status: str, *details: Mapping[str, Any]) -> web.HTTPException:
+def _iam(code: int, message: str, status: str, details: Sequence[Mapping[str, Any]] = ()) -> Refusal:
     error: dict[str, Any] = {"code": code, "message": message, "status": status}
-    return _answer(code, {"error": {**error, "details": list(details)} if details else error})
-
-
-def _answer(status: int, body: Mapping[str, Any]) -> web.HTTPException:
-    class Answer(web.HTTPException):
-        status_code = status
-
-    return Answer(text=json.dumps(body), content_type="application/json")
+    return Refusal(code, {"error": {**error, "details": list(details)} if details else error})

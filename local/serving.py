@@ -1,11 +1,13 @@
 """What every stand-in needs: a certificate authority, a server on a free port, a journal, and faults on demand."""
 
 import asyncio
+import json
 import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 import trustme
 from aiohttp import web
@@ -13,6 +15,14 @@ from aiohttp.typedefs import Handler, Middleware
 
 _ADDRESS = "127.0.0.1"
 _SECRET_HEADERS = frozenset({"authorization", "x-identity-header", "cookie"})
+
+
+class Refusal(web.HTTPException):
+    """A service's own words for no, in JSON. Raised, it ends a handler."""
+
+    def __init__(self, status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> None:
+        self.status_code = status
+        super().__init__(text=json.dumps(body), content_type="application/json", headers=headers)
 
 
 class Authority:

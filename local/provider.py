@@ -1,0 +1,82 @@
+"""A workload identity pool's OIDC provider: whether Google believes a subject token, and what it says if not."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import jwt
+
+from local.serving import Refusal
+
+Keys = Callable[[], Mapping[str, Any]]
+
+_SKEW: Final = timedelta(seconds=60)
+# Times are held against the shared clock and audiences against the provider; PyJWT knows neither.
+_SIGNATURE_ONLY: Final[Any] = {f"verify_{name}": False for name in ("exp", "nbf", "iat", "aud", "iss", "sub", "jti")}
+
+
+@dataclass(slots=True)
+class Provider:
+    """One with the mapping google.subject=assertion.sub.
+
+    pool: `projects/NUMBER/locations/global/workloadIdentityPools/POOL`. keys: the JWKS that its issuer publishes now.
+    condition: the attribute condition, given the token's claims.
+    """
+
+    pool: str
+    issuer: str
+    allowed_audiences: frozenset[str]
+    keys: Keys
+    condition: Callable[[Mapping[str, Any]], bool] = lambda _: True
+    disabled: bool = False
+
+    def verified(self, token: str, now: datetime) -> dict[str, Any]:
+        """The claims of a subject token. Raises Refusal with Google's words."""
+        claims = self._signed(token)
+        issued, expires = claims.get("iat"), claims.get("exp")
+        if not isinstance(issued, int) or not isinstance(expires, int) or not _valid(issued, expires, now):
+            raise refused("invalid_grant", f"ID Token issued at {issued} is stale to sign-in.")
+        audience = claims.get("aud")
+        if not isinstance(audience, str) or audience not in self.allowed_audiences:
+            told = f"The audience in ID Token [{audience}] does not match the expected audience."
+            raise refused("invalid_grant", told)
+        if not claims.get("sub"):
+            raise refused(
+                "invalid_grant",
+                "Could not obtain a value for google.subject from the given credential. Either the mapping "
+                "assertion.sub is invalid or the mapped value was an empty string.",
+            )
+        if not self.condition(claims):
+            raise refused("unauthorized_client", "The given credential is rejected by the attribute condition.")
+        return claims
+
+    def _signed(self, token: str) -> dict[str, Any]:
+        """Before the signature, only what is needed to find its key is looked at."""
+        try:
+            key_id = jwt.get_unverified_header(token).get("kid")
+            issuer = jwt.decode(token, options={"verify_signature": False}).get("iss")
+        except jwt.PyJWTError:
+            raise refused("invalid_grant", "Unable to parse the ID Token.") from None
+        if issuer != self.issuer:
+            told = f"The issuer in ID Token {issuer} does not match the expected one in config: {self.issuer}"
+            raise refused("invalid_grant", told)
+        keys = jwt.PyJWKSet.from_dict(dict(self.keys())).keys
+        key = next((key for key in keys if key.key_id == key_id), None)
+        if key is None:
+            raise refused("invalid_grant", "Error connecting to the given credential's issuer.")
+        try:
+            claims: dict[str, Any] = jwt.decode(token, key, algorithms=["RS256"], options=_SIGNATURE_ONLY)
+        except jwt.PyJWTError:
+            raise refused("invalid_grant", "Unable to verify the ID Token signature.") from None
+        return claims
+
+
+def _valid(issued: int, expires: int, now: datetime) -> bool:
+    """Google's clock and the issuer's may differ by a minute either way."""
+    return issued - _SKEW.total_seconds() <= now.timestamp() <= expires + _SKEW.total_seconds()
+
+
+def refused(error: str, description: str) -> Refusal:
+    """STS says no."""
+    return Refusal(400, {"error": error, "error_description": description})
