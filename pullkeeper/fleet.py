@@ -8,6 +8,7 @@ a table browser. Writes are conditional on the ETag that was read.
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from azure.core import MatchConditions
@@ -74,18 +75,17 @@ class Fleet:
                 entity = await table.get_entity(keys["PartitionKey"], keys["RowKey"])
         except ResourceNotFoundError:
             raise NotInFleet("the cluster is not in the fleet", {"cluster": str(cluster)}) from None
-        return Member(self._cluster(entity), Endpoint.parse(entity["Endpoint"]))
+        return Member(self._cluster(entity), Endpoint.parse(entity.get("Endpoint")))
 
     async def clusters(self) -> AsyncIterator[tuple[ClusterId, Cluster | None]]:
         """All of them, page by page. None for an entity that cannot be read (a host no longer trusted, a row that
         somebody edited): it must not hide the others, and its refresh will say what is wrong.
         """
         async for entity in self._listed("clusters", ["PartitionKey", "RowKey", "Document"]):
-            group, _, name = entity["RowKey"].partition("|")
             try:
-                yield ClusterId(entity["PartitionKey"], group, name), self._cluster(entity)
+                yield _named(entity), self._cluster(entity)
             except InvalidRequest:
-                yield ClusterId(entity["PartitionKey"], group, name), None
+                yield _named(entity), None
 
     async def statuses(self) -> AsyncIterator[Versioned]:
         """All of them, page by page."""
@@ -136,7 +136,7 @@ class Fleet:
             await table.delete_entity(_keys(cluster))
 
     def _cluster(self, entity: Any) -> Cluster:
-        return Cluster.parse(entity["Document"], trusted_hosts=self._trusted_hosts)
+        return Cluster.parse(entity.get("Document"), trusted_hosts=self._trusted_hosts)
 
     async def _listed(self, name: str, select: list[str] | None) -> AsyncIterator[Any]:
         table = await self._table(name)
@@ -155,8 +155,19 @@ def _keys(cluster: ClusterId) -> dict[str, str]:
     return {"PartitionKey": cluster.subscription, "RowKey": f"{cluster.resource_group}|{cluster.name}"}
 
 
+def _named(entity: Any) -> ClusterId:
+    """By its keys, which may be anything that somebody typed."""
+    group, _, name = entity["RowKey"].partition("|")
+    return ClusterId(entity["PartitionKey"], group, name)
+
+
 def _versioned(entity: Any) -> Versioned:
-    return Versioned(Status.parse(entity["Document"]), entity.metadata["etag"])
+    """A status that cannot be read is one that is due: the next refresh finds out anew what it said."""
+    try:
+        status = Status.parse(entity.get("Document"))
+    except InvalidRequest:
+        status = Status(cluster=_named(entity), next_due=datetime.min.replace(tzinfo=UTC))
+    return Versioned(status, entity.metadata["etag"])
 
 
 @contextmanager

@@ -109,13 +109,17 @@ def _tell_one(cluster: ClusterId, target: str, status: TargetStatus, state: str)
 
 
 async def _each(items: Iterable[ClusterId], work: Callable[[ClusterId], Awaitable[None]]) -> None:
-    """Bounded, so that a fleet of thousands does not open thousands of connections."""
+    """Bounded, so that a fleet of thousands does not open thousands of connections. Raises the first failure."""
     places = asyncio.Semaphore(_AT_ONCE)
 
     async def one(item: ClusterId) -> None:
         async with places:
             await work(item)
 
-    async with asyncio.TaskGroup() as group:
-        for item in items:
-            group.create_task(one(item))
+    try:
+        async with asyncio.TaskGroup() as group:
+            for item in items:
+                group.create_task(one(item))
+    except ExceptionGroup as failed:
+        # They all fail for the same reason, and the first one has called the others off.
+        raise failed.exceptions[0] from None
