@@ -277,3 +277,18 @@ ANSWERS = [
     Answer("causes are null", 409, '{"message": "x", "details": {"causes": null}}', errors.ClusterThrottled),
     Answer("details are null", 409, '{"message": "x", "details": null}', errors.ClusterThrottled),
 ]
+
+NONSENSE = [
+    Answer("deep", 500, "[" * 100_000, errors.ClusterUnwell),
+    Answer("details is a list", 409, '{"details": ["x"]}', errors.ClusterThrottled),
+    Answer("causes is a word", 409, '{"details": {"causes": "x"}}', errors.ClusterThrottled),
+    Answer("causes hold words", 409, '{"details": {"causes": ["x"]}}', errors.ClusterThrottled),
+    Answer(
+        "a cause's message is null",
+        409,
+        '{"details": {"causes": [{"reason": "FieldManagerConflict", "message": null}]}}',
+        kube.OwnershipConflict,
+    ),
+    Answer("message is a list", 500, '{"message": ["x"]}', errors.ClusterUnwell),
+]
+"""Nothing that an API server would say; but what stands between it and us may."""

@@ -6,10 +6,10 @@ import pytest
 
 from pullkeeper import kube
 from tests.core.answers import Answer
-from tests.core.kubernetes_answers import ANSWERS
+from tests.core.kubernetes_answers import ANSWERS, NONSENSE
 
 
-@pytest.mark.parametrize("answer", ANSWERS, ids=lambda answer: answer.case)
+@pytest.mark.parametrize("answer", [*ANSWERS, *NONSENSE], ids=lambda answer: answer.case)
 def test_every_answer_has_its_category(answer: Answer) -> None:
     assert type(kube.refusal(answer.status, answer.body.encode(), {})) is answer.kind
 
@@ -53,7 +53,11 @@ def test_an_empty_answer_says_at_least_its_status() -> None:
     assert kube.refusal(418, b"", {}).detail == "HTTP 418"
 
 
-@pytest.mark.parametrize(("header", "asked"), [("1", timedelta(seconds=1)), ("soon", None), ("", None)])
+@pytest.mark.parametrize(
+    ("header", "asked"),
+    [("1", timedelta(seconds=1)), ("soon", None), ("", None), ("9" * 30, None), ("9" * 5000, None)],
+    ids=lambda value: str(value)[:20],
+)
 def test_how_long_the_server_asks_us_to_wait(header: str, asked: timedelta | None) -> None:
     assert kube.refusal(429, b"Too many requests", {"Retry-After": header}).retry_after == asked
 
