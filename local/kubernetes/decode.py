@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from local.kubernetes import gojson, status
+from local.kubernetes import gojson, quantities, status, zeros
 from local.kubernetes.kinds import KINDS, Kind
 from local.kubernetes.schema import ANYTHING, Type
 
@@ -24,8 +24,6 @@ _ACCEPTED: dict[str, tuple[type, ...]] = {
     "quantity": (str, int, float),
     "int-or-string": (int, str),
 }
-# Encoded even when there is nothing in them.
-_ALWAYS = {"Role": ("rules",), "ClusterRole": ("rules",)}
 _GO_ALIASES = {"Secret.type": "v1.SecretType"}
 _ZERO: dict[str, Any] = {"string": "", "integer": 0, "number": 0, "boolean": False}
 
@@ -113,21 +111,24 @@ def shaped(kind: Kind, body: Json, findings: Findings) -> Json:
 def _shaped(kind: Type, value: Any, place: _Place, findings: Findings) -> Any:
     if kind.shape == "scalar":
         _check_scalar(kind, value, place)
-        return value
+        return quantities.canonical(value) if kind.scalar == "quantity" else value
     if not isinstance(value, list if kind.shape == "list" else dict):
         raise _unfit(value, kind, place)
     if isinstance(value, list):
         element = kind.element or ANYTHING
         return [_shaped(element, item, place.item(at), findings) for at, item in enumerate(value) if item is not None]
-    always = _ALWAYS.get(kind.name, ())
-    made: Json = dict.fromkeys(always)
+    made: Json = zeros.of(kind) if kind.shape == "struct" else {}
     for name, item in value.items():
         child, here = kind.child(name), place.below(name, kind)
         if child is None:
             findings.unknown.append(here.path)
         elif item is not None:
             below = _shaped(child, item, here, findings)
-            kept = kind.shape == "map" or name in (*kind.required, *always, "managedFields")  # none: forget them
+            kept = kind.shape == "map" or name in (
+                *kind.required,
+                *zeros.always_written(kind),
+                "managedFields",
+            )  # none: forget them
             if kept or not _omitted(child, below):
                 made[name] = below
         elif kind.shape == "map" and child.scalar in _ZERO:

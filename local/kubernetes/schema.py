@@ -75,7 +75,7 @@ def definition(name: str) -> Type:
     Raises KeyError for a name that the document does not have.
     """
     if name.endswith(".Quantity"):
-        return Type("scalar", "quantity")
+        return Type("scalar", "quantity", "Quantity")
     if name.endswith(".IntOrString"):
         return Type("scalar", "int-or-string")
     return replace(_build(_definitions()[name]), name=name.rpartition(".")[2])

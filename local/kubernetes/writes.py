@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from local.kubernetes import authorship, decode, defaults, escalation, status, validation
+from local.kubernetes import authorship, decode, defaults, escalation, preparation, status, validation
 from local.kubernetes.admission import Admission
 from local.kubernetes.authz import Rbac
 from local.kubernetes.calls import Call
@@ -118,7 +118,7 @@ class Writes:
             meta["name"] = meta["generateName"] + "".join(random.choices(_RANDOM_LETTERS, k=5))  # noqa: S311 - a name
         meta["uid"] = str(uuid.uuid4())
         meta["creationTimestamp"] = stamp(self._clock())
-        defaults.prepare_create(kind, made)
+        preparation.for_create(kind, made)
         validation.check_create(kind, made)
         if not checked:
             self._rbac.check(call.user, replace(call.attributes, verb="create", name=meta["name"]))
@@ -163,9 +163,9 @@ def _prepare_update(call: Call, made: Json, old: Json) -> None:
             meta[field] = before[field]
     meta.setdefault("uid", before["uid"])
     if call.attributes.subresource:
-        defaults.prepare_status(made, old)
+        preparation.for_status(made, old)
         return
-    defaults.prepare_update(kind, made, old)
+    preparation.for_update(kind, made, old)
     if kind.generation and _without_meta(made) != _without_meta(old):
         meta["generation"] = before.get("generation", 1) + 1
 
