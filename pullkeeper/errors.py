@@ -23,6 +23,9 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import ClassVar, Self
 
+NONSENSE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What the libraries that we call let through when an answer is of another shape than they expect."""
+
 _LONGEST_DETAIL = 600
 _LONGEST_WAIT = timedelta(hours=1)
 _SECONDS = re.compile(r"[0-9]{1,9}")

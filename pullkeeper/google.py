@@ -7,7 +7,6 @@ Error bodies: https://docs.cloud.google.com/iam/docs/troubleshooting-workload-id
 """
 
 import json
-import re
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -21,7 +20,7 @@ from urllib3.exceptions import HTTPError
 from pullkeeper import errors
 from pullkeeper.errors import GoogleError, GoogleUnavailable
 from pullkeeper.model import Hub
-from pullkeeper.tokens import Token
+from pullkeeper.tokens import Token, is_token
 
 _TIMEOUT: Final = 10.0
 """In seconds, for each wait and for the whole of an answer."""
@@ -29,18 +28,6 @@ _LONGEST_ANSWER: Final = 64 * 1024
 _OK: Final = 200
 _LATER: Final = frozenset({408, 425, 429})
 """Of 400 to 499, those that another try can help. The others stay what they are however often one asks."""
-
-_TOKEN: Final = re.compile(r"[!-~]+")
-_NONSENSE: Final = (
-    exceptions.GoogleAuthError,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
-"""What google-auth lets through when the JSON is none, or is of another shape than it expects."""
 
 # STS's `error`, a part of its `error_description`, and what that means. The first that fits counts.
 _EXCHANGE: Final[tuple[tuple[str, str, type[GoogleError]], ...]] = (
@@ -80,13 +67,13 @@ def exchange(hub: Hub, entra_token: str, now: datetime) -> Token:
     try:
         with requests.Session() as session:
             credentials.refresh(_Transport(session))
-    except _NONSENSE as e:
+    except (exceptions.GoogleAuthError, *errors.NONSENSE) as e:
         nonsense = type(e).__name__
     # Raised out here: these quote the answer, which may hold a token, and even a suppressed context would keep them.
     if nonsense:
         raise GoogleUnavailable(f"Google's answer made no sense ({nonsense})")
     token, expiry = credentials.token, credentials.expiry
-    if not (isinstance(token, str) and _TOKEN.fullmatch(token) and expiry):
+    if not is_token(token) or not expiry:
         raise GoogleUnavailable("Google's answer held no token")
     # google-auth's expiry is naive UTC: as IAM said it, or, for a federated token, counted from the machine's clock.
     since = now if config.service_account_impersonation_url else datetime.now(UTC)

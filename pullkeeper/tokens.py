@@ -14,10 +14,18 @@ minutes), and 1/12 until the next try.
 """
 
 import random
+import re
 from collections.abc import Callable
 from dataclasses import InitVar, dataclass
 from datetime import datetime, timedelta
-from typing import NoReturn, Self
+from typing import NoReturn, Self, TypeGuard
+
+_TOKEN = re.compile(r"[!-~]+")
+
+
+def is_token(text: object) -> TypeGuard[str]:
+    """Whether it may stand in a header: ASCII without blanks and controls."""
+    return isinstance(text, str) and _TOKEN.fullmatch(text) is not None
 
 
 class _Sealed:
