@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.docs.pages import PAGES, ROOT, Block, anchors, blocks, links, read
+from tests.docs.pages import PAGES, ROOT, Block, anchors, blocks, links, read, rows
 
 PARSERS: dict[str, Callable[[str], object]] = {
     "json": json.loads,
@@ -52,6 +52,22 @@ def test_data_and_python_parse(block: Block) -> None:
 def test_every_block_says_its_language() -> None:
     """A block without one would slip past the tests above."""
     assert [str(block) for block in blocks("")] == []
+
+
+FOLDERS = "function_app.py|functions|pullkeeper|manifests|local|tests|docs"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_that_are_named_exist(page: Path) -> None:
+    named = re.findall(rf"`((?:{FOLDERS})(?:/[\w./*-]*)?)`", read(page))
+    assert [path for path in named if not list(ROOT.glob(path.rstrip("/")))] == []
+
+
+def test_every_folder_of_tests_is_explained() -> None:
+    explained = {name for row in rows(ROOT / "CONTRIBUTING.md", "folder") for name in re.findall(r"`(.+?)`", row[0])}
+    tested = {f"tests/{path.relative_to(ROOT / 'tests').parts[0]}" for path in ROOT.glob("tests/*/**/test_*.py")}
+    assert tested
+    assert tested - explained == set()
 
 
 def test_every_make_target_that_is_named_exists() -> None:
