@@ -17,6 +17,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     PlainValidator,
+    StrictBool,
     StringConstraints,
     Tag,
     ValidationError,
@@ -160,7 +161,7 @@ class Hub(Document):
         "https://www.googleapis.com/auth/cloud-platform.read-only",
         "https://www.googleapis.com/auth/cloud-platform",
     ] = "https://www.googleapis.com/auth/cloud-platform.read-only"
-    token_lifetime: Annotated[int, Field(ge=1, le=12 * 3600)] = 3600
+    token_lifetime: Annotated[int, Field(ge=1, le=12 * 3600, strict=True)] = 3600
 
     @field_validator("registries")
     @classmethod
@@ -231,7 +232,7 @@ class Cluster(Document):
         Discriminator(lambda value: _BY_NAME if isinstance(value, str) else _BY_CONTENT),
     ]
     targets: Annotated[tuple[Target, ...], Field(min_length=1, max_length=16)] = (Target(),)
-    adopt: bool = False
+    adopt: StrictBool = False
 
     @field_validator("targets")
     @classmethod

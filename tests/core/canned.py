@@ -65,9 +65,9 @@ def http(status: int, body: object = b"", **headers: str) -> bytes:
 
 @asynccontextmanager
 async def canned(
-    authority: Authority, answers: dict[str, bytes | tuple[bytes | None, ...]], pause: float = 0.05
+    authority: Authority | None, answers: dict[str, bytes | tuple[bytes | None, ...]], pause: float = 0.05
 ) -> AsyncIterator[Canned]:
-    """Serves `answers` over TLS on a free port. Hands nothing back that still runs."""
+    """Serves `answers` on a free port, over TLS if there is an authority. Leaves nothing running."""
     serving = Canned(answers, pause)
     running: set[asyncio.Task[None]] = set()
 
@@ -78,7 +78,7 @@ async def canned(
         if not task.cancelled():
             task.result()
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=authority.server_context())
+    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=authority and authority.server_context())
     serving.host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield serving

@@ -279,7 +279,7 @@ def test_an_image_is_host_name_and_tag(text: str, image: Image) -> None:
     assert text == str(image)
 
 
-@pytest.mark.parametrize("seconds", [0, -1, 12 * 3600 + 1, 1.5, "soon", None, [], 1e400])
+@pytest.mark.parametrize("seconds", [0, -1, 12 * 3600 + 1, 1.5, "soon", None, [], 1e400, "3600", 3600.0, True])
 def test_a_lifetime_that_google_cannot_give_is_refused(seconds: Any) -> None:
     document = {**hub(), "tokenLifetime": seconds}
 
@@ -343,6 +343,14 @@ def test_unknown_and_privileged_fields_are_refused_by_name(kind: type[Document],
     told = _refusal(kind, {**document, "server": "https://evil.example", "role": "evil"})
 
     assert told == "server: Extra inputs are not permitted; role: Extra inputs are not permitted"
+
+
+@pytest.mark.parametrize("value", ["yes", "true", 1, 0, None, [], {}])
+def test_whether_to_adopt_is_said_by_true_or_false(value: Any) -> None:
+    """Nothing that could be taken for the one or the other: it decides over somebody else's secret."""
+    told = _refusal(Cluster, {"cluster": _CLUSTER, "hub": "main", "adopt": value})
+
+    assert told == "adopt: Input should be a valid boolean"
 
 
 @pytest.mark.parametrize("reason", ["evil", "", None, 7, "DUE", "due\n"])
