@@ -1,5 +1,6 @@
 """Tokens for the app's own identity, from Entra by way of the platform's managed identity endpoint."""
 
+import asyncio
 import base64
 import json
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from azure.core.credentials_async import AsyncTokenCredential
 from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
 from azure.identity import CredentialUnavailableError
 
-from pullkeeper.errors import EntraDenied, EntraUnavailable
+from pullkeeper.errors import EntraDenied, EntraError, EntraUnavailable
 
 AKS = "6dae42f8-4368-4678-94ff-3960e28e3630"
 """The application id of every Entra-integrated AKS API server: public, the same in all tenants."""
@@ -25,13 +26,29 @@ class Entra:
     def __init__(self, create: Callable[[], AsyncTokenCredential]) -> None:
         self._create = create
         self.credential = create()
+        self._asking: dict[str, asyncio.Task[str]] = {}
 
     async def token(self, resource: str, *, fresh: bool = False) -> str:
-        """A token for the resource; `fresh` drops what is cached. Raises EntraUnavailable or EntraDenied."""
-        context = {"resource": resource}
+        """A token for the resource; `fresh` drops what is cached. Raises EntraUnavailable or EntraDenied.
+
+        Whoever asks while the endpoint is being asked for the same shares the answer: azure-identity would ask once
+        for each of the clusters that a cold start finds on the queue.
+        """
         if fresh:
+            await asyncio.gather(*self._asking.values(), return_exceptions=True)
             await self.credential.close()
             self.credential = self._create()
+        if resource not in self._asking:
+            self._asking[resource] = asyncio.create_task(self._ask(resource))
+            self._asking[resource].add_done_callback(lambda _: self._asking.pop(resource))
+        try:
+            # Shielded: one who gives up must not take the answer away from the others.
+            return await asyncio.shield(self._asking[resource])
+        except EntraError as e:
+            raise e.within() from None
+
+    async def _ask(self, resource: str) -> str:
+        context = {"resource": resource}
         try:
             return (await self.credential.get_token(f"{resource}/.default")).token
         except (ClientAuthenticationError, CredentialUnavailableError, HttpResponseError) as e:
@@ -47,6 +64,8 @@ class Entra:
             ) from None
 
     async def close(self) -> None:
+        for asking in self._asking.values():
+            asking.cancel()
         await self.credential.close()
 
 

@@ -86,7 +86,7 @@ class Refresher:
         status = await self._fleet.update(
             message.cluster, lambda now: _concluded(now or before, member.cluster, attempt, self._clock())
         )
-        telemetry.refresh_duration.record(time.monotonic() - started)
+        telemetry.measure(telemetry.refresh_duration.record, time.monotonic() - started)
         for target, outcome in attempt.outcomes.items():
             _tell(member.cluster, target, outcome)
         for outcome in attempt.outcomes.values():
@@ -253,11 +253,11 @@ def _tell(cluster: Cluster, target: Target, outcome: Fresh | PullkeeperError) ->
     }
     if isinstance(outcome, PullkeeperError):
         told |= {"category": outcome.category, "detail": outcome.detail, "remedy": outcome.remedy}
-        telemetry.refresh_count.add(1, {"category": outcome.category})
+        telemetry.measure(telemetry.refresh_count.add, 1, {"category": outcome.category})
         telemetry.emit("secret.refresh_failed", told, logging.WARNING)
         return
     told |= {"uid": outcome.written.uid, "token_expiry": outcome.token.expires_at}
-    telemetry.refresh_count.add(1, {"category": "ok"})
+    telemetry.measure(telemetry.refresh_count.add, 1, {"category": "ok"})
     telemetry.emit("secret.refreshed", {**told, "note": outcome.note})
     if outcome.written.drift:
         told |= {"category": "drift_repaired", "detail": outcome.written.drift}

@@ -49,7 +49,7 @@ class Scheduler:
         await _each([cluster for cluster in held if cluster not in clusters], self._fleet.forget)
         states = self._tell(clusters, held, now)
         depth = await self._queue.depth()
-        telemetry.queue_depth.set(depth)
+        telemetry.measure(telemetry.queue_depth.set, depth)
         figures = {"clusters": len(clusters), "queued": len(due), "queue_depth": depth}
         telemetry.emit("run.completed", {**figures, **states})
         return Run(len(clusters), len(due))
@@ -89,7 +89,8 @@ class Scheduler:
                 states[state] += 1
                 if status.expires_at:
                     left = (status.expires_at - now).total_seconds()
-                    telemetry.remaining_lifetime.record(left, {"cluster": str(identity), "target": target})
+                    about = {"cluster": str(identity), "target": target}
+                    telemetry.measure(telemetry.remaining_lifetime.record, left, about)
                 if tell_all or state != "fresh":
                     _tell_one(identity, target, status, state)
         return states

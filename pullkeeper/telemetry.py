@@ -7,7 +7,8 @@ Source: https://learn.microsoft.com/azure/azure-monitor/app/opentelemetry-add-mo
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from typing import Final, Literal
 
@@ -46,7 +47,19 @@ def emit(event: Event, attributes: Mapping[str, Attribute], level: int = logging
     flat = {_free(key): _flat(value) for key, value in attributes.items() if value is not None}
     # On one line: some of it was said by others, who shall not write lines of their own into the log.
     text = " ".join(" ".join(f"{key}={value}".splitlines()) for key, value in flat.items())
-    _logger.log(level, "%s %s", event, text, extra={"microsoft.custom_event.name": event, **flat})
+    with _harmless():
+        _logger.log(level, "%s %s", event, text, extra={"microsoft.custom_event.name": event, **flat})
+
+
+def measure(instrument: Callable[..., None], amount: float, attributes: Mapping[str, str] | None = None) -> None:
+    """instrument: what takes the figure, as in `measure(queue_depth.set, 7)`."""
+    with _harmless():
+        instrument(amount, attributes)
+
+
+def _harmless() -> AbstractContextManager[None]:
+    """Handlers and exporters are others' code, and what they raise would otherwise come out where we speak."""
+    return suppress(Exception)
 
 
 def _free(key: str) -> str:

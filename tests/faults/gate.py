@@ -1,4 +1,4 @@
-"""A gate before a server that does not go wrong on demand itself: open, or shut, with everybody who was inside put out."""
+"""A gate before a server that cannot be told to go wrong: open, or shut with everybody who was inside put out."""
 
 import asyncio
 import re
@@ -16,6 +16,7 @@ class Gate:
         self._behind = port
         self._open = True
         self._passing: set[asyncio.StreamWriter] = set()
+        self._left = asyncio.Event()
 
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._passed, "127.0.0.1", 0)
@@ -34,7 +35,8 @@ class Gate:
         self.shut()
         await self._server.wait_closed()
         while self._passing:
-            await asyncio.sleep(0.01)
+            self._left.clear()
+            await self._left.wait()
 
     async def _passed(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if not self._open:
@@ -47,6 +49,7 @@ class Gate:
             await asyncio.gather(_pumped(reader, behind), _pumped(behind_reader, writer))
         finally:
             self._passing -= ends
+            self._left.set()
 
 
 async def _pumped(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
