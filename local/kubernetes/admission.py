@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from local.kubernetes import policies, quota, status, webhooks
+from local.kubernetes import podsecurity, policies, quota, status, webhooks
 from local.kubernetes.calls import Call, Question
 from local.kubernetes.kinds import named
 from local.kubernetes.store import Store
@@ -43,12 +43,14 @@ class Admission:
     async def check_create(self, call: Call, body: Json) -> None:
         """After validation."""
         self._check_supported(call, body)
+        podsecurity.check(self._store, Question(call, "CREATE", body, None))
         await self._ask(Question(call, "CREATE", body, None))
         quota.check(self._store, call, body)
 
     async def check_update(self, call: Call, body: Json, old: Json) -> None:
         """After validation."""
         self._check_supported(call, body)
+        podsecurity.check(self._store, Question(call, "UPDATE", body, old))
         await self._ask(Question(call, "UPDATE", body, old))
 
     def admit_delete(self, call: Call) -> None:

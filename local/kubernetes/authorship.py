@@ -29,7 +29,7 @@ def by_apply(call: Call, old: Json | None, body: Json, now: datetime) -> Json:
         shares = ownership.update(first, defaults.skeleton(kind), live, {}, now)
     merged, shares = ownership.apply(write, live, body, shares, force=call.options.force, now=now)
     if merged != live or old is None:
-        merged = defaults.fill(kind, decode.applied(kind, merged))
+        merged = defaults.fill(kind, decode.applied(kind, merged, body))
     return _signed(merged, shares)
 
 

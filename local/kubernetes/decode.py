@@ -63,14 +63,16 @@ def summary(body: Json) -> str:
     return f"{meta.get('namespace') or ''}/{meta.get('name') or ''}"
 
 
-def applied(kind: Kind, body: Json) -> Json:
-    """The merged object. Raises ApiError 500 for what the structs cannot hold."""
+def applied(kind: Kind, merged: Json, body: Json) -> Json:
+    """The object that an applied body was merged into. Raises ApiError 500 for what the structs cannot hold."""
     try:
-        return shaped(kind, body, Findings())
+        return shaped(kind, merged, Findings())
     except ValueError as error:
         why = str(error)
         if why.startswith("illegal base64"):
             why = f"error decoding from json: {why}"
+        elif why.startswith("json: cannot unmarshal number "):
+            why = f"cannot convert float64 to {why.rpartition(' ')[2]}"
         said = f"failed to convert new object ({summary(body)}; {kind.gvk}) to proper version"
         raise status.broken(f"{said}: unable to convert unstructured object to {kind.gvk}: {why}") from None
 
@@ -154,6 +156,8 @@ def _check_scalar(kind: Type, value: Any, place: _Place) -> None:
 
 def _unfit(value: object, kind: Type, place: _Place) -> ValueError:
     found, where = gojson.kind_of(value), f"{place.owner}.{place.fields}"
+    if isinstance(value, float) and kind.scalar == "integer":
+        found = f"number {value}"
     wanted = _GO_ALIASES.get(where, kind.go_type)
     return ValueError(f"json: cannot unmarshal {found} into Go struct field {where} of type {wanted}")
 

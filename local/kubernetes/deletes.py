@@ -15,6 +15,10 @@ from local.kubernetes.store import Store
 Json = dict[str, Any]
 
 _POLICIES = ("Foreground", "Background", "Orphan")
+_ORPHANS = (
+    "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set "
+    "propagationPolicy=Orphan to suppress this warning"
+)
 _HOLDERS = {"Foreground": "foregroundDeletion", "Orphan": "orphan"}
 
 
@@ -82,9 +86,12 @@ class Deletes:
         return self._store.put(call.kind, old)
 
     def _remove(self, call: Call, old: Json, asked: Conditions) -> Json:
-        kind, meta = call.kind, old["metadata"]
+        kind, meta, policy = call.kind, old["metadata"], asked.policy
+        if kind.name == "Job" and not policy:
+            policy = "Orphan"
+            call.warnings.append(_ORPHANS)
         dry_run = call.options.dry_run or asked.dry_run
-        holder = _HOLDERS.get(asked.policy)
+        holder = _HOLDERS.get(policy)
         if holder and holder not in meta.get("finalizers", ()):
             meta["finalizers"] = [*meta.get("finalizers", ()), holder]
         if kind.name == "Namespace" or meta.get("finalizers"):
@@ -93,6 +100,8 @@ class Deletes:
         if not dry_run:
             self._store.delete(kind, meta.get("namespace", ""), meta["name"])
             meta["resourceVersion"] = self._store.revision
+        if kind.name == "Pod":  # nothing runs in it, so it goes at once
+            self._doom(kind, old)
         return old if kind.returns_deleted else _deleted(kind, meta)
 
     def _doom(self, kind: Kind, old: Json) -> None:
@@ -100,8 +109,8 @@ class Deletes:
         meta = old["metadata"]
         if not meta.get("deletionTimestamp"):
             meta["deletionTimestamp"] = stamp(self._clock())
-            if kind.generation:
-                meta["generation"] = meta.get("generation", 1) + 1
+            if "generation" in meta:
+                meta["generation"] += 1
             if kind.name == "Namespace":
                 old["status"] = {"phase": "Terminating"}
             else:

@@ -24,7 +24,7 @@ class Kind:
     namespaced: bool = True
     short: tuple[str, ...] = ()
     naming: str = "subdomain"
-    """Rule for metadata.name: subdomain, label, path (a path segment) or service."""
+    """Rule for metadata.name: subdomain, label or path (a path segment)."""
     status: bool = False
     """Has a status that only its own subresource writes."""
     generation: bool = False
@@ -78,7 +78,7 @@ KINDS: tuple[Kind, ...] = (
     Kind(CORE, "serviceaccounts", "ServiceAccount", "core", short=("sa",), returns_deleted=True),
     Kind(CORE, "resourcequotas", "ResourceQuota", "core", short=("quota",), status=True, returns_deleted=True),
     Kind(CORE, "pods", "Pod", "core", short=("po",), status=True, returns_deleted=True),
-    Kind(CORE, "services", "Service", "core", short=("svc",), naming="service", status=True, returns_deleted=True),
+    Kind(CORE, "services", "Service", "core", short=("svc",), naming="label", status=True, returns_deleted=True),
     Kind(APPS, "deployments", "Deployment", "apps", short=("deploy",), status=True, generation=True),
     Kind(BATCH, "cronjobs", "CronJob", "batch", short=("cj",), status=True, generation=True),
     Kind(BATCH, "jobs", "Job", "batch", status=True, generation=True),

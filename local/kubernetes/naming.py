@@ -10,7 +10,6 @@ Json = dict[str, Any]
 
 _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
-_DNS_1035 = "[a-z]([-a-z0-9]*[a-z0-9])?"
 _KEY_PART = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 _CONFIG_KEY = "[-._a-zA-Z0-9]+"
 
@@ -18,10 +17,6 @@ _AT_ENDS = "and must start and end with an alphanumeric character"
 _LABEL_SAID = f"a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', {_AT_ENDS}"
 _SUBDOMAIN_SAID = (
     f"a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', {_AT_ENDS}"
-)
-_DNS_1035_SAID = (
-    "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, "
-    "and end with an alphanumeric character"
 )
 _PART_SAID = f"must consist of alphanumeric characters, '-', '_' or '.', {_AT_ENDS}"
 _CONFIG_KEY_SAID = "a valid config key must consist of alphanumeric characters, '-', '_' or '.'"
@@ -54,10 +49,6 @@ def label(text: str) -> Iterator[str]:
         yield from _check(text, 63, _LABEL, _LABEL_SAID, "my-name", "123-abc")
 
 
-def service(text: str) -> Iterator[str]:
-    return _check(text, 63, _DNS_1035, _DNS_1035_SAID, "my-name", "abc-123")
-
-
 def path(text: str) -> Iterator[str]:
     if text in (".", ".."):
         yield f"may not be '{text}'"
@@ -66,7 +57,7 @@ def path(text: str) -> Iterator[str]:
             yield f"may not contain '{character}'"
 
 
-RULES = {"subdomain": subdomain, "label": label, "service": service, "path": path}
+RULES = {"subdomain": subdomain, "label": label, "path": path}
 
 
 def config_key(text: str) -> Iterator[str]:

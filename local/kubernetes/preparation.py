@@ -71,8 +71,12 @@ def _job(body: Json) -> None:
         return
     uid, name = body["metadata"]["uid"], body["metadata"].get("name", "")
     labels = body["spec"]["template"]["metadata"].setdefault("labels", {})
+    # Labels that the job took over from its template stay the template's, additions included.
+    own = body["metadata"].get("labels") or labels
+    taken_over = own == labels
     for prefix in ("", "batch.kubernetes.io/"):
         labels |= {f"{prefix}controller-uid": uid, f"{prefix}job-name": name}
+    body["metadata"]["labels"] = copy.deepcopy(labels) if taken_over else own
     body["spec"]["selector"] = {"matchLabels": {"batch.kubernetes.io/controller-uid": uid}}
 
 

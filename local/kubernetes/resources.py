@@ -154,7 +154,7 @@ class Resources:
         call = Call(user, asked, kind, options.parse(request.query, "", of="DeleteOptions"))
         conditions = deletes.conditions(await wire.read(request), request.query.get("propagationPolicy", ""))
         body = await self._deletes.delete(call, conditions)
-        return wire.answer(wire.shown_as(form, body, kind.go_type))
+        return wire.answer(wire.shown_as(form, body, kind.go_type), warnings=call.warnings)
 
     async def _delete_all(self, request: web.Request, user: User, asked: Attributes, kind: Kind) -> web.Response:
         if kind.name == "Namespace":

@@ -239,6 +239,14 @@ def too_long(field: str, why: str) -> Cause:
     return Cause("FieldValueTooLong", f"Too long: {why}", field)
 
 
+def duplicate(field: str, value: str) -> Cause:
+    return Cause("FieldValueDuplicate", f"Duplicate value: {quoted(value)}", field)
+
+
+def not_present(field: str, value: str) -> Cause:
+    return Cause("FieldValueNotFound", f"Not found: {quoted(value)}", field)
+
+
 def unsupported(field: str, shown: str, supported: Sequence[str]) -> Cause:
     listed = ", ".join(f'"{value}"' for value in supported)
     return Cause("FieldValueNotSupported", f"Unsupported value: {shown}: supported values: {listed}", field)

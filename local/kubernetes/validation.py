@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from local.kubernetes import gojson, naming, status
+from local.kubernetes import gojson, naming, podsecurity, status, workloads
 from local.kubernetes.kinds import RBAC, Kind
 from local.kubernetes.status import Cause, not_allowed, required, too_long, unsupported, wrong
 
@@ -99,9 +99,11 @@ def _configmap(body: Json) -> Iterator[Cause]:
     for field in ("data", "binaryData"):
         for key, value in (body.get(field) or {}).items():
             yield from (wrong(f"{field}[{key}]", f'"{key}"', said) for said in naming.config_key(key))
+            if field == "data" and key in (body.get("binaryData") or {}):
+                yield wrong(f"data[{key}]", f'"{key}"', "duplicate of key present in binaryData")
             size += len(value.encode()) if field == "data" else len(base64.b64decode(value))
     if size > SIZE_LIMIT:
-        yield too_long("", f"may not be more than {SIZE_LIMIT} bytes")
+        yield too_long("[]", f"may not be more than {SIZE_LIMIT} bytes")
 
 
 def _frozen(body: Json, old: Json) -> Iterator[Cause]:
@@ -189,6 +191,13 @@ def _binding_change(body: Json, old: Json) -> Iterator[Cause]:
 _CONTENT: dict[str, Callable[[Json], Iterator[Cause]]] = {
     "Secret": _secret,
     "ConfigMap": _configmap,
+    "Deployment": workloads.deployment,
+    "CronJob": workloads.cron_job,
+    "Job": workloads.job,
+    "Pod": workloads.pod,
+    "Service": workloads.service,
+    "ResourceQuota": workloads.quota,
+    "Namespace": lambda body: podsecurity.check_labels(body["metadata"].get("labels", {})),
     "Role": _role,
     "ClusterRole": _role,
     "RoleBinding": _binding,
@@ -197,6 +206,8 @@ _CONTENT: dict[str, Callable[[Json], Iterator[Cause]]] = {
 _CHANGE: dict[str, Callable[[Json, Json], Iterator[Cause]]] = {
     "Secret": _secret_change,
     "ConfigMap": _frozen,
+    "Deployment": workloads.deployment_change,
+    "Job": workloads.job_change,
     "RoleBinding": _binding_change,
     "ClusterRoleBinding": _binding_change,
 }
