@@ -1,0 +1,112 @@
+"""A cluster to type the runbook's commands into: a real API server, kubectl, and a gcloud that hands out one token."""
+
+import asyncio
+import base64
+import json
+import os
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from local.apiserver import Etcd, Issuer, RealApiServer
+from local.clock import Clock
+from local.entra import AKS, Entra
+from local.serving import Authority, Server
+from pullkeeper.kube import Api
+from pullkeeper.model import Endpoint
+from tests.apiserver import at_hand
+
+HERE = Path(__file__).parent
+STOP_GAP_TOKEN = "ya29.typed-by-hand"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.path.parent == HERE and item.get_closest_marker("real"):
+        at_hand.kubernetes()
+        if shutil.which("kubectl") is None:
+            at_hand.missing("kubectl is not installed", "apt-get install kubernetes-client")
+
+
+@dataclass(frozen=True, slots=True)
+class Terminal:
+    """An operator's: bash with the runbook's variables set, rights to everything, and a folder of its own."""
+
+    environment: dict[str, str]
+    server: RealApiServer
+    entra_token: str
+
+    async def type(self, commands: str) -> str:
+        """What the commands print. AssertionError if one of them fails."""
+        bash = await asyncio.create_subprocess_exec(
+            *("bash", "-o", "errexit", "-o", "pipefail", "-o", "nounset", "-c", commands),
+            env=self.environment,
+            cwd=self.environment["HOME"],
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        printed, _ = await bash.communicate()
+        assert bash.returncode == 0, f"{commands}\n{printed.decode()}"
+        return printed.decode()
+
+    def pullkeeper(self) -> Api:
+        """The same cluster, as the app's identity."""
+        endpoint = Endpoint(server=self.server.url, ca=self.server.ca_pem, read_at=datetime.now(UTC))
+        return Api(endpoint, self.entra_token)
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def terminal(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Terminal]:
+    home = tmp_path_factory.mktemp("operator")
+    entra, authority = Entra(Clock()), Authority()
+    app = entra.add_identity("pullkeeper")
+    async with AsyncExitStack() as opened:
+        issuer = Server(entra.application, authority=authority)
+        etcd = Etcd(at_hand.kubernetes())
+        for part in (issuer, etcd):
+            await part.start()
+            opened.push_async_callback(part.stop)
+        discovery = f"{issuer.url}/{entra.tenant}/.well-known/openid-configuration"
+        server = RealApiServer("runbook", etcd=etcd, issuer=Issuer(entra.issuer_v1, discovery, authority.pem))
+        await server.start()
+        opened.push_async_callback(server.stop)
+        (home / "kubeconfig").write_text(_kubeconfig(server), encoding="utf-8")
+        gcloud = home / "gcloud"
+        gcloud.write_text(f"#!/bin/sh\necho {STOP_GAP_TOKEN}\n", encoding="utf-8")
+        gcloud.chmod(0o755)
+        environment = {
+            "PATH": f"{home}:{os.environ['PATH']}",
+            "HOME": str(home),
+            "KUBECONFIG": str(home / "kubeconfig"),
+            "NAMESPACE": "deepintshield",
+            "SECRET": "ar-pull-secret",
+            "PRINCIPAL": app.principal_id,
+            "SERVICE_ACCOUNT": "acme-pull@deepintshield-images.iam.gserviceaccount.com",
+        }
+        yield Terminal(environment, server, entra.token(app, AKS))
+
+
+def _kubeconfig(server: RealApiServer) -> str:
+    def encoded(text: str) -> str:
+        return base64.b64encode(text.encode()).decode()
+
+    user = {
+        "client-certificate-data": encoded(server.admin_cert_pem),
+        "client-key-data": encoded(server.admin_key_pem),
+    }
+    cluster = {"server": server.url, "certificate-authority-data": encoded(server.ca_pem)}
+    return json.dumps(
+        {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "aks", "cluster": cluster}],
+            "users": [{"name": "operator", "user": user}],
+            "contexts": [{"name": "aks", "context": {"cluster": "aks", "user": "operator"}}],
+            "current-context": "aks",
+        }
+    )
