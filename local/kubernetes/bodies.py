@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from local.kubernetes import gojson, status
+from local.kubernetes import gojson, protobuf, status
+from local.kubernetes.kinds import Kind
 
 Json = dict[str, Any]
 
@@ -149,8 +150,10 @@ def _unreadable(text: bytes, *, looks_like_json: bool) -> str:
     return "error decoding patch: invalid JSON"
 
 
-def written(text: bytes, content_type: str, kind: str) -> Body:
-    """The body of a POST or PUT of a kind. Raises ApiError 400."""
+def written(text: bytes, content_type: str, kind: Kind) -> Body:
+    """The body of a POST or PUT. Raises ApiError 400."""
+    if content_type == "application/vnd.kubernetes.protobuf":
+        return Body(protobuf.written(text, kind))
     try:
         if content_type == "application/yaml":
             return of_yaml(text, _TYPE_META)
@@ -161,7 +164,7 @@ def written(text: bytes, content_type: str, kind: str) -> Body:
             said = f"couldn't get version/kind; json parse error: {said}"
         shown = _summary(text)
         raise status.bad_request(
-            f"the object provided is unrecognized (must be of type {kind}): {said} ({shown})"
+            f"the object provided is unrecognized (must be of type {kind.name}): {said} ({shown})"
         ) from None
 
 

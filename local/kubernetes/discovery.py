@@ -4,7 +4,7 @@ import base64
 import hashlib
 from typing import Any
 
-from local.kubernetes import kinds, reviews
+from local.kubernetes import kinds, openapi, reviews
 from local.kubernetes.kinds import EVERY_VERB, Kind
 
 Json = dict[str, Any]
@@ -32,13 +32,12 @@ def lookup(path: str, address: str) -> Json | None:
     match parts:
         case ["version"]:
             return VERSION
+        case ["openapi", *_]:
+            return openapi.lookup(path)
         case ["api"]:
             return _api_versions(address)
-        case ["apis"]:
-            groups = [_group(name) for name in _groups()]
-            return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
-        case ["apis", group] if group in _groups():
-            return {"kind": "APIGroup", "apiVersion": "v1", **_group(group)}
+        case ["apis", *group] if not group or group == [name for name in _groups() if name == group[0]]:
+            return _api_groups(*group)
         case ["api" | "apis", *group, "v1"] if not group or group[0] in _groups():
             return _resources("".join(group))
     return None
@@ -58,6 +57,13 @@ def _api_versions(address: str) -> Json:
         "versions": ["v1"],
         "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": address}],
     }
+
+
+def _api_groups(name: str = "") -> Json:
+    if name:
+        return {"kind": "APIGroup", "apiVersion": "v1", **_group(name)}
+    groups = [_group(one) for one in _groups()]
+    return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
 
 
 def _group(name: str) -> Json:

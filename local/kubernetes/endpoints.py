@@ -70,7 +70,7 @@ class Endpoints:
             raise status.no_such_resource()
         if asked.verb != "create":
             raise status.method_not_allowed()
-        body = bodies.written(await wire.read(request), wire.media_type(request), review.name)
+        body = bodies.written(await wire.read(request), wire.media_type(request), review)
         chosen = options.parse(request.query, request.headers.get("User-Agent", ""), of="CreateOptions")
         call = Call(user, asked, review, chosen)
         return wire.answer(reviews.answer(call, self._rbac, body.value, self._clock()), 201)

@@ -126,7 +126,7 @@ class Resources:
         text = await wire.read(request)
         chosen = options.parse(request.query, request.headers.get("User-Agent", ""), of=named)
         call = Call(user, asked, kind, chosen)
-        body = bodies.written(text, content, kind.name)
+        body = bodies.written(text, content, kind)
         _check_version(kind, body.value)
         call.judge(list(body.doubled))
         return call, body.value

@@ -13,7 +13,8 @@ Json = dict[str, Any]
 
 OUTPUTS = ("application/json", "application/yaml", "application/vnd.kubernetes.protobuf")
 STREAMS = ("application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch")
-INPUTS = ("application/json", "application/yaml")
+PROTOBUF = "application/vnd.kubernetes.protobuf"
+INPUTS = ("application/json", "application/yaml", PROTOBUF)
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
