@@ -1,0 +1,175 @@
+"""Whatever answers in the identity endpoint's place, the outcome is a token or a typed failure."""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from azure.identity.aio import ManagedIdentityCredential
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pullkeeper.entra import Entra, claims
+from pullkeeper.errors import EntraDenied, EntraError, EntraUnavailable
+from tests.core.canned import Canned, canned, http
+from tests.core.failures import printed
+
+_RESOURCE = "api://AzureADTokenExchange"
+_TOKEN = "eyJhbGciOiJub25lIn0.eyJvaWQiOiJjYW5hcnkifQ.canary"
+_GIVEN: dict[str, Any] = {
+    "access_token": _TOKEN,
+    "expires_on": "4102444800",
+    "resource": _RESOURCE,
+    "token_type": "Bearer",
+}
+
+
+def _without(name: str) -> dict[str, Any]:
+    return {known: value for known, value in _GIVEN.items() if known != name}
+
+
+@asynccontextmanager
+async def _entra(
+    answer: bytes | tuple[bytes | None, ...], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Entra, Canned]]:
+    async with canned(None, {"/msi/token": answer}) as endpoint:
+        monkeypatch.setenv("IDENTITY_ENDPOINT", f"http://{endpoint.host}/msi/token")
+        monkeypatch.setenv("IDENTITY_HEADER", "secret")
+        entra = Entra(lambda: ManagedIdentityCredential(retry_total=0))
+        try:
+            yield entra, endpoint
+        finally:
+            await entra.close()
+
+
+async def _refused(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> EntraError:
+    async with _entra(answer, monkeypatch) as (entra, _):
+        with pytest.raises(EntraError) as refused:
+            await entra.token(_RESOURCE)
+    assert "canary" not in printed(refused.value)
+    return refused.value
+
+
+async def test_a_token_is_asked_for_once_and_again_when_a_fresh_one_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with _entra(http(200, _GIVEN), monkeypatch) as (entra, endpoint):
+        tokens = [await entra.token(_RESOURCE), await entra.token(_RESOURCE), await entra.token(_RESOURCE, fresh=True)]
+
+    assert tokens == [_TOKEN] * 3
+    assert len(endpoint.asked) == 2
+
+
+async def test_a_fresh_token_is_the_one_that_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with _entra(http(200, _GIVEN), monkeypatch) as (entra, endpoint):
+        await entra.token(_RESOURCE)
+        endpoint.answers["/msi/token"] = http(200, {**_GIVEN, "access_token": "another"})
+
+        assert await entra.token(_RESOURCE) == _TOKEN
+        assert await entra.token(_RESOURCE, fresh=True) == "another"
+        assert await entra.token(_RESOURCE) == "another"
+
+
+async def _directly(entra: Entra) -> str:
+    """As the SDK for Azure Resource Manager uses the credential."""
+    return (await entra.credential.get_token("https://management.azure.com/.default")).token
+
+
+async def test_a_fresh_token_does_not_disturb_who_asks_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several hubs and all clusters ask at once; one of them being told `stale` is no trouble of the others."""
+    slowly = (http(200, _GIVEN)[:20], http(200, _GIVEN)[20:])
+    async with _entra(slowly, monkeypatch) as (entra, _):
+        asked = [entra.token(f"api://{number}", fresh=number % 3 == 0) for number in range(30)]
+        used_directly = asyncio.create_task(_directly(entra))
+
+        assert await asyncio.gather(*asked) == [_TOKEN] * 30
+        assert await used_directly == _TOKEN
+
+
+async def test_all_who_want_a_fresh_token_at_once_share_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with _entra(http(200, _GIVEN), monkeypatch) as (entra, endpoint):
+        await asyncio.gather(*(entra.token(_RESOURCE, fresh=True) for _ in range(10)))
+
+    assert len(endpoint.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        http(
+            400, {"statusCode": 400, "message": "No User Assigned or Delegated Managed Identity found for specified X."}
+        ),
+        http(400, {"error": "invalid_resource", "error_description": "AADSTS500011: The resource principal ..."}),
+        http(403, {"message": f"You sent {_TOKEN}"}),
+        http(404, b"<html>", Content_Type="text/html"),
+    ],
+    ids=["not assigned", "resource unknown", "an echo", "another server"],
+)
+async def test_a_refusal_is_for_a_person_to_mend(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    failure = await _refused(answer, monkeypatch)
+
+    assert type(failure) is EntraDenied
+    assert f"az ad sp show --id {_RESOURCE}" in failure.remedy
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(http(429, b"slow down"), id="throttled"),
+        pytest.param(http(500, b"broken"), id="broken"),
+        pytest.param(http(302, b"", Location="https://127.0.0.1:9/"), id="a redirect"),
+        pytest.param(http(200, b"<html>"), id="HTML"),
+        pytest.param(http(200, b""), id="nothing"),
+        pytest.param(http(200, b"null"), id="null"),
+        pytest.param(http(200, b"[1]"), id="a list"),
+        pytest.param(http(200, b'"x"'), id="a string"),
+        pytest.param(http(200, b"[" * 50_000), id="deep"),
+        pytest.param(http(200, _without("resource")), id="no resource"),
+        pytest.param(http(200, _without("expires_on")), id="no expiry"),
+        pytest.param(http(200, _without("access_token")), id="no token"),
+        pytest.param(http(200, {**_GIVEN, "access_token": None}), id="null for a token"),
+        pytest.param(http(200, {**_GIVEN, "access_token": 7}), id="a number for a token"),
+        pytest.param(http(200, {**_GIVEN, "access_token": ""}), id="an empty token"),
+        pytest.param(http(200, {**_GIVEN, "expires_on": "soon"}), id="a word for an expiry"),
+        pytest.param(http(200, {**_GIVEN, "expires_on": None}), id="null for an expiry"),
+        pytest.param(http(200, {**_GIVEN, "expires_on": [1]}), id="a list for an expiry"),
+        pytest.param(http(200, {**_GIVEN, "expires_on": 1e400}), id="an infinite expiry"),
+        pytest.param(http(200, {**_GIVEN, "resource": 7}), id="a number for a resource"),
+        pytest.param(b"x\r\n\r\n", id="no HTTP"),
+        pytest.param(b"", id="hangs up"),
+    ],
+)
+async def test_a_broken_answer_is_a_typed_failure(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert type(await _refused(answer, monkeypatch)) is EntraUnavailable
+
+
+async def test_nobody_there_is_a_typed_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with canned(None, {}) as endpoint:
+        pass
+    monkeypatch.setenv("IDENTITY_ENDPOINT", f"http://{endpoint.host}/msi/token")
+    monkeypatch.setenv("IDENTITY_HEADER", "secret")
+    entra = Entra(lambda: ManagedIdentityCredential(retry_total=0))
+    with pytest.raises(EntraUnavailable):
+        await entra.token(_RESOURCE)
+    await entra.close()
+
+
+def _jwt(payload: Any) -> str:
+    return f"eyJ.{base64.urlsafe_b64encode(json.dumps(payload).encode()).rstrip(b'=').decode()}.x"
+
+
+def test_whom_a_token_is_about() -> None:
+    token = _jwt({"oid": "5f2a", "iss": "https://sts.windows.net/t/", "aud": ["a"], "tid": "t", "canary": "x"})
+
+    assert claims(token) == {"oid": "5f2a", "iss": "https://sts.windows.net/t/", "aud": "['a']"}
+
+
+@given(payload=st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=3))
+def test_a_payload_of_another_shape_is_about_nobody(payload: Any) -> None:
+    assert claims(_jwt(payload)) == {}
+
+
+@given(text=st.text())
+def test_what_is_no_token_is_about_nobody(text: str) -> None:
+    assert claims(text) == claims(f"a.{text}") == claims(f"a.{text}.c") == {}
