@@ -1,0 +1,191 @@
+"""The whole app against a real API server: one server for the session, a cloud, an app and a namespace for each test.
+
+The servers answer from one event loop that lasts for the session, and the tests run in it too. PULLKEEPER_REAL and
+PULLKEEPER_KUBERNETES work as they do for `tests/contract`.
+"""
+
+import json
+import logging
+import shutil
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+import pytest_asyncio
+
+from local import google
+from local.apiserver import Etcd, Issuer, RealApiServer
+from local.azurite import Azurite
+from local.clock import Clock
+from local.cloud import Cloud, LocalCluster
+from local.entra import AKS, Entra
+from local.serving import Authority, Server
+from pullkeeper.model import Target
+from tests.apiserver import at_hand
+from tests.contract.cluster import Cluster, connected, one_seat
+from tests.contract.conversation import Answer, Caller, until
+from tests.real.kubectl import Kubectl, encoded
+from tests.world import World
+
+HERE = Path(__file__).parent
+ACCOUNT = "deepintshield-sa"
+_PROGRAMS = {"kubectl": "kubectl", "gcloud": "google-cloud-cli"}
+"""By the fixture that needs it: the package that brings it."""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.path.parent != HERE:
+        return
+    at_hand.kubernetes()
+    for program in _PROGRAMS.keys() & set(getattr(item, "fixturenames", ())):
+        if shutil.which(program) is None:
+            at_hand.missing(f"{program} is not installed", f"apt-get install {_PROGRAMS[program]}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent == HERE:
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+            item.add_marker(pytest.mark.servers)
+            item.add_marker(pytest.mark.real)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def tenant() -> AsyncIterator[tuple[Entra, Issuer]]:
+    """The one that the API server trusts, and where it finds its keys."""
+    authority = Authority()
+    entra = Entra(Clock())
+    server = Server(entra.application, authority=authority)
+    await server.start()
+    discovery = f"{server.url}/{entra.tenant}/.well-known/openid-configuration"
+    yield entra, Issuer(entra.issuer_v1, discovery, authority.pem)
+    await server.stop()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def server(tenant: tuple[Entra, Issuer]) -> AsyncIterator[RealApiServer]:
+    etcd = Etcd(at_hand.kubernetes())
+    await etcd.start()
+    server = RealApiServer("real", etcd=etcd, issuer=tenant[1])
+    await server.start()
+    yield server
+    await server.stop()
+    await etcd.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def world(
+    request: pytest.FixtureRequest,
+    azurite: Azurite,
+    authority: Authority,
+    monkeypatch: pytest.MonkeyPatch,
+    tenant: tuple[Entra, Issuer],
+) -> AsyncIterator[World]:
+    """As everywhere, but of the tenant that the API server trusts.
+
+    The API server's clock cannot be moved: a test gets its token for it (by a refresh) before it moves its own.
+    """
+    clock = Clock()
+    async with Cloud(clock, authority) as cloud:
+        mine, entra = cloud.entra, tenant[0]
+        mine.tenant, mine._key, mine._key_id = entra.tenant, entra._key, entra._key_id
+        cloud.add_hub("main")
+        world = World(cloud, azurite.account(request.node.nodeid), clock, monkeypatch)
+        logger = logging.getLogger("pullkeeper")
+        logger.addHandler(world.events)
+        yield world
+        logger.removeHandler(world.events)
+        if world._services:
+            await world._services.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """An API server that the clusters of all tests are: none of them starts or stops it."""
+
+    name: str
+    url: str
+    ca_pem: str
+    admin_cert_pem: str
+    admin_key_pem: str
+
+    async def start(self) -> None:
+        """It runs already."""
+
+    async def stop(self) -> None:
+        """Others still need it."""
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def people(server: RealApiServer, tenant: tuple[Entra, Issuer]) -> AsyncIterator[Cluster]:
+    """Those who talk to the API server by plain HTTP: `human` may do all."""
+    async with connected(server, tenant[0], one_seat) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def human(people: Cluster) -> Caller:
+    return people.human
+
+
+@pytest.fixture
+def app(people: Cluster, world: World) -> Caller:
+    """The app's identity in other hands: what could somebody do who has its token."""
+    return people.bearer(world.cloud.entra.token(world.cloud.app, AKS))
+
+
+@pytest.fixture
+def target() -> Target:
+    """In a namespace that no other test has."""
+    return Target(namespace=f"t-{uuid.uuid4().hex[:12]}", service_accounts=(ACCOUNT,))
+
+
+class Join(Protocol):
+    async def __call__(self, *, hub: str = "main", adopt: bool = False) -> LocalCluster: ...
+
+
+@pytest.fixture
+def join(world: World, server: RealApiServer, people: Cluster, target: Target) -> Join:
+    """Onboards the API server with the test's target, and waits until it knows the role."""
+
+    async def join(*, hub: str = "main", adopt: bool = False) -> LocalCluster:
+        running = Running("aks-1", server.url, server.ca_pem, server.admin_cert_pem, server.admin_key_pem)
+        cluster = await world.join("aks-1", hub, targets=[target], adopt=adopt, server=running)
+        place = {"namespace": target.namespace, "resource": "secrets", "name": target.secret, "verb": "patch"}
+        app = people.bearer(world.cloud.entra.token(world.cloud.app, AKS))
+
+        def allowed(answer: Answer) -> bool:
+            return answer.body["status"]["allowed"] is True
+
+        review = {"spec": {"resourceAttributes": place}}
+        await until(lambda: app.post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review), allowed)
+        return cluster
+
+    return join
+
+
+@pytest.fixture
+def kubectl(server: RealApiServer, target: Target, tmp_path: Path) -> Kubectl:
+    """A person's, with all rights, in the test's namespace."""
+    user = {"client-certificate-data": encoded(server.admin_cert_pem), "client-key-data": encoded(server.admin_key_pem)}
+    return Kubectl(server, user, target.namespace, tmp_path / "person")
+
+
+@pytest.fixture
+def gcloud(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Google's own. It asks for the scope `openid` among others: the real service grants that, its stand-in does not
+    know it.
+    """
+    asked = google._asked
+
+    def without_openid(body: bytes) -> tuple[frozenset[str], timedelta]:
+        request = json.loads(body)
+        request["scope"] = [scope for scope in request["scope"] if scope != "openid"]
+        return asked(json.dumps(request).encode())
+
+    monkeypatch.setattr(google, "_asked", without_openid)
+    return at_hand.program("gcloud")
