@@ -87,6 +87,15 @@ def test_queries_ask_for_events_that_exist() -> None:
     assert asked <= set(get_args(telemetry.Event))
 
 
+def test_az_gets_ids_only_where_it_takes_them() -> None:
+    """`az aks` has no `--ids` at all, and no command that lists or gets keys has."""
+    typed = (line for block in blocks("bash") for line in block.text.replace("\\\n", " ").splitlines())
+    commands = [command for line in typed for command in re.findall(r"\baz [^|)]+", line)]
+    assert len(commands) > 20
+    wrong = [command for command in commands if re.match(r"az (aks|.*\b(list|keys)\b).* --ids", command)]
+    assert wrong == []
+
+
 @cache
 def _kubectl_help(*words: str) -> str | None:
     """None: there is no such command."""
