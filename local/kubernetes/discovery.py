@@ -28,19 +28,24 @@ VERSION: Json = {
 
 def lookup(path: str, address: str) -> Json | None:
     """The document at a path, or None. `address` is the server's host and port."""
-    parts = path.strip("/").split("/")
-    match parts:
+    found: Json | None = None
+    match path.strip("/").split("/"):
         case ["version"]:
-            return VERSION
+            found = VERSION
         case ["openapi", *_]:
-            return openapi.lookup(path)
+            found = openapi.lookup(path)
         case ["api"]:
-            return _api_versions(address)
-        case ["apis", *group] if not group or group == [name for name in _groups() if name == group[0]]:
-            return _api_groups(*group)
-        case ["api" | "apis", *group, "v1"] if not group or group[0] in _groups():
-            return _resources("".join(group))
-    return None
+            found = _api_versions(address)
+        case ["apis"]:
+            groups = [_group(name) for name in _groups()]
+            found = {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
+        case ["apis", group] if group in _groups():
+            found = {"kind": "APIGroup", "apiVersion": "v1", **_group(group)}
+        case ["api", "v1"]:
+            found = _resources("")
+        case ["apis", group, "v1"] if group in _groups():
+            found = _resources(group)
+    return found
 
 
 def knows(group: str, version: str) -> bool:
@@ -57,13 +62,6 @@ def _api_versions(address: str) -> Json:
         "versions": ["v1"],
         "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": address}],
     }
-
-
-def _api_groups(name: str = "") -> Json:
-    if name:
-        return {"kind": "APIGroup", "apiVersion": "v1", **_group(name)}
-    groups = [_group(one) for one in _groups()]
-    return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
 
 
 def _group(name: str) -> Json:
