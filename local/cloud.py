@@ -18,7 +18,7 @@ from aiohttp.typedefs import Middleware
 
 from local.arm import CLUSTER_USER, Arm, ManagedCluster
 from local.clock import Clock
-from local.entra import EXCHANGE, Entra, IdentityEndpoint
+from local.entra import EXCHANGE_ID, Entra, IdentityEndpoint
 from local.google import Google, Provider
 from local.human import ApiServer, Human
 from local.kubernetes import ApiServer as StandIn
@@ -119,8 +119,8 @@ class Cloud:
         provider = self.google.add_provider(
             pool,
             f"{name}-azure-provider",
-            self.entra.issuer_v1,
-            [EXCHANGE],
+            self.entra.issuer_v2,
+            [EXCHANGE_ID],
             condition=lambda claims: claims["sub"] == subject,
         )
         email = f"{name}-pull@{_PROJECT}.iam.gserviceaccount.com"

@@ -148,7 +148,7 @@ class FederationAudience(GoogleError):
     meaning = "The provider at Google expects another audience than the Entra token carries."
     remedy_template = (
         "Publisher: gcloud iam workload-identity-pools providers update-oidc {provider} --project={project} "
-        "--location=global --workload-identity-pool={pool} --allowed-audiences={resource} "
+        "--location=global --workload-identity-pool={pool} --allowed-audiences={audience} "
         "- or set the hub's entraResource to what the provider allows."
     )
 

@@ -102,6 +102,7 @@ class Federation:
             raise e.within(
                 **hub.credential_config.ids,
                 resource=hub.entra_resource,
+                audience=about.get("aud", "<audience>"),
                 issuer=about.get("iss", "<issuer>"),
                 principal=about.get("oid", "<object id>"),
             ) from None

@@ -1,5 +1,6 @@
 """What every test can have: a certificate authority that the whole process trusts, Azurite, and a world of its own."""
 
+import atexit
 import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -12,6 +13,7 @@ import trustme
 # sets such variables before the app starts.
 _CA = trustme.CA()
 _FOLDER = tempfile.TemporaryDirectory(prefix="pullkeeper-tests-")
+atexit.register(_FOLDER.cleanup)
 _PEM = Path(_FOLDER.name) / "ca.pem"
 _CA.cert_pem.write_to_path(str(_PEM))
 os.environ.update(SSL_CERT_FILE=str(_PEM), REQUESTS_CA_BUNDLE=str(_PEM), NO_PROXY="127.0.0.1,localhost")

@@ -33,6 +33,7 @@ _CONTEXT = {
     "secret": "ar-pull-secret-" * 6 + "deepintshield",
     "principal": "5f2a9c1e-7d3b-4e8f-9a6c-0b1d2e3f4a5b",
     "resource": "api://5f2a9c1e-7d3b-4e8f-9a6c-0b1d2e3f4a5b",
+    "audience": "fb60f99c-7a34-4190-8149-302f77469936",
     "issuer": "https://login.microsoftonline.com/5f2a9c1e-7d3b-4e8f-9a6c-0b1d2e3f4a5b/v2.0",
     "project": "417300214096",
     "pool": "acme-corporation-eu-azure-pool-1",

@@ -98,7 +98,7 @@ async def test_an_entra_token_that_google_calls_stale_is_replaced_once(world: Wo
     world.clock.advance(25 * MINUTE)
     await world.refresh(cluster)
     asked = [seen for seen in world.cloud.identity_part.journal.seen if seen.query["resource"] == EXCHANGE]
-    assert 2 == len(asked)
+    assert len(asked) == 2
 
 
 async def test_a_longer_lifetime_is_asked_for_where_the_hub_says_so(world: World) -> None:
