@@ -3,6 +3,7 @@
 import functools
 import json
 import logging
+import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -37,8 +38,8 @@ def problem(error: PullkeeperError) -> func.HttpResponse:
 
 
 def problems(route: Route) -> Route:
-    """Turns what a route raises into a problem document. What nobody expected is told without its text, which goes to
-    the log: it might quote anything.
+    """Turns what a route raises into a problem document. What nobody expected is told by its type, and logged with its
+    place: its text might quote anything.
     """
 
     @functools.wraps(route)
@@ -47,8 +48,9 @@ def problems(route: Route) -> Route:
             return await route(req)
         except PullkeeperError as e:
             return problem(e)
-        except Exception as e:
-            logging.getLogger("pullkeeper").exception("%s failed", route.__name__)
+        except Exception as e:  # noqa: BLE001 - the last one who can answer
+            place = "".join(traceback.format_tb(e.__traceback__))
+            logging.getLogger("pullkeeper").error("%s failed: %s\n%s", route.__name__, type(e).__name__, place)  # noqa: TRY400 - nor its text
             return problem(InternalError(type(e).__name__))
 
     return answered

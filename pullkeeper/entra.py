@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import logging
 from collections.abc import Callable
 
 from azure.core.credentials_async import AsyncTokenCredential
@@ -11,6 +12,9 @@ from azure.identity import CredentialUnavailableError
 
 from pullkeeper.errors import NONSENSE, EntraDenied, EntraError, EntraUnavailable
 from pullkeeper.tokens import is_token
+
+# It quotes whole answers in its warnings, a token included; what has failed is told by us.
+logging.getLogger("azure.identity").setLevel(logging.CRITICAL)
 
 AKS = "6dae42f8-4368-4678-94ff-3960e28e3630"
 """The application id of every Entra-integrated AKS API server: public, the same in all tenants."""

@@ -74,7 +74,8 @@ class Seen:
 
     @property
     def uid(self) -> str:
-        return str(self.metadata["uid"])
+        # A name or an id that a server gives is kept and told: from a broken one it may be anything.
+        return errors.redact(str(self.metadata["uid"]))
 
     @property
     def managers(self) -> frozenset[str]:
@@ -219,7 +220,7 @@ def refusal(status: int, body: bytes, headers: Mapping[str, str]) -> ClusterErro
 def _managers(causes: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """From `conflict with "kubectl-edit" using v1 at ...` and the like, each once."""
     messages = (str(cause.get("message", "")) for cause in causes)
-    yield from dict.fromkeys(message.split('"')[1] for message in messages if '"' in message)
+    yield from dict.fromkeys(errors.redact(message.split('"')[1]) for message in messages if '"' in message)
 
 
 def _worth_retrying(error: Exception) -> bool | timedelta:

@@ -1,0 +1,288 @@
+"""Promise 7: no token ever reaches a log, an exception, a span, a metric, a table, a queue or an HTTP answer.
+
+Everybody whom the app calls misbehaves here: in turn each of them echoes every credential that there is, in the shapes
+of its own errors. Then all that the app said and stored is searched for pieces of them.
+"""
+
+import base64
+import json
+import logging
+import traceback
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import azure.functions as func
+import pytest
+import stamina
+from aiohttp import web
+from azure.data.tables.aio import TableServiceClient
+from azure.storage.queue.aio import QueueServiceClient
+from opentelemetry import metrics, trace
+from opentelemetry.instrumentation.requests import RequestsInstrumentor
+from opentelemetry.instrumentation.urllib3 import URLLib3Instrumentor
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from functions import fleet
+from local.cloud import LocalCluster
+from local.serving import Fault, Faults
+from pullkeeper.fleet import Member
+from tests.world import MINUTE, World
+
+pytestmark = pytest.mark.servers
+_PIECE: Final = 24
+"""So many characters in a row are no chance."""
+_GONE: Final = "https://does-not-resolve.invalid:443"
+
+
+@dataclass(slots=True)
+class Witness:
+    """What the app said: every text, with where it was found."""
+
+    heard: list[tuple[str, str]] = field(default_factory=list)
+
+    def hear(self, where: str, text: object) -> None:
+        self.heard.append((where, str(text)))
+
+    def hear_error(self, error: BaseException) -> None:
+        """What is printed of it, and what anybody could print of all that hangs on it."""
+        self.hear("traceback", "".join(traceback.format_exception(error)))
+        seen: dict[int, BaseException] = {}
+        links: list[BaseException | None] = [error]
+        while links:
+            link = links.pop()
+            if link is None or id(link) in seen:
+                continue
+            seen[id(link)] = link
+            self.hear("exception", f"{link!s} {link!r} {link.args!r} {vars(link)!r}")
+            links += [link.__cause__, link.__context__, *getattr(link, "exceptions", ())]
+
+    def leaks(self, credentials: list[str]) -> list[str]:
+        """Where pieces of credentials were found, and a little of what stands there."""
+        pieces = {piece for credential in credentials for piece in _pieces(credential)}
+        return sorted({f"{where}: {text[:300]}" for where, text in self.heard if any(map(text.__contains__, pieces))})
+
+
+def _pieces(credential: str) -> Iterator[str]:
+    """Of the text, and of its base64 wherever it begins in what is encoded."""
+    encoded = (base64.b64encode(credential[start:].encode()).decode()[:-4] for start in range(3))
+    for form in (credential, *encoded):
+        for start in range(0, max(1, len(form) - _PIECE), _PIECE // 2):
+            yield form[start : start + _PIECE]
+
+
+class _Ear(logging.Handler):
+    """Every logger, every level, everything that a record carries."""
+
+    def __init__(self, witness: Witness) -> None:
+        super().__init__(logging.DEBUG)
+        self._witness = witness
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._witness.hear(f"log of {record.name}", f"{self.format(record)} {vars(record)!r}")
+
+
+@pytest.fixture
+def witness(monkeypatch: pytest.MonkeyPatch) -> Iterator[Witness]:
+    witness = Witness()
+    ear = _Ear(witness)
+    root, ours = logging.getLogger(), logging.getLogger("pullkeeper")
+    levels = root.level, ours.level
+    root.addHandler(ear)
+    root.setLevel(logging.DEBUG)
+    ours.setLevel(logging.DEBUG)
+
+    async def at_once(*_: object) -> None:
+        pass
+
+    monkeypatch.setattr("azure.core.pipeline.transport.AsyncHttpTransport.sleep", at_once)
+    try:
+        with stamina.set_testing(True, attempts=2, cap=True):
+            yield witness
+    finally:
+        root.removeHandler(ear)
+        root.setLevel(levels[0])
+        ours.setLevel(levels[1])
+
+
+@pytest.fixture(scope="module")
+def exported() -> Iterator[tuple[InMemorySpanExporter, InMemoryMetricReader]]:
+    """Spans and figures, as the Functions worker would export them; a process sets its providers once."""
+    spans, figures = InMemorySpanExporter(), InMemoryMetricReader()
+    tracers = TracerProvider(shutdown_on_exit=False)
+    tracers.add_span_processor(SimpleSpanProcessor(spans))
+    trace.set_tracer_provider(tracers)
+    metrics.set_meter_provider(MeterProvider([figures], shutdown_on_exit=False))
+    instrumentors = RequestsInstrumentor(), URLLib3Instrumentor()
+    for instrumentor in instrumentors:
+        instrumentor.instrument()
+    yield spans, figures
+    for instrumentor in instrumentors:
+        instrumentor.uninstrument()
+
+
+class Echo(Fault):
+    """Answers with every credential there is at that moment, in a shape."""
+
+    def __init__(self, world: World, shape: Callable[[str], str], **more: Any) -> None:
+        super().__init__(**more)
+        self._world, self._shape = world, shape
+
+    def fits(self, request: web.Request) -> bool:
+        found = super().fits(request)
+        if found:
+            self.body = self._shape(" ".join(_credentials(self._world)))
+        return found
+
+
+def _credentials(world: World) -> list[str]:
+    """All that would open something, the newest first."""
+    cloud = world.cloud
+    google = list(cloud.google._issued)
+    entra = [token for token, _ in cloud.identity._held.values()]
+    keys = [cluster.server.admin_key_pem for cluster in cloud.clusters.values()]
+    registry = [token for registry in cloud.registries for token in registry._passes]
+    return [*google[::-1], *entra[::-1], *registry[::-1], *keys]
+
+
+def _json(**fields: Any) -> Callable[[str], str]:
+    """`$` stands for what is echoed."""
+    return lambda text: json.dumps(fields).replace("$", json.dumps(text)[1:-1])
+
+
+_CAUSES: Final = [{"reason": "FieldManagerConflict", "message": 'conflict with "$" using v1', "field": ".data.x"}]
+_SHAPES: Final[dict[str, tuple[int, Callable[[str], str]]]] = {
+    "text-500": (500, lambda text: text),
+    "text-400": (400, lambda text: f"Authorization: Bearer {text}"),
+    "text-200": (200, lambda text: f"<html>{text}"),
+    "token-url": (404, lambda text: f"https://x.example/?access_token={text}&b={text}"),
+    "grant": (400, _json(error="invalid_grant", error_description="The audience in ID Token [$] does not match")),
+    "iam": (403, _json(error={"code": 403, "message": "$", "status": "PERMISSION_DENIED"})),
+    "status-403": (403, _json(kind="Status", message='User "$" cannot patch resource', reason="Forbidden")),
+    "status-422": (422, _json(kind="Status", message="immutable: $", reason="Invalid")),
+    "conflict": (409, _json(kind="Status", message="conflict: $", reason="Conflict", details={"causes": _CAUSES})),
+    "success": (200, _json(metadata={"uid": "$", "managedFields": [{"manager": "$"}]})),
+    "as-key": (400, _json(**{"$": "x", "error": {"$": 1}})),
+    "basic": (401, lambda text: base64.b64encode(f"oauth2accesstoken:{text}".encode()).decode()),
+    "identity": (400, _json(statusCode=400, message="$")),
+}
+
+
+def _faults(world: World, cluster: LocalCluster) -> dict[str, tuple[Faults, str]]:
+    cloud = world.cloud
+    return {
+        "sts": (cloud.google_part.faults, "/v1/token$"),
+        "iam": (cloud.google_part.faults, ":generateAccessToken$"),
+        "registry": (cloud.registry_parts[0].faults, "/v2/"),
+        "cluster": (cluster.part.faults, "/(secrets|serviceaccounts)/"),
+        "arm": (cloud.arm_part.faults, ""),
+        "identity": (cloud.identity_part.faults, ""),
+    }
+
+
+@pytest.mark.usefixtures("exported")
+@pytest.mark.parametrize("hop", ["sts", "iam", "registry", "cluster", "arm", "identity"])
+async def test_what_an_upstream_echoes_goes_nowhere(
+    world: World, witness: Witness, monkeypatch: pytest.MonkeyPatch, hop: str
+) -> None:
+    monkeypatch.setattr(fleet, "services", lambda: world.services)
+    cluster = await world.join("aks-1", local_accounts=hop == "arm")
+    await world.join("aks-2", local_accounts=True)
+    await world.tick()
+    faults, path = _faults(world, cluster)[hop]
+    leaks = {}
+    for shape, (status, body) in _SHAPES.items():
+        world.clock.advance(25 * MINUTE)
+        if hop in {"identity", "arm"}:
+            await world.services.close()
+            world._services = world.another_instance()
+        if hop == "arm":
+            moved = cluster.member.endpoint.model_copy(update={"server": _GONE, "read_at": world.clock()})
+            await world.services.fleet.register(Member(cluster.member.cluster, moved))
+        echo = Echo(world, body, path=path, status=status)
+        faults.add(echo)
+        await _lived_through(world, witness, cluster)
+        faults.clear()
+        assert echo.body, f"{shape} was never asked for"
+        if found := witness.leaks(_credentials(world)):
+            leaks[shape] = found
+        witness.heard.clear()
+        world.events.seen.clear()
+    assert leaks == {}
+
+
+async def _lived_through(world: World, witness: Witness, cluster: LocalCluster) -> None:
+    """A refresh by itself, one by way of the queue, the routes; and all of it heard."""
+    try:
+        await world.refresh(cluster, "manual")
+    except Exception as e:  # noqa: BLE001 - whatever it is, it is searched
+        witness.hear_error(e)
+    await world.services.scheduler.run()
+    await _hear_storage(world, witness)
+    await world.work_off(tries=2)
+    for route in ("refresh_all", "refresh_cluster"):
+        witness.hear("HTTP answer", await _answered(route, cluster))
+    await _hear_storage(world, witness)
+
+
+async def test_the_whole_of_a_good_life_is_silent_about_tokens(
+    world: World, witness: Witness, exported: tuple[InMemorySpanExporter, InMemoryMetricReader]
+) -> None:
+    """Spans and figures of the tests before count too. And the secret holds one: the search finds what is there."""
+    cluster = await world.join("aks-1")
+    await world.join("aks-2", local_accounts=True)
+    for _ in range(3):
+        await world.services.scheduler.run()
+        await _hear_storage(world, witness)
+        await world.work_off()
+        world.clock.advance(25 * MINUTE)
+    await cluster.human.delete_secret("deepintshield", "ar-pull-secret")
+    await world.tick()
+    await _hear_storage(world, witness)
+    _hear_exported(exported, witness)
+    assert witness.leaks(_credentials(world)) == []
+    assert {"secret.refreshed", "token.minted", "drift.repaired"} <= {event["event"] for event in world.events.seen}
+    secret = await cluster.human.secret("deepintshield", "ar-pull-secret")
+    witness.hear("the secret", json.dumps(secret))
+    assert [leak[:10] for leak in witness.leaks(_credentials(world))] == ["the secret"]
+
+
+async def _hear_storage(world: World, witness: Witness) -> None:
+    async for where, text in _stored(world):
+        witness.hear(where, text)
+
+
+async def _stored(world: World) -> AsyncIterator[tuple[str, str]]:
+    async with TableServiceClient.from_connection_string(world.storage) as tables:
+        async for table in tables.list_tables():
+            async for entity in tables.get_table_client(table.name).list_entities():
+                yield f"table {table.name}", json.dumps(dict(entity), default=str)
+    async with QueueServiceClient.from_connection_string(world.storage) as queues:
+        async for queue in queues.list_queues():
+            async with queues.get_queue_client(queue.name) as client:
+                for message in await client.peek_messages(32):
+                    yield f"queue {queue.name}", base64.b64decode(message.content).decode(errors="replace")
+
+
+def _hear_exported(exported: tuple[InMemorySpanExporter, InMemoryMetricReader], witness: Witness) -> None:
+    spans, figures = exported
+    for span in spans.get_finished_spans():
+        witness.hear("span", span.to_json())
+    found = figures.get_metrics_data()
+    witness.hear("metrics", found.to_json() if found else "")
+    spans.clear()
+
+
+async def _answered(route: str, cluster: LocalCluster) -> str:
+    parts = {
+        "subscription": cluster.id.subscription,
+        "resourceGroup": cluster.id.resource_group,
+        "name": cluster.id.name,
+    }
+    request = func.HttpRequest("POST", "https://app.example/api/refresh", route_params=parts, body=b"")
+    answer = await getattr(fleet, route)._function.get_user_function()(request)
+    return f"{answer.status_code} {answer.headers} {answer.get_body().decode()}"

@@ -1,0 +1,170 @@
+"""The routes, called as the platform calls them, with what nobody should send."""
+
+import json
+import logging
+from typing import Any, Final
+
+import azure.functions as func
+import pytest
+
+from functions import fleet
+from tests.world import World
+
+pytestmark = pytest.mark.servers
+_GUID: Final = "00000000-0000-0000-0000-000000005eed"
+_PROBLEM: Final = {"type", "title", "status", "detail", "category", "remedy"}
+
+
+@pytest.fixture(autouse=True)
+def _app(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The app's process is this one."""
+    monkeypatch.setattr(fleet, "services", lambda: world.services)
+
+
+def _request(path: str, parts: dict[str, str] | None = None, body: bytes = b"") -> func.HttpRequest:
+    return func.HttpRequest("POST", f"https://app.example/api/{path}", route_params=parts or {}, body=body)
+
+
+async def _refreshed(subscription: str, group: str, name: str) -> tuple[int, dict[str, Any]]:
+    parts = {"subscription": subscription, "resourceGroup": group, "name": name}
+    answer = await _called("refresh_cluster", _request("clusters/x/y/z/refresh", parts))
+    return answer.status_code, json.loads(answer.get_body())
+
+
+async def _called(route: str, request: func.HttpRequest) -> func.HttpResponse:
+    builder = getattr(fleet, route)
+    answer: func.HttpResponse = await builder._function.get_user_function()(request)
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("subscription", "group", "name"),
+    [
+        ("not-a-guid", "g", "n"),
+        (f"{_GUID}/../..", "g", "n"),
+        (_GUID, "..", "n"),
+        (_GUID, "a/../b", "n"),
+        (_GUID, "a%2f..%2fb", "n"),
+        (_GUID, "g", "n/../m"),
+        (_GUID, "g", "n%2fm"),
+        (_GUID, "g", ""),
+        (_GUID, "", "n"),
+        (_GUID, "g.", "n"),
+        (_GUID, "g", "n\n"),
+        (_GUID, "g", "n' or PartitionKey ne '"),
+        (_GUID, "g' or 1 eq 1", "n"),
+        (_GUID, "g|h", "n"),
+        (_GUID, "g", "x" * 64),
+        (_GUID, "g" * 91, "n"),
+        (_GUID, "g", "\u0661"),
+        (_GUID, "g", "n?x=1"),
+        (_GUID, "g", "n#x"),
+        ("x" * 1_000_000, "g", "n"),
+    ],
+)
+async def test_what_is_no_clusters_id_is_a_bad_request(subscription: str, group: str, name: str) -> None:
+    """Traversal, extra segments, injection into table keys and filters: abuse cases 5 and 15."""
+    status, problem = await _refreshed(subscription, group, name)
+    assert status == 400
+    assert set(problem) == _PROBLEM
+    assert problem["category"] == "invalid_request"
+    assert problem["type"] == "docs/runbook/invalid_request.md"
+    assert problem["remedy"]
+    assert len(problem["detail"]) < 1000
+
+
+async def test_an_unknown_cluster_is_not_found(world: World) -> None:
+    status, problem = await _refreshed(_GUID, "platform", "nobodys")
+    assert status == 404
+    assert set(problem) == _PROBLEM
+    assert await world.tick() == 0
+
+
+async def test_a_cluster_is_known_in_any_case_of_letters(world: World) -> None:
+    """As Azure compares ids."""
+    cluster = await world.join("aks-1")
+    assert await _refreshed(cluster.id.subscription.upper(), cluster.id.resource_group.upper(), "AKS-1") == (
+        202,
+        {"queued": 1},
+    )
+    assert await world.work_off() == 1
+    assert (await world.target(cluster)).state(world.clock()) == "fresh"
+
+
+async def test_all_clusters_at_once(world: World) -> None:
+    for n in range(3):
+        await world.join(f"aks-{n}")
+    answer = await _called("refresh_all", _request("refresh"))
+    assert (answer.status_code, json.loads(answer.get_body())) == (202, {"queued": 3})
+    assert await world.work_off() == 3
+
+
+@pytest.mark.parametrize("body", [b"{", b"x" * 10_000_000, b"[" * 100_000, b'{"server":"https://evil.example"}'])
+async def test_a_body_is_not_looked_at(world: World, body: bytes) -> None:
+    """Neither route takes one: abuse cases 4, 10 and 14."""
+    await world.join("aks-1")
+    answer = await _called("refresh_all", _request("refresh", body=body))
+    assert answer.status_code == 202
+
+
+@pytest.mark.parametrize("route", ["refresh_all", "refresh_cluster"])
+async def test_storage_that_is_down_is_503(world: World, monkeypatch: pytest.MonkeyPatch, route: str) -> None:
+    environment = world.cloud.environment("")
+    nowhere = "DefaultEndpointsProtocol=http;AccountName=a;AccountKey=YQ==" + "".join(
+        f";{service}Endpoint=http://127.0.0.1:9/a" for service in ("Blob", "Queue", "Table")
+    )
+
+    async def at_once(*_: object) -> None:
+        pass
+
+    monkeypatch.setattr("azure.core.pipeline.transport.AsyncHttpTransport.sleep", at_once)
+    broken = type(world.services).build({**environment, "AzureWebJobsStorage": nowhere}, world.clock)
+    monkeypatch.setattr(fleet, "services", lambda: broken)
+    parts = {"subscription": _GUID, "resourceGroup": "g", "name": "n"}
+    answer = await _called(route, _request("refresh", parts))
+    problem = json.loads(answer.get_body())
+    await broken.close()
+    assert answer.status_code == 503
+    assert answer.mimetype == "application/problem+json"
+    assert problem["category"] == "storage_unavailable"
+    assert "YQ==" not in json.dumps(problem)
+
+
+async def test_what_nobody_expected_is_told_without_its_text(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It might quote anything. The type and the place are enough to begin with."""
+    canary = "ya29.canary-of-the-routes"
+
+    def broken() -> object:
+        raise RuntimeError(f"could not use {canary}")
+
+    monkeypatch.setattr(fleet, "services", broken)
+    with caplog.at_level(logging.DEBUG):
+        answer = await _called("refresh_all", _request("refresh"))
+    assert answer.status_code in {500, 502}
+    problem = json.loads(answer.get_body())
+    assert problem["category"] == "internal"
+    assert "RuntimeError" in problem["detail"]
+    assert canary not in json.dumps(problem)
+    assert canary not in caplog.text
+    assert "in broken" in caplog.text
+
+
+async def test_a_setting_that_is_wrong_is_told_by_its_name_only(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = {**world.cloud.environment(world.storage), "HUBS": '{"main": {"token": "ya29.canary"}}'}
+    monkeypatch.setattr(fleet, "services", lambda: type(world.services).build(environment, world.clock))
+    answer = await _called("refresh_all", _request("refresh"))
+    problem = json.loads(answer.get_body())
+    assert problem["category"] == "invalid_request"
+    assert "HUBS" in problem["detail"]
+    assert "canary" not in json.dumps(problem)
+
+
+async def test_health_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> object:
+        raise AssertionError("asked")
+
+    monkeypatch.setattr(fleet, "services", nobody)
+    answer = await _called("health", _request("health"))
+    assert json.loads(answer.get_body())["status"] == "ok"
