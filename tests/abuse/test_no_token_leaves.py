@@ -64,14 +64,18 @@ class Witness:
     def leaks(self, credentials: list[str]) -> list[str]:
         """Where pieces of credentials were found, and a little of what stands there."""
         pieces = {piece for credential in credentials for piece in _pieces(credential)}
-        return sorted({f"{where}: {text[:300]}" for where, text in self.heard if any(map(text.__contains__, pieces))})
+        return sorted({f"{where}: {text[:300]}" for where, text in self.heard if _holds(text, pieces)})
+
+
+def _holds(text: str, pieces: set[str]) -> bool:
+    return any(text[start : start + _PIECE] in pieces for start in range(len(text) - _PIECE + 1))
 
 
 def _pieces(credential: str) -> Iterator[str]:
-    """Of the text, and of its base64 wherever it begins in what is encoded."""
+    """Of the text, and of its base64 wherever it begins in what is encoded: all of the same length."""
     encoded = (base64.b64encode(credential[start:].encode()).decode()[:-4] for start in range(3))
     for form in (credential, *encoded):
-        for start in range(0, max(1, len(form) - _PIECE), _PIECE // 2):
+        for start in range(0, len(form) - _PIECE, _PIECE // 2):
             yield form[start : start + _PIECE]
 
 

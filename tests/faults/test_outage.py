@@ -124,8 +124,8 @@ async def test_no_token_expires_in_25_minutes_without_storage(world: World, star
         assert await _expired_minutes(world, _Outage(start, 25), storage, 150) == []
 
 
-async def test_an_outage_of_50_minutes_does_expire_tokens(world: World) -> None:
+async def test_an_outage_of_45_minutes_does_expire_tokens(world: World) -> None:
     """So the others would notice; and as soon as it is over the secret is good again."""
-    expired = await _expired_minutes(world, _Outage(25, 50), _cluster, 150)
+    expired = await _expired_minutes(world, _Outage(25, 45), _cluster, 150)
     assert expired
-    assert max(expired) < 25 + 50 + 30
+    assert max(expired) < 25 + 45 + 30
