@@ -23,6 +23,7 @@ from local.azurite import Azurite
 from local.clock import Clock
 from local.cloud import Cloud, LocalCluster
 from local.entra import AKS, Entra
+from local.proof import pulls
 from local.serving import Authority, Server
 from pullkeeper.model import Target
 from tests.apiserver import at_hand
@@ -166,6 +167,12 @@ def join(world: World, server: RealApiServer, people: Cluster, target: Target) -
         return cluster
 
     return join
+
+
+async def pulled(world: World, cluster: LocalCluster) -> bool:
+    """Whether what lies in the secret pulls the hub's image."""
+    auths = await cluster.human.dockerconfig(cluster.target.namespace, cluster.target.secret)
+    return await pulls(auths, world.cloud.hubs["main"].image, world.cloud.authority.pem)
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import pytest_asyncio
 
 from local.cloud import LocalCluster
 from local.entra import AKS
-from local.proof import pulls
 from pullkeeper.model import Target
 from tests.contract.cluster import Cluster
 from tests.contract.conversation import (
@@ -21,7 +20,7 @@ from tests.contract.conversation import (
     Json,
     pull_secret,
 )
-from tests.real.conftest import ACCOUNT, Join
+from tests.real.conftest import ACCOUNT, Join, pulled
 from tests.world import MINUTE, World
 
 _RULES = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
@@ -53,8 +52,7 @@ async def test_the_smallest_role_is_enough_for_the_whole_refresh(
     await cluster.human.delete_secret(target.namespace, target.secret)
     status = await world.refresh(cluster)
 
-    auths = await cluster.human.dockerconfig(target.namespace, target.secret)
-    assert await pulls(auths, world.cloud.hubs["main"].image, world.cloud.authority.pem)
+    assert await pulled(world, cluster)
     account = await human.get(f"/api/v1/namespaces/{target.namespace}/serviceaccounts/{ACCOUNT}")
     assert account.body["imagePullSecrets"] == [{"name": target.secret}]
     assert status.targets[str(target)].note is None

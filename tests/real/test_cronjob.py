@@ -7,10 +7,9 @@ import pytest
 import pytest_asyncio
 
 from local.apiserver import RealApiServer
-from local.proof import pulls
 from pullkeeper.model import Target
 from tests.contract.conversation import Caller
-from tests.real.conftest import ACCOUNT, Join
+from tests.real.conftest import ACCOUNT, Join, pulled
 from tests.real.cronjob import CronJob, service_account
 from tests.real.kubectl import Kubectl
 from tests.real.watch import Event, watching
@@ -91,13 +90,7 @@ async def test_its_secret_is_taken_over_in_place_and_never_missing_again(
     assert {left} == {event.uid for event in events}
     assert len(tokens) == 11
     assert windows(events) == []
-    assert await pulled(world)
-
-
-async def pulled(world: World) -> bool:
-    cluster = world.cloud.clusters["aks-1"]
-    auths = await cluster.human.dockerconfig(cluster.target.namespace, cluster.target.secret)
-    return await pulls(auths, world.cloud.hubs["main"].image, world.cloud.authority.pem)
+    assert await pulled(world, cluster)
 
 
 async def test_side_by_side_only_the_job_deletes(
@@ -109,9 +102,9 @@ async def test_side_by_side_only_the_job_deletes(
         await world.refresh(cluster)
         for _ in range(2):
             await run(job)
-            assert await pulled(world)
+            assert await pulled(world, cluster)
             await world.refresh(cluster)
-            assert await pulled(world)
+            assert await pulled(world, cluster)
         events = await watch.events(target.secret)
 
     assert ["ADDED", *["DELETED", "ADDED", "MODIFIED"] * 2] == [event.kind for event in events]
@@ -126,4 +119,4 @@ async def test_without_leave_to_adopt_the_job_keeps_its_secret(
     async with watching(human, target.namespace) as watch:
         assert await world.failing_refresh(cluster) == "secret_conflict"
         assert await watch.events(target.secret) == []
-    assert await pulled(world)
+    assert await pulled(world, cluster)

@@ -7,21 +7,14 @@ import pytest
 import pytest_asyncio
 
 from local.cloud import LocalCluster
-from local.proof import pulls
 from pullkeeper.model import Target
 from tests.contract.conversation import Caller
-from tests.real.conftest import Join
+from tests.real.conftest import Join, pulled
 from tests.real.kubectl import Kubectl, encoded
 from tests.real.watch import watching
 from tests.world import MINUTE, World
 
 _THEIRS = '{"auths":{"registry.example":{"username":"u","password":"p","auth":"dTpw"}}}'
-
-
-async def proved(world: World, cluster: LocalCluster) -> bool:
-    """Whether what lies in the secret pulls the hub's image."""
-    auths = await cluster.human.dockerconfig(cluster.target.namespace, cluster.target.secret)
-    return await pulls(auths, world.cloud.hubs["main"].image, world.cloud.authority.pem)
 
 
 async def test_what_a_person_deletes_is_there_again_after_the_next_refresh(
@@ -33,7 +26,7 @@ async def test_what_a_person_deletes_is_there_again_after_the_next_refresh(
     await kubectl("delete", "secret", "ar-pull-secret")
     await world.refresh(cluster)
 
-    assert await proved(world, cluster)
+    assert await pulled(world, cluster)
     assert first != (await world.target(cluster)).uid
     assert (await world.target(cluster)).uid == await kubectl(
         "get", "secret", "ar-pull-secret", "-o", "jsonpath={.metadata.uid}"
@@ -99,7 +92,7 @@ async def test_what_a_person_edits_is_taken_back_and_told_with_the_way_it_was_do
         await world.refresh(refreshed)
         events = await watch.events(target.secret)
 
-    assert await proved(world, refreshed)
+    assert await pulled(world, refreshed)
     assert [told["detail"] for told in world.events.named("drift.repaired")] == [f"edited by {edit.manager}"]
     assert {(await world.target(refreshed)).uid} == {event.uid for event in events}
     assert {"MODIFIED"} == {event.kind for event in events}
