@@ -37,13 +37,13 @@ class Rbac:
         if not missing:
             return Decision(allowed=False)
         said = missing[0] if len(missing) == 1 else f"[{', '.join(missing)}]"
-        return Decision(allowed=False, reason=f"RBAC: {said}")
+        return Decision(allowed=False, reason=f"rbac: RBAC: {said}")
 
     def check(self, user: User, wanted: Attributes) -> None:
         """Raises ApiError 403."""
         decision = self.decide(user, wanted)
         if not decision.allowed:
-            raise denied(user, wanted, f"rbac: {decision.reason}" if decision.reason else "")
+            raise denied(user, wanted, decision.reason)
 
     def rules_of(self, user: User, namespace: str) -> list[Json]:
         """Everything that the user is granted in a namespace ("": in all of them)."""

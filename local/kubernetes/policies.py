@@ -37,10 +37,9 @@ def check(store: Store, question: Question) -> None:
         if policy is None or not _concerns(store, question, policy["spec"], binding["spec"]):
             continue
         for validation in policy["spec"].get("validations") or ():
-            said = _complaint(validation, policy["spec"], _values(question))
+            said, reason = _complaint(validation, policy["spec"], _values(question))
             if said:
                 who = f"'{policy['metadata']['name']}' with binding '{binding['metadata']['name']}'"
-                reason = validation.get("reason", "Invalid")
                 _act(question, binding["spec"], f"ValidatingAdmissionPolicy {who}", said, reason=reason)
 
 
@@ -72,16 +71,17 @@ def _values(question: Question) -> Json:
     return {"object": question.body, "oldObject": question.old, "request": request}
 
 
-def _complaint(validation: Json, policy: Json, values: Json) -> str:
-    """Why the validation fails; empty when it does not."""
+def _complaint(validation: Json, policy: Json, values: Json) -> tuple[str, str]:
+    """Why the validation fails, empty when it does not, and the reason of the refusal."""
     expression = validation["expression"]
     try:
         passed = cel.compile_expression(expression)(values)
     except (cel.CelError, TypeError, AttributeError) as error:
         if policy.get("failurePolicy", "Fail") == "Ignore":
-            return ""
-        return f"expression '{expression}' resulted in error: {error}"
-    return "" if passed else str(validation.get("message") or f"failed expression: {expression.strip()}")
+            return "", ""
+        return f"expression '{expression}' resulted in error: {error}", "Invalid"
+    said = "" if passed else str(validation.get("message") or f"failed expression: {expression.strip()}")
+    return said, validation.get("reason", "Invalid")
 
 
 def _act(question: Question, binding: Json, who: str, said: str, *, reason: str) -> None:

@@ -23,6 +23,8 @@ def for_create(kind: Kind, body: Json) -> None:
         if "kubernetes" not in finalizers:
             finalizers.append("kubernetes")
         body["status"] = {"phase": "Active"}
+    elif kind.name in ("Role", "ClusterRole"):
+        _role(body)
     elif kind.name == "Pod":
         _pod(body)
     elif kind.name == "Job":
@@ -35,6 +37,8 @@ def for_update(kind: Kind, body: Json, old: Json) -> None:
     """A write to the main resource."""
     if kind.status:
         body["status"] = old["status"]
+    if kind.name in ("Role", "ClusterRole"):
+        _role(body)
     if kind.name == "Namespace":
         body["spec"] = old["spec"]
         body["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = body["metadata"]["name"]
@@ -43,6 +47,11 @@ def for_update(kind: Kind, body: Json, old: Json) -> None:
 def for_status(body: Json, old: Json) -> None:
     """A write to the status."""
     body["spec"] = old["spec"]
+
+
+def _role(body: Json) -> None:
+    """Storage does not tell no rules from an empty list of them."""
+    body["rules"] = body.get("rules") or None
 
 
 def _pod(body: Json) -> None:

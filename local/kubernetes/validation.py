@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from local.kubernetes import gojson, naming, podsecurity, status, workloads
+from local.kubernetes import gojson, naming, podsecurity, registrations, status, workloads
 from local.kubernetes.kinds import RBAC, Kind
 from local.kubernetes.status import Cause, not_allowed, required, too_long, unsupported, wrong
 
@@ -198,6 +198,9 @@ _CONTENT: dict[str, Callable[[Json], Iterator[Cause]]] = {
     "Service": workloads.service,
     "ResourceQuota": workloads.quota,
     "Namespace": lambda body: podsecurity.check_labels(body["metadata"].get("labels", {})),
+    "ValidatingWebhookConfiguration": registrations.webhooks,
+    "ValidatingAdmissionPolicy": registrations.policy,
+    "ValidatingAdmissionPolicyBinding": registrations.policy_binding,
     "Role": _role,
     "ClusterRole": _role,
     "RoleBinding": _binding,

@@ -185,37 +185,43 @@ async def test_a_watch_of_a_moment_long_gone_says_so(human: Caller) -> None:
 
 
 REGISTRATION = "/apis/admissionregistration.k8s.io/v1"
+RULE = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["secrets"]}
+POLICY = {
+    "matchConstraints": {"resourceRules": [RULE]},
+    "validations": [{"expression": "object.spec.items.all(x, x > 1)"}],
+}
+WEBHOOK = {
+    "name": "gate.example.com",
+    "clientConfig": {"service": {"name": "gate", "namespace": "default"}},
+    "rules": [RULE],
+    "sideEffects": "None",
+    "admissionReviewVersions": ["v1"],
+}
 
 
 @pytest.mark.parametrize(
-    ("path", "body", "what"),
+    ("path", "content", "what"),
     [
         (
             "/api/v1/namespaces/default/resourcequotas",
-            {"metadata": {"name": "q"}, "spec": {"hard": {"requests.cpu": "4"}}},
+            {"spec": {"hard": {"requests.cpu": "4"}}},
             r"quotas but for numbers of objects \(requests.cpu\)",
         ),
         (
             f"{REGISTRATION}/validatingadmissionpolicies",
-            {
-                "metadata": {"name": "p"},
-                "spec": {"validations": [{"expression": "object.spec.items.all(x, x > 1)"}]},
-            },
+            {"spec": POLICY},
             r"admission policies with the expression all\(\)",
         ),
         (
             f"{REGISTRATION}/validatingwebhookconfigurations",
-            {
-                "metadata": {"name": "w"},
-                "webhooks": [{"name": "w.example.com", "clientConfig": {"service": {"name": "s", "namespace": "n"}}}],
-            },
+            {"webhooks": [WEBHOOK]},
             "webhooks behind a service",
         ),
     ],
 )
-async def test_a_rule_that_would_not_be_kept_is_not_stored(human: Caller, path: str, body: Json, what: str) -> None:
+async def test_a_rule_that_would_not_be_kept_is_not_stored(human: Caller, path: str, content: Json, what: str) -> None:
     """A stand-in that took a rule and passed over it would be laxer than the real server."""
-    answer = await human.post(path, body)
+    answer = await human.post(path, {"metadata": {"name": "rule"}, **content})
     listed = await human.get(path)
 
     assert answer.status == 501
