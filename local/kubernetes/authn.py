@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any, Protocol
 
 from jwt.exceptions import PyJWTError
@@ -35,7 +34,6 @@ class User:
 
 
 ANONYMOUS = User("system:anonymous", (UNAUTHENTICATED,))
-LEEWAY = timedelta()
 
 
 def authenticate(issuer: Issuer, certificate: Mapping[str, Any] | None, authorization: str) -> User:

@@ -1,6 +1,5 @@
 """Every write leaves its author in metadata.managedFields: applying makes an object, any other write is noted."""
 
-import copy
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from local.kubernetes import conformity, decode, defaults, ownership, status
 from local.kubernetes.calls import Call
 from local.kubernetes.ownership import Shares, Write, Writer
+from local.kubernetes.store import copied
 
 Json = dict[str, Any]
 
@@ -21,7 +21,7 @@ def by_apply(call: Call, old: Json | None, body: Json, now: datetime) -> Json:
     if isinstance(meta, dict) and meta.get("managedFields") is not None:
         raise status.bad_request("metadata.managedFields must be nil")
     conformity.check(kind, body)
-    live = copy.deepcopy(old) if old else defaults.skeleton(kind)
+    live = copied(old) if old else defaults.skeleton(kind)
     shares = ownership.read(live["metadata"].pop("managedFields", None))
     write = _write(call, "Apply")
     if old and not shares:
@@ -35,7 +35,7 @@ def by_apply(call: Call, old: Json | None, body: Json, now: datetime) -> Json:
 
 def by_update(call: Call, old: Json, made: Json, now: datetime) -> Json:
     """The object after any other write. One that never had an owner stays without."""
-    live = copy.deepcopy(old) or defaults.skeleton(call.kind)
+    live = copied(old) or defaults.skeleton(call.kind)
     before = live["metadata"].pop("managedFields", None)
     given = made["metadata"].pop("managedFields", None)
     shares = _claimed(before, None if call.attributes.subresource else given)

@@ -30,10 +30,6 @@ class BodyError(ValueError):
 
 def of_json(text: bytes, target: str) -> Body:
     """Raises BodyError. `target` is the Go type that a refusal names."""
-    try:
-        gojson.check(text)
-    except gojson.GoJsonError as error:
-        raise BodyError(str(error)) from None
     flags: list[bool] = []
 
     def made(pairs: list[tuple[str, Any]]) -> Json:
@@ -41,7 +37,10 @@ def of_json(text: bytes, target: str) -> Body:
         flags.append(len(found) != len(pairs))
         return found
 
-    value = json.loads(text, object_pairs_hook=made)
+    try:
+        value = gojson.loads(text, made)
+    except gojson.GoJsonError as error:
+        raise BodyError(str(error)) from None
     if value is None:
         return Body({})
     if not isinstance(value, dict):

@@ -1,6 +1,5 @@
 """Deleting objects, and the end of namespaces. Nothing runs here that would remove a finalizer by itself."""
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +10,7 @@ from local.kubernetes.admission import Admission
 from local.kubernetes.calls import Call
 from local.kubernetes.kinds import Kind
 from local.kubernetes.ownership import stamp
-from local.kubernetes.store import Store
+from local.kubernetes.store import Store, copied
 
 Json = dict[str, Any]
 
@@ -71,7 +70,7 @@ class Deletes:
     async def delete_all(self, call: Call, matching: list[Json]) -> None:
         for body in matching:
             await self._admission.check_delete(call, body)
-            self._remove(call, copy.deepcopy(body), Conditions())
+            self._remove(call, copied(body), Conditions())
 
     def finalize(self, call: Call, body: Json) -> Json:
         """PUT .../namespaces/x/finalize: only the spec's finalizers count; the last one gone, the namespace goes."""

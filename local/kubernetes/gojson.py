@@ -1,6 +1,8 @@
 """What Go's JSON decoder says of a text. Error messages of the API server carry its words to the caller."""
 
-from typing import NoReturn
+import json
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 _SPACE = b" \t\r\n"
 _NAMES = {bool: "bool", int: "number", float: "number", str: "string", list: "array", dict: "object"}
@@ -10,6 +12,19 @@ _ESCAPES = {7: r"\a", 8: r"\b", 9: r"\t", 10: r"\n", 11: r"\v", 12: r"\f", 13: r
 
 class GoJsonError(ValueError):
     """A text that is no JSON; the message is Go's."""
+
+
+def loads(text: bytes, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    """The value. `pairs` makes something of an object's members. Raises GoJsonError."""
+    try:
+        return json.loads(text.decode(errors="replace"), object_pairs_hook=pairs, parse_constant=_refuse)
+    except ValueError:
+        check(text)  # Python is quick to see that something is wrong, and this says what
+        raise GoJsonError("invalid JSON") from None
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is a number to Python only")
 
 
 def check(text: bytes) -> None:

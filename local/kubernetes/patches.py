@@ -29,10 +29,9 @@ def patcher(call: Call, content: str, text: bytes) -> Callable[[Json], Json]:
 
 def _parsed(content: str, text: bytes) -> Any:
     try:
-        gojson.check(text)
+        patch = gojson.loads(text)
     except gojson.GoJsonError:
         raise status.bad_request("invalid JSON patch") from None
-    patch = json.loads(text)
     wanted, target = (
         (list, "[]handlers.jsonPatchOp") if content == wire.JSON_PATCH else (dict, "map[string]interface {}")
     )

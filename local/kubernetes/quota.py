@@ -1,13 +1,12 @@
 """ResourceQuota: how many objects of a kind a namespace may hold, by the quota's status, which others write."""
 
-import copy
 from collections.abc import Iterable
 from typing import Any
 
 from local.kubernetes import status
 from local.kubernetes.calls import Call
 from local.kubernetes.kinds import KINDS, Kind, named
-from local.kubernetes.store import Store
+from local.kubernetes.store import Store, copied
 
 Json = dict[str, Any]
 Amounts = dict[str, Any]
@@ -48,7 +47,7 @@ def check(store: Store, call: Call, body: Json) -> None:
 
 def count(store: Store, call: Call) -> None:
     """Writes what has been created into the quotas' status."""
-    for quota in [copy.deepcopy(one) for one in _interested(store, call)]:
+    for quota in [copied(one) for one in _interested(store, call)]:
         used = quota["status"]["used"]
         used |= {name: str(int(used[name]) + 1) for name in _names_of(call.kind) if name in used}
         store.put(named("resourcequotas"), quota)

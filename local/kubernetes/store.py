@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import copy
 import json
 import uuid
 from collections import deque
@@ -45,6 +44,15 @@ class ExpiredError(Exception):
     """A moment that is no longer kept."""
 
 
+def copied(value: Any) -> Any:
+    """A copy of JSON through and through, several times quicker than copy.deepcopy."""
+    if isinstance(value, dict):
+        return {name: copied(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [copied(item) for item in value]
+    return value
+
+
 class Store:
     """Objects go in and come out as copies. What is stored is replaced, never changed: a moment is cheap to keep."""
 
@@ -60,7 +68,8 @@ class Store:
         return str(self._revision)
 
     def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
-        return copy.deepcopy(self._objects.get(kind, {}).get((namespace, name)))
+        found: Json | None = copied(self._objects.get(kind, {}).get((namespace, name)))
+        return found
 
     def view(self, kind: Kind, namespace: str | None = None) -> Iterator[Json]:
         """The objects themselves, for deciders that only look; of one namespace, or all for None."""
@@ -79,7 +88,7 @@ class Store:
                 return body
         meta.setdefault("uid", str(uuid.uuid4()))
         meta["resourceVersion"] = str(self._revision + 1)
-        self._objects[kind][key] = stored = copy.deepcopy(body)
+        self._objects[kind][key] = stored = copied(body)
         self._tell(kind, old, stored)
         return body
 
@@ -119,11 +128,11 @@ class Store:
         shown = found[:limit] if limit else found
         left = len(found) - len(shown)
         if not left:
-            return Page(copy.deepcopy([body for _, body in shown]), str(revision))
+            return Page(copied([body for _, body in shown]), str(revision))
         self._moments[revision, kind] = moment
         while len(self._moments) > _MOMENTS_KEPT:
             del self._moments[next(iter(self._moments))]
-        return Page(copy.deepcopy([body for _, body in shown]), str(revision), _token(revision, shown[-1][0]), left)
+        return Page(copied([body for _, body in shown]), str(revision), _token(revision, shown[-1][0]), left)
 
     def _moment(self, kind: Kind, revision: int) -> list[tuple[Key, Json]]:
         kept = self._moments.get((revision, kind))

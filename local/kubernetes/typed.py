@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from local.kubernetes.fields import NOTHING, FieldSet, Path, by_field, by_keys, by_value
+from local.kubernetes.fields import FieldSet, Path, by_field, by_keys, by_value
 from local.kubernetes.schema import ANYTHING, KEY_DEFAULTS, Type
 
 
@@ -176,6 +176,3 @@ def remove(kind: Type, value: Any, gone: FieldSet, path: Path = ()) -> Any:
     if kind.shape == "list":
         return [item for _, item in kept]
     return {element[2:]: item for element, item in kept}
-
-
-__all__ = ["ABSENT", "NOTHING", "Difference", "compare", "field_set", "merge", "remove", "with_parents"]

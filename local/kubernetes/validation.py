@@ -1,7 +1,6 @@
 """What each kind forbids: the checks of the real server's registries for the kinds that are served here."""
 
 import base64
-import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -85,10 +84,9 @@ def _json_object(key: str, data: Json) -> Iterator[Cause]:
 def _unlike_json(text: bytes) -> str:
     """What Go's decoder says of a text that is no JSON object; empty for one. null passes, as it does there."""
     try:
-        gojson.check(text)
+        value = gojson.loads(text)
     except gojson.GoJsonError as error:
         return str(error)
-    value = json.loads(text)
     if isinstance(value, dict) or value is None:
         return ""
     return f"json: cannot unmarshal {gojson.kind_of(value)} into Go value of type map[string]interface {{}}"

@@ -1,6 +1,5 @@
 """Creating and changing objects. The order of checks is the real server's: callers see which fails first."""
 
-import copy
 import random
 import uuid
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from local.kubernetes.admission import Admission
 from local.kubernetes.authz import Rbac
 from local.kubernetes.calls import Call
 from local.kubernetes.ownership import stamp
-from local.kubernetes.store import Store
+from local.kubernetes.store import Store, copied
 
 Json = dict[str, Any]
 Change = Callable[[Json | None], Json]
@@ -54,7 +53,7 @@ class Writes:
         def change(old: Json | None) -> Json:
             if old and uid and uid != old["metadata"]["uid"]:
                 raise status.conflict(*call.named, _other_uid(call, uid, old))
-            return authorship.by_update(call, old or {}, copy.deepcopy(made), self._clock())
+            return authorship.by_update(call, old or {}, copied(made), self._clock())
 
         return await self._change(call, change, may_create=call.kind.creates_on_update)
 
