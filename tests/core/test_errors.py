@@ -203,6 +203,7 @@ def _base64(text: str) -> str:
         pytest.param(*[_base64(_base64(json.dumps(_DOCKER)))] * 2, id="base64 twice"),
         pytest.param(*[_base64(_GOOGLE)] * 2, id="base64 of a token"),
         pytest.param(*["AOJ5" + "kQ2z_-8x" * 8] * 2, id="opaque token of a registry"),
+        pytest.param(*["kQ2z_-8x" * 6] * 2, id="opaque token of 48 characters"),
         pytest.param(_PRIVATE_KEY, "MIIEpAIBAAKCAQEA1/canary", id="private key"),
         pytest.param(json.dumps(_PRIVATE_KEY), "x/y+z/AbC==", id="private key in JSON"),
         pytest.param(*[_base64(_PRIVATE_KEY)] * 2, id="private key as kubeconfigs hold it"),

@@ -217,6 +217,14 @@ async def test_a_slow_answer_is_given_up(
     assert told.startswith(server.host)
 
 
+async def test_an_endless_answer_is_read_no_further_than_it_may_be_long(authority: Authority) -> None:
+    endless = (b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n" + b" " * 70_000, None)
+    async with canned(authority, {_STS: endless}) as server, asyncio.timeout(5):
+        told = await _refused(_hub(server))
+
+    assert told == f"{server.host}: an answer of more than 65536 bytes"
+
+
 async def test_an_answer_in_pieces_is_an_answer(authority: Authority) -> None:
     pieces = (_chunked(_GOOD[:10], _GOOD[10:])[:150], _chunked(_GOOD[:10], _GOOD[10:])[150:])
     async with canned(authority, {_STS: pieces, _IAM: (_MINTED[:40], _MINTED[40:])}, pause=0.1) as server:

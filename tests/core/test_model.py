@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from pullkeeper.errors import InvalidRequest
 from pullkeeper.model import (
@@ -391,6 +392,24 @@ def test_what_is_wrong_inside_a_hub_of_a_clusters_own_is_named_by_its_fields() -
         "hub.evil: Extra inputs are not permitted",
         "targets: Tuple should have at least 1 item after validation, not 0",
     ]
+
+
+def test_what_is_built_wrongly_within_is_not_quoted_either() -> None:
+    with pytest.raises(ValidationError) as refused:
+        Target(namespace="Canary")
+
+    assert "Canary" not in f"{refused.value} {refused.value!r}"
+
+
+def test_what_is_as_usual_is_not_stored() -> None:
+    """So that a default that changes changes for all who never chose otherwise."""
+    cluster = Cluster(cluster=ClusterId.parse(_CLUSTER), hub="main", targets=(Target(secret="another"),))
+
+    assert json.loads(cluster.to_json()) == {
+        "cluster": str(cluster.cluster),
+        "hub": "main",
+        "targets": [{"secret": "another"}],
+    }
 
 
 def test_ten_thousand_targets_are_refused_at_once() -> None:

@@ -1,10 +1,12 @@
 """Every setting is read once, and what is wrong with it is said in one sentence that names it."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import pullkeeper
 from pullkeeper.errors import InvalidRequest
 from pullkeeper.settings import Settings
 from tests.core.publisher import credential_config, hub, parsed_hub
@@ -56,6 +58,14 @@ def test_a_setting_without_a_value_counts_as_not_set() -> None:
     empty = {"HUBS": "", "AZURE_CLIENT_ID": "", "ARM_ENDPOINT": "", "TRUSTED_GOOGLE_HOSTS": ""}
 
     assert Settings.read({**_IN_AZURE, **empty}) == Settings.read(_IN_AZURE)
+
+
+def test_the_sample_is_a_good_one() -> None:
+    sample = Path(*pullkeeper.__path__).parent / "local.settings.sample.json"
+
+    settings = Settings.read(json.loads(sample.read_text())["Values"])
+
+    assert list(settings.hubs) == ["deepintshield"]
 
 
 def test_hubs_are_read_by_name() -> None:

@@ -172,6 +172,12 @@ def test_a_fleet_that_was_onboarded_in_one_go_falls_out_of_step() -> None:
     assert max(dues) - min(dues) > timedelta(minutes=1)
 
 
+def test_a_message_that_was_lost_with_its_host_is_made_up_for_after_ten_minutes() -> None:
+    """As long as the storage queue hides a message whose host was killed, and with time for a second loss."""
+    assert lease(_HOUR) == timedelta(minutes=10)
+    assert _HOUR * (5 / 12) + 3 * (_TICK + lease(_HOUR)) > _HOUR > _HOUR * (5 / 12) + 2 * (_TICK + lease(_HOUR))
+
+
 def test_retries_of_a_cluster_that_stays_away_become_rarer() -> None:
     minutes = [retry(_HOUR, failures) / timedelta(minutes=1) for failures in range(1, 12)]
 
