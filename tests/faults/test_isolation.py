@@ -50,7 +50,7 @@ async def test_the_others_are_done_while_one_still_hangs(world: World, how: str)
 
 
 async def test_all_of_the_fleet_but_the_broken_stay_fresh(world: World) -> None:
-    """Over two hours: one refuses, one is down, one answers rubbish, one stands in a hub that is gone."""
+    """Longer than a token lives: one refuses, one is down, one answers rubbish, one stands in a hub that is gone."""
     good = [await world.join(f"aks-{n}") for n in range(6)]
     await world.join("refusing", access=False)
     down = await world.join("down")
@@ -60,7 +60,7 @@ async def test_all_of_the_fleet_but_the_broken_stay_fresh(world: World) -> None:
     lost = gone.member.cluster.model_copy(update={"hub": "no-such-hub"})
     await world.services.fleet.register(Member(lost, gone.member.endpoint))
     await down.server.stop()
-    for _ in range(24):
+    for _ in range(15):
         await world.tick()
         for cluster in good:
             issued = world.cloud.google.lookup(await world.token_in(cluster))
