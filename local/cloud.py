@@ -76,10 +76,11 @@ class LocalCluster:
 class Cloud:
     """`async with` it, add hubs and clusters, give the app its `environment`."""
 
-    def __init__(self, clock: Clock, authority: Authority | None = None) -> None:
+    def __init__(self, clock: Clock, authority: Authority | None = None, entra: Entra | None = None) -> None:
+        """entra: a tenant that others trust already; without it a new one."""
         self.clock = clock
         self.authority = authority or Authority()
-        self.entra = Entra(clock)
+        self.entra = entra.on(clock) if entra else Entra(clock)
         self.app = self.entra.add_identity("pullkeeper")
         self.identity = IdentityEndpoint(self.entra, clock, [self.app])
         parts = self.identity_part, self.google_part, self.arm_part = Part(), Part(), Part()

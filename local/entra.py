@@ -54,6 +54,12 @@ class Entra:
         self.application.router.add_get("/{tenant}/.well-known/openid-configuration", self._configuration)
         self.application.router.add_get("/{tenant}/discovery/keys", self._keys)
 
+    def on(self, clock: Callable[[], datetime]) -> "Entra":
+        """The same tenant and keys by another clock, with identities of its own."""
+        other = Entra(clock)
+        other.tenant, other._key, other._key_id = self.tenant, self._key, self._key_id
+        return other
+
     @property
     def issuer_v1(self) -> str:
         return f"https://sts.windows.net/{self.tenant}/"

@@ -192,6 +192,11 @@ class Google:
         return web.json_response({"accessToken": token, "expireTime": until.strftime("%Y-%m-%dT%H:%M:%SZ")})
 
 
+def _is_scope(text: str) -> bool:
+    """Gcloud asks for `openid` beside the others, whatever it wants the token for."""
+    return text == "openid" or text.startswith(_SCOPES)
+
+
 def _asked(body: bytes) -> tuple[frozenset[str], timedelta]:
     """Scopes and lifetime of a generateAccessToken request. Delegation chains are not known here."""
     try:
@@ -205,7 +210,7 @@ def _asked(body: bytes) -> tuple[frozenset[str], timedelta]:
         name = min(unknown, default="delegates")
         raise _iam(400, f'Invalid JSON payload received. Unknown name "{name}": Cannot find field.', "INVALID_ARGUMENT")
     scopes = asked.get("scope")
-    if not isinstance(scopes, list) or not scopes or not all(str(scope).startswith(_SCOPES) for scope in scopes):
+    if not isinstance(scopes, list) or not scopes or not all(_is_scope(str(scope)) for scope in scopes):
         raise _iam(400, "Scope required.", "INVALID_ARGUMENT")
     lifetime = re.fullmatch(r"([1-9]\d{0,8})s", str(asked.get("lifetime") or "3600s"))
     if not lifetime:

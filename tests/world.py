@@ -14,6 +14,7 @@ from azure.storage.queue.aio import QueueClient
 
 from local.clock import Clock
 from local.cloud import Cloud, LocalCluster
+from local.entra import Entra
 from local.serving import Authority
 from pullkeeper.errors import PullkeeperError
 from pullkeeper.model import RefreshMessage, Status, TargetStatus
@@ -129,9 +130,11 @@ class World:
 
 
 @asynccontextmanager
-async def a_world(storage: str, authority: Authority, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+async def a_world(
+    storage: str, authority: Authority, monkeypatch: pytest.MonkeyPatch, entra: Entra | None = None
+) -> AsyncIterator[World]:
     clock = Clock()
-    async with Cloud(clock, authority) as cloud:
+    async with Cloud(clock, authority, entra) as cloud:
         cloud.add_hub("main")
         world = World(cloud, storage, clock, monkeypatch)
         logger = logging.getLogger("pullkeeper")

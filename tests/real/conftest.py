@@ -4,24 +4,20 @@ The servers answer from one event loop that lasts for the session, and the tests
 PULLKEEPER_KUBERNETES work as they do for `tests/contract`.
 """
 
-import json
-import logging
 import shutil
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 import pytest_asyncio
 
-from local import google
 from local.apiserver import Etcd, Issuer, RealApiServer
 from local.azurite import Azurite
 from local.clock import Clock
-from local.cloud import Cloud, LocalCluster
+from local.cloud import LocalCluster
 from local.entra import AKS, Entra
 from local.proof import pulls
 from local.serving import Authority, Server
@@ -30,7 +26,7 @@ from tests.apiserver import at_hand
 from tests.contract.cluster import Cluster, connected, one_seat
 from tests.contract.conversation import Answer, Caller, until
 from tests.real.kubectl import Kubectl, encoded
-from tests.world import World
+from tests.world import World, a_world
 
 HERE = Path(__file__).parent
 ACCOUNT = "deepintshield-sa"
@@ -90,18 +86,8 @@ async def world(
 
     The API server's clock cannot be moved: a test gets its token for it (by a refresh) before it moves its own.
     """
-    clock = Clock()
-    async with Cloud(clock, authority) as cloud:
-        mine, entra = cloud.entra, tenant[0]
-        mine.tenant, mine._key, mine._key_id = entra.tenant, entra._key, entra._key_id
-        cloud.add_hub("main")
-        world = World(cloud, azurite.account(request.node.nodeid), clock, monkeypatch)
-        logger = logging.getLogger("pullkeeper")
-        logger.addHandler(world.events)
-        yield world
-        logger.removeHandler(world.events)
-        if world._services:
-            await world._services.close()
+    async with a_world(azurite.account(request.node.nodeid), authority, monkeypatch, tenant[0]) as made:
+        yield made
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,16 +169,6 @@ def kubectl(server: RealApiServer, target: Target, tmp_path: Path) -> Kubectl:
 
 
 @pytest.fixture
-def gcloud(monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Google's own. It asks for the scope `openid` among others: the real service grants that, its stand-in does not
-    know it.
-    """
-    asked = google._asked
-
-    def without_openid(body: bytes) -> tuple[frozenset[str], timedelta]:
-        request = json.loads(body)
-        request["scope"] = [scope for scope in request["scope"] if scope != "openid"]
-        return asked(json.dumps(request).encode())
-
-    monkeypatch.setattr(google, "_asked", without_openid)
+def gcloud() -> Path:
+    """Google's own."""
     return at_hand.program("gcloud")
