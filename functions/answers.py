@@ -2,14 +2,13 @@
 
 import functools
 import json
-import logging
-import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import azure.functions as func
 
-from pullkeeper.errors import InternalError, InvalidRequest, NotInFleet, PullkeeperError, StorageUnavailable
+from functions.unexpected import told
+from pullkeeper.errors import InvalidRequest, NotInFleet, PullkeeperError, StorageUnavailable
 
 Route = Callable[[func.HttpRequest], Awaitable[func.HttpResponse]]
 _STATUS: dict[type[PullkeeperError], int] = {NotInFleet: 404, InvalidRequest: 400, StorageUnavailable: 503}
@@ -38,9 +37,7 @@ def problem(error: PullkeeperError) -> func.HttpResponse:
 
 
 def problems(route: Route) -> Route:
-    """Turns what a route raises into a problem document. What nobody expected is told by its type, and logged with its
-    place: its text might quote anything.
-    """
+    """Turns what a route raises into a problem document."""
 
     @functools.wraps(route)
     async def answered(req: func.HttpRequest) -> func.HttpResponse:
@@ -49,8 +46,6 @@ def problems(route: Route) -> Route:
         except PullkeeperError as e:
             return problem(e)
         except Exception as e:  # noqa: BLE001 - the last one who can answer
-            place = "".join(traceback.format_tb(e.__traceback__))
-            logging.getLogger("pullkeeper").error("%s failed: %s\n%s", route.__name__, type(e).__name__, place)  # noqa: TRY400 - nor its text
-            return problem(InternalError(type(e).__name__))
+            return problem(told(route.__name__, e))
 
     return answered

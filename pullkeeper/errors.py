@@ -149,7 +149,7 @@ class FederationAudience(GoogleError):
     remedy_template = (
         "Publisher: gcloud iam workload-identity-pools providers update-oidc {provider} --project={project} "
         "--location=global --workload-identity-pool={pool} --allowed-audiences={audience} "
-        "- or set the hub's entraResource to what the provider allows."
+        "(and those of others: it replaces the list) - or set the hub's entraResource to what the provider allows."
     )
 
 
@@ -249,7 +249,7 @@ class RegistryDenied(RegistryError):
     )
     remedy_template = (
         "Publisher: gcloud artifacts repositories add-iam-policy-binding {repository} --project={registry_project} "
-        "--location={location} --role=roles/artifactregistry.reader --member=serviceAccount:{service_account}. "
+        "--location={location} --role=roles/artifactregistry.reader --member={member}. "
         "Check that the image {image} exists."
     )
 

@@ -48,6 +48,7 @@ _ANY: Final = 0
 _REFUSALS: Final[tuple[tuple[int, str, type[ClusterError | errors.InternalError]], ...]] = (
     (500, "failed calling webhook", errors.AdmissionUnavailable),
     (_ANY, "admission webhook", errors.AdmissionDenied),
+    (_ANY, "ValidatingAdmissionPolicy", errors.AdmissionDenied),
     (401, "", errors.ClusterUnauthorized),
     (403, "because it is being terminated", errors.NamespaceTerminating),
     (403, "exceeded quota", errors.QuotaExceeded),
@@ -57,7 +58,6 @@ _REFUSALS: Final[tuple[tuple[int, str, type[ClusterError | errors.InternalError]
     (404, '" not found', NotFound),
     (404, "", errors.ClusterMoved),
     (409, "", errors.ClusterThrottled),
-    (422, "ValidatingAdmissionPolicy", errors.AdmissionDenied),
     (422, "immutable", errors.SecretImmutable),
     (429, "", errors.ClusterThrottled),
     (500, "failed to create typed patch object", errors.InternalError),

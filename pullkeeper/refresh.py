@@ -153,7 +153,8 @@ class Refresher:
         try:
             api = await self._access.open(job.cluster.cluster, endpoint)
         except PullkeeperError as e:
-            return dict.fromkeys(targets, e.within(cluster=str(job.cluster.cluster)))
+            where = {"cluster": str(job.cluster.cluster), "principal": await self._access.principal()}
+            return dict.fromkeys(targets, e.within(**where))
         async with api:
             outcomes = await asyncio.gather(*(self._write(api, job, target) for target in targets))
         return dict(zip(targets, outcomes, strict=True))

@@ -14,6 +14,7 @@ from pullkeeper.tokens import Token
 USER = "oauth2accesstoken"
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
 _LONGEST_ANSWER = 64 * 1024
+_MULTI_REGIONS = {"gcr.io": "us", "us.gcr.io": "us", "eu.gcr.io": "europe", "asia.gcr.io": "asia"}
 _MANIFESTS = (
     "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, "
     "application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json"
@@ -35,16 +36,8 @@ async def probe(hub: Hub, token: Token) -> None:
 
     `GET /v2/` would prove nothing: it is 200 for anonymous registry tokens too.
     """
+    context = _context(hub)
     image = hub.probe_image
-    project, _, rest = image.name.partition("/")
-    context = {
-        "host": image.host,
-        "image": str(image),
-        "registry_project": project,
-        "repository": rest.partition("/")[0],
-        "location": image.host.removesuffix("-docker.pkg.dev"),
-        **hub.credential_config.ids,
-    }
     try:
         async with aiohttp.ClientSession(timeout=_TIMEOUT, trust_env=True) as session:
             query = {"service": image.host, "scope": f"repository:{image.name}:pull"}
@@ -61,6 +54,27 @@ async def probe(hub: Hub, token: Token) -> None:
         raise RegistryUnavailable(f"{image.host}: {type(e).__name__}: {e}", context) from None
     except (ValueError, KeyError, TypeError, RecursionError):
         raise RegistryUnavailable(f"{image.host} answered the handshake without a token", context) from None
+
+
+def _context(hub: Hub) -> dict[str, str]:
+    """What the remedy's command needs: the repository in Artifact Registry's own words, and who must be let in."""
+    image, ids = hub.probe_image, hub.credential_config.ids
+    project, _, rest = image.name.partition("/")
+    account = hub.credential_config.service_account
+    # gcr.io hosts are repositories of their own name in a multi-region.
+    multi_region = _MULTI_REGIONS.get(image.host)
+    return {
+        "host": image.host,
+        "image": str(image),
+        "registry_project": project,
+        "repository": image.host if multi_region else rest.partition("/")[0],
+        "location": multi_region or image.host.removesuffix("-docker.pkg.dev"),
+        "member": f"serviceAccount:{account}"
+        if account
+        else f"principal://iam.googleapis.com/projects/{ids['project']}/locations/global"
+        f"/workloadIdentityPools/{ids['pool']}/subject/OBJECT_ID",
+        **ids,
+    }
 
 
 async def _accepted(answer: aiohttp.ClientResponse, context: dict[str, str]) -> str:

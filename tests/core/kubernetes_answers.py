@@ -217,6 +217,21 @@ ANSWERS = [
         ],
     ),
     _status(
+        "admission policy with the reason Forbidden",
+        403,
+        "Forbidden",
+        "secrets \"ar-pull-secret\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: "
+        "teams cannot have secrets here",
+        errors.AdmissionDenied,
+    ),
+    _status(
+        "admission policy with the reason Unauthorized",
+        401,
+        "Unauthorized",
+        "secrets \"ar-pull-secret\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no",
+        errors.AdmissionDenied,
+    ),
+    _status(
         "admission policy about immutable things",
         422,
         "Invalid",

@@ -44,6 +44,7 @@ _CONTEXT = {
     "registry_project": "deepintshield-production-eu1",
     "repository": "acme-corporation-europe-images",
     "location": "northamerica-northeast1",
+    "member": "serviceAccount:deepintshield-image-puller-prd@deepintshield-production-eu1.iam.gserviceaccount.com",
 }
 
 
