@@ -12,6 +12,7 @@ class Access:
     """Keeps client certificates of clusters with local accounts in memory, and nowhere else."""
 
     def __init__(self, entra: Entra, clusters: AzureClusters) -> None:
+        """entra, clusters: of the identity under which clusters are opened."""
         self._entra = entra
         self._clusters = clusters
         self._certificates: dict[ClusterId, ClientCertificate] = {}

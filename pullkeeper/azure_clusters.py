@@ -1,29 +1,26 @@
-"""What Azure Resource Manager knows of a cluster: where its API server is, its CA, and whether it runs.
+"""What Azure Resource Manager knows of a cluster: where its API server is, its CA, whether it runs, and its issuer.
 
-Two calls, and only when needed: at onboarding, after an address has gone stale, and for the client certificate of a
-cluster with local accounts. AKS allows one such call a second per subscription and region.
+Asked only when needed: at onboarding, after an address has gone stale, and for the client certificate of a cluster with
+local accounts. AKS allows one such call a second per subscription and region.
 """
 
-import asyncio
 import base64
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import yaml
-from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError
+from azure.core import MatchConditions
+from azure.core.exceptions import HttpResponseError
 
-from pullkeeper.entra import ARM, Entra
-from pullkeeper.errors import ArmDenied, ArmThrottled, ClusterGone, ClusterStopped, InternalError, wait_asked
+from pullkeeper.arm import Arm, answered
+from pullkeeper.errors import ArmThrottled, ClusterGone, ClusterStopped, InternalError
 from pullkeeper.model import ClusterId, Endpoint
 from pullkeeper.tokens import ClientCertificate
 
-_TIMEOUT: Final = 30.0
-"""Seconds for a call."""
-_CALLS: Final[dict[str, Any]] = {"redirect_max": 0, "retry_total": 0, "connection_timeout": 5, "read_timeout": 25}
-"""The SDK itself would sleep for as long as a Retry-After says. Whoever needs a cluster's address asks again."""
+_ENABLING: Final = timedelta(minutes=4)
+"""How long one try waits for a cluster to change: the API server restarts, and functions end after five minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,38 +31,82 @@ class Located:
     certificate: ClientCertificate | None
 
 
-class AzureClusters:
-    """Reads clusters under one credential."""
+@dataclass(frozen=True, slots=True)
+class ClusterFacts:
+    """issuer: of the cluster's service account tokens, to the letter; None where it is off."""
 
-    def __init__(self, entra: Entra, arm_endpoint: str, clock: Callable[[], datetime]) -> None:
-        self._entra = entra
-        self._arm_endpoint = arm_endpoint
+    location: str
+    version: str
+    power_state: str
+    provisioning_state: str
+    issuer: str | None
+    workload_identity: bool
+
+
+class AzureClusters:
+    """Clusters under one identity."""
+
+    def __init__(self, arm: Arm, clock: Callable[[], datetime]) -> None:
+        self._arm = arm
         self._clock = clock
 
+    async def describe(self, cluster: ClusterId) -> ClusterFacts:
+        """Raises ClusterGone, ArmDenied, ArmThrottled, EntraError."""
+        async with await self._client(cluster) as client:
+            return _facts(await self._get(client, cluster))
+
     async def locate(self, cluster: ClusterId) -> Located:
-        """Raises ClusterGone, ClusterStopped, ArmDenied, ArmThrottled, or EntraError where it never came to asking."""
+        """Raises as `describe` does, and ClusterStopped."""
+        at = {"cluster": str(cluster)}
+        async with await self._client(cluster) as client:
+            state = _facts(await self._get(client, cluster)).power_state
+            if state != "Running":
+                raise ClusterStopped(f"power state: {state}", at)
+            async with answered(at, missing=ClusterGone):
+                given = await client.managed_clusters.list_cluster_user_credentials(
+                    cluster.resource_group, cluster.name
+                )
+        return self._parsed(getattr(given, "kubeconfigs", None), at)
+
+    async def enable_workload_identity(self, cluster: ClusterId) -> ClusterFacts:
+        """Switch OIDC issuer and workload identity on, and wait until the cluster has it.
+
+        Azure takes whole clusters only: what was read is changed in place and put back under its ETag, so that nothing
+        that we do not know is lost. Raises as `describe` does; ArmThrottled also while somebody else is changing it.
+        """
+        at = {"cluster": str(cluster)}
+        async with await self._client(cluster) as client:
+            found = await self._get(client, cluster)
+            if _facts(found).provisioning_state not in {"Succeeded", "Failed", "Canceled"}:
+                raise ArmThrottled(f"the cluster is being changed ({_facts(found).provisioning_state})", at)
+            properties = found["properties"]
+            properties["oidcIssuerProfile"] = {**(properties.get("oidcIssuerProfile") or {}), "enabled": True}
+            security = properties.get("securityProfile") or {}
+            properties["securityProfile"] = {**security, "workloadIdentity": {"enabled": True}}
+            try:
+                async with answered(at, missing=ClusterGone, conflicts=True, within=_ENABLING.total_seconds()):
+                    poller = await client.managed_clusters.begin_create_or_update(
+                        cluster.resource_group,
+                        cluster.name,
+                        found,
+                        etag=found.get("eTag") or found.get("etag"),
+                        match_condition=MatchConditions.IfNotModified,
+                    )
+                    await poller.result()
+            except HttpResponseError as e:
+                raise ArmThrottled(f"somebody else changed the cluster meanwhile: {e.message}", at) from None
+            return _facts(await self._get(client, cluster))
+
+    async def _client(self, cluster: ClusterId) -> Any:
         # The SDK costs 0.2 s to import; a fleet in steady state never needs it.
         from azure.mgmt.containerservice.aio import ContainerServiceClient  # noqa: PLC0415
 
-        at = {"cluster": str(cluster)}
-        # The SDK would ask the same credential, and tell its trouble as if it were Azure Resource Manager's.
-        await self._entra.token(ARM)
-        async with ContainerServiceClient(
-            self._entra.credential, cluster.subscription, base_url=self._arm_endpoint, **_CALLS
-        ) as client:
-            with _mapped(at):
-                async with asyncio.timeout(_TIMEOUT):
-                    found = await client.managed_clusters.get(cluster.resource_group, cluster.name)
-            # The SDK hands out whatever JSON it got: a list has no such attributes.
-            power = getattr(found, "power_state", None)
-            if power and power.code != "Running":
-                raise ClusterStopped(f"power state: {getattr(power.code, 'value', 'unknown')}", at)
-            with _mapped(at):
-                async with asyncio.timeout(_TIMEOUT):
-                    given = await client.managed_clusters.list_cluster_user_credentials(
-                        cluster.resource_group, cluster.name
-                    )
-        return self._parsed(getattr(given, "kubeconfigs", None), at)
+        return await self._arm.open(ContainerServiceClient, cluster.subscription)
+
+    @staticmethod
+    async def _get(client: Any, cluster: ClusterId) -> Any:
+        async with answered({"cluster": str(cluster)}, missing=ClusterGone):
+            return await client.managed_clusters.get(cluster.resource_group, cluster.name)
 
     def _parsed(self, kubeconfigs: Any, at: dict[str, str]) -> Located:
         try:
@@ -89,23 +130,23 @@ class AzureClusters:
         return Located(endpoint, certificate)
 
 
+def _facts(found: Any) -> ClusterFacts:
+    """Raises InternalError for JSON that is no cluster: the SDK hands out whatever it got."""
+    try:
+        properties = found["properties"]
+        issuer = properties.get("oidcIssuerProfile") or {}
+        identity = (properties.get("securityProfile") or {}).get("workloadIdentity") or {}
+        return ClusterFacts(
+            location=found["location"],
+            version=properties.get("currentKubernetesVersion") or properties["kubernetesVersion"],
+            power_state=(properties.get("powerState") or {}).get("code", "Running"),
+            provisioning_state=properties.get("provisioningState", "Succeeded"),
+            issuer=issuer.get("issuerURL") if issuer.get("enabled") else None,
+            workload_identity=bool(identity.get("enabled")),
+        )
+    except (KeyError, TypeError, AttributeError) as e:
+        raise InternalError(f"Azure described a cluster in an unknown form ({type(e).__name__})") from None
+
+
 def _decoded(text: str) -> str:
     return base64.b64decode(text).decode()
-
-
-@contextmanager
-def _mapped(at: dict[str, str]) -> Iterator[None]:
-    try:
-        yield
-    except ResourceNotFoundError as e:
-        raise ClusterGone(e.message, at) from None
-    except HttpResponseError as e:
-        status = e.status_code or 0
-        headers = getattr(e.response, "headers", {})
-        if status in {401, 403}:
-            raise ArmDenied(e.message, at) from None
-        if status in {200, 408, 429} or status >= 500:  # noqa: PLR2004 - 200: JSON that is none; 500: its own errors
-            raise ArmThrottled(e.message, at, retry_after=wait_asked(headers)) from None
-        raise InternalError(e.message, at) from None
-    except (AzureError, TimeoutError, ValueError) as e:
-        raise ArmThrottled(f"no answer from Azure Resource Manager ({type(e).__name__})", at) from None

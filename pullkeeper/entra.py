@@ -81,6 +81,6 @@ def claims(token: str) -> dict[str, str]:
     try:
         payload = token.split(".")[1]
         known = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        return {name: str(known[name]) for name in ("oid", "iss", "aud") if name in known}
+        return {name: str(known[name]) for name in ("oid", "iss", "aud", "tid", "appid", "azp") if name in known}
     except (IndexError, ValueError, TypeError):
         return {}

@@ -10,7 +10,8 @@ explains it. Adapters translate foreign errors into these; nothing above an adap
     │                     lifetime_not_allowed
     ├── RegistryError     registry_denied, registry_unavailable*
     ├── ClusterError      cluster_*, admission_denied*, quota_exceeded, namespace_*, secret_*
-    ├── ArmError          arm_denied, arm_throttled*
+    ├── ArmError          arm_denied, arm_throttled*, workload_identity_off, identity_limit,
+    │                     federated_credential_conflict*
     ├── StorageUnavailable*, InvalidRequest, InternalError
                                                                       (* trying again in seconds can help)
 
@@ -90,7 +91,13 @@ class PullkeeperError(Exception):
     @property
     def remedy(self) -> str:
         """What to type, with the blanks filled as far as they are known."""
-        return redact(self.remedy_template.format_map(_Blanks(self.context)))
+        return redact(self.remedy_template.format_map(_Blanks({**self._parts_of_the_cluster(), **self.context})))
+
+    def _parts_of_the_cluster(self) -> dict[str, str]:
+        """`az aks` takes no resource ids: subscription, group and name, out of the id."""
+        parts = self.context.get("cluster", "").split("/")
+        whole = 9
+        return {"subscription": parts[2], "group": parts[4], "name": parts[8]} if len(parts) == whole else {}
 
     def within(self, **context: str) -> Self:
         """The same failure, told where it happened. What was known nearer to the failure stands. A new object, because
@@ -268,13 +275,16 @@ class ClusterError(PullkeeperError):
 class ClusterGone(ClusterError):
     category = "cluster_gone"
     meaning = "Azure Resource Manager knows no such cluster."
-    remedy_template = "Offboard it (DELETE /api/clusters/...), or look for it: az aks show --ids {cluster}"
+    remedy_template = (
+        "Offboard it (DELETE /api/clusters/...), or look for it: az aks show --subscription {subscription} "
+        "--resource-group {group} --name {name}"
+    )
 
 
 class ClusterStopped(ClusterError):
     category = "cluster_stopped"
     meaning = "The cluster is stopped. Its secrets are refreshed soon after it has been started."
-    remedy_template = "az aks start --ids {cluster}"
+    remedy_template = "az aks start --subscription {subscription} --resource-group {group} --name {name}"
 
 
 class ClusterUnreachable(ClusterError):
@@ -282,7 +292,8 @@ class ClusterUnreachable(ClusterError):
     retryable = True
     meaning = "The API server did not answer: it is down, it is private, or authorised IP ranges leave the app out."
     remedy_template = (
-        "az aks show --ids {cluster} --query '{{power:powerState.code,"
+        "az aks show --subscription {subscription} --resource-group {group} --name {name} "
+        "--query '{{power:powerState.code,"
         "private:apiServerAccessProfile.enablePrivateCluster,ranges:apiServerAccessProfile.authorizedIpRanges}}', "
         "and let the app's outbound addresses or its network in."
     )
@@ -300,7 +311,8 @@ class ClusterTlsUntrusted(ClusterError):
     category = "cluster_tls_untrusted"
     meaning = "The API server's certificate is not signed by the cluster's CA as Azure Resource Manager gives it."
     remedy_template = (
-        "Compare: az aks get-credentials --ids {cluster} --file - | kubectl --kubeconfig /dev/stdin cluster-info. "
+        "Compare: az aks get-credentials --subscription {subscription} --resource-group {group} --name {name} "
+        "--file cluster.config, then kubectl --kubeconfig cluster.config cluster-info. "
         "A proxy that opens TLS between app and cluster does this."
     )
 
@@ -312,7 +324,8 @@ class ClusterUnauthorized(ClusterError):
         "were rotated."
     )
     remedy_template = (
-        "az aks show --ids {cluster} --query aadProfile, and compare tenantId with the app's; then refresh by hand."
+        "az aks show --subscription {subscription} --resource-group {group} --name {name} --query aadProfile, "
+        "and compare tenantId with the app's; then refresh by hand."
     )
 
 
@@ -413,6 +426,34 @@ class ArmThrottled(ArmError):
     )
 
 
+class WorkloadIdentityOff(ArmError):
+    category = "workload_identity_off"
+    meaning = "The cluster has no OIDC issuer or no workload identity, so its pods have no identity in Azure."
+    remedy_template = (
+        "az aks update --resource-group {group} --name {name} --enable-oidc-issuer --enable-workload-identity, "
+        "or onboard with enableWorkloadIdentity: true. The API server restarts, and it cannot be undone."
+    )
+
+
+class IdentityLimit(ArmError):
+    category = "identity_limit"
+    meaning = "A managed identity takes 20 federated credentials, and all the identities beside it are full too."
+    remedy_template = (
+        "az identity federated-credential list --resource-group {group} --identity-name {name}, and remove those of "
+        "clusters that are gone; or onboard with another name in identity."
+    )
+
+
+class FederatedCredentialConflict(ArmError):
+    category = "federated_credential_conflict"
+    retryable = True
+    meaning = "Somebody else is writing federated credentials of the same identity, or wrote the same pair meanwhile."
+    remedy_template = (
+        "Wait: it is tried again. If it lasts: az identity federated-credential list --resource-group {group} "
+        "--identity-name {name}"
+    )
+
+
 class StorageUnavailable(PullkeeperError):
     category = "storage_unavailable"
     retryable = True
@@ -427,6 +468,18 @@ class InvalidRequest(PullkeeperError):
     category = "invalid_request"
     meaning = "A request, a message or a setting is not of the form it must have."
     remedy_template = "Mend what the message names. The shapes are in the documentation and in the message."
+
+
+class TooLarge(InvalidRequest):
+    """More than anybody could mean."""
+
+
+class Forbidden(InvalidRequest):
+    """A good request for something that this app, or this caller, may not do."""
+
+
+class OperationRunning(InvalidRequest):
+    """Another operation has the cluster: look there, and ask again when it has ended."""
 
 
 class NotInFleet(InvalidRequest):

@@ -5,11 +5,14 @@ subscription, RowKey `resource group|name`. An entity holds its document as JSON
 a table browser. Writes are conditional on the ETag that was read.
 """
 
+import base64
+import json
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from azure.core import MatchConditions
 from azure.core.exceptions import (
@@ -21,10 +24,13 @@ from azure.core.exceptions import (
 from azure.data.tables import UpdateMode
 from azure.data.tables.aio import TableClient, TableServiceClient
 
-from pullkeeper.errors import InvalidRequest, NotInFleet, StorageUnavailable
+from pullkeeper.errors import NONSENSE, InvalidRequest, NotInFleet, StorageUnavailable
 from pullkeeper.model import Cluster, ClusterId, Endpoint, Status
 
+_LISTED: Final = ["PartitionKey", "RowKey", "Document"]
 _TRIES: Final = 5
+_CONTINUED: Final = re.compile(r"[\w!=+/.-]{1,2048}", re.ASCII)
+"""What the service writes where the next page begins: base64, with its length before it. A row key may be missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +60,12 @@ class Fleet:
     async def register(self, member: Member) -> None:
         """Let a cluster join, or change what it was onboarded with."""
         entity = {
-            **_keys(member.cluster.cluster),
+            **entity_keys(member.cluster.cluster),
             "Document": member.cluster.to_json(),
             "Endpoint": member.endpoint.to_json(),
         }
         table = await self._table("clusters")
-        with _mapped():
+        with mapped():
             await table.upsert_entity(entity, mode=UpdateMode.REPLACE)
 
     async def remove(self, cluster: ClusterId) -> None:
@@ -69,9 +75,9 @@ class Fleet:
     async def member(self, cluster: ClusterId) -> Member:
         """Raises NotInFleet; InvalidRequest for an entity that somebody edited into something else."""
         table = await self._table("clusters")
-        keys = _keys(cluster)
+        keys = entity_keys(cluster)
         try:
-            with _mapped():
+            with mapped():
                 entity = await table.get_entity(keys["PartitionKey"], keys["RowKey"])
         except ResourceNotFoundError:
             raise NotInFleet("the cluster is not in the fleet", {"cluster": str(cluster)}) from None
@@ -81,11 +87,21 @@ class Fleet:
         """All of them, page by page. None for an entity that cannot be read (a host no longer trusted, a row that
         somebody edited): it must not hide the others, and its refresh will say what is wrong.
         """
-        async for entity in self._listed("clusters", ["PartitionKey", "RowKey", "Document"]):
-            try:
-                yield _named(entity), self._cluster(entity)
-            except InvalidRequest:
-                yield _named(entity), None
+        async for entity in self._listed("clusters", _LISTED):
+            yield self._row(entity)
+
+    async def page(
+        self, continuation: str | None, size: int
+    ) -> tuple[list[tuple[ClusterId, Cluster | None]], str | None]:
+        """Up to `size` clusters, and what to continue with. Raises InvalidRequest for a continuation that is none."""
+        table = await self._table("clusters")
+        pages = table.list_entities(results_per_page=size, select=_LISTED).by_page(cast("Any", _unpacked(continuation)))
+        found = []
+        with mapped():
+            async for page in pages:
+                found = [self._row(entity) async for entity in page]
+                break
+        return found, _packed(pages.continuation_token)  # type: ignore[attr-defined]
 
     async def statuses(self) -> AsyncIterator[Versioned]:
         """All of them, page by page."""
@@ -94,9 +110,9 @@ class Fleet:
 
     async def status(self, cluster: ClusterId) -> Versioned | None:
         table = await self._table("status")
-        keys = _keys(cluster)
+        keys = entity_keys(cluster)
         try:
-            with _mapped():
+            with mapped():
                 return _versioned(await table.get_entity(keys["PartitionKey"], keys["RowKey"]))
         except ResourceNotFoundError:
             return None
@@ -104,9 +120,9 @@ class Fleet:
     async def save(self, status: Status, etag: str | None) -> bool:
         """Write a status under the ETag it was read with. False: somebody was quicker, and nothing was written."""
         table = await self._table("status")
-        entity = {**_keys(status.cluster), "NextDue": status.next_due, "Document": status.to_json()}
+        entity = {**entity_keys(status.cluster), "NextDue": status.next_due, "Document": status.to_json()}
         try:
-            with _mapped():
+            with mapped():
                 if etag is None:
                     await table.create_entity(entity)
                 else:
@@ -132,26 +148,48 @@ class Fleet:
 
     async def _delete(self, name: str, cluster: ClusterId) -> None:
         table = await self._table(name)
-        with _mapped():
-            await table.delete_entity(_keys(cluster))
+        with mapped():
+            await table.delete_entity(entity_keys(cluster))
+
+    def _row(self, entity: Any) -> tuple[ClusterId, Cluster | None]:
+        try:
+            return _named(entity), self._cluster(entity)
+        except InvalidRequest:
+            return _named(entity), None
 
     def _cluster(self, entity: Any) -> Cluster:
         return Cluster.parse(entity.get("Document"), trusted_hosts=self._trusted_hosts)
 
     async def _listed(self, name: str, select: list[str] | None) -> AsyncIterator[Any]:
         table = await self._table(name)
-        with _mapped():
+        with mapped():
             async for entity in table.list_entities(results_per_page=1000, select=select):
                 yield entity
 
     async def _table(self, name: str) -> TableClient:
         if name not in self._tables:
-            with _mapped():
+            with mapped():
                 self._tables[name] = await self._service.create_table_if_not_exists(name)
         return self._tables[name]
 
 
-def _keys(cluster: ClusterId) -> dict[str, str]:
+def _packed(token: Any) -> str | None:
+    """A continuation for an address: opaque to whoever gets it."""
+    return base64.urlsafe_b64encode(json.dumps(token).encode()).decode() if token else None
+
+
+def _unpacked(continuation: str | None) -> dict[str, str | None] | None:
+    if continuation is None:
+        return None
+    with suppress(*NONSENSE):
+        token = json.loads(base64.urlsafe_b64decode(continuation))
+        keys = {name: token[name] for name in ("PartitionKey", "RowKey")}
+        if all(key is None or _CONTINUED.fullmatch(key) for key in keys.values()):
+            return keys
+    raise InvalidRequest("continuation: must be what the page before gave")
+
+
+def entity_keys(cluster: ClusterId) -> dict[str, str]:
     return {"PartitionKey": cluster.subscription, "RowKey": f"{cluster.resource_group}|{cluster.name}"}
 
 
@@ -171,7 +209,7 @@ def _versioned(entity: Any) -> Versioned:
 
 
 @contextmanager
-def _mapped() -> Iterator[None]:
+def mapped() -> Iterator[None]:
     """Found, gone and changed are answers; everything else means that the storage account is not there for us."""
     try:
         yield

@@ -7,6 +7,7 @@ secret's content ever comes back.
 Status bodies: seen on kube-apiserver 1.37; `tests/contract` holds them to it.
 """
 
+import contextlib
 import json
 import os
 import ssl
@@ -22,11 +23,12 @@ import stamina
 from kubernetes.aio.client import ApiClient, Configuration
 
 from pullkeeper import bounded, errors
-from pullkeeper.errors import ClusterError
+from pullkeeper.kube_refusals import NotFound, refusal
 from pullkeeper.model import Endpoint
 from pullkeeper.tokens import ClientCertificate
 
 MANAGER: Final = "pullkeeper"
+_REVIEWS: Final = "authorization.k8s.io/v1"
 _OBSERVER: Final = "pullkeeper-diagnosis"
 _METADATA_ONLY: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=40, sock_connect=5)
@@ -37,32 +39,6 @@ _SOON: Final = (errors.ClusterThrottled, errors.ClusterUnwell, errors.AdmissionU
 """Worth another try at once. A cluster that does not answer at all is not: it would hold a place that others wait for,
 and the queue tries it again.
 """
-
-
-class NotFound(errors.InternalError):
-    """The object itself is not there, in a namespace that is."""
-
-
-_ANY: Final = 0
-# HTTP status, a part of the Status's message, and what that means. The first that fits counts.
-_REFUSALS: Final[tuple[tuple[int, str, type[ClusterError | errors.InternalError]], ...]] = (
-    (500, "failed calling webhook", errors.AdmissionUnavailable),
-    (_ANY, "admission webhook", errors.AdmissionDenied),
-    (_ANY, "ValidatingAdmissionPolicy", errors.AdmissionDenied),
-    (401, "", errors.ClusterUnauthorized),
-    (403, "because it is being terminated", errors.NamespaceTerminating),
-    (403, "exceeded quota", errors.QuotaExceeded),
-    (403, " cannot ", errors.ClusterRbacDenied),
-    (403, "", errors.AdmissionDenied),
-    (404, 'namespaces "', errors.NamespaceMissing),
-    (404, '" not found', NotFound),
-    (404, "", errors.ClusterMoved),
-    (409, "", errors.ClusterThrottled),
-    (422, "immutable", errors.SecretImmutable),
-    (429, "", errors.ClusterThrottled),
-    (500, "failed to create typed patch object", errors.InternalError),
-    (500, "illegal base64", errors.InternalError),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +58,6 @@ class Seen:
         """Who has written the object; the observer that only looks does not count."""
         entries = self.metadata.get("managedFields") or ()
         return frozenset(entry.get("manager", "") for entry in entries if isinstance(entry, dict)) - {_OBSERVER}
-
-
-class OwnershipConflict(errors.SecretConflict):
-    """An apply without force met fields of somebody else. `managers` names them, as the server did."""
-
-    def __init__(self, detail: str, context: Mapping[str, str] | None = None, **more: Any) -> None:
-        super().__init__(detail, context, **more)
-        self.managers = tuple(filter(None, self.context.get("managers", "").split(",")))
 
 
 class Api:
@@ -132,11 +100,14 @@ class Api:
     async def __aexit__(self, *_: object) -> None:
         await self._client.close()
 
-    async def apply(self, path: str, body: Mapping[str, Any], *, force: bool = False) -> Seen:
+    async def apply(self, path: str, body: Mapping[str, Any], *, force: bool = False, strict: bool = False) -> Seen:
         """Server-side apply under the manager `pullkeeper`. Without force, fields of somebody else with another value
         raise OwnershipConflict; with it they are taken over. Sends no resourceVersion: last writer wins, by design.
+        strict: unknown fields are refused, not dropped.
         """
         query = {"fieldManager": MANAGER, "force": str(force).lower()}
+        if strict:
+            query["fieldValidation"] = "Strict"
         return await self._apply(path, body, query)
 
     async def look(self, path: str, kind: str) -> Seen | None:
@@ -150,17 +121,60 @@ class Api:
 
     async def get(self, path: str) -> dict[str, Any]:
         """Never of a secret: there is no such call in Pullkeeper, and no right to it in its role."""
-        _, answer = await self._tried("GET", path, {}, {"Accept": "application/json"}, None)
+        _, answer = await self._object("GET", path, {}, {"Accept": "application/json"}, None)
         return answer
+
+    async def find(self, path: str) -> dict[str, Any] | None:
+        """As `get`; None where there is nothing."""
+        try:
+            return await self.get(path)
+        except (NotFound, errors.NamespaceMissing):
+            return None
+
+    async def release(self, path: str, manifest: Mapping[str, Any]) -> None:
+        """Give up every field that we hold in an object: an apply that says nothing leaves nothing of ours behind."""
+        metadata = {key: manifest["metadata"][key] for key in ("name", "namespace") if key in manifest["metadata"]}
+        bare = {"apiVersion": manifest["apiVersion"], "kind": manifest["kind"], "metadata": metadata}
+        await self._apply(path, bare, {"fieldManager": MANAGER})
+
+    async def merge(self, path: str, body: Mapping[str, Any]) -> None:
+        headers = {"Accept": _METADATA_ONLY, "Content-Type": "application/merge-patch+json"}
+        await self._object("PATCH", path, {"fieldManager": MANAGER}, headers, dict(body))
+
+    async def delete(self, path: str, uid: str) -> None:
+        """Delete this very object: one that was made anew meanwhile has another uid, and stays."""
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
+        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        with contextlib.suppress(NotFound):
+            await self._tried("DELETE", path, {}, headers, body)
+
+    async def may(self, verb: str, group: str, resource: str) -> bool:
+        """Whether we may do that in every namespace."""
+        attributes = {"verb": verb, "group": group, "resource": resource}
+        review = {"apiVersion": _REVIEWS, "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": attributes}}
+        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        path = f"/apis/{_REVIEWS}/selfsubjectaccessreviews"
+        _, answer = await self._tried("POST", path, {}, headers, review)
+        return bool(answer.get("status", {}).get("allowed"))
 
     async def json_patch(self, path: str, operations: Sequence[Mapping[str, Any]]) -> None:
         headers = {"Accept": _METADATA_ONLY, "Content-Type": "application/json-patch+json"}
-        await self._tried("PATCH", path, {"fieldManager": MANAGER}, headers, list(operations))
+        await self._object("PATCH", path, {"fieldManager": MANAGER}, headers, list(operations))
 
     async def _apply(self, path: str, body: Mapping[str, Any], query: dict[str, str]) -> Seen:
         headers = {"Accept": _METADATA_ONLY, "Content-Type": "application/apply-patch+yaml"}
-        status, answer = await self._tried("PATCH", path, query, headers, dict(body))
+        status, answer = await self._object("PATCH", path, query, headers, dict(body))
         return Seen(created=status == 201, metadata=answer["metadata"])  # noqa: PLR2004 - Created
+
+    async def _object(
+        self, method: str, path: str, query: dict[str, str], headers: dict[str, str], body: Any
+    ) -> tuple[int, dict[str, Any]]:
+        """A call that is answered with an object, or with an object's metadata."""
+        status, answer = await self._tried(method, path, query, headers, body)
+        metadata = answer.get("metadata")
+        if not isinstance(metadata, dict) or "uid" not in metadata:
+            raise errors.ClusterMoved(f"{self._host} does not speak as an API server does")
+        return status, answer
 
     async def _tried(
         self, method: str, path: str, query: dict[str, str], headers: dict[str, str], body: Any
@@ -192,35 +206,17 @@ class Api:
             answer = json.loads(text)
         except (ValueError, RecursionError):
             answer = None
-        metadata = answer.get("metadata") if isinstance(answer, dict) else None
-        if not isinstance(metadata, dict) or "uid" not in metadata:
+        if not isinstance(answer, dict):
             raise errors.ClusterMoved(f"{self._host} does not speak as an API server does")
         return response.status, answer
 
 
-def refusal(status: int, body: bytes, headers: Mapping[str, str]) -> ClusterError | errors.InternalError:
-    """What a Status body means. The only place that looks at an API server's words."""
-    text = body.decode(errors="replace")
-    try:
-        answer = json.loads(text)
-    except (ValueError, RecursionError):
-        answer = {}
-    answer = answer if isinstance(answer, dict) else {}
-    message = str(answer.get("message") or text or f"HTTP {status}")
-    details = answer.get("details")
-    listed = details.get("causes") if isinstance(details, dict) else None
-    causes = [cause for cause in listed if isinstance(cause, dict)] if isinstance(listed, list) else []
-    if any(cause.get("reason") == "FieldManagerConflict" for cause in causes):
-        return OwnershipConflict(message, {"managers": ",".join(_managers(causes))})
-    fits = (kind for code, part, kind in _REFUSALS if code in {status, _ANY} and part in message)
-    kind = next(fits, errors.ClusterUnwell if status >= 500 else errors.InternalError)  # noqa: PLR2004
-    return kind(message, retry_after=errors.wait_asked(headers))
-
-
-def _managers(causes: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """From `conflict with "kubectl-edit" using v1 at ...` and the like, each once."""
-    messages = (str(cause.get("message", "")) for cause in causes)
-    yield from dict.fromkeys(errors.redact(message.split('"')[1]) for message in messages if '"' in message)
+def path_of(manifest: Mapping[str, Any]) -> str:
+    """Where an object lives. All kinds that Pullkeeper applies have regular plurals."""
+    metadata, version = manifest["metadata"], manifest["apiVersion"]
+    root = f"/apis/{version}" if "/" in version else f"/api/{version}"
+    space = f"/namespaces/{metadata['namespace']}" if "namespace" in metadata else ""
+    return f"{root}{space}/{manifest['kind'].lower()}s/{metadata['name']}"
 
 
 def _worth_retrying(error: Exception) -> bool | timedelta:

@@ -3,16 +3,19 @@
 Never templated as text: no value can become structure.
 """
 
+import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
+from pullkeeper.credential_config import CredentialConfig
 from pullkeeper.model import Target
 
 _FOLDER: Final = Path(__file__).parent.parent / "manifests"
+_TOKEN_FILE: Final = "/var/run/secrets/azure/tokens/azure-identity-token"
 
 
 def refresher_access(targets: Iterable[Target], principal: str) -> Iterator[dict[str, Any]]:
@@ -27,6 +30,47 @@ def refresher_access(targets: Iterable[Target], principal: str) -> Iterator[dict
         yield _namespace(namespace)
         yield _role(namespace, within)
         yield _binding(namespace, principal)
+
+
+def service_account(namespace: str, name: str, client_id: str) -> dict[str, Any]:
+    """The account of the workload's pods, with what makes the identity theirs."""
+    manifest = _load("service-account")
+    manifest["metadata"] |= {"name": name, "namespace": namespace}
+    manifest["metadata"]["annotations"]["azure.workload.identity/client-id"] = client_id
+    return manifest
+
+
+def credential_config_map(namespace: str, config: CredentialConfig | None) -> dict[str, Any]:
+    """The credential configuration for pods that talk to Google themselves, rebuilt from its ids; empty without."""
+    manifest = _load("credential-config")
+    manifest["metadata"]["namespace"] = namespace
+    if config is None:
+        return manifest
+    source = {"file": _TOKEN_FILE, "format": {"type": "text"}}
+    document = {**config.model_dump(mode="json", exclude_none=True), "credential_source": source}
+    manifest["data"] = {"credential-config.json": json.dumps(document, indent=2)}
+    return manifest
+
+
+def workload(
+    target: Target, service_account: str, *, image: str, replicas: int, config_secret: str
+) -> Iterator[dict[str, Any]]:
+    """The publisher's Deployment and Service."""
+    for manifest in (_load("workload-deployment"), _load("workload-service")):
+        manifest["metadata"]["namespace"] = target.namespace
+        if manifest["kind"] == "Deployment":
+            manifest["spec"]["replicas"] = replicas
+            pod = manifest["spec"]["template"]["spec"]
+            pod["serviceAccountName"] = service_account
+            pod["imagePullSecrets"] = [{"name": target.secret}]
+            pod["containers"][0]["image"] = image
+            pod["volumes"][0]["secret"]["secretName"] = config_secret
+        yield manifest
+
+
+def as_text(manifests: Iterable[Mapping[str, Any]]) -> str:
+    """YAML for `kubectl apply --server-side -f -`."""
+    return yaml.safe_dump_all(manifests, sort_keys=False)
 
 
 def _namespace(name: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     ConfigDict,
@@ -142,6 +143,15 @@ class Target(Document):
         return f"{self.namespace}/{self.secret}"
 
 
+def _are_different_secrets(value: tuple[Target, ...]) -> tuple[Target, ...]:
+    if len({str(target) for target in value}) < len(value):
+        raise ValueError("the same secret is named twice")
+    return value
+
+
+Targets = Annotated[tuple[Target, ...], Field(min_length=1, max_length=16), AfterValidator(_are_different_secrets)]
+
+
 class Hub(Document):
     """The Google side: who to ask for a token, and which registries it opens.
 
@@ -231,15 +241,9 @@ class Cluster(Document):
         Annotated[HubName, Tag(_BY_NAME)] | Annotated[Hub, Tag(_BY_CONTENT)],
         Discriminator(lambda value: _BY_NAME if isinstance(value, str) else _BY_CONTENT),
     ]
-    targets: Annotated[tuple[Target, ...], Field(min_length=1, max_length=16)] = (Target(),)
+    targets: Targets = (Target(),)
     adopt: StrictBool = False
-
-    @field_validator("targets")
-    @classmethod
-    def _are_different_secrets(cls, value: tuple[Target, ...]) -> tuple[Target, ...]:
-        if len({str(target) for target in value}) < len(value):
-            raise ValueError("the same secret is named twice")
-        return value
+    refresher: Literal["central", "in-cluster"] = "central"
 
 
 class RefreshMessage(Document):
@@ -249,12 +253,13 @@ class RefreshMessage(Document):
     reason: Literal["due", "manual", "onboarding"]
 
 
-State = Literal["pending", "fresh", "stale", "expired"]
+State = Literal["pending", "fresh", "stale", "expired", "unknown"]
 
 
 class TargetStatus(Document):
     """How one secret is. Times are those of the token in it; category, detail and remedy those of the last failure
-    since the last success; note: what is not as wanted although the secret is.
+    since the last success; note: what is not as wanted although the secret is; unseen: the cluster refreshes it, and we
+    may not look.
     """
 
     uid: str | None = None
@@ -265,9 +270,12 @@ class TargetStatus(Document):
     detail: str | None = None
     remedy: str | None = None
     note: str | None = None
+    unseen: bool = False
 
     def state(self, now: datetime) -> State:
         """pending: never written. stale: the last try failed, but the token in the secret is still good."""
+        if self.unseen:
+            return "unknown"
         if self.expires_at is None:
             return "pending"
         if self.expires_at <= now:

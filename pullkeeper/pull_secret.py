@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pullkeeper.errors import SecretConflict
-from pullkeeper.kube import MANAGER, Api, OwnershipConflict, Seen
+from pullkeeper.kube import MANAGER, Api, Seen
+from pullkeeper.kube_refusals import OwnershipConflict
 from pullkeeper.model import Hub, Target
 from pullkeeper.registry import dockerconfigjson
 from pullkeeper.tokens import Token
@@ -26,18 +27,39 @@ class Written:
 
 async def write(api: Api, target: Target, hub: Hub, token: Token, *, known_uid: str | None, adopt: bool) -> Written:
     """Put the token into the target. Raises ClusterError; SecretConflict where the secret is somebody else's."""
-    path = f"/api/v1/namespaces/{target.namespace}/secrets/{target.secret}"
+    where = path(target)
     body = _manifest(target, hub, token)
     try:
-        seen = await api.apply(path, body)
+        seen = await api.apply(where, body)
     except OwnershipConflict as conflict:
-        return await _take_back(api, path, body, conflict, known_uid=known_uid, adopt=adopt)
+        return await _take_back(api, where, body, conflict, known_uid=known_uid, adopt=adopt)
     return Written(seen.uid, seen.created, _drift(seen, known_uid))
 
 
+def path(target: Target) -> str:
+    return f"/api/v1/namespaces/{target.namespace}/secrets/{target.secret}"
+
+
+def is_ours(seen: Seen) -> bool:
+    """Whether Pullkeeper has a hand in the secret."""
+    return MANAGER in seen.managers
+
+
+async def dereference(api: Api, target: Target, service_account: str) -> None:
+    """Take the name off a service account again, at the place where it was seen; whoever is quicker is not overrun."""
+    where = f"/api/v1/namespaces/{target.namespace}/serviceaccounts/{service_account}"
+    found = await api.find(where)
+    listed = (found or {}).get("imagePullSecrets") or []
+    entry = {"name": target.secret}
+    if entry in listed:
+        index = f"/imagePullSecrets/{listed.index(entry)}"
+        test = {"op": "test", "path": index, "value": entry}
+        await api.json_patch(where, [test, {"op": "remove", "path": index}])
+
+
 async def reference(api: Api, target: Target, service_account: str) -> None:
-    """Have the service account name the secret, so that pods need not. Raises ClusterError; kube.NotFound where there
-    is no such service account.
+    """Have the service account name the secret, so that pods need not. Raises ClusterError; NotFound where there is no
+    such service account.
 
     `imagePullSecrets` of a service account is one atomic list for apply, so that applying it would take everybody
     else's names off: one name is appended instead.

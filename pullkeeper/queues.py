@@ -12,21 +12,21 @@ from azure.storage.queue import TextBase64EncodePolicy
 from azure.storage.queue.aio import QueueClient, QueueServiceClient
 
 from pullkeeper.errors import StorageUnavailable
-from pullkeeper.model import RefreshMessage
+from pullkeeper.model import Document
 
 REFRESH: Final = "refresh"
-POISON: Final = "refresh-poison"
+ONBOARDING: Final = "onboarding"
 
 
-class RefreshQueue:
+class Queue:
     """Raises StorageUnavailable when it cannot be reached."""
 
-    def __init__(self, service: QueueServiceClient) -> None:
+    def __init__(self, service: QueueServiceClient, name: str) -> None:
         # base64 is what the Functions host expects; anything else goes to the poison queue without a word.
-        self._queue: QueueClient = service.get_queue_client(REFRESH, message_encode_policy=TextBase64EncodePolicy())
+        self._queue: QueueClient = service.get_queue_client(name, message_encode_policy=TextBase64EncodePolicy())
         self._exists = False
 
-    async def put(self, message: RefreshMessage) -> None:
+    async def put(self, message: Document) -> None:
         try:
             await self._ensure()
             await self._queue.send_message(message.to_json())

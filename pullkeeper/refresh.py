@@ -21,26 +21,10 @@ from pullkeeper.errors import (
 )
 from pullkeeper.federation import Federation
 from pullkeeper.fleet import Fleet, Member
+from pullkeeper.kube_refusals import NotFound
 from pullkeeper.model import Cluster, Endpoint, Hub, RefreshMessage, Status, Target, TargetStatus
-from pullkeeper.tokens import Token, lease, next_due, retry, slow_retry
-
-
-@dataclass(frozen=True, slots=True)
-class Fresh:
-    """A target that took the token."""
-
-    written: pull_secret.Written
-    token: Token
-    note: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """How each target fared. endpoint: where the cluster turned out to be, if Azure had to be asked."""
-
-    outcomes: Mapping[Target, Fresh | PullkeeperError]
-    endpoint: Endpoint | None = None
-    located_at: datetime | None = None
+from pullkeeper.outcomes import Attempt, Fresh, Outcome, Seen, Unseen, concluded, tell
+from pullkeeper.tokens import Token, lease, retry
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +66,33 @@ class Refresher:
         member = await self._fleet.member(message.cluster)
         held = await self._fleet.status(message.cluster)
         before = held.status if held else Status(cluster=message.cluster, next_due=self._clock())
-        attempt = await self._attempt(member, before, message)
+        if member.cluster.refresher == "central":
+            attempt = await self._attempt(member, before, message)
+        else:
+            attempt = await self._watched(member)
         status = await self._fleet.update(
-            message.cluster, lambda now: _concluded(now or before, member.cluster, attempt, self._clock())
+            message.cluster, lambda now: concluded(now or before, member.cluster, attempt, self._clock())
         )
         telemetry.measure(telemetry.refresh_duration.record, time.monotonic() - started)
         for target, outcome in attempt.outcomes.items():
-            _tell(member.cluster, target, outcome)
+            tell(member.cluster, target, outcome)
         for outcome in attempt.outcomes.values():
             if isinstance(outcome, PullkeeperError) and outcome.retryable:
                 raise outcome
         return status
+
+    async def first(self, member: Member) -> Mapping[Target, pull_secret.Written]:
+        """The first secrets of a cluster that is about to join. Raises the first failure; nothing is recorded."""
+        message = RefreshMessage(cluster=member.cluster.cluster, reason="onboarding")
+        nothing = Status(cluster=message.cluster, next_due=self._clock(), located_at=self._clock())
+        attempt = await self._attempt(member, nothing, message)
+        written = {}
+        for target, outcome in attempt.outcomes.items():
+            if isinstance(outcome, PullkeeperError):
+                raise outcome
+            if isinstance(outcome, Fresh):
+                written[target] = outcome.written
+        return written
 
     async def give_up(self, raw: bytes) -> None:
         """What the queue has given up after its last try: told, and due again soon."""
@@ -147,7 +147,17 @@ class Refresher:
             return Attempt(outcomes, None, self._clock())
         return Attempt(await self._push(job, endpoint), endpoint, self._clock())
 
-    async def _push(self, job: _Job, endpoint: Endpoint) -> Mapping[Target, Fresh | PullkeeperError]:
+    async def _watched(self, member: Member) -> Attempt:
+        """The cluster refreshes itself. We look, without reading, where its owner lets us; elsewhere nobody knows."""
+        targets = member.cluster.targets
+        try:
+            async with await self._access.open(member.cluster.cluster, member.endpoint) as api:
+                seen = [await api.look(pull_secret.path(target), "Secret") for target in targets]
+        except PullkeeperError as e:
+            return Attempt(dict.fromkeys(targets, Unseen(e.detail)))
+        return Attempt({target: Seen.of(one) for target, one in zip(targets, seen, strict=True)})
+
+    async def _push(self, job: _Job, endpoint: Endpoint) -> Mapping[Target, Outcome]:
         """All targets of the cluster at once, over one client."""
         targets = job.cluster.targets
         try:
@@ -159,7 +169,7 @@ class Refresher:
             outcomes = await asyncio.gather(*(self._write(api, job, target) for target in targets))
         return dict(zip(targets, outcomes, strict=True))
 
-    async def _write(self, api: kube.Api, job: _Job, target: Target) -> Fresh | PullkeeperError:
+    async def _write(self, api: kube.Api, job: _Job, target: Target) -> Outcome:
         held = job.held.get(str(target), TargetStatus())
         if not job.token.may_be_written(self._clock()):
             return ClusterUnreachable("too much of the token's life went by before the cluster could be reached")
@@ -197,69 +207,13 @@ async def _referenced(api: kube.Api, target: Target) -> str | None:
     for account in target.service_accounts:
         try:
             await pull_secret.reference(api, target, account)
-        except kube.NotFound:
+        except NotFound:
             missing.append(account)
     return f"no such service account yet: {', '.join(missing)}" if missing else None
 
 
-def _may_have_moved(outcomes: Mapping[Target, Fresh | PullkeeperError], endpoint: Endpoint) -> bool:
+def _may_have_moved(outcomes: Mapping[Target, Outcome], endpoint: Endpoint) -> bool:
     stale: tuple[type[PullkeeperError], ...] = (ClusterMoved, ClusterTlsUntrusted)
     if endpoint.local_accounts:
         stale = (*stale, ClusterUnauthorized)  # rotated certificates: the client's goes with the cluster's
     return any(isinstance(outcome, stale) for outcome in outcomes.values())
-
-
-def _concluded(status: Status, cluster: Cluster, attempt: Attempt, now: datetime) -> Status:
-    """The status after an attempt. While a try of the queue's is still to come the lease stands."""
-    targets = {
-        str(target): _target_status(status.targets.get(str(target)), outcome, now)
-        for target, outcome in attempt.outcomes.items()
-    }
-    failures = [outcome for outcome in attempt.outcomes.values() if isinstance(outcome, PullkeeperError)]
-    fresh = [outcome for outcome in attempt.outcomes.values() if isinstance(outcome, Fresh)]
-    life = fresh[0].token.life if fresh else status.life
-    due = status.next_due
-    if not any(failure.retryable for failure in failures):
-        due = next_due(fresh[0].token) if not failures else now + slow_retry(life)
-    return status.model_copy(
-        update={
-            "cluster": cluster.cluster,
-            "targets": targets,
-            "life": life,
-            "next_due": due,
-            "failures": status.failures if failures else 0,
-            "endpoint": attempt.endpoint or status.endpoint,
-            "located_at": attempt.located_at or status.located_at,
-        }
-    )
-
-
-def _target_status(held: TargetStatus | None, outcome: Fresh | PullkeeperError, now: datetime) -> TargetStatus:
-    if isinstance(outcome, Fresh):
-        return TargetStatus(
-            uid=outcome.written.uid,
-            issued_at=outcome.token.issued_at,
-            expires_at=outcome.token.expires_at,
-            last_success=now,
-            note=outcome.note,
-        )
-    failed = {"category": outcome.category, "detail": outcome.detail, "remedy": outcome.remedy}
-    return (held or TargetStatus()).model_copy(update=failed)
-
-
-def _tell(cluster: Cluster, target: Target, outcome: Fresh | PullkeeperError) -> None:
-    told: dict[str, telemetry.Attribute] = {
-        "cluster": str(cluster.cluster),
-        "target": f"{cluster.cluster}/{target}",
-    }
-    if isinstance(outcome, PullkeeperError):
-        told |= {"category": outcome.category, "detail": outcome.detail, "remedy": outcome.remedy}
-        telemetry.measure(telemetry.refresh_count.add, 1, {"category": outcome.category})
-        telemetry.emit("secret.refresh_failed", told, logging.WARNING)
-        return
-    told |= {"uid": outcome.written.uid, "token_expiry": outcome.token.expires_at}
-    telemetry.measure(telemetry.refresh_count.add, 1, {"category": "ok"})
-    telemetry.emit("secret.refreshed", {**told, "note": outcome.note})
-    if outcome.written.drift:
-        told |= {"category": "drift_repaired", "detail": outcome.written.drift}
-        telemetry.emit("drift.repaired", told, logging.WARNING)

@@ -10,7 +10,7 @@ from typing import Final
 from pullkeeper import telemetry
 from pullkeeper.fleet import Fleet, Versioned
 from pullkeeper.model import Cluster, ClusterId, RefreshMessage, Status, TargetStatus
-from pullkeeper.queues import RefreshQueue
+from pullkeeper.queues import Queue
 from pullkeeper.tokens import lease
 
 _AT_ONCE: Final = 32
@@ -29,7 +29,7 @@ class Run:
 class Scheduler:
     """Runs on one instance at a time (the timer is a singleton); two at once would cost a write each, no more."""
 
-    def __init__(self, fleet: Fleet, queue: RefreshQueue, clock: Callable[[], datetime]) -> None:
+    def __init__(self, fleet: Fleet, queue: Queue, clock: Callable[[], datetime]) -> None:
         self._fleet = fleet
         self._queue = queue
         self._clock = clock

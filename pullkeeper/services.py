@@ -15,11 +15,17 @@ from azure.identity.aio import ManagedIdentityCredential
 from azure.storage.queue.aio import QueueServiceClient
 
 from pullkeeper.access import Access
+from pullkeeper.arm import Arm
 from pullkeeper.azure_clusters import AzureClusters
-from pullkeeper.entra import Entra
+from pullkeeper.azure_identities import AzureIdentities
+from pullkeeper.entra import Entra, claims
 from pullkeeper.federation import Federation
 from pullkeeper.fleet import Fleet
-from pullkeeper.queues import RefreshQueue
+from pullkeeper.onboarding.run import Onboarder
+from pullkeeper.onboarding.work import Tools
+from pullkeeper.operations import Operations
+from pullkeeper.overview import Overview
+from pullkeeper.queues import ONBOARDING, REFRESH, Queue
 from pullkeeper.refresh import Refresher
 from pullkeeper.schedule import Scheduler
 from pullkeeper.settings import Settings
@@ -32,6 +38,9 @@ class Services:
     fleet: Fleet
     scheduler: Scheduler
     refresher: Refresher
+    onboarder: Onboarder
+    overview: Overview
+    settings: Settings
     _open: AsyncExitStack
 
     @classmethod
@@ -39,22 +48,42 @@ class Services:
         """Raises InvalidRequest naming each setting that is wrong. Nothing is connected to yet."""
         settings = Settings.read(environment)
 
-        def credential() -> AsyncTokenCredential:
-            return ManagedIdentityCredential(client_id=settings.client_id)
+        def credential(client_id: str | None = settings.client_id) -> AsyncTokenCredential:
+            return ManagedIdentityCredential(client_id=client_id)
 
         entra = Entra(credential)
+        onboarding = Entra(lambda: credential(settings.onboarding_client_id or settings.client_id))
         tables, queues = _storage(settings, credential)
         fleet = Fleet(tables, settings.trusted_hosts)
-        clusters = AzureClusters(entra, settings.arm_endpoint, clock)
-        access = Access(entra, clusters)
-        federation = Federation(entra, clock)
+        access = Access(entra, AzureClusters(Arm(entra, settings.arm_endpoint), clock))
+        refresher = Refresher(fleet, Federation(entra, clock), access, settings.hubs, clock)
+        arm = Arm(onboarding, settings.arm_endpoint)
+        clusters = AzureClusters(arm, clock)
+
+        async def app(resource: str) -> Mapping[str, str]:
+            return claims(await entra.token(resource))
+
+        tools = Tools(
+            clusters=clusters,
+            identities=AzureIdentities(arm),
+            access=Access(onboarding, clusters),
+            fleet=fleet,
+            refresher=refresher,
+            hubs=settings.hubs,
+            app=app,
+            clock=clock,
+        )
+        operations = Operations(tables, settings.trusted_hosts)
         opened = AsyncExitStack()
-        for client in (entra, tables, queues):
+        for client in (entra, onboarding, tables, queues):
             opened.push_async_callback(client.close)
         return cls(
             fleet=fleet,
-            scheduler=Scheduler(fleet, RefreshQueue(queues), clock),
-            refresher=Refresher(fleet, federation, access, settings.hubs, clock),
+            scheduler=Scheduler(fleet, Queue(queues, REFRESH), clock),
+            refresher=refresher,
+            onboarder=Onboarder(operations, Queue(queues, ONBOARDING), tools, settings.allowed_scopes, clock),
+            overview=Overview(fleet, settings.hubs, app, clock),
+            settings=settings,
             _open=opened,
         )
 

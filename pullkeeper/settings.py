@@ -28,6 +28,12 @@ class Settings(Document):
     client_id: Annotated[str | None, Field(alias="AZURE_CLIENT_ID")] = None
     """The client id of the app's user-assigned identity. Without it the system-assigned one is used."""
 
+    onboarding_client_id: Annotated[str | None, Field(alias="ONBOARDING_CLIENT_ID")] = None
+    """The client id of the stronger identity that onboards. Without it one identity does both."""
+
+    onboarding_scopes: Annotated[str, Field(alias="ONBOARDING_SCOPES")] = ""
+    """Subscriptions and resource groups (resource ids, comma-separated) whose clusters may be onboarded; none else."""
+
     arm_endpoint: Annotated[_Url, Field(alias="ARM_ENDPOINT")] = "https://management.azure.com"
     """Azure Resource Manager: another one in sovereign clouds."""
 
@@ -40,8 +46,8 @@ class Settings(Document):
 
     @field_validator("trusted_google_hosts")
     @classmethod
-    def _are_hosts(cls, value: str) -> str:
-        if not all(_HOST.fullmatch(host) for host in _hosts(value)):
+    def _are_listed(cls, value: str) -> str:
+        if not all(_HOST.fullmatch(host) for host in _listed(value)):
             raise ValueError("must be hosts (with a port, if any) in lower case, separated by commas")
         return value
 
@@ -55,8 +61,13 @@ class Settings(Document):
         return self
 
     @property
+    def allowed_scopes(self) -> frozenset[str]:
+        """In lower case: Azure compares ids without regard to case."""
+        return _listed(self.onboarding_scopes.lower())
+
+    @property
     def trusted_hosts(self) -> frozenset[str]:
-        return _hosts(self.trusted_google_hosts)
+        return _listed(self.trusted_google_hosts)
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> Self:
@@ -64,9 +75,9 @@ class Settings(Document):
         known = {field.alias: environment.get(field.alias or "") for field in cls.model_fields.values()}
         return cls.parse(
             {name: value for name, value in known.items() if value},
-            trusted_hosts=_hosts(environment.get("TRUSTED_GOOGLE_HOSTS", "")),
+            trusted_hosts=_listed(environment.get("TRUSTED_GOOGLE_HOSTS", "")),
         )
 
 
-def _hosts(text: str) -> frozenset[str]:
-    return frozenset(host.strip() for host in text.split(",") if host.strip())
+def _listed(text: str) -> frozenset[str]:
+    return frozenset(part.strip() for part in text.split(",") if part.strip())

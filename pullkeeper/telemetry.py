@@ -22,6 +22,7 @@ Event = Literal[
     "drift.repaired",
     "message.poisoned",
     "token.minted",
+    "operation.completed",
 ]
 
 _TAKEN: Final = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime"})

@@ -1,0 +1,123 @@
+"""The OpenAPI document, generated from the models that parse and write the bodies."""
+
+from typing import Any, Final, get_args
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from pullkeeper.model import Document, State
+from pullkeeper.onboarding.documents import Handover, Onboarding, Operation
+from pullkeeper.overview import ClusterView, FleetPage
+from pullkeeper.version import VERSION
+
+
+class Problem(Document):
+    """RFC 9457, with what to do about it. operation: where the one is that has the cluster."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    category: str
+    remedy: str
+    operation: str | None = None
+
+
+class Queued(Document):
+    """How many clusters will be refreshed."""
+
+    queued: int
+
+
+class Health(Document):
+    status: str
+    version: str
+
+
+_CLUSTER: Final = "/clusters/{subscription}/{resourceGroup}/{name}"
+# Method and path, what it does, its parameters in the query, the body it takes, the status and body of success.
+_ROUTES: Final[tuple[tuple[str, str, str, tuple[str, ...], type[BaseModel] | None, int, type[BaseModel]], ...]] = (
+    ("get", "/health", "Whether the app runs", (), None, 200, Health),
+    ("get", "/clusters", "The fleet, page by page", ("state", "continuation"), None, 200, FleetPage),
+    ("post", "/clusters", "Onboard a cluster", (), Onboarding, 202, Operation),
+    ("get", _CLUSTER, "One cluster", (), None, 200, ClusterView),
+    ("delete", _CLUSTER, "Offboard a cluster", ("keepWorkload",), None, 202, Operation),
+    ("post", f"{_CLUSTER}/refresh", "Refresh one cluster now", (), None, 202, Queued),
+    ("post", "/refresh", "Refresh the whole fleet now", (), None, 202, Queued),
+    ("get", "/operations/{id}", "How an operation goes", (), None, 200, Operation),
+    ("get", "/handover", "What the publisher must trust", ("hub",), None, 200, Handover),
+    ("get", "/openapi.json", "This document", (), None, 200, Health),
+)
+_REFUSALS: Final = ("400", "403", "404", "409", "413", "500", "502", "503")
+_TEXT: Final = {"type": "string"}
+_PARAMETERS: Final[dict[str, dict[str, Any]]] = {
+    "subscription": {"type": "string", "pattern": "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"},
+    "resourceGroup": {"type": "string", "pattern": "^[A-Za-z0-9_.()-]{0,89}[A-Za-z0-9_()-]$"},
+    "name": {"type": "string", "pattern": "^[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?$"},
+    "id": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+    "state": {"type": "string", "enum": list(get_args(State))},
+    "keepWorkload": {"type": "boolean", "default": False},
+}
+
+
+def document() -> dict[str, Any]:
+    """OpenAPI 3.1."""
+    models = [(Onboarding, "validation"), (Problem, "serialization")]
+    models += [(route[6], "serialization") for route in _ROUTES]
+    references, schemas = models_json_schema(models, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
+    paths: dict[str, dict[str, Any]] = {}
+    for method, path, summary, query, body, status, result in _ROUTES:
+        operation: dict[str, Any] = {
+            "summary": summary,
+            "operationId": f"{method}{path.title().translate(_PLAIN)}",
+            "parameters": [_parameter(name, "path") for name in _names(path)]
+            + [_parameter(name, "query") for name in query],
+            "responses": {
+                str(status): {
+                    "description": summary,
+                    "content": {"application/json": {"schema": references[result, "serialization"]}},
+                    **({"headers": _STARTED} if result is Operation and status == _ACCEPTED else {}),
+                },
+                "401": {"description": "No key or a wrong one: the platform's answer, which has no body"},
+                **dict.fromkeys(_REFUSALS, _PROBLEM),
+            },
+        }
+        if path == "/openapi.json":
+            operation["responses"]["200"]["content"]["application/json"]["schema"] = {"type": "object"}
+        if body:
+            schema = {"schema": references[body, "validation"]}
+            operation["requestBody"] = {"required": True, "content": {"application/json": schema}}
+        if path == "/health":
+            operation["security"] = []
+        paths.setdefault(path, {})[method] = operation
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Pullkeeper", "version": VERSION},
+        "servers": [{"url": "/api"}],
+        "security": [{"functionKey": []}],
+        "paths": paths,
+        "components": {
+            "schemas": schemas["$defs"],
+            "securitySchemes": {"functionKey": {"type": "apiKey", "in": "header", "name": "x-functions-key"}},
+        },
+    }
+
+
+_ACCEPTED: Final = 202
+_STARTED: Final = {
+    "Location": {"description": "The operation, to be polled", "required": True, "schema": _TEXT},
+    "Retry-After": {"description": "Seconds until it is worth asking", "required": True, "schema": _TEXT},
+}
+_PLAIN: Final = str.maketrans("", "", "/{}.")
+_PROBLEM: Final = {
+    "description": "A problem, with its category and remedy",
+    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+}
+
+
+def _names(path: str) -> list[str]:
+    return [part[1:-1] for part in path.split("/") if part.startswith("{")]
+
+
+def _parameter(name: str, place: str) -> dict[str, Any]:
+    return {"name": name, "in": place, "required": place == "path", "schema": _PARAMETERS.get(name, _TEXT)}

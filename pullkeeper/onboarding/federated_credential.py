@@ -1,0 +1,121 @@
+"""Phase: the cluster's service accounts count as the identity: the guide's third step.
+
+What is trusted is listed first: the same pair may be there under another name, which Azure refuses to add twice, and an
+identity that is full needs a further one beside it. All service accounts of a cluster are one identity.
+"""
+
+import hashlib
+from collections.abc import AsyncIterator
+
+from pullkeeper.azure_identities import MOST_CREDENTIALS, FederatedCredential, ManagedIdentity
+from pullkeeper.errors import IdentityLimit
+from pullkeeper.onboarding.work import Work
+
+NAME = "federated credential"
+_MOST_IDENTITIES = 10
+
+Pair = tuple[str, str]
+"""Issuer and subject."""
+
+
+async def plan(work: Work) -> str:
+    if work.issuer is None:
+        return f"would trust {', '.join(_subjects(work))} of the issuer that is still off"
+    held = await work.tools.identities.credentials(work.identity) if work.identity else []
+    missing = [subject for issuer, subject in _wanted(work) if (issuer, subject) not in _pairs(held)]
+    return f"would trust {', '.join(missing)}" if missing else "already trusted"
+
+
+async def do(work: Work) -> str:
+    identity = work.identity = await _chosen(work)
+    told = []
+    for issuer, subject in _wanted(work):
+        held = await work.tools.identities.credentials(identity)
+        if (issuer, subject) in _pairs(held):
+            told.append(f"{subject} is trusted as {identity.name}")
+            continue
+        credential = FederatedCredential(_name(work, issuer, subject), issuer, subject)
+        await work.tools.identities.trust(identity, credential, work.request.audience)
+        told.append(f"{subject} is now trusted as {identity.name} ({credential.name})")
+    return "; ".join(told) or "no service account to trust"
+
+
+async def undo(work: Work) -> str:
+    """By issuer and subject: the names may be others'. From every identity that this cluster may have been given."""
+    identities = work.tools.identities
+    gone = []
+    async for number, identity in _existing(work):
+        for credential in await identities.credentials(identity):
+            own = credential.name == _name(work, credential.issuer, credential.subject)
+            if credential.subject not in _subjects(work):
+                continue
+            if own or (identity.ours and credential.issuer == work.issuer):
+                await identities.distrust(identity, credential.name)
+                gone.append(f"{identity.name}/{credential.name}")
+            elif credential.issuer == work.issuer:
+                work.left.append(f"federated credential {credential.name}: on an identity that Pullkeeper did not make")
+            elif work.issuer is None:
+                work.left.append(f"federated credential {credential.name}: nobody knows whether it was this cluster's")
+        if number and identity.ours and not await identities.credentials(identity):
+            await identities.delete(identity)
+    return f"removed {', '.join(gone)}" if gone else "none of ours is left"
+
+
+async def _chosen(work: Work) -> ManagedIdentity:
+    """The identity that trusts the most of the cluster's service accounts already, if it has room for the rest."""
+    wanted = set(_wanted(work))
+    best: tuple[int, ManagedIdentity] | None = None
+    taken = set()
+    async for number, identity in _existing(work):
+        taken.add(number)
+        held = await work.tools.identities.credentials(identity)
+        known = len(wanted & _pairs(held))
+        has_room = len(held) + len(wanted) - known <= MOST_CREDENTIALS
+        if has_room and (best is None or known > best[0]):
+            best = known, identity
+    if best:
+        return best[1]
+    free = next((number for number in range(_MOST_IDENTITIES) if number not in taken), None)
+    if work.facts is None or free is None or len(wanted) > MOST_CREDENTIALS:
+        raise IdentityLimit(
+            f"no room for {len(wanted)} federated credentials in {len(taken)} identities",
+            {"group": work.cluster.resource_group, "name": work.request.identity},
+        )
+    cluster, name = work.cluster, _numbered(work.request.identity, free)
+    return await work.tools.identities.make(cluster.subscription, cluster.resource_group, name, work.facts.location)
+
+
+async def _existing(work: Work) -> AsyncIterator[tuple[int, ManagedIdentity]]:
+    """The identity that was asked for, and further ones beside it. There may be gaps."""
+    cluster = work.cluster
+    for number in range(_MOST_IDENTITIES):
+        name = _numbered(work.request.identity, number)
+        identity = await work.tools.identities.find(cluster.subscription, cluster.resource_group, name)
+        if identity:
+            yield number, identity
+
+
+def _wanted(work: Work) -> list[Pair]:
+    """Of every service account among the targets."""
+    return [(work.issuer, subject) for subject in _subjects(work)] if work.issuer else []
+
+
+def _subjects(work: Work) -> list[str]:
+    named = ((target.namespace, account) for target in work.request.targets for account in target.service_accounts)
+    return [f"system:serviceaccount:{namespace}:{account}" for namespace, account in dict.fromkeys(named)]
+
+
+def _pairs(held: list[FederatedCredential]) -> set[Pair]:
+    return {(credential.issuer, credential.subject) for credential in held}
+
+
+def _name(work: Work, issuer: str, subject: str) -> str:
+    """The name that was asked for, the cluster's, and a digest of the pair. Clusters that share an identity write at
+    the same time and from several instances: under one name, the later would replace what the earlier is trusted by.
+    """
+    digest = hashlib.sha256(f"{issuer}|{subject}".encode()).hexdigest()[:10]
+    return f"{work.request.federated_credential[:44]}-{work.cluster.name}-{digest}"
+
+
+def _numbered(name: str, number: int) -> str:
+    return f"{name}-{number + 1}" if number else name

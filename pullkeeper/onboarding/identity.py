@@ -1,0 +1,49 @@
+"""Phase: the managed identity of the cluster's pods: the guide's second step."""
+
+from pullkeeper.azure_identities import ManagedIdentity
+from pullkeeper.onboarding.work import Work
+
+NAME = "identity"
+
+
+async def plan(work: Work) -> str:
+    work.identity = await _found(work, work.request.identity)
+    return _told(work.identity) if work.identity else f"would make the identity {work.request.identity}"
+
+
+async def do(work: Work) -> str:
+    work.identity = await _found(work, work.request.identity)
+    if work.identity:
+        return _told(work.identity)
+    if work.facts is None:
+        raise RuntimeError("the cluster is inspected first")
+    cluster = work.cluster
+    work.identity = await work.tools.identities.make(
+        cluster.subscription, cluster.resource_group, work.request.identity, work.facts.location
+    )
+    return f"made: {_told(work.identity)}"
+
+
+async def undo(work: Work) -> str:
+    """Only an identity that Pullkeeper made, and only when nothing else is trusted to be it."""
+    identities = work.tools.identities
+    identity = await _found(work, work.request.identity)
+    if identity is None:
+        return "no such identity any more"
+    if not identity.ours:
+        work.left.append(f"identity {identity.name}: Pullkeeper did not make it")
+        return work.left[-1]
+    others = [credential.name for credential in await identities.credentials(identity)]
+    if others:
+        work.left.append(f"identity {identity.name}: still used by {', '.join(others)}")
+        return work.left[-1]
+    await identities.delete(identity)
+    return f"deleted {identity.name}"
+
+
+async def _found(work: Work, name: str) -> ManagedIdentity | None:
+    return await work.tools.identities.find(work.cluster.subscription, work.cluster.resource_group, name)
+
+
+def _told(identity: ManagedIdentity) -> str:
+    return f"{identity.name}, client id {identity.client_id}, object id {identity.principal_id}"

@@ -1,0 +1,100 @@
+"""What the phases of one onboarding share: the request, what they can call, and what they have found out so far."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from pullkeeper.access import Access
+from pullkeeper.azure_clusters import AzureClusters, ClusterFacts
+from pullkeeper.azure_identities import AzureIdentities, ManagedIdentity
+from pullkeeper.fleet import Fleet
+from pullkeeper.kube import Api
+from pullkeeper.model import Cluster, ClusterId, Endpoint, Hub
+from pullkeeper.onboarding.documents import Handover, Onboarding
+from pullkeeper.refresh import Refresher
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """clusters, identities and access act under the identity that onboards, which may be a stronger one than the app's.
+
+    app: the claims (oid, appid, tid, iss, aud) of a token for a resource, of the identity that refreshes.
+    """
+
+    clusters: AzureClusters
+    identities: AzureIdentities
+    access: Access
+    fleet: Fleet
+    refresher: Refresher
+    hubs: dict[str, Hub]
+    app: Callable[[str], Awaitable[Mapping[str, str]]]
+    clock: Callable[[], datetime]
+
+
+class AwaitingFederation(Exception):
+    """All that can be done before the publisher has handed out a credential configuration is done. Says what was."""
+
+
+@dataclass(slots=True)
+class Work:
+    """One onboarding or offboarding. Phases fill it in from top to bottom; a replay fills it in again.
+
+    since: when it was asked for. issuer: of the cluster's service account tokens; at first what an earlier operation
+    knew. reachable: False where the work in the cluster is left to others, or to nobody.
+    """
+
+    request: Onboarding
+    tools: Tools
+    opened: AsyncExitStack
+    since: datetime
+    issuer: str | None = None
+    facts: ClusterFacts | None = None
+    identity: ManagedIdentity | None = None
+    endpoint: Endpoint | None = None
+    reachable: bool = True
+    app: Mapping[str, str] = field(default_factory=dict)
+    handover: Handover | None = None
+    rendered: list[dict[str, Any]] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    _api: Api | None = None
+
+    @property
+    def cluster(self) -> ClusterId:
+        return self.request.cluster
+
+    def hub(self) -> Hub | None:
+        """The hub itself, whether it was named or brought. None before the publisher has handed it out."""
+        wanted = self.request.wanted_hub()
+        return self.tools.hubs.get(wanted) if isinstance(wanted, str) else wanted
+
+    def member(self) -> Cluster:
+        hub = self.request.wanted_hub()
+        if hub is None:
+            raise AwaitingFederation("it has no hub yet")
+        return self.request.member(hub)
+
+    async def api(self) -> Api:
+        """The cluster's API server, opened once. Raises ClusterError, ArmError, EntraError."""
+        if self._api is None:
+            self.endpoint = self.endpoint or await self.tools.access.locate(self.cluster)
+            api = await self.tools.access.open(self.cluster, self.endpoint)
+            self._api = await self.opened.enter_async_context(api)
+        return self._api
+
+
+class Phase(Protocol):
+    """A module of this package. Each function says in a sentence what it did, found done, or would do.
+
+    do raises PullkeeperError; what another try can mend is tried again from the first phase on, so whatever is done
+    already is success. undo never takes away what Pullkeeper did not make; what it leaves goes on work.left.
+    """
+
+    NAME: str
+
+    async def plan(self, work: Work) -> str: ...
+
+    async def do(self, work: Work) -> str: ...
+
+    async def undo(self, work: Work) -> str: ...

@@ -1,0 +1,134 @@
+"""Table `operations`: each onboarding and offboarding with its steps, and which of them is a cluster's last one.
+
+An operation is found by its id. A cluster's entity points to its last operation, so that two at once for one cluster
+cannot be: whoever points first runs, under the ETag of what was there before. It also points to the last onboarding
+that was no dry run: what offboarding has to undo.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from azure.core import MatchConditions
+from azure.core.exceptions import ResourceExistsError, ResourceModifiedError, ResourceNotFoundError
+from azure.data.tables import UpdateMode
+from azure.data.tables.aio import TableClient, TableServiceClient
+
+from pullkeeper.errors import NotInFleet, OperationRunning
+from pullkeeper.fleet import entity_keys, mapped
+from pullkeeper.model import ClusterId
+from pullkeeper.onboarding.documents import ENDED, Onboarding, Operation
+
+_ABANDONED: Final = timedelta(minutes=45)
+"""An operation that has not moved for so long has lost its message: longer than all tries of the queue together."""
+_OPERATION: Final = "operation"
+_LONGEST: Final = 30_000
+"""Characters in one property: Azure takes 32 Ki. Manifests that are handed out can be longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """An operation and the request that it carries out."""
+
+    operation: Operation
+    request: Onboarding
+
+
+class Operations:
+    """Raises StorageUnavailable when the table cannot be reached."""
+
+    def __init__(self, tables: TableServiceClient, trusted_hosts: frozenset[str]) -> None:
+        self._service = tables
+        self._trusted_hosts = trusted_hosts
+        self._opened: TableClient | None = None
+
+    async def begin(self, job: Job, now: datetime) -> None:
+        """Make it the cluster's operation. Raises OperationRunning, naming the one that runs."""
+        table = await self._table()
+        cluster = job.operation.cluster
+        held = await self._entity(*entity_keys(cluster).values())
+        if held is not None:
+            last = await self._entity(_OPERATION, held["Operation"])
+            running = Operation.parse(_joined(last)) if last else None
+            if running and running.status not in ENDED and now - running.updated_at < _ABANDONED:
+                raise _running(running.id, cluster)
+        await self.save(job)
+        pointer = {**entity_keys(cluster), **(held or {}), "Operation": job.operation.id}
+        if job.operation.kind == "onboard" and not job.operation.dry_run:
+            pointer["Onboarding"] = job.operation.id
+        try:
+            with mapped():
+                if held is None:
+                    await table.create_entity(pointer)
+                else:
+                    await table.update_entity(
+                        pointer,
+                        mode=UpdateMode.REPLACE,
+                        etag=held.metadata["etag"],
+                        match_condition=MatchConditions.IfNotModified,
+                    )
+        except (ResourceExistsError, ResourceModifiedError):
+            with mapped():
+                await table.delete_entity(_OPERATION, job.operation.id)
+            held = await self._entity(*entity_keys(cluster).values())
+            raise _running(held["Operation"] if held else "?", cluster) from None
+
+    async def save(self, job: Job) -> None:
+        table = await self._table()
+        entity = {
+            "PartitionKey": _OPERATION,
+            "RowKey": job.operation.id,
+            "Status": job.operation.status,
+            **_split(job.operation.to_json()),
+            "Request": job.request.to_json(),
+        }
+        with mapped():
+            await table.upsert_entity(entity, mode=UpdateMode.REPLACE)
+
+    async def job(self, operation: str) -> Job:
+        """Raises NotInFleet for an operation that nobody began."""
+        found = await self._entity(_OPERATION, operation)
+        if found is None:
+            raise NotInFleet("there is no such operation")
+        request = Onboarding.parse(found["Request"], trusted_hosts=self._trusted_hosts)
+        return Job(Operation.parse(_joined(found)), request)
+
+    async def is_last(self, job: Job) -> bool:
+        """Whether the cluster is still this operation's: one that was taken for abandoned has lost it."""
+        held = await self._entity(*entity_keys(job.operation.cluster).values())
+        return held is not None and held["Operation"] == job.operation.id
+
+    async def last_onboarding(self, cluster: ClusterId) -> Job | None:
+        """What the cluster was last asked to become: what offboarding has to undo."""
+        held = await self._entity(*entity_keys(cluster).values())
+        return await self.job(held["Onboarding"]) if held and "Onboarding" in held else None
+
+    async def _entity(self, partition_key: str, row_key: str) -> Any:
+        table = await self._table()
+        try:
+            with mapped():
+                return await table.get_entity(partition_key, row_key)
+        except ResourceNotFoundError:
+            return None
+
+    async def _table(self) -> TableClient:
+        if self._opened is None:
+            with mapped():
+                self._opened = await self._service.create_table_if_not_exists("operations")
+        return self._opened
+
+
+def _split(document: str) -> dict[str, str]:
+    return {f"Document{at // _LONGEST}": document[at : at + _LONGEST] for at in range(0, len(document), _LONGEST)}
+
+
+def _joined(entity: Any) -> str:
+    parts = sorted((name for name in entity if name.startswith("Document")), key=lambda name: int(name[8:]))
+    return "".join(entity[name] for name in parts)
+
+
+def _running(operation: str, cluster: ClusterId) -> OperationRunning:
+    return OperationRunning(
+        f"operation {operation} is under way for this cluster",
+        {"cluster": str(cluster), "operation": f"/api/operations/{operation}"},
+    )
