@@ -1,107 +1,85 @@
-"""Azure Resource Manager, as far as reading clusters and their user credentials goes.
+"""Azure Resource Manager: who asks, and whether they may. What is asked for is the resource providers' business.
 
 It asks what the real one asks, in its order: a version, a token of the tenant for management.azure.com, a role
-assignment at the scope, the resource, a place in AKS's token buckets; and it refuses in Azure's words. A further call
-is a row in `_calls`.
+assignment at the scope, the resource group; then the provider looks for the resource and counts the calls. Both refuse
+in Azure's words. A further call is a row in a provider's `calls`.
 """
 
-import math
-import re
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from fnmatch import fnmatchcase
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 import jwt
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from local.arm_call import Asked, Call, Limit, Place, Provider, refusal
+from local.arm_clusters import OPERATIONS, Clusters
 from local.entra import ARM, Entra
-from local.managed_cluster import KIND, ManagedCluster, encoded
-from local.serving import Refusal
+from local.federated_credentials import FEDERATED, FederatedCredentials
+from local.managed_cluster import KIND, ManagedCluster
+from local.managed_identities import IDENTITIES, ManagedIdentities
 
-__all__ = ["CLUSTER_USER", "READER", "Arm", "Limit", "ManagedCluster"]
+__all__ = ["CLUSTER_USER", "ONBOARDER", "READER", "Arm", "Limit", "ManagedCluster", "Write"]
 
 CLUSTER_USER: Final = frozenset({f"{KIND}/read", f"{KIND}/listClusterUserCredential/action"})
 """The actions of Azure Kubernetes Service Cluster User Role."""
 READER: Final = frozenset({"*/read"})
 """The actions of Reader."""
-
-_VERSIONS: Final = frozenset({"2026-08-01"})
+ONBOARDER: Final = (
+    CLUSTER_USER
+    | {f"{KIND}/write", f"{OPERATIONS}/read"}
+    | {f"{kind}/{verb}" for kind in (IDENTITIES, FEDERATED) for verb in ("read", "write", "delete")}
+)
+"""What onboarding and offboarding do in Azure. Operations are read at the subscription: a role on a group is not enough
+to wait for a cluster's update.
+"""
 _AUDIENCES: Final = tuple(
     f"{host}{slash}" for host in ("https://management.core.windows.net", ARM) for slash in ("/", "")
 )
-_PATH: Final = re.compile(
-    r"(?P<resource>/subscriptions/(?P<subscription>[^/]+)/resourceGroups/(?P<group>[^/]+)"
-    r"/providers/(?P<kind>[^/]+/[^/]+)/(?P<name>[^/]+))(?P<action>/[^/]+)?",
-    re.IGNORECASE,
-)
 
 
-@dataclass(slots=True)
-class Limit:
-    """A token bucket for each key: so many calls at once, and another one every so often. A test may change both."""
+class Write(NamedTuple):
+    """Something that changed."""
 
-    burst: int
-    refill: timedelta = timedelta(seconds=1)
-    _full_at: dict[str, datetime] = field(default_factory=dict)
-
-    def take(self, key: str, now: datetime) -> timedelta:
-        """How long to wait for the next call; zero where this one was still to be had, which takes it."""
-        full_at = max(self._full_at.get(key, now), now) + self.refill
-        wait = max(full_at - now - self.burst * self.refill, timedelta())
-        if not wait:
-            self._full_at[key] = full_at
-        return wait
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """permission: the action that a role must grant. name: what AKS calls it when there are too many of them."""
-
-    permission: str
-    name: str
-    limit: Limit
-    bucket: Callable[[ManagedCluster], str]
-    answer: Callable[[ManagedCluster, Mapping[str, str]], Mapping[str, Any]]
+    method: str
+    path: str
 
 
 class Arm:
-    """Clusters by resource id, compared without regard to case, and who may do what to them."""
+    """Clusters and identities by resource id, compared without regard to case, and who may do what to them.
+
+    writes: every call that changed something, in order. clusters, identities, federation: the providers, with the
+    knobs of each.
+    """
 
     def __init__(self, entra: Entra, clock: Callable[[], datetime], *, middlewares: Sequence[Middleware] = ()) -> None:
+        self.writes: list[Write] = []
+        self.clusters = Clusters(entra, clock)
+        self.identities = ManagedIdentities(entra, clock)
+        self.federation = FederatedCredentials(self.identities, clock)
+        self.reads, self.others = self.clusters.reads, self.clusters.others
         self._entra = entra
         self._clock = clock
-        self._clusters: dict[str, ManagedCluster] = {}
+        self._groups: set[tuple[str, str]] = set()
         self._assignments: set[tuple[str, str, frozenset[str]]] = set()
-        # Reads count by cluster, the rest by subscription and region: learn.microsoft.com/azure/aks/quotas-skus-regions
-        self.reads, self.others = Limit(60), Limit(60)
-        self._calls = {
-            ("GET", KIND.lower()): _Call(
-                permission=f"{KIND}/read",
-                name="GetManagedClusterHandler.GET",
-                limit=self.reads,
-                bucket=lambda cluster: cluster.resource_id,
-                answer=lambda cluster, _: cluster.document(entra.tenant),
-            ),
-            ("POST", f"{KIND}/listClusterUserCredential".lower()): _Call(
-                permission=f"{KIND}/listClusterUserCredential/action",
-                name="ListManagedClusterUserCredentialHandler.POST",
-                limit=self.others,
-                bucket=lambda cluster: f"{cluster.subscription}/{cluster.location}",
-                answer=self._user_credential,
-            ),
-        }
+        self._providers: tuple[Provider, ...] = (self.clusters, self.identities, self.federation)
+        self._calls = [call for provider in self._providers for call in provider.calls()]
         self.application = web.Application(middlewares=middlewares)
         self.application.router.add_route("*", "/{path:.*}", self._handle)
 
+    def add_group(self, subscription: str, name: str) -> None:
+        """An empty resource group. Those that something is in are there anyway."""
+        self._groups.add((subscription.lower(), name.lower()))
+
     def add_cluster(self, cluster: ManagedCluster) -> ManagedCluster:
-        self._clusters[cluster.resource_id.lower()] = cluster
-        return cluster
+        return self.clusters.add(cluster)
 
     def remove_cluster(self, resource_id: str) -> None:
-        del self._clusters[resource_id.lower()]
+        self.clusters.remove(resource_id)
 
     def assign(self, principal_id: str, scope: str, actions: frozenset[str]) -> None:
         """What a principal may do at a scope (a subscription, a group, a cluster) and below. Works at once; the real
@@ -117,20 +95,28 @@ class Arm:
         version = request.query.get("api-version")
         if not version:
             missing = "The api-version query parameter (?api-version=) is required for all requests."
-            raise _error(400, "MissingApiVersionParameter", missing)
+            raise refusal(400, "MissingApiVersionParameter", missing)
         claims = self._authenticated(request)
-        at = _PATH.fullmatch(request.path)
-        call = self._calls.get((request.method, f"{at['kind']}{at['action'] or ''}".lower())) if at else None
-        if at is None or call is None:
-            raise _error(400, "InvalidResourceType", f"This stand-in does not serve {request.method} {request.path}.")
-        if version not in _VERSIONS:
-            supported = ",".join(sorted(_VERSIONS))
-            invalid = f"The api-version '{version}' is invalid. The supported versions are '{supported}'."
-            raise _error(400, "InvalidApiVersionParameter", invalid)
-        self._authorize(claims, call.permission, at)
-        cluster = self._found(at)
-        self._throttle(call, cluster)
-        return web.json_response(call.answer(cluster, request.query))
+        place = Place.parse(request.path)
+        call = next((one for one in self._calls if place and one.fits(request.method, place)), None)
+        if place is None or call is None:
+            raise refusal(400, "InvalidResourceType", f"This stand-in does not serve {request.method} {request.path}.")
+        if version != call.version:
+            invalid = f"The api-version '{version}' is invalid. The supported versions are '{call.version}'."
+            raise refusal(400, "InvalidApiVersionParameter", invalid)
+        self._authorize(claims, call, place)
+        self._find_group(place)
+        return await call.answer(
+            Asked(
+                place=place,
+                path=request.path,
+                query=request.query,
+                headers=request.headers,
+                body=await _body(request),
+                host=f"{request.scheme}://{request.host}",
+                changed=partial(self.writes.append, Write(request.method, request.path)),
+            )
+        )
 
     def _authenticated(self, request: web.Request) -> Mapping[str, Any]:
         """The claims of the caller's token."""
@@ -154,60 +140,46 @@ class Arm:
         except jwt.PyJWTError:
             raise self._unauthenticated("InvalidAuthenticationToken", "The access token is invalid.") from None
 
-    def _unauthenticated(self, code: str, message: str) -> Refusal:
+    def _unauthenticated(self, code: str, message: str) -> web.HTTPException:
         uri = f"https://login.windows.net/{self._entra.tenant}"
         challenge = f'Bearer authorization_uri="{uri}", error="invalid_token", error_description="{message}"'
-        return _error(401, code, message, {"WWW-Authenticate": challenge})
+        return refusal(401, code, message, {"WWW-Authenticate": challenge})
 
-    def _authorize(self, claims: Mapping[str, Any], permission: str, at: re.Match[str]) -> None:
+    def _authorize(self, claims: Mapping[str, Any], call: Call, place: Place) -> None:
         """Comes before the resource is looked for: nobody learns what exists out of their sight."""
-        subscription = at["subscription"]
-        if not any(cluster.subscription.lower() == subscription.lower() for cluster in self._clusters.values()):
-            raise _error(404, "SubscriptionNotFound", f"The subscription '{subscription}' could not be found.")
-        scope = at["resource"]
+        if not any(place.subscription.lower() == subscription for subscription, _ in self._known_groups()):
+            missing = f"The subscription '{place.subscription}' could not be found."
+            raise refusal(404, "SubscriptionNotFound", missing)
         for principal, assigned, actions in self._assignments:
-            covered = f"{scope}/".lower().startswith(f"{assigned.rstrip('/')}/")
-            granted = any(fnmatchcase(permission.lower(), action.lower()) for action in actions)
+            covered = f"{place.scope}/".lower().startswith(f"{assigned.rstrip('/')}/")
+            granted = any(fnmatchcase(call.permission.lower(), action.lower()) for action in actions)
             if principal == claims["oid"] and covered and granted:
                 return
-        raise _error(
+        raise refusal(
             403,
             "AuthorizationFailed",
             f"The client '{claims['appid']}' with object id '{claims['oid']}' does not have authorization to perform "
-            f"action '{permission}' over scope '{scope}' or the scope is invalid. If access was recently granted, "
-            "please refresh your credentials.",
+            f"action '{call.permission}' over scope '{place.scope}' or the scope is invalid. If access was recently "
+            "granted, please refresh your credentials.",
         )
 
-    def _found(self, at: re.Match[str]) -> ManagedCluster:
-        cluster = self._clusters.get(at["resource"].lower())
-        if cluster:
-            return cluster
-        place = at["subscription"].lower(), at["group"].lower()
-        if place not in {(known.subscription.lower(), known.group.lower()) for known in self._clusters.values()}:
-            raise _error(404, "ResourceGroupNotFound", f"Resource group '{at['group']}' could not be found.")
-        raise _error(
-            404,
-            "ResourceNotFound",
-            f"The Resource '{KIND}/{at['name']}' under resource group '{at['group']}' was not found. For more details "
-            "please go to https://aka.ms/ARMResourceNotFoundFix",
-        )
+    def _find_group(self, place: Place) -> None:
+        if place.group and (place.subscription.lower(), place.group.lower()) not in self._known_groups():
+            raise refusal(404, "ResourceGroupNotFound", f"Resource group '{place.group}' could not be found.")
 
-    def _throttle(self, call: _Call, cluster: ManagedCluster) -> None:
-        wait = call.limit.take(call.bucket(cluster).lower(), self._clock())
-        if wait:
-            seconds = math.ceil(wait.total_seconds())
-            raise _error(
-                429,
-                "Throttled",
-                f"The {call.name} request limit has been exceeded for SubID='{cluster.subscription}', please retry "
-                f"again in {seconds} seconds. For more information, please visit aka.ms/aks/throttling",
-                {"Retry-After": str(seconds)},
-            )
-
-    def _user_credential(self, cluster: ManagedCluster, query: Mapping[str, str]) -> Mapping[str, Any]:
-        kubeconfig = cluster.kubeconfig(self._entra.tenant, query.get("format", "exec"))
-        return {"kubeconfigs": [{"name": "clusterUser", "value": encoded(kubeconfig)}]}
+    def _known_groups(self) -> set[tuple[str, str]]:
+        places = (resource_id.lower().split("/") for held in self._providers for resource_id in held.resource_ids())
+        return self._groups | {(place[2], place[4]) for place in places}
 
 
-def _error(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Refusal:
-    return Refusal(status, {"error": {"code": code, "message": message}}, headers)
+async def _body(request: web.Request) -> Mapping[str, Any]:
+    if request.method != "PUT":
+        return {}
+    try:
+        body = await request.json()
+    except (json.JSONDecodeError, UnicodeDecodeError) as e:
+        body = str(e)
+    if not isinstance(body, dict):
+        invalid = f"The request content was invalid and could not be deserialized: '{body}'."
+        raise refusal(400, "InvalidRequestContent", invalid)
+    return body

@@ -162,10 +162,12 @@ class Cloud:
         local_accounts: bool = False,
         server: ApiServer | None = None,
         access: bool = True,
+        ready: bool = True,
     ) -> LocalCluster:
         """A running cluster that Azure knows, with namespaces and the refresher's role as onboarding makes them.
 
-        server: a real one instead of a stand-in, not yet started. access: whether the role is there.
+        server: a real one instead of a stand-in, not yet started. access: whether the role is there. ready: False for
+        one that is still to be onboarded, where the app is an administrator and nothing else is there.
         """
         part = Part()
         server = server or StandIn(name, self.entra, self.clock, middlewares=part.middlewares)
@@ -174,13 +176,17 @@ class Cloud:
         human = await self._opened.enter_async_context(Human(server))
         wanted = Cluster(cluster=ClusterId(SUBSCRIPTION, GROUP, name), hub=hub, targets=tuple(targets), adopt=adopt)
         for manifest in refresher_access(wanted.targets, self.app.principal_id):
-            if access or manifest["kind"] != "RoleBinding":
+            if ready and (access or manifest["kind"] != "RoleBinding"):
                 await human.apply(manifest)
+        if not ready:
+            await human.apply(_administrator(self.app.principal_id))
         self.arm.add_cluster(
             ManagedCluster(
                 resource_id=str(wanted.cluster),
                 server=server.url,
                 ca_pem=server.ca_pem,
+                oidc_issuer=f"https://oidc.example/{name}/",
+                workload_identity=True,
                 client_certificate=server.admin_cert_pem if local_accounts else None,
                 client_key=server.admin_key_pem if local_accounts else None,
             )
@@ -210,3 +216,15 @@ class Cloud:
         await server.start()
         self._opened.push_async_callback(server.stop)
         return server
+
+
+def _administrator(principal: str) -> dict[str, Any]:
+    """What the role Azure Kubernetes Service RBAC Cluster Admin comes to."""
+    group = "rbac.authorization.k8s.io"
+    return {
+        "apiVersion": f"{group}/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": "platform-team"},
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "cluster-admin"},
+        "subjects": [{"apiGroup": group, "kind": "User", "name": principal}],
+    }

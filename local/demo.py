@@ -1,4 +1,5 @@
-"""`make demo`: a fleet on this machine, refreshed by the timer, meddled with, mended, proved, and gone again.
+"""`make demo`: a fleet on this machine, onboarded over HTTP, refreshed by the timer, meddled with, mended, proved, and
+gone again.
 
 Nothing here is special to the demonstration but the shortened clock: the hubs ask for tokens of less than a minute,
 and every time in Pullkeeper is a fraction of a token's life.
@@ -12,19 +13,22 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
+import aiohttp
 from azure.data.tables.aio import TableServiceClient
 from rich.console import Console
 from rich.table import Table
 
 from local.apiserver import Etcd, Issuer, RealApiServer, binaries
+from local.arm import ONBOARDER
 from local.azurite import Azurite
 from local.clock import Clock
-from local.cloud import Cloud, LocalCluster
+from local.cloud import SUBSCRIPTION, Cloud, LocalCluster
 from local.host import HostProcess
 from local.human import ApiServer
 from local.proof import pulls
@@ -34,6 +38,7 @@ from pullkeeper.model import TargetStatus
 _APP: Final = Path(__file__).parent.parent
 _LIFE: Final = 36
 """Seconds that a token lives: a refresh is due after 13 to 15 of them."""
+_SCOPE: Final = f"/subscriptions/{SUBSCRIPTION}"
 _SCHEDULE: Final = "* * * * * *"
 _OLD_CRONJOB: Final = (
     '{"auths":{"europe-docker.pkg.dev":{"username":"oauth2accesstoken","password":"x","auth":"eA=="}}}'
@@ -43,7 +48,11 @@ _COLOURS: Final = {"fresh": "green", "stale": "yellow", "pending": "yellow", "ex
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A cluster's part in the play: what happens to it, and how it should end."""
+    """A cluster's part in the play: what happens to it, and how it should end.
+
+    Those that end well are onboarded over HTTP, from nothing. The others were onboarded long ago, and have been spoilt
+    since: onboarding would have stopped at what is wrong with them.
+    """
 
     name: str
     hub: str
@@ -70,7 +79,8 @@ class Stage:
     console: Console
     cloud: Cloud
     fleet: Fleet
-    started: float = field(default_factory=time.monotonic)
+    host: HostProcess
+    started: float
 
     def say(self, text: str) -> None:
         self.console.print(f"[dim]{time.monotonic() - self.started:5.1f} s[/dim]  {text}", soft_wrap=True)
@@ -97,24 +107,27 @@ async def main() -> int:
     options = parser.parse_args()
     console = Console(highlight=False, width=max(100, Console().width))
     async with AsyncExitStack() as opened:
-        clock = Clock()
+        clock, started = Clock(), time.monotonic()
         azurite = Azurite()
         await azurite.start()
         opened.push_async_callback(azurite.stop)
         cloud = await opened.enter_async_context(Cloud(clock))
         storage = azurite.account("demo")
         tables = await opened.enter_async_context(TableServiceClient.from_connection_string(storage))
-        environment = cloud.environment("")
-        stage = Stage(console, cloud, Fleet(tables, frozenset(environment["TRUSTED_GOOGLE_HOSTS"].split(","))))
+        for hub, registries in (("retail", 1), ("finance", 2)):
+            cloud.add_hub(hub, lifetime=_LIFE, registries=registries)
+        host = HostProcess(_APP, _environment(cloud, storage))
+        trusted = frozenset(cloud.environment("")["TRUSTED_GOOGLE_HOSTS"].split(","))
+        stage = Stage(console, cloud, Fleet(tables, trusted), host, started)
         stage.say("Storage (Azurite), Entra, Google, two registries and Azure Resource Manager are up")
-        server = await _servers(options.clusters, cloud, opened)
-        await _set_up(stage, server)
-        host = await opened.enter_async_context(HostProcess(_APP, _environment(cloud, storage)))
+        await _set_up(stage, await _servers(options.clusters, cloud, opened))
+        await opened.enter_async_context(host)
         stage.say(f"The function app is hosted at {host.url}; the timer runs every second")
+        await _onboard(stage)
         wrong = await _play(stage)
         _show(stage, await stage.targets(), wrong)
         if options.keep:
-            await _keep(stage, host)
+            await _keep(stage)
         return 1 if wrong else 0
 
 
@@ -133,23 +146,72 @@ async def _servers(kind: str, cloud: Cloud, opened: AsyncExitStack) -> Callable[
 
 
 async def _set_up(stage: Stage, server: Callable[[str], ApiServer | None]) -> None:
-    for hub, registries in (("retail", 1), ("finance", 2)):
-        stage.cloud.add_hub(hub, lifetime=_LIFE, registries=registries)
+    """A few at a time: a real API server needs seconds to start, and much of a processor."""
+    stage.cloud.arm.assign(stage.cloud.app.principal_id, _SCOPE, ONBOARDER)
+    places = asyncio.Semaphore(3)
+
+    async def prepared(part: Part) -> None:
+        async with places:
+            await _prepare(stage, part, server(part.name))
+
     with stage.console.status("Starting clusters"):
-        for part in _PLAY:
-            cluster = await stage.cloud.add_cluster(
-                part.name,
-                part.hub,
-                access=part.category != "cluster_rbac_denied",
-                local_accounts=part.name == "shop-north",
-                server=server(part.name),
-            )
-            if part.category == "secret_conflict":
-                await cluster.human.create_secret(cluster.target.namespace, cluster.target.secret, _OLD_CRONJOB)
-            if part.category == "cluster_unreachable":
-                await cluster.server.stop()
-            await stage.fleet.register(cluster.member)
-            stage.say(f"Cluster {part.name} has joined hub {part.hub}" + (f" ({part.story})" if part.story else ""))
+        await asyncio.gather(*map(prepared, _PLAY))
+
+
+async def _prepare(stage: Stage, part: Part, server: ApiServer | None) -> None:
+    cluster = await stage.cloud.add_cluster(
+        part.name,
+        part.hub,
+        access=part.category != "cluster_rbac_denied",
+        local_accounts=part.name == "shop-north",
+        server=server,
+        ready=part.state != "fresh",
+    )
+    if part.state == "fresh":
+        stage.say(f"Cluster {part.name} is there, with nothing in it")
+        return
+    if part.category == "secret_conflict":
+        await cluster.human.create_secret(cluster.target.namespace, cluster.target.secret, _OLD_CRONJOB)
+    if part.category == "cluster_unreachable":
+        await cluster.server.stop()
+    await stage.fleet.register(cluster.member)
+    stage.say(f"Cluster {part.name} had joined hub {part.hub} before ({part.story})")
+
+
+async def _onboard(stage: Stage) -> None:
+    """All at once, as many pipelines would: each one call, and one poll."""
+    parts = [part for part in _PLAY if part.state == "fresh"]
+    stage.say(f"{len(parts)} clusters are onboarded at once: POST /api/clusters, then polling")
+    async with aiohttp.ClientSession(stage.host.url, headers={"x-functions-key": stage.host.keys.default}) as session:
+        await asyncio.gather(*(_onboarded(stage, session, part, aloud=part is parts[0]) for part in parts))
+
+
+async def _onboarded(stage: Stage, session: aiohttp.ClientSession, part: Part, *, aloud: bool) -> None:
+    """aloud: tell of each step as it passes. Raises RuntimeError with all that is known when it does not succeed."""
+    wanted = {
+        "cluster": str(stage.cloud.clusters[part.name].id),
+        "hub": part.hub,
+        # Azure lets nobody write often below one identity, and these clusters share a resource group.
+        "identity": f"{part.name}-identity",
+    }
+    async with session.post("/api/clusters", json=wanted) as answer:
+        operation = await answer.json()
+        if answer.status != HTTPStatus.ACCEPTED:
+            raise RuntimeError(f"{part.name}: {operation}")
+        address = answer.headers["Location"]
+    told = 0
+    while operation["status"] in {"Queued", "Running"}:
+        await asyncio.sleep(0.3)
+        async with session.get(address) as answer:
+            operation = await answer.json()
+        done = [step for step in operation["steps"] if step["status"] == "done"]
+        for step in done[told:] if aloud else ():
+            stage.say(f"  {part.name}  {step['name']}: {step['detail']}")
+        told = len(done)
+    if operation["status"] != "Succeeded":
+        raise RuntimeError(f"{part.name}: {operation}")
+    story = f" ({part.story}, later)" if part.story else ""
+    stage.say(f"Cluster {part.name} is onboarded in {operation['result']['seconds']} s with hub {part.hub}{story}")
 
 
 def _environment(cloud: Cloud, storage: str) -> dict[str, str]:
@@ -157,6 +219,7 @@ def _environment(cloud: Cloud, storage: str) -> dict[str, str]:
     return {
         **cloud.environment(storage),
         "REFRESH_SCHEDULE": _SCHEDULE,
+        "ONBOARDING_SCOPES": _SCOPE,
         "AzureFunctionsJobHost__extensions__queues__visibilityTimeout": "00:00:01",
         "AzureFunctionsJobHost__extensions__queues__maxPollingInterval": "00:00:00.500",
     }
@@ -172,7 +235,9 @@ async def _play(stage: Stage) -> list[str]:
         found = [now.get(name, TargetStatus()) for name in good]
         return all(one.issued_at and (since is None or one.issued_at > since) and not one.category for one in found)
 
-    await stage.until(f"First cycle: {len(good)} secrets written, each hub minted once", fresh)
+    await stage.until(f"{len(good)} secrets are fresh", fresh)
+    minted = cloud.google_part.journal.count("POST", "generateAccessToken")
+    stage.say(f"Google was asked for {minted} tokens so far, for {len(cloud.hubs)} hubs")
     await stage.until(
         "The three that cannot succeed are told apart",
         lambda now: all(now.get(name, TargetStatus()).category == category for name, category in bad.items()),
@@ -240,7 +305,8 @@ def _show(stage: Stage, targets: dict[str, TargetStatus], wrong: list[str]) -> N
         stage.console.print("[green]Every cluster ended as it should.[/green]")
 
 
-async def _keep(stage: Stage, host: HostProcess) -> None:
+async def _keep(stage: Stage) -> None:
+    host = stage.host
     cluster = stage.cloud.clusters["shop-west"].id
     path = f"{cluster.subscription}/{cluster.resource_group}/{cluster.name}"
     stage.console.print(

@@ -38,8 +38,10 @@ class Provider:
         if not isinstance(issued, int) or not isinstance(expires, int) or not _valid(issued, expires, now):
             raise refused("invalid_grant", f"ID Token issued at {issued} is stale to sign-in.")
         audience = claims.get("aud")
-        if not isinstance(audience, str) or audience not in self.allowed_audiences:
-            told = f"The audience in ID Token [{audience}] does not match the expected audience."
+        # Kubernetes writes a list, Entra a string.
+        audiences = audience if isinstance(audience, list) else [audience]
+        if not self.allowed_audiences.intersection(map(str, audiences)):
+            told = f"The audience in ID Token [{', '.join(map(str, audiences))}] does not match the expected audience."
             raise refused("invalid_grant", told)
         if not claims.get("sub"):
             raise refused(
@@ -66,7 +68,7 @@ class Provider:
         if key is None:
             raise refused("invalid_grant", "Error connecting to the given credential's issuer.")
         try:
-            claims: dict[str, Any] = jwt.decode(token, key, algorithms=["RS256"], options=_SIGNATURE_ONLY)
+            claims: dict[str, Any] = jwt.decode(token, key, algorithms=["RS256", "ES256"], options=_SIGNATURE_ONLY)
         except jwt.PyJWTError:
             raise refused("invalid_grant", "Unable to verify the ID Token signature.") from None
         return claims
