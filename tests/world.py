@@ -53,6 +53,7 @@ class World:
     clock: Clock
     monkeypatch: pytest.MonkeyPatch
     events: Events = field(default_factory=Events)
+    settings: dict[str, str] = field(default_factory=dict)
     _services: Services | None = None
 
     @property
@@ -64,7 +65,7 @@ class World:
 
     def another_instance(self) -> Services:
         """A second process of the app, with nothing cached."""
-        environment = self.cloud.environment(self.storage)
+        environment = {**self.cloud.environment(self.storage), **self.settings}
         for name in ("IDENTITY_ENDPOINT", "IDENTITY_HEADER"):
             self.monkeypatch.setenv(name, environment[name])
         return Services.build(environment, self.clock)

@@ -44,6 +44,9 @@ _CONTEXT = {
     "registry_project": "deepintshield-production-eu1",
     "repository": "acme-corporation-europe-images",
     "location": "northamerica-northeast1",
+    "subscription": "0b1f6471-1bf0-4dda-aec3-cb9272f09590",
+    "group": "rg-platform_" * 7 + "prod",
+    "name": "aks-prod-" * 6 + "westeurop",
     "member": "serviceAccount:deepintshield-image-puller-prd@deepintshield-production-eu1.iam.gserviceaccount.com",
 }
 
@@ -142,6 +145,9 @@ def _raised() -> Iterator[str]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):
                 yield from _named(node.func)
+                # answered(..., missing=ClusterGone): what a 404 means there.
+                for keyword in node.keywords:
+                    yield from _named(keyword.value)
             elif isinstance(node, ast.Assign) and isinstance(node.value, ast.IfExp):
                 yield from _named(node.value)
 

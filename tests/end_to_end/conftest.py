@@ -31,17 +31,18 @@ class Deployed:
         self._hosts.append(host)
         return host
 
-    def logs(self) -> str:
-        return "\n".join(host.said for host in self._hosts)
+    def check(self) -> None:
+        """No token in any log, whatever the test did; no warning of Python's either."""
+        log = "\n".join(host.said for host in self._hosts)
+        print(log)  # pytest shows it where the test failed
+        assert re.findall(r"ya29\.\w+|eyJ[\w-]{20,}|b2F1dGgy\w+", log) == []
+        assert re.findall(r"\w*Warning:.*|Unclosed .*|was never awaited", log) == []
 
 
 @pytest.fixture
 async def deployed(world: World) -> AsyncIterator[Deployed]:
-    """No token in any log, whatever the test did; no warning of Python's either."""
+    """Hosts for the test, and what they said looked through."""
     async with AsyncExitStack() as opened:
         made = Deployed(world, opened)
         yield made
-        log = made.logs()
-        print(log)  # pytest shows it where the test failed
-        assert re.findall(r"ya29\.\w+|eyJ[\w-]{20,}|b2F1dGgy\w+", log) == []
-        assert re.findall(r"\w*Warning:.*|Unclosed .*|was never awaited", log) == []
+        made.check()

@@ -40,7 +40,7 @@ def _asked(world: World) -> int:
 
 
 def _managed(world: World, cluster: LocalCluster) -> ManagedCluster:
-    return world.cloud.arm._clusters[str(cluster.id).lower()]
+    return world.cloud.arm.clusters.known(str(cluster.id))
 
 
 async def test_a_new_address_is_found_and_kept(world: World) -> None:
@@ -92,7 +92,9 @@ async def test_a_certificate_that_azure_does_not_vouch_for_is_never_trusted(worl
         world.clock.advance(4 * MINUTE)
     assert _asked(world) == 2
     assert cluster.part.journal.count("PATCH", "/secrets/") == 0
-    assert f"az aks get-credentials --ids {cluster.id}" in str((await world.target(cluster)).remedy)
+    assert f"--resource-group {cluster.id.resource_group} --name {cluster.id.name}" in str(
+        (await world.target(cluster)).remedy
+    )
 
 
 @pytest.mark.parametrize("category", ["cluster_gone", "cluster_stopped"])
@@ -106,7 +108,7 @@ async def test_azure_knows_why(world: World, category: str) -> None:
         _managed(world, cluster).power_state = "Stopped"
     assert await world.failing_refresh(cluster) == category
     target = await world.target(cluster)
-    assert str(cluster.id) in str(target.remedy)
+    assert f"--name {cluster.id.name}" in str(target.remedy)
     assert timedelta() < (await world.status(cluster)).next_due - world.clock() <= 15 * MINUTE
 
 

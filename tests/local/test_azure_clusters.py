@@ -12,6 +12,7 @@ from local.arm import CLUSTER_USER, READER, Arm, ManagedCluster
 from local.clock import Clock
 from local.entra import Entra, Identity, IdentityEndpoint
 from local.serving import Authority, Fault, Faults, Journal, Server
+from pullkeeper.arm import Arm as AppArm
 from pullkeeper.azure_clusters import AzureClusters, Located
 from pullkeeper.entra import Entra as AppIdentity
 from pullkeeper.errors import ArmDenied, ArmThrottled, ClusterGone, ClusterStopped, EntraDenied, InternalError
@@ -54,7 +55,7 @@ async def azure(monkeypatch: pytest.MonkeyPatch, authority: Authority) -> AsyncI
     for name, value in endpoint.environment(identities.url).items():
         monkeypatch.setenv(name, value)
     async with ManagedIdentityCredential(client_id=identity.client_id) as credential:
-        clusters = AzureClusters(AppIdentity(lambda: credential), server.url, clock)
+        clusters = AzureClusters(AppArm(AppIdentity(lambda: credential), server.url), clock)
         yield Azure(clock, identity, arm, blue, faults, journal, clusters)
     await server.stop()
     await identities.stop()
@@ -165,7 +166,7 @@ async def test_a_broken_connection_is_worth_another_try(azure: Azure) -> None:
 
 
 async def test_silence_ends_in_time(azure: Azure, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pullkeeper.azure_clusters._TIMEOUT", 0.2)
+    monkeypatch.setattr("pullkeeper.arm.TIMEOUT", 0.2)
     azure.faults.add(Fault(hang=True))
 
     with pytest.raises(ArmThrottled, match="TimeoutError"):
@@ -190,7 +191,7 @@ async def test_a_call_that_azure_does_not_understand_is_no_throttling(azure: Azu
 async def test_trouble_with_the_identity_is_not_blamed_on_azure(azure: Azure, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IDENTITY_HEADER", "another")
     async with ManagedIdentityCredential() as credential:
-        clusters = AzureClusters(AppIdentity(lambda: credential), "https://127.0.0.1:1", azure.clock)
+        clusters = AzureClusters(AppArm(AppIdentity(lambda: credential), "https://127.0.0.1:1"), azure.clock)
 
         with pytest.raises(EntraDenied):
             await clusters.locate(ClusterId.parse(BLUE))

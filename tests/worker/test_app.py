@@ -32,6 +32,8 @@ CLUSTER = (
     f"/subscriptions/{PLACE['subscription']}/resourceGroups/{PLACE['resourceGroup']}"
     f"/providers/Microsoft.ContainerService/managedClusters/{PLACE['name']}"
 )
+OPERATION = "0" * 32
+BEGUN = {"body": json.dumps({"operation": OPERATION}), "metadata": {"Id": "1", "DequeueCount": 1}}
 QUEUED = {"body": json.dumps({"cluster": CLUSTER, "reason": "due"}), "metadata": {"Id": "1", "DequeueCount": 1}}
 
 
@@ -47,6 +49,15 @@ INVOCATIONS: dict[str, tuple[dict[str, Any], int, str]] = {
     "health": (http("GET", "health"), SUCCESS, "200"),
     "refresh_all": (http("POST", "refresh"), SUCCESS, "202"),
     "refresh_cluster": (http("POST", "clusters/s/g/n/refresh", **PLACE), SUCCESS, "404"),
+    "clusters": (http("GET", "clusters"), SUCCESS, "200"),
+    "cluster": (http("GET", "clusters/s/g/n", **PLACE), SUCCESS, "404"),
+    "onboard": (http("POST", "clusters"), SUCCESS, "400"),
+    "offboard": (http("DELETE", "clusters/s/g/n", **PLACE), SUCCESS, "403"),
+    "operation": (http("GET", "operations/o", id=OPERATION), SUCCESS, "404"),
+    "onboarding": ({"queue": BEGUN}, FAILURE, "NotInFleet"),
+    "onboarding_poison": ({"queue": BEGUN}, FAILURE, "NotInFleet"),
+    "handover": (http("GET", "handover"), SUCCESS, "502"),
+    "openapi": (http("GET", "openapi.json"), SUCCESS, "200"),
 }
 
 

@@ -1,0 +1,250 @@
+"""A real API server whose issuer the local cloud knows, and in it a place for one test: namespace, account, hub."""
+
+import json
+import uuid
+from base64 import b64decode
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from yarl import URL
+
+from local.apiserver import Etcd, Issuer, RealApiServer
+from local.clock import Clock
+from local.cloud import Cloud, LocalHub
+from local.entra import EXCHANGE, Identity
+from local.entra_assertions import Assertions, FederatedCredential
+from local.proof import pulls
+from local.serving import Authority, Faults
+from pullkeeper.in_cluster import Chain, in_cluster_refresher
+from pullkeeper.manifests import refresher_access
+from pullkeeper.model import Hub, Target
+from tests.apiserver import at_hand
+from tests.contract.cluster import Cluster, connected, one_seat
+from tests.contract.conversation import Answer, Caller, Json, until
+from tests.in_cluster.kubelet import Ended, Kubelet
+
+HERE = Path(__file__).parent
+ACCOUNT = "deepintshield-sa"
+_PLURALS = {"Namespace": "namespaces", "ConfigMap": "configmaps", "CronJob": "cronjobs"}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if "real" in item.keywords:
+        at_hand.kubernetes()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent == HERE and "real" in item.keywords:
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """The cloud with Entra's exchange, and the cluster. federated: credentials by the client id of their identity."""
+
+    cloud: Cloud
+    cluster: Cluster
+    ca_pem: str
+    entra_faults: Faults
+    assertions: Assertions
+    federated: dict[str, list[FederatedCredential]]
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def site(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
+    clock = Clock()
+    cloud = Cloud(clock, authority)
+    federated: dict[str, list[FederatedCredential]] = {}
+    assertions = Assertions(cloud.entra, clock, lambda client_id: federated.get(client_id, ()))
+    faults = Faults()
+    cloud.entra.application.add_routes(assertions.routes())
+    cloud.entra.application.middlewares.append(faults.middleware)
+    async with AsyncExitStack() as opened:
+        await opened.enter_async_context(cloud)
+        etcd = Etcd(at_hand.kubernetes())
+        await etcd.start()
+        opened.push_async_callback(etcd.stop)
+        issuer = Issuer(cloud.entra.issuer_v1, cloud.issuer_discovery, authority.pem)
+        server = RealApiServer("in-cluster", etcd=etcd, issuer=issuer, flags=_signing(tmp_path_factory.mktemp("keys")))
+        await server.start()
+        opened.push_async_callback(server.stop)
+        assertions.trust(server.ca_pem)
+        cluster = await opened.enter_async_context(connected(server, cloud.entra, one_seat))
+        await _publish_issuer(cluster)
+        yield Site(cloud, cluster, server.ca_pem, faults, assertions, federated)
+
+
+def _signing(folder: Path) -> list[str]:
+    """RS256, as AKS signs, and the only algorithm that Entra promises to accept."""
+    file = folder / "service-accounts.pem"
+    file.write_bytes(
+        rsa.generate_private_key(65537, 2048).private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+        )
+    )
+    return [f"--service-account-signing-key-file={file}", f"--service-account-key-file={file}"]
+
+
+async def _publish_issuer(cluster: Cluster) -> None:
+    """AKS publishes its issuers elsewhere; here the server itself answers everybody."""
+    binding = {
+        "metadata": {"name": "issuer-for-everybody"},
+        "roleRef": {
+            "apiGroup": "rbac.authorization.k8s.io",
+            "kind": "ClusterRole",
+            "name": "system:service-account-issuer-discovery",
+        },
+        "subjects": [
+            {"kind": "Group", "name": "system:unauthenticated", "apiGroup": "rbac.authorization.k8s.io"},
+        ],
+    }
+    path = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
+    assert (await cluster.human.post(path, binding)).status == 201
+    await until(lambda: _jwks(cluster), lambda answer: answer.status == 200)
+
+
+async def _jwks(cluster: Cluster) -> Answer:
+    """As anybody may have it, under a media type of its own."""
+    return await cluster.stranger.get("/openid/v1/jwks", accept="application/jwk-set+json")
+
+
+@dataclass(slots=True)
+class Place:
+    """One namespace with the workload's service account; an identity and a hub that are in order until a test
+    breaks them.
+    """
+
+    site: Site
+    namespace: str
+    root: Path
+    hub: LocalHub
+    identity: Identity
+    target: Target
+    job: Json = field(default_factory=dict)
+
+    @property
+    def human(self) -> Caller:
+        return self.site.cluster.human
+
+    @property
+    def subject(self) -> str:
+        return f"system:serviceaccount:{self.namespace}:{ACCOUNT}"
+
+    @property
+    def parsed_hub(self) -> Hub:
+        trusted = self.site.cloud.environment("")["TRUSTED_GOOGLE_HOSTS"].split(",")
+        return Hub.parse(dict(self.hub.document), trusted_hosts=frozenset(trusted))
+
+    async def onboard(self, chain: Chain = "entra", **options: Any) -> list[Answer]:
+        """Apply the rendered manifests as onboarding does, and wait until the role counts."""
+        manifests = list(
+            in_cluster_refresher(
+                self.target,
+                self.parsed_hub,
+                self.identity.client_id if chain == "entra" else None,
+                self.site.cloud.entra.tenant,
+                chain,
+                authority_host=str(URL(self.site.cloud.issuer_discovery).origin()),
+                **options,
+            )
+        )
+        answers = [await self.apply(manifest) for manifest in manifests]
+        *_, self.job = (answer.body for answer in answers)
+        attributes = {"namespace": self.namespace, "verb": "create", "resource": "secrets", "name": self.target.secret}
+        review = {"spec": {"resourceAttributes": attributes}}
+        workload = await self.workload()
+        await until(
+            lambda: workload.post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review),
+            lambda answer: answer.body["status"]["allowed"] is True,
+        )
+        return answers
+
+    async def apply(self, manifest: Json) -> Answer:
+        """Strictly: what the server does not know is an error."""
+        version, kind, metadata = manifest["apiVersion"], manifest["kind"], manifest["metadata"]
+        root = f"/apis/{version}" if "/" in version else f"/api/{version}"
+        within = f"/namespaces/{metadata['namespace']}" if "namespace" in metadata else ""
+        path = f"{root}{within}/{_PLURALS.get(kind, f'{kind.lower()}s')}/{metadata['name']}"
+        answer = await self.human.apply(path, manifest, fieldValidation="Strict")
+        assert answer.status in {200, 201}, answer.text
+        return answer
+
+    async def workload(self) -> Caller:
+        """Whoever has the service account's token."""
+        path = f"/api/v1/namespaces/{self.namespace}/serviceaccounts/{ACCOUNT}/token"
+        issued = await self.human.post(path, {"spec": {"expirationSeconds": 600}})
+        return self.site.cluster.bearer(issued.body["status"]["token"])
+
+    async def run(self) -> Ended:
+        node = {"SSL_CERT_FILE": str(self.site.cloud.trust_file)}
+        ended = await Kubelet(self.human, self.root, node).run(self.job)
+        self.check_quiet(ended)
+        return ended
+
+    def check_quiet(self, ended: Ended) -> None:
+        """No token of any kind in what it said, which is one line."""
+        for name in ("subject-token", "api-token"):
+            token = next(self.root.rglob(name)).read_text()
+            assert token.rpartition(".")[0] not in ended.said
+        assert "eyJ" not in ended.said
+        assert "ya29" not in ended.said
+        assert "Traceback" not in ended.said
+
+    async def secret(self) -> Json:
+        path = f"/api/v1/namespaces/{self.namespace}/secrets/{self.target.secret}"
+        return (await self.human.get(path)).body
+
+    async def pulls(self) -> bool:
+        content = b64decode((await self.secret())["data"][".dockerconfigjson"])
+        return await pulls(json.loads(content)["auths"], self.hub.image, self.site.cloud.authority.pem)
+
+    async def trust_cluster(self) -> None:
+        """Have Google's provider trust the cluster's own issuer, by the keys that it publishes."""
+        self.hub.provider.issuer = self.site.cluster.url
+        self.hub.provider.allowed_audiences = frozenset({self.parsed_hub.entra_resource})
+        jwks = (await _jwks(self.site.cluster)).body
+        self.hub.provider.keys = lambda: jwks
+        self.allow(self.subject)
+
+    def allow(self, subject: str) -> None:
+        """Have Google's provider accept this subject, and let it impersonate the hub's service account."""
+        self.hub.provider.condition = lambda claims: bool(claims["sub"] == subject)
+        principal = f"principal://iam.googleapis.com/{self.hub.provider.pool}/subject/{subject}"
+        self.site.cloud.google.bind(self.hub.service_account, principal)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def place(site: Site, tmp_path: Path) -> AsyncIterator[Place]:
+    name = f"hub-{uuid.uuid4().hex[:8]}"
+    namespace = f"t-{name}"
+    identity = site.cloud.entra.add_identity(name)
+    target = Target(namespace=namespace, service_accounts=(ACCOUNT,))
+    place = Place(site, namespace, tmp_path, site.cloud.add_hub(name), identity, target)
+    place.allow(identity.principal_id)
+    site.federated[identity.client_id] = [FederatedCredential(site.cluster.url, place.subject, EXCHANGE)]
+    restricted = next(refresher_access([target], identity.principal_id))
+    restricted["metadata"]["labels"] |= {
+        "pod-security.kubernetes.io/enforce": "restricted",
+        "pod-security.kubernetes.io/warn": "restricted",
+    }
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": ACCOUNT, "namespace": namespace}}
+    # A controller's, which is not here, in every namespace.
+    root_ca = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "kube-root-ca.crt", "namespace": namespace},
+        "data": {"ca.crt": site.ca_pem},
+    }
+    for manifest in (restricted, account, root_ca):
+        await place.apply(manifest)
+    yield place
+    for faults in (site.entra_faults, site.cloud.google_part.faults, site.cloud.registry_parts[0].faults):
+        faults.clear()

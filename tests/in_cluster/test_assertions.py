@@ -1,0 +1,176 @@
+"""Entra's side: an assertion becomes a token only if everything about it is as the federated credential says."""
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import aiohttp
+import jwt
+import pytest
+from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from local.clock import Clock
+from local.entra import ARM, EXCHANGE, Entra, Identity
+from local.entra_assertions import Assertions, FederatedCredential
+from local.serving import Authority, Server
+
+SUBJECT = "system:serviceaccount:deepintshield:deepintshield-sa"
+
+
+@dataclass(slots=True)
+class Issuer:
+    """A cluster's issuer: a key, and what it publishes."""
+
+    url: str = ""
+    key: rsa.RSAPrivateKey = field(default_factory=lambda: rsa.generate_private_key(65537, 2048))
+    published_as: str | None = None
+
+    def assertion(
+        self, clock: Clock, *, key: Any = None, algorithm: str = "RS256", kid: str = "k", **change: Any
+    ) -> str:
+        now = clock()
+        claims = {"iss": self.url, "sub": SUBJECT, "aud": [EXCHANGE], "nbf": now, "exp": now + timedelta(hours=1)}
+        return jwt.encode({**claims, **change}, key or self.key, algorithm, headers={"kid": kid})
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.get("/.well-known/openid-configuration", self._configuration), web.get("/keys", self._keys)]
+
+    async def _configuration(self, _: web.Request) -> web.Response:
+        return web.json_response({"issuer": self.published_as or self.url, "jwks_uri": f"{self.url}/keys"})
+
+    async def _keys(self, _: web.Request) -> web.Response:
+        key = jwt.algorithms.RSAAlgorithm.to_jwk(self.key.public_key(), as_dict=True)
+        return web.json_response({"keys": [{**key, "kid": "k"}]})
+
+
+@dataclass(slots=True)
+class Tenant:
+    entra: Entra
+    clock: Clock
+    identity: Identity
+    issuer: Issuer
+    issuer_server: Server
+    url: str
+    session: aiohttp.ClientSession
+    assertions: Assertions
+
+    async def ask(self, assertion: str, *, tenant: str | None = None, **change: str) -> tuple[int, dict[str, Any]]:
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": self.identity.client_id,
+            "scope": f"{EXCHANGE}/.default",
+            "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+            "client_assertion": assertion,
+        }
+        url = f"{self.url}/{tenant or self.entra.tenant}/oauth2/v2.0/token"
+        async with self.session.post(url, data={**form, **change}) as answer:
+            return answer.status, await answer.json()
+
+    async def refusal(self, assertion: str, **change: str) -> tuple[int, str, int]:
+        """Status, error, and the one code; its text says the same code."""
+        status, body = await self.ask(assertion, **change)
+        [code] = body["error_codes"]
+        assert body["error_description"].startswith(f"AADSTS{code}: ")
+        assert assertion.rpartition(".")[0] not in json.dumps(body)
+        assert self.assertions.exchanges == 0
+        return status, body["error"], code
+
+
+@pytest.fixture
+async def tenant(authority: Authority) -> AsyncIterator[Tenant]:
+    clock = Clock()
+    entra, issuer = Entra(clock), Issuer()
+    identity = entra.add_identity("cluster")
+    assertions = Assertions(entra, clock, lambda _: [FederatedCredential(issuer.url, SUBJECT, EXCHANGE)])
+    entra.application.add_routes(assertions.routes())
+    application = web.Application()
+    application.add_routes(issuer.routes())
+    servers = Server(entra.application, authority=authority), Server(application, authority=authority)
+    for server in servers:
+        await server.start()
+    issuer.url = servers[1].url
+    async with aiohttp.ClientSession() as session:
+        yield Tenant(entra, clock, identity, issuer, servers[1], servers[0].url, session, assertions)
+    for server in servers:
+        await server.stop()
+
+
+async def test_an_assertion_becomes_a_token_of_the_identity(tenant: Tenant) -> None:
+    status, body = await tenant.ask(tenant.issuer.assertion(tenant.clock), scope=f"{ARM}/.default")
+    claims = tenant.entra.verify(body["access_token"], ARM)
+
+    assert status == 200
+    assert (body["token_type"], body["expires_in"]) == ("Bearer", 3599)
+    assert claims["sub"] == claims["oid"] == tenant.identity.principal_id
+    assert claims["iss"] == tenant.entra.issuer_v1
+    assert tenant.assertions.exchanges == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"sub": "system:serviceaccount:other:deepintshield-sa"}, 700213),
+        ({"sub": SUBJECT.title()}, 7002138),
+        ({"aud": ["api://other"]}, 700212),
+        ({"aud": [EXCHANGE, "api://other"]}, 700212),
+    ],
+)
+async def test_subject_and_audience_fit_to_the_letter(tenant: Tenant, change: dict[str, Any], code: int) -> None:
+    refusal = await tenant.refusal(tenant.issuer.assertion(tenant.clock, **change))
+    assert refusal == (401, "invalid_client", code)
+
+
+async def test_the_issuer_fits_to_the_slash(tenant: Tenant) -> None:
+    refusal = await tenant.refusal(tenant.issuer.assertion(tenant.clock, iss=f"{tenant.issuer.url}/"))
+    assert refusal == (401, "invalid_client", 700211)
+
+
+async def test_another_key_of_the_same_name_signs_nothing(tenant: Tenant) -> None:
+    forged = tenant.issuer.assertion(tenant.clock, key=rsa.generate_private_key(65537, 2048))
+    assert await tenant.refusal(forged) == (401, "invalid_client", 700027)
+
+
+async def test_an_algorithm_other_than_rs256_is_refused(tenant: Tenant) -> None:
+    forged = tenant.issuer.assertion(tenant.clock, key=ec.generate_private_key(ec.SECP256R1()), algorithm="ES256")
+    assert await tenant.refusal(forged) == (401, "invalid_client", 700027)
+
+
+async def test_a_key_that_the_issuer_does_not_publish(tenant: Tenant) -> None:
+    assert await tenant.refusal(tenant.issuer.assertion(tenant.clock, kid="other")) == (401, "invalid_client", 7000272)
+
+
+async def test_an_assertion_that_has_expired(tenant: Tenant) -> None:
+    assertion = tenant.issuer.assertion(tenant.clock)
+    tenant.clock.advance(timedelta(minutes=66))
+    assert await tenant.refusal(assertion) == (401, "invalid_client", 700024)
+
+
+async def test_an_issuer_that_does_not_answer(tenant: Tenant) -> None:
+    await tenant.issuer_server.stop()
+    refusal = await tenant.refusal(tenant.issuer.assertion(tenant.clock))
+    assert refusal == (400, "invalid_request", 50166)
+
+
+async def test_an_issuer_that_publishes_another_name(tenant: Tenant) -> None:
+    tenant.issuer.published_as = "https://other.example"
+    refusal = await tenant.refusal(tenant.issuer.assertion(tenant.clock))
+    assert refusal == (400, "invalid_request", 50166)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"tenant": "00000000-0000-0000-0000-000000000000"}, (400, "invalid_request", 90002)),
+        ({"client_id": "nobody"}, (400, "unauthorized_client", 700016)),
+        ({"grant_type": "password"}, (400, "unsupported_grant_type", 70003)),
+        ({"scope": EXCHANGE}, (400, "invalid_scope", 1002012)),
+        ({"scope": "api://unheard-of/.default"}, (400, "invalid_resource", 500011)),
+        ({"client_assertion_type": ""}, (401, "invalid_client", 7000216)),
+        ({"client_assertion": "x"}, (400, "invalid_request", 50027)),
+    ],
+)
+async def test_a_request_that_is_wrong(tenant: Tenant, change: dict[str, str], expected: tuple[int, str, int]) -> None:
+    assert expected == await tenant.refusal(tenant.issuer.assertion(tenant.clock), **change)

@@ -1,0 +1,158 @@
+"""The manifests as they are rendered, by themselves: what each version of Kubernetes knows, and the guide's defects."""
+
+import json
+import re
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from kubernetes_validate import utils as kubernetes_validate
+
+from pullkeeper.errors import InvalidRequest
+from pullkeeper.in_cluster import Chain, in_cluster_refresher, schedule
+from pullkeeper.manifests import refresher_access
+from pullkeeper.model import Hub, Target
+
+TENANT = "11111111-2222-3333-4444-555555555555"
+CLIENT = "66666666-7777-8888-9999-000000000000"
+HUB = Hub.parse(
+    {
+        "credentialConfig": {
+            "type": "external_account",
+            "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/acme-azure-pool"
+            "/providers/acme-azure-provider",
+            "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+            "token_url": "https://sts.googleapis.com/v1/token",
+            "service_account_impersonation_url": "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts"
+            "/acme-pull@deepintshield.iam.gserviceaccount.com:generateAccessToken",
+            "credential_source": {"file": "/var/run/secrets/azure/tokens/azure-identity-token"},
+        },
+        "registries": ["europe-docker.pkg.dev"],
+        "probe": "europe-docker.pkg.dev/deepintshield/acme/deepintshield:latest",
+    }
+)
+
+
+def rendered(chain: Chain = "entra", target: Target | None = None, **options: Any) -> list[dict[str, Any]]:
+    return list(in_cluster_refresher(target or Target(), HUB, CLIENT, TENANT, chain, **options))
+
+
+def pod_of(job: dict[str, Any]) -> dict[str, Any]:
+    pod: dict[str, Any] = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    return pod
+
+
+def settings_of(config: dict[str, Any]) -> dict[str, Any]:
+    settings: dict[str, Any] = json.loads(config["data"]["settings.json"])
+    return settings
+
+
+@pytest.mark.parametrize("minor", range(25, 38))
+def test_every_supported_version_knows_every_field(minor: int) -> None:
+    both = [*rendered("entra"), *rendered("kubernetes")]
+    for manifest in [*both, *refresher_access([Target(service_accounts=("app",))], CLIENT)]:
+        kubernetes_validate.validate(manifest, f"1.{minor}", strict=True)
+
+
+def test_a_field_that_is_unknown_would_be_noticed() -> None:
+    *_, job = rendered()
+    job["spec"]["concurrency"] = "Forbid"
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(job, "1.37", strict=True)
+
+
+def test_defect_1_and_2_no_program_but_python_is_needed() -> None:
+    """The guide calls gcloud, which does not read the configuration that way, and kubectl, which its image lacks."""
+    *_, job = rendered()
+    [container] = pod_of(job)["containers"]
+    assert container["command"] == ["python3", "-I", "/pullkeeper/refresh.py"]
+
+
+def test_defect_3_the_chain_asks_whom_the_provider_trusts() -> None:
+    _, _, entra, job = rendered("entra")
+    _, _, kubernetes, _ = rendered("kubernetes")
+    *_, subject = pod_of(job)["volumes"][0]["projected"]["sources"]
+    assert settings_of(entra)["entra"] == {
+        "url": f"https://login.microsoftonline.com/{TENANT}/oauth2/v2.0/token",
+        "clientId": CLIENT,
+        "scope": "api://AzureADTokenExchange/.default",
+    }
+    assert settings_of(kubernetes)["entra"] is None
+    assert subject["serviceAccountToken"]["audience"] == "api://AzureADTokenExchange"
+
+
+def test_defect_3_without_an_identity_there_is_no_entra_chain() -> None:
+    with pytest.raises(InvalidRequest, match="needs a managed identity"):
+        list(in_cluster_refresher(Target(), HUB, None, TENANT))
+    assert list(in_cluster_refresher(Target(), HUB, None, TENANT, "kubernetes"))
+
+
+def test_defect_4_nothing_is_ever_deleted() -> None:
+    _, _, config, _ = rendered()
+    assert "DELETE" not in config["data"]["refresh.py"]
+
+
+def test_defect_5_the_role_is_two_verbs_on_one_name() -> None:
+    role, *_ = rendered(target=Target(secret="theirs"))
+    assert role["rules"] == [
+        {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["theirs"], "verbs": ["patch", "create"]}
+    ]
+
+
+def test_defect_6_the_job_is_bounded() -> None:
+    *_, job = rendered()
+    spec, pod = job["spec"], pod_of(job)
+    work = spec["jobTemplate"]["spec"]
+    [container] = pod["containers"]
+    assert spec["concurrencyPolicy"] == "Forbid"
+    assert spec["startingDeadlineSeconds"] == 600
+    assert (spec["successfulJobsHistoryLimit"], spec["failedJobsHistoryLimit"]) == (1, 3)
+    assert (work["activeDeadlineSeconds"], work["backoffLimit"]) == (600, 4)
+    assert work["activeDeadlineSeconds"] < 20 * 60, "it ends before the next run is due"
+    assert {"cpu", "memory"} == set(container["resources"]["requests"]) == set(container["resources"]["limits"])
+    assert pod["automountServiceAccountToken"] is False
+
+
+def test_defect_6_the_image_is_pinned_and_the_owners_to_choose() -> None:
+    *_, job = rendered(image=f"registry.example/python@sha256:{'0' * 64}")
+    assert pod_of(job)["containers"][0]["image"] == f"registry.example/python@sha256:{'0' * 64}"
+    *_, job = rendered()
+    image = pod_of(job)["containers"][0]["image"]
+    assert re.fullmatch(r"docker\.io/library/python:3\.\d+\.\d+-alpine3\.\d+", image), "versions, and no moving tag"
+
+
+@pytest.mark.parametrize(
+    ("life", "expected"),
+    [
+        (timedelta(hours=1), "*/20 * * * *"),
+        (timedelta(hours=12), "*/20 * * * *"),
+        (timedelta(minutes=59), "*/15 * * * *"),
+        (timedelta(minutes=10), "*/3 * * * *"),
+        (timedelta(minutes=1), "*/1 * * * *"),
+    ],
+)
+def test_defect_7_a_missed_run_leaves_a_third_of_the_life(life: timedelta, expected: str) -> None:
+    assert expected == schedule(life)
+
+
+def test_values_reach_every_place() -> None:
+    target = Target(namespace="their-space", secret="their.secret", service_accounts=("their-app",))
+    role, binding, config, job = rendered(target=target)
+    names = {manifest["metadata"]["name"] for manifest in (role, binding, config, job)}
+    assert len(names) == 1
+    assert {manifest["metadata"]["namespace"] for manifest in (role, binding, config, job)} == {"their-space"}
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "their-app", "namespace": "their-space"}]
+    assert pod_of(job)["serviceAccountName"] == "their-app"
+    assert pod_of(job)["volumes"][0]["projected"]["sources"][0] == {"configMap": {"name": config["metadata"]["name"]}}
+    assert "deepintshield-sa" not in json.dumps([role, binding, config, job])
+    assert "ar-pull-secret" not in json.dumps([role, binding, config, job])
+
+
+@pytest.mark.parametrize("secret", [".".join(["a" * 62] * 4), "a.b", "ar-pull-secret", f"{'a' * 43}.b", f"{'a' * 45}"])
+def test_names_are_labels_that_a_cron_job_can_have(secret: str) -> None:
+    names = {rendered(target=Target(secret=name))[3]["metadata"]["name"] for name in (secret, f"{secret[:-1]}x")}
+    assert len(names) == 2, "two secrets never share a job"
+    for name in names:
+        assert len(name) <= 52
+        assert "." not in name

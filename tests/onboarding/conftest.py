@@ -1,0 +1,155 @@
+"""Clusters that nobody has made ready, and operations worked off as the queue would."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pytest
+import stamina
+
+from local.arm import ONBOARDER
+from local.cloud import GROUP, SUBSCRIPTION, LocalCluster
+from local.managed_cluster import ManagedCluster
+from local.managed_identities import ManagedIdentity
+from pullkeeper.errors import PullkeeperError
+from pullkeeper.onboarding.documents import Onboarding as Request
+from pullkeeper.onboarding.documents import Operation, Step
+from pullkeeper.services import Services
+from tests.world import World
+
+IDENTITY: Final = "deepintshield-pull-identity"
+NAMESPACE: Final = "deepintshield"
+ACCOUNT: Final = "deepintshield-sa"
+_KINDS: Final = (
+    "/api/v1/namespaces",
+    "/api/v1/serviceaccounts",
+    "/api/v1/secrets",
+    "/api/v1/configmaps",
+    "/api/v1/services",
+    "/apis/apps/v1/deployments",
+    "/apis/batch/v1/cronjobs",
+    "/apis/rbac.authorization.k8s.io/v1/roles",
+    "/apis/rbac.authorization.k8s.io/v1/rolebindings",
+    "/apis/rbac.authorization.k8s.io/v1/clusterroles",
+    "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+)
+_INCIDENTAL: Final = frozenset({"uid", "resourceVersion", "creationTimestamp", "managedFields", "generation"})
+
+
+@dataclass(frozen=True, slots=True)
+class Onboarding:
+    world: World
+
+    async def cluster(self, name: str, **options: Any) -> LocalCluster:
+        """One that Azure knows, and no more."""
+        return await self.world.cloud.add_cluster(name, "main", ready=False, **options)
+
+    async def run(self, body: Mapping[str, Any]) -> Operation:
+        """Onboard, and work off what lies on the queue: up to five tries."""
+        return await self.worked_off((await self.begin(body)).id)
+
+    async def begin(self, body: Mapping[str, Any]) -> Operation:
+        """The call alone."""
+        services = self.world.services
+        request = Request.parse(dict(body), trusted_hosts=services.settings.trusted_hosts)
+        return await services.onboarder.onboard(request)
+
+    async def offboard(self, cluster: LocalCluster, *, keep_workload: bool = False) -> Operation:
+        begun = await self.world.services.onboarder.offboard(cluster.id, keep_workload=keep_workload)
+        return await self.worked_off(begun.id)
+
+    async def worked_off(self, operation: str, *, by: Services | None = None) -> Operation:
+        """What the Functions host does with the message: up to five tries, then poison."""
+        onboarder = (by or self.world.services).onboarder
+        for _ in range(5):
+            try:
+                return await onboarder.work_on(operation)
+            except PullkeeperError:
+                continue
+        await onboarder.give_up(operation)
+        return await onboarder.operation(operation)
+
+    def azure(self, cluster: LocalCluster) -> ManagedCluster:
+        """The cluster as Azure holds it."""
+        return self.world.cloud.arm.clusters._held[str(cluster.id).lower()]
+
+    def identity(self, name: str = IDENTITY) -> ManagedIdentity | None:
+        return self.world.cloud.arm.identities.find(identity_id(name))
+
+    def credentials(self, name: str = IDENTITY) -> dict[str, tuple[str, str]]:
+        """Issuer and subject of each federated credential, by name."""
+        identity = self.identity(name)
+        held = self.world.cloud.arm.federation.of(identity) if identity else []
+        return {one.name: (one.trust.issuer, one.trust.subject) for one in held}
+
+    async def fleet(self) -> set[str]:
+        return {str(identity) async for identity, _ in self.world.services.fleet.clusters()}
+
+
+def identity_id(name: str) -> str:
+    return (
+        f"/subscriptions/{SUBSCRIPTION}/resourcegroups/{GROUP}/providers/Microsoft.ManagedIdentity"
+        f"/userAssignedIdentities/{name}"
+    )
+
+
+def step(operation: Operation, name: str) -> Step:
+    return next(step for step in operation.steps if step.name == name)
+
+
+def told(operation: Operation) -> str:
+    """For an assertion that fails."""
+    lines = [f"{one.status:8} {one.name}: {one.category or ''} {one.detail or ''}" for one in operation.steps]
+    return "\n".join([operation.status, *lines])
+
+
+async def objects(cluster: LocalCluster) -> dict[str, dict[str, Any]]:
+    """Everything that is in the cluster, by path."""
+    found = {}
+    for kind in _KINDS:
+        for item in (await cluster.human.call("GET", kind))["items"]:
+            metadata = item["metadata"]
+            found[f"{kind}/{metadata.get('namespace', '')}/{metadata['name']}"] = item
+    return found
+
+
+async def versions(cluster: LocalCluster) -> dict[str, str]:
+    """The resourceVersion of everything that is in the cluster."""
+    return {path: item["metadata"]["resourceVersion"] for path, item in (await objects(cluster)).items()}
+
+
+async def content(cluster: LocalCluster) -> dict[str, dict[str, Any]]:
+    """What is in the cluster, without what differs between two that are alike; of a secret only that it is there."""
+    found = await objects(cluster)
+    for path, item in found.items():
+        item["metadata"] = {key: value for key, value in item["metadata"].items() if key not in _INCIDENTAL}
+        item["spec"] = {
+            key: value for key, value in item.get("spec", {}).items() if key not in {"clusterIP", "clusterIPs"}
+        }
+        if "/secrets/" in path:
+            found[path] = {"labels": item["metadata"].get("labels")}
+    return {path: item for path, item in found.items() if "/clusterrole" not in path}
+
+
+async def service_account(cluster: LocalCluster, name: str = ACCOUNT, namespace: str = NAMESPACE) -> dict[str, Any]:
+    return await cluster.human.call("GET", f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}")
+
+
+async def namespace(cluster: LocalCluster, name: str = NAMESPACE) -> None:
+    """Somebody's own."""
+    await cluster.human.call("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses() -> Iterator[None]:
+    """Tries follow each other at once."""
+    with stamina.set_testing(True, attempts=3, cap=True):
+        yield
+
+
+@pytest.fixture
+def onboarding(world: World) -> Onboarding:
+    """One identity does both, with the rights that onboarding needs in the resource group."""
+    world.settings["ONBOARDING_SCOPES"] = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}"
+    world.cloud.arm.assign(world.cloud.app.principal_id, f"/subscriptions/{SUBSCRIPTION}", ONBOARDER)
+    return Onboarding(world)

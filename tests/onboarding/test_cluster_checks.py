@@ -1,0 +1,147 @@
+"""Whether a cluster is one to work on: what is missing is told with the command that mends it, or switched on."""
+
+from typing import Any
+
+import pytest
+
+from local.arm import ONBOARDER
+from local.cloud import SUBSCRIPTION
+from local.managed_cluster import ManagedCluster
+from local.serving import Fault
+from pullkeeper.errors import ArmThrottled
+from tests.onboarding.conftest import Onboarding, step, told
+
+pytestmark = pytest.mark.servers
+
+
+@pytest.mark.parametrize(
+    ("state", "category", "command"),
+    [
+        ({"version": "1.23.9"}, "invalid_request", "az aks upgrade --resource-group platform --name aks-1"),
+        ({"power_state": "Stopped"}, "cluster_stopped", "az aks start --subscription "),
+        (
+            {"oidc_issuer": None},
+            "workload_identity_off",
+            "az aks update --resource-group platform --name aks-1 --enable-oidc-issuer --enable-workload-identity",
+        ),
+        (
+            {"workload_identity": False},
+            "workload_identity_off",
+            "az aks update --resource-group platform --name aks-1 --enable-oidc-issuer --enable-workload-identity",
+        ),
+    ],
+)
+async def test_what_is_missing_is_told_with_the_command_and_nothing_is_done(
+    onboarding: Onboarding, state: dict[str, Any], category: str, command: str
+) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    for name, value in state.items():
+        setattr(onboarding.azure(cluster), name, value)
+    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
+    failed = step(ended, "inspect cluster")
+    assert (ended.status, failed.status, failed.category) == ("Failed", "failed", category)
+    assert command in f"{failed.detail} {failed.remedy}"
+    assert onboarding.world.cloud.arm.writes == []
+
+
+async def test_a_cluster_that_azure_does_not_know(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    await onboarding.cluster("aks-2")
+    onboarding.world.cloud.arm.remove_cluster(str(cluster.id))
+    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
+    assert (ended.status, step(ended, "inspect cluster").category) == ("Failed", "cluster_gone")
+
+
+def switched_off(cluster: ManagedCluster) -> None:
+    cluster.oidc_issuer, cluster.workload_identity = None, False
+    cluster.future_issuer = "https://oidc.example/later/"
+    cluster.rest = {"sku": {"name": "Base"}, "properties": {"networkProfile": {"networkPlugin": "azure"}, "later": [1]}}
+    cluster.tags = {"team": "platform"}
+
+
+async def test_workload_identity_is_switched_on_when_asked_and_all_else_stays(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    azure = onboarding.azure(cluster)
+    switched_off(azure)
+    before = azure.document("tenant")
+
+    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "enableWorkloadIdentity": True})
+
+    assert ended.status == "Succeeded", told(ended)
+    after = azure.document("tenant")
+    assert after["properties"].pop("oidcIssuerProfile") == {"enabled": True, "issuerURL": azure.future_issuer}
+    assert after["properties"].pop("securityProfile") == {"workloadIdentity": {"enabled": True}}
+    for document in (before, after):
+        for changing in ("oidcIssuerProfile", "securityProfile"):
+            document["properties"].pop(changing, None)
+        document.pop("eTag")
+    assert after == before
+    assert set(onboarding.credentials().values()) == {
+        ("https://oidc.example/later/", "system:serviceaccount:deepintshield:deepintshield-sa")
+    }
+
+
+async def test_somebody_else_changes_the_cluster_meanwhile(onboarding: Onboarding) -> None:
+    """The change made in between is not lost, and the switch is made by a later try."""
+    cluster = await onboarding.cluster("aks-1")
+    azure = onboarding.azure(cluster)
+    switched_off(azure)
+    arm = onboarding.world.cloud.arm_part
+    arm.faults.add(
+        Fault(method="PUT", path="/managedClusters/", status=412, body='{"code":"PreconditionFailed"}', times=1)
+    )
+    begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main", "enableWorkloadIdentity": True})
+    ended = await onboarding.worked_off(begun.id)
+    assert ended.status == "Succeeded", told(ended)
+    assert azure.workload_identity
+    assert arm.journal.count("PUT", "/managedClusters/") == 2
+
+
+async def test_the_etag_that_was_read_is_the_one_that_is_sent(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    azure = onboarding.azure(cluster)
+    switched_off(azure)
+    etag = azure.etag
+    onboarding.world.cloud.arm.clusters.failure = ("InternalOperationError", "no luck")
+    begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main", "enableWorkloadIdentity": True})
+    ended = await onboarding.worked_off(begun.id)
+    assert ended.status == "Succeeded", told(ended)
+    first, _ = [
+        seen
+        for seen in onboarding.world.cloud.arm_part.journal.seen
+        if seen.method == "PUT" and "/managedClusters/" in seen.path
+    ]
+    assert first.headers["If-Match"].strip('"') == etag
+
+
+async def test_a_cluster_that_is_being_changed_is_waited_for(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    azure = onboarding.azure(cluster)
+    switched_off(azure)
+    azure.provisioning_state = "Upgrading"
+    begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main", "enableWorkloadIdentity": True})
+    with pytest.raises(ArmThrottled, match="Upgrading"):
+        await onboarding.world.services.onboarder.work_on(begun.id)
+    azure.provisioning_state = "Succeeded"
+    ended = await onboarding.worked_off(begun.id)
+    assert ended.status == "Succeeded", told(ended)
+
+
+async def test_no_right_in_azure_is_told_with_the_role(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    arm, app = onboarding.world.cloud.arm, onboarding.world.cloud.app
+    arm.unassign(app.principal_id, f"/subscriptions/{SUBSCRIPTION}", ONBOARDER)
+    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
+    failed = step(ended, "identity")
+    assert (ended.status, failed.category) == ("Failed", "arm_denied")
+    assert "Microsoft.ManagedIdentity/userAssignedIdentities/read" in (failed.detail or "")
+
+
+async def test_no_right_in_the_cluster_is_told_before_anything_is_made_there(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    binding = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/platform-team"
+    await cluster.human.call("DELETE", binding)
+    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
+    failed = step(ended, "cluster access")
+    assert (ended.status, failed.category) == ("Failed", "cluster_rbac_denied")
+    assert "patch namespaces" in (failed.detail or "")

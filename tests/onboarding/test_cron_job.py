@@ -1,0 +1,71 @@
+"""A cluster where the guide's own CronJob is at work: its secret adopted, the job suspended once it is not needed."""
+
+import pytest
+
+from local.cloud import LocalCluster
+from tests.onboarding.conftest import Onboarding, namespace, step, told
+
+pytestmark = pytest.mark.servers
+PATH = "/apis/batch/v1/namespaces/deepintshield/cronjobs/refresh-ar-secret"
+
+
+async def with_cron_job(onboarding: Onboarding) -> LocalCluster:
+    cluster = await onboarding.cluster("aks-1")
+    await namespace(cluster)
+    await cluster.human.create_secret("deepintshield", "ar-pull-secret", '{"auths":{}}')
+    pod = {"containers": [{"name": "refresh", "image": "google/cloud-sdk:slim"}], "restartPolicy": "OnFailure"}
+    job = {
+        "metadata": {"name": "refresh-ar-secret"},
+        "spec": {"schedule": "*/45 * * * *", "jobTemplate": {"spec": {"template": {"spec": pod}}}},
+    }
+    await cluster.human.call("POST", "/apis/batch/v1/namespaces/deepintshield/cronjobs", job)
+    return cluster
+
+
+async def suspended(cluster: LocalCluster) -> bool:
+    return bool((await cluster.human.call("GET", PATH))["spec"].get("suspend"))
+
+
+async def test_its_secret_is_adopted_and_it_is_suspended_when_asked(onboarding: Onboarding) -> None:
+    cluster = await with_cron_job(onboarding)
+    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "adopt": True, "retireCronJob": True})
+    assert ended.status == "Succeeded", told(ended)
+    assert "adopted from kubectl-create" in (step(ended, "pull secret").detail or "")
+    assert step(ended, "retire CronJob").detail == f"suspended {PATH}"
+    assert await suspended(cluster)
+    assert (await onboarding.world.token_in(cluster)).startswith("ya29.")
+
+
+async def test_not_asked_for_it_still_runs_and_that_is_told(onboarding: Onboarding) -> None:
+    cluster = await with_cron_job(onboarding)
+    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "adopt": True})
+    assert step(ended, "retire CronJob").detail == (
+        f"{PATH} still runs beside Pullkeeper: send retireCronJob to suspend it"
+    )
+    assert not await suspended(cluster)
+
+
+async def test_it_runs_on_where_the_first_secret_does_not_come_about(onboarding: Onboarding) -> None:
+    cluster = await with_cron_job(onboarding)
+    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "retireCronJob": True})
+    assert (ended.status, step(ended, "pull secret").category) == ("Failed", "secret_conflict")
+    assert not await suspended(cluster)
+
+
+async def test_a_dry_run_names_it(onboarding: Onboarding) -> None:
+    cluster = await with_cron_job(onboarding)
+    body = {"cluster": str(cluster.id), "hub": "main", "adopt": True, "dryRun": True}
+    asked = await onboarding.run({**body, "retireCronJob": True})
+    assert step(asked, "retire CronJob").detail == f"would suspend {PATH}"
+    not_asked = await onboarding.run(body)
+    assert step(not_asked, "retire CronJob").detail == f"would leave {PATH}"
+    assert not await suspended(cluster)
+
+
+async def test_offboarding_tells_that_it_is_suspended(onboarding: Onboarding) -> None:
+    cluster = await with_cron_job(onboarding)
+    await onboarding.run({"cluster": str(cluster.id), "hub": "main", "adopt": True, "retireCronJob": True})
+    ended = await onboarding.offboard(cluster)
+    assert ended.result is not None
+    assert f"{PATH}: suspended; kubectl patch it with suspend: false to resume it" in ended.result.left
+    assert await suspended(cluster)

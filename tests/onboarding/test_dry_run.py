@@ -1,0 +1,91 @@
+"""`dryRun` says what would be done, and does nothing: not in Azure, not in the cluster, not in the fleet."""
+
+from typing import Any
+
+import pytest
+
+from local.cloud import LocalCluster
+from pullkeeper.onboarding.documents import Operation
+from tests.onboarding.conftest import Onboarding, namespace, step, told, versions
+
+pytestmark = pytest.mark.servers
+
+
+async def dry(onboarding: Onboarding, cluster: LocalCluster, **more: Any) -> Operation:
+    """A dry run, which must not have changed anything."""
+    arm = onboarding.world.cloud.arm
+    writes, before, fleet = list(arm.writes), await versions(cluster), await onboarding.fleet()
+    operation = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "dryRun": True, **more})
+    assert operation.dry_run
+    assert arm.writes == writes
+    assert await versions(cluster) == before
+    assert await onboarding.fleet() == fleet
+    return operation
+
+
+async def test_of_a_cluster_from_nothing(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    planned = await dry(onboarding, cluster, workload={"image": "europe-docker.pkg.dev/p/r/app:1"})
+    assert planned.status == "Succeeded", told(planned)
+    assert {one.status for one in planned.steps} == {"planned"}
+    assert all(one.detail for one in planned.steps)
+    assert "ServiceAccount deepintshield/deepintshield-sa" in (step(planned, "manifests").detail or "")
+    assert step(planned, "pull secret").detail == "would make deepintshield/ar-pull-secret"
+    assert planned.result is not None
+    assert planned.result.handover is not None
+    after = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
+    assert after.result is not None
+    assert after.result.handover == planned.result.handover
+
+
+async def test_of_a_cluster_that_is_onboarded_already(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
+    planned = await dry(onboarding, cluster)
+    assert {one.status for one in planned.steps} == {"planned"}, told(planned)
+    assert step(planned, "federated credential").detail == "already trusted"
+    assert step(planned, "pull secret").detail == "would refresh deepintshield/ar-pull-secret"
+
+
+@pytest.mark.parametrize(("adopt", "verb"), [(False, "stop at"), (True, "adopt")])
+async def test_of_a_cluster_with_somebody_elses_secret(onboarding: Onboarding, *, adopt: bool, verb: str) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    await namespace(cluster)
+    await cluster.human.create_secret("deepintshield", "ar-pull-secret", '{"auths":{}}')
+    planned = await dry(onboarding, cluster, adopt=adopt)
+    told_so = f"would {verb} deepintshield/ar-pull-secret, which belongs to kubectl-create"
+    assert step(planned, "pull secret").detail == told_so
+
+
+async def test_of_a_cluster_whose_issuer_is_still_off(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    azure = onboarding.azure(cluster)
+    azure.oidc_issuer, azure.workload_identity = None, False
+    etag = azure.etag
+    planned = await dry(onboarding, cluster, enableWorkloadIdentity=True)
+    assert {one.status for one in planned.steps} == {"planned"}, told(planned)
+    assert "would switch on" in (step(planned, "inspect cluster").detail or "")
+    assert step(planned, "federated credential").detail == (
+        "would trust system:serviceaccount:deepintshield:deepintshield-sa of the issuer that is still off"
+    )
+    assert azure.etag == etag
+
+
+async def test_before_the_publisher_has_answered(onboarding: Onboarding) -> None:
+    """All is planned, with the handover: what is missing is not needed for planning."""
+    cluster = await onboarding.cluster("aks-1")
+    planned = await dry(onboarding, cluster, hub=None)
+    assert planned.status == "Succeeded", told(planned)
+    assert {one.status for one in planned.steps} == {"planned"}
+    assert planned.result is not None
+    assert planned.result.handover is not None
+
+
+async def test_it_is_not_what_offboarding_undoes(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
+    await dry(onboarding, cluster, targets=[{"namespace": "elsewhere"}], identity="another")
+    ended = await onboarding.offboard(cluster)
+    assert ended.status == "Succeeded", told(ended)
+    assert "/api/v1/secrets/deepintshield/ar-pull-secret" not in await versions(cluster)
+    assert onboarding.identity() is None

@@ -1,0 +1,154 @@
+"""Federated credentials: to the letter, never over somebody else's, twenty to an identity."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from local.arm import ManagedCluster
+from local.cloud import LocalCluster
+from local.entra_assertions import FederatedCredential
+from tests.onboarding.conftest import ACCOUNT, IDENTITY, Onboarding, identity_id, service_account, step, told
+
+pytestmark = pytest.mark.servers
+SUBJECT = "system:serviceaccount:deepintshield:deepintshield-sa"
+AUDIENCE = "api://AzureADTokenExchange"
+
+
+def trusting(onboarding: Onboarding, count: int, name: str = IDENTITY, **tags: str) -> None:
+    """An identity that has so many federated credentials already."""
+    arm = onboarding.world.cloud.arm
+    identity = arm.identities.add(identity_id(name), tags=tags)
+    for number in range(count):
+        trust = FederatedCredential(f"https://oidc.example/other-{number}/", SUBJECT, AUDIENCE)
+        arm.federation.add(identity, f"other-{number}", trust)
+
+
+async def client_id(cluster: LocalCluster, account: str = ACCOUNT) -> str:
+    annotations: dict[str, Any] = (await service_account(cluster, account))["metadata"]["annotations"]
+    return str(annotations["azure.workload.identity/client-id"])
+
+
+async def onboarded(onboarding: Onboarding, cluster: LocalCluster, **more: Any) -> None:
+    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", **more})
+    assert ended.status == "Succeeded", told(ended)
+
+
+@pytest.mark.parametrize("issuer", ["https://oidc.example/a/", "https://oidc.example/a", "https://Oidc.Example/A/b/"])
+async def test_the_issuer_is_the_clusters_to_the_letter(onboarding: Onboarding, issuer: str) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    azure: ManagedCluster = onboarding.azure(cluster)
+    azure.oidc_issuer = issuer
+    await onboarded(onboarding, cluster)
+    [(name, pair)] = onboarding.credentials().items()
+    assert name.startswith("deepintshield-federated-credential-")
+    assert pair == (issuer, SUBJECT)
+    [credential] = onboarding.world.cloud.arm.federation.of(onboarding.identity())  # type: ignore[arg-type]
+    assert credential.trust.audience == AUDIENCE
+
+
+async def test_a_pair_that_is_there_under_another_name_is_good(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    identity = onboarding.world.cloud.arm.identities.add(identity_id(IDENTITY))
+    issuer = onboarding.azure(cluster).oidc_issuer or ""
+    onboarding.world.cloud.arm.federation.add(identity, "by-hand", FederatedCredential(issuer, SUBJECT, AUDIENCE))
+    await onboarded(onboarding, cluster)
+    assert onboarding.credentials() == {"by-hand": (issuer, SUBJECT)}
+    assert onboarding.world.cloud.arm.writes == []
+
+
+async def test_no_cluster_takes_the_name_of_anothers(onboarding: Onboarding) -> None:
+    """Not even from another instance at the same moment: the name holds the pair."""
+    first, second = await onboarding.cluster("aks-1"), await onboarding.cluster("aks-2")
+    await onboarded(onboarding, first)
+    await onboarded(onboarding, second)
+    held = onboarding.credentials()
+    assert len(held) == 2
+    assert all(name.startswith("deepintshield-federated-credential-") for name in held)
+    assert set(held.values()) == {(onboarding.azure(one).oidc_issuer, SUBJECT) for one in (first, second)}
+
+
+async def test_others_who_write_at_the_same_time_are_waited_for(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    onboarding.world.cloud.arm.federation.conflicts = 2
+    begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
+    ended = await onboarding.world.services.onboarder.work_on(begun.id)
+    assert ended.status == "Succeeded", told(ended)
+
+
+async def test_others_who_never_stop_writing_are_told(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    onboarding.world.cloud.arm.federation.conflicts = 1000
+    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
+    assert ended.status == "Failed"
+    assert step(ended, "federated credential").category == "federated_credential_conflict"
+
+
+async def test_clusters_of_a_group_onboarded_at_once_share_the_identity(onboarding: Onboarding) -> None:
+    clusters = [await onboarding.cluster(f"aks-{number}") for number in range(4)]
+    await asyncio.gather(*(onboarded(onboarding, cluster) for cluster in clusters))
+    expected = {(onboarding.azure(cluster).oidc_issuer, SUBJECT) for cluster in clusters}
+    assert set(onboarding.credentials().values()) == expected
+    identity = onboarding.identity()
+    assert identity is not None
+    assert {await client_id(cluster) for cluster in clusters} == {identity.known.client_id}
+
+
+async def test_the_twentieth_still_fits(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    trusting(onboarding, 19)
+    await onboarded(onboarding, cluster)
+    assert len(onboarding.credentials()) == 20
+    assert onboarding.identity(f"{IDENTITY}-2") is None
+
+
+async def test_past_twenty_there_is_a_further_identity_which_the_pods_get(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    trusting(onboarding, 20)
+    for _ in range(2):
+        await onboarded(onboarding, cluster)
+        further = onboarding.identity(f"{IDENTITY}-2")
+        assert further is not None
+        assert len(onboarding.credentials()) == 20
+        assert list(onboarding.credentials(f"{IDENTITY}-2").values()) == [
+            (onboarding.azure(cluster).oidc_issuer, SUBJECT)
+        ]
+        assert await client_id(cluster) == further.known.client_id
+    assert onboarding.identity(f"{IDENTITY}-3") is None
+
+
+async def test_room_that_opens_later_moves_nobody(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    trusting(onboarding, 20)
+    await onboarded(onboarding, cluster)
+    before = await client_id(cluster)
+    arm = onboarding.world.cloud.arm
+    arm.federation._held[onboarding.identity().known.client_id].pop("other-3")  # type: ignore[union-attr]
+    await onboarded(onboarding, cluster)
+    assert await client_id(cluster) == before
+    assert len(onboarding.credentials()) == 19
+
+
+async def test_all_accounts_of_a_cluster_are_one_identity(onboarding: Onboarding) -> None:
+    """One place is left for two accounts: both go where there is room for both."""
+    cluster = await onboarding.cluster("aks-1")
+    trusting(onboarding, 19)
+    await onboarded(onboarding, cluster, targets=[{"serviceAccounts": ["one", "two"]}])
+    further = onboarding.identity(f"{IDENTITY}-2")
+    assert further is not None
+    assert {await client_id(cluster, name) for name in ("one", "two")} == {further.known.client_id}
+    assert {subject for _, subject in onboarding.credentials(f"{IDENTITY}-2").values()} == {
+        "system:serviceaccount:deepintshield:one",
+        "system:serviceaccount:deepintshield:two",
+    }
+
+
+async def test_ten_full_identities_are_told(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    for name in (IDENTITY, *(f"{IDENTITY}-{number}" for number in range(2, 11))):
+        trusting(onboarding, 20, name)
+    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
+    failed = step(ended, "federated credential")
+    assert (ended.status, failed.category) == ("Failed", "identity_limit")
+    assert "az identity federated-credential list --resource-group platform --identity-name " in (failed.remedy or "")
+    assert onboarding.world.cloud.arm.writes == []

@@ -1,0 +1,94 @@
+"""The publisher's side: what is handed over, and onboarding in two steps around the publisher's answer."""
+
+import os
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.apiserver import at_hand
+from tests.onboarding.conftest import Onboarding, content, step, told
+from tests.real.kubectl import run
+
+pytestmark = pytest.mark.servers
+
+
+async def test_without_the_publishers_answer_it_ends_with_the_handover_and_sent_again_with_it_completes(
+    onboarding: Onboarding,
+) -> None:
+    world, cluster = onboarding.world, await onboarding.cluster("aks-1")
+    app, entra = world.cloud.app, world.cloud.entra
+
+    first = await onboarding.run({"cluster": str(cluster.id)})
+
+    assert first.status == "AwaitingFederation", told(first)
+    assert first.result is not None
+    handover = first.result.handover
+    assert handover is not None
+    assert (handover.tenant_id, handover.client_id, handover.object_id) == (
+        entra.tenant,
+        app.client_id,
+        app.principal_id,
+    )
+    assert (handover.issuer, handover.subject) == (entra.issuer_v2, app.principal_id)
+    assert handover.audience == "fb60f99c-7a34-4190-8149-302f77469936"
+    assert await onboarding.fleet() == set()
+    assert not [path for path in await content(cluster) if "deepintshield" in path]
+
+    hub = world.cloud.hubs["main"].document
+    answer = {name: hub[name] for name in ("credentialConfig", "registries", "probe")}
+    second = await onboarding.run({"cluster": str(cluster.id), **answer})
+
+    assert second.status == "Succeeded", told(second)
+    assert second.result is not None
+    assert second.result.handover is not None
+    assert second.result.handover.subject == handover.subject
+    assert (await world.token_in(cluster)).startswith("ya29.")
+    [name] = onboarding.credentials()
+    assert name.startswith("deepintshield-federated-credential-")
+
+
+async def test_no_step_is_left_running_when_it_waits_for_the_publisher(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    ended = await onboarding.run({"cluster": str(cluster.id)})
+    assert [one.status for one in ended.steps] == ["done"] * 4 + ["pending"] * 6, told(ended)
+    assert "the publisher must trust" in (step(ended, "handover").detail or "")
+
+
+async def test_the_handover_of_the_fleet_is_that_of_every_cluster(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
+    assert ended.result is not None
+    assert ended.result.handover == await onboarding.world.services.overview.handover("main")
+
+
+async def test_a_cluster_that_refreshes_itself_hands_over_its_own_identity(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    ended = await onboarding.run({"cluster": str(cluster.id), "refresher": "in-cluster"})
+    identity = onboarding.identity()
+    assert identity is not None
+    assert ended.status == "AwaitingFederation"
+    assert ended.result is not None
+    assert ended.result.handover is not None
+    assert ended.result.handover.client_id == identity.known.client_id
+    assert ended.result.handover.object_id == ended.result.handover.subject == identity.known.principal_id
+
+
+@pytest.mark.real
+async def test_gcloud_knows_every_command_and_flag_of_the_handover(onboarding: Onboarding, tmp_path: Path) -> None:
+    gcloud = at_hand.program("gcloud")
+    handover = await onboarding.world.services.overview.handover("main")
+    for command in handover.commands:
+        program, *words = shlex.split(command)
+        group = [word for word in words if re.fullmatch(r"[a-z-]+", word)]
+        named = [word for word in words if not word.startswith("-") and word not in group]
+        known = {"iam", "workload-identity-pools", "providers", "service-accounts", "artifacts", "repositories"}
+        path = [word for word in group if word in known or word.startswith(("create", "add-iam"))]
+        ran = await run(
+            str(gcloud), *path, "--help", environment={**os.environ, "CLOUDSDK_CONFIG": str(tmp_path), "PAGER": "cat"}
+        )
+        flags = {word.partition("=")[0] for word in words if word.startswith("--")}
+        assert (program, ran.code) == ("gcloud", 0), ran.errors
+        assert flags <= set(re.findall(r"--[a-z-]+", ran.output)), command
+        assert len(named) + len(group) - len(path) == 1, command

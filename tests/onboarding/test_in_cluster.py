@@ -1,0 +1,53 @@
+"""A cluster that refreshes itself: what it gets, what it does not, and whom the publisher trusts."""
+
+import pytest
+import yaml
+
+from tests.onboarding.conftest import Onboarding
+
+pytestmark = pytest.mark.servers
+_ROLES = "/apis/rbac.authorization.k8s.io/v1/namespaces/deepintshield/roles"
+
+
+async def test_it_gets_its_own_refresher_and_nobody_is_let_in(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    operation = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "refresher": "in-cluster"})
+    assert operation.status == "Succeeded", operation.to_json()
+    jobs = await cluster.human.call("GET", "/apis/batch/v1/namespaces/deepintshield/cronjobs")
+    assert [job["metadata"]["name"] for job in jobs["items"]] == ["refresh-ar-pull-secret"]
+    roles = await cluster.human.call("GET", _ROLES)
+    assert "pullkeeper-refresher" not in {role["metadata"]["name"] for role in roles["items"]}
+    identity = onboarding.world.cloud.entra.identities
+    assert operation.result is not None
+    assert operation.result.handover is not None
+    assert operation.result.handover.client_id in identity
+    assert operation.result.handover.object_id != onboarding.world.cloud.app.principal_id
+
+
+async def test_the_chain_kubernetes_hands_over_the_clusters_issuer(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    body = {"cluster": str(cluster.id), "hub": "main", "refresher": "in-cluster", "chain": "kubernetes"}
+    operation = await onboarding.run(body)
+    assert operation.result is not None
+    handed = operation.result.handover
+    assert handed is not None
+    assert handed.issuer == "https://oidc.example/aks-1/"
+    assert handed.subject == "system:serviceaccount:deepintshield:deepintshield-sa"
+    assert "--issuer-uri=https://oidc.example/aks-1/" in handed.commands[1]
+
+
+async def test_a_cluster_that_the_app_cannot_reach_gets_manifests_for_its_pipeline(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    await cluster.server.stop()
+    targets = [{"namespace": f"team-{n}", "serviceAccounts": ["puller"]} for n in range(4)]
+    body = {"cluster": str(cluster.id), "hub": "main", "refresher": "in-cluster", "targets": targets}
+    ended = await onboarding.run(body)
+    assert ended.status == "Succeeded", ended.to_json()
+    # As it is read by whoever polls: longer than one property of a table can be.
+    operation = await onboarding.world.services.onboarder.operation(ended.id)
+    assert operation.result is not None
+    kinds = [manifest["kind"] for manifest in yaml.safe_load_all(operation.result.manifests or "")]
+    assert kinds[0] == "Namespace"
+    assert {"ServiceAccount", "ConfigMap", "Role", "RoleBinding", "CronJob"} <= set(kinds)
+    view = await onboarding.world.services.overview.one(cluster.id)
+    assert {target.state for target in view.targets} == {"unknown"}

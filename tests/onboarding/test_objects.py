@@ -1,0 +1,110 @@
+"""What is in the cluster afterwards: the manifests, the guide's names, the smallest role."""
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from pullkeeper.manifests import _FOLDER
+from tests.onboarding.conftest import Onboarding, content, namespace, service_account, step, told
+
+pytestmark = pytest.mark.servers
+_ROLES = "/apis/rbac.authorization.k8s.io/v1"
+
+
+def manifest(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((_FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
+    return found
+
+
+async def test_it_is_what_the_manifests_say_with_the_values_put_in(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
+    assert ended.status == "Succeeded", told(ended)
+    there, identity = await content(cluster), onboarding.identity()
+    assert identity is not None
+
+    account = there["/api/v1/serviceaccounts/deepintshield/deepintshield-sa"]
+    wanted = manifest("service-account")["metadata"]
+    assert account["metadata"]["labels"].items() >= wanted["labels"].items()
+    assert account["metadata"]["annotations"] == {"azure.workload.identity/client-id": identity.known.client_id}
+    assert set(wanted["annotations"]) == set(account["metadata"]["annotations"])
+    assert account["imagePullSecrets"] == [{"name": "ar-pull-secret"}]
+
+    role = there[f"{_ROLES}/roles/deepintshield/pullkeeper-refresher"]
+    assert role["rules"] == manifest("refresher-role")["rules"]
+    assert not {"list", "watch", "delete", "*"} & {verb for rule in role["rules"] for verb in rule["verbs"]}
+    assert all(rule["resourceNames"] for rule in role["rules"])
+    assert not any("get" in rule["verbs"] and "secrets" in rule["resources"] for rule in role["rules"])
+
+    binding = there[f"{_ROLES}/rolebindings/deepintshield/pullkeeper-refresher"]
+    app = onboarding.world.cloud.app.principal_id
+    expected = manifest("refresher-rolebinding")
+    assert binding["subjects"] == [{**expected["subjects"][0], "name": app}]
+    assert binding["roleRef"] == expected["roleRef"]
+
+
+async def test_the_credential_configuration_is_the_publishers(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
+    found = (await content(cluster))["/api/v1/configmaps/deepintshield/gcp-credential-config"]
+    given = dict(onboarding.world.cloud.hubs["main"].document["credentialConfig"])
+    given["credential_source"] = {**given["credential_source"], "format": {"type": "text"}}
+    document = json.loads(found["data"]["credential-config.json"])
+    assert {key: document[key] for key in given} == given
+    assert set(found["data"]) == {"credential-config.json"}
+
+
+async def test_another_namespace_secret_and_account(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    target = {"namespace": "team-a", "secret": "pull", "serviceAccounts": ["one", "two"]}
+    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "targets": [target]})
+    assert ended.status == "Succeeded", told(ended)
+    role = (await content(cluster))[f"{_ROLES}/roles/team-a/pullkeeper-refresher"]
+    assert [rule["resourceNames"] for rule in role["rules"]] == [["pull"], ["one", "two"]]
+    for name in ("one", "two"):
+        assert (await service_account(cluster, name, "team-a"))["imagePullSecrets"] == [{"name": "pull"}]
+
+
+async def test_another_client_id_on_somebody_elses_account_is_theirs_until_adopted(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    await namespace(cluster)
+    theirs = {"azure.workload.identity/client-id": "theirs"}
+    account = {"metadata": {"name": "deepintshield-sa", "annotations": theirs}}
+    await cluster.human.call("POST", "/api/v1/namespaces/deepintshield/serviceaccounts", account)
+    body = {"cluster": str(cluster.id), "hub": "main"}
+    ended = await onboarding.run(body)
+    assert (ended.status, step(ended, "manifests").category) == ("Failed", "secret_conflict")
+    assert (await service_account(cluster))["metadata"]["annotations"] == theirs
+    assert (await onboarding.run({**body, "adopt": True})).status == "Succeeded"
+    assert (await service_account(cluster))["metadata"]["annotations"] != theirs
+
+
+async def test_an_edit_of_what_is_ours_is_put_right(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    body = {"cluster": str(cluster.id), "hub": "main"}
+    await onboarding.run(body)
+    path = f"{_ROLES}/namespaces/deepintshield/roles/pullkeeper-refresher"
+    wide = {"rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["*"]}]}
+    await cluster.human.call("PATCH", path, wide, content_type="application/merge-patch+json")
+    ended = await onboarding.run(body)
+    assert ended.status == "Succeeded", told(ended)
+    assert (await cluster.human.call("GET", path))["rules"] == manifest("refresher-role")["rules"]
+
+
+async def test_unknown_fields_are_refused_by_the_cluster(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    await onboarding.run(
+        {"cluster": str(cluster.id), "hub": "main", "workload": {"image": "europe-docker.pkg.dev/p/r/a:1"}}
+    )
+    applied = [
+        seen
+        for seen in cluster.part.journal.seen
+        if seen.method == "PATCH"
+        and seen.headers.get("Content-Type") == "application/apply-patch+yaml"
+        and "/secrets/" not in seen.path
+        and seen.query.get("fieldManager") == "pullkeeper"
+    ]
+    assert len(applied) == 7
+    assert {seen.query.get("fieldValidation") for seen in applied} == {"Strict"}

@@ -1,0 +1,268 @@
+"""Offboarding: all that onboarding made goes, nothing else does, and what is left is told with its reason."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from local.cloud import LocalCluster
+from local.entra_assertions import FederatedCredential
+from local.serving import Fault
+from pullkeeper.errors import NotInFleet
+from tests.onboarding.conftest import (
+    IDENTITY,
+    Onboarding,
+    content,
+    identity_id,
+    namespace,
+    objects,
+    service_account,
+    step,
+    told,
+)
+
+pytestmark = pytest.mark.servers
+WORKLOAD = {"image": "europe-docker.pkg.dev/p/r/app:1"}
+SUBJECT = "system:serviceaccount:deepintshield:deepintshield-sa"
+SECRET = "/api/v1/secrets/deepintshield/ar-pull-secret"
+
+
+async def onboarded(onboarding: Onboarding, name: str = "aks-1", **more: Any) -> LocalCluster:
+    cluster = await onboarding.cluster(name)
+    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", **more})
+    assert ended.status == "Succeeded", told(ended)
+    return cluster
+
+
+async def offboarded(onboarding: Onboarding, cluster: LocalCluster, *, keep_workload: bool = False) -> list[str]:
+    """What is left."""
+    ended = await onboarding.offboard(cluster, keep_workload=keep_workload)
+    assert ended.status == "Succeeded", told(ended)
+    assert ended.result is not None
+    return list(ended.result.left)
+
+
+async def test_all_that_onboarding_made_goes_but_the_namespace(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    before = set(await objects(cluster))
+    await onboarding.run({"cluster": str(cluster.id), "hub": "main", "workload": WORKLOAD})
+    assert len(set(await objects(cluster)) - before) == 8
+
+    left = await offboarded(onboarding, cluster)
+
+    assert set(await objects(cluster)) - before == {"/api/v1/namespaces//deepintshield"}
+    assert left == ["Namespace deepintshield: it may hold what is not ours"]
+    assert onboarding.identity() is None
+    assert await onboarding.fleet() == set()
+    with pytest.raises(NotInFleet):
+        await onboarding.world.services.overview.one(cluster.id)
+
+
+async def test_again_is_no_failure(onboarding: Onboarding) -> None:
+    cluster = await onboarded(onboarding, workload=WORKLOAD)
+    first = await offboarded(onboarding, cluster)
+    writes, before = list(onboarding.world.cloud.arm.writes), await objects(cluster)
+    assert await offboarded(onboarding, cluster) == first
+    assert onboarding.world.cloud.arm.writes == writes
+    assert await objects(cluster) == before
+
+
+async def test_and_onboarded_again_all_is_there_again(onboarding: Onboarding) -> None:
+    cluster = await onboarded(onboarding, workload=WORKLOAD)
+    before = set(await objects(cluster))
+    await offboarded(onboarding, cluster)
+    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "workload": WORKLOAD})
+    assert ended.status == "Succeeded", told(ended)
+    assert set(await objects(cluster)) == before
+
+
+async def test_of_a_cluster_that_was_never_onboarded(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    before = await objects(cluster)
+    assert await offboarded(onboarding, cluster) == []
+    assert await objects(cluster) == before
+    assert onboarding.world.cloud.arm.writes == []
+
+
+async def test_the_workload_stays_where_that_is_asked_for_and_can_go_later(onboarding: Onboarding) -> None:
+    cluster = await onboarded(onboarding, workload=WORKLOAD)
+    await offboarded(onboarding, cluster, keep_workload=True)
+    kept = {"/apis/apps/v1/deployments/deepintshield/deepintshield", "/api/v1/services/deepintshield/deepintshield"}
+    assert kept <= set(await objects(cluster))
+    assert SECRET not in await objects(cluster)
+    await offboarded(onboarding, cluster)
+    assert not kept & set(await objects(cluster))
+
+
+async def test_what_somebody_else_made_is_as_it_was(onboarding: Onboarding) -> None:
+    """Namespace, service account with a pull secret of its own, identity with a federated credential of its own."""
+    arm = onboarding.world.cloud.arm
+    cluster = await onboarding.cluster("aks-1")
+    await namespace(cluster)
+    account = {
+        "metadata": {"name": "deepintshield-sa", "labels": {"team": "a"}, "annotations": {"note": "ours"}},
+        "imagePullSecrets": [{"name": "other"}],
+    }
+    await cluster.human.call("POST", "/api/v1/namespaces/deepintshield/serviceaccounts", account)
+    identity = arm.identities.add(identity_id(IDENTITY))
+    arm.federation.add(identity, "theirs", FederatedCredential("https://oidc.example/theirs/", SUBJECT, "api://x"))
+    before = await content(cluster)
+    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
+    assert ended.status == "Succeeded", told(ended)
+    during = await service_account(cluster)
+    assert during["metadata"]["labels"] == {"team": "a", "azure.workload.identity/use": "true"}
+    assert set(during["metadata"]["annotations"]) == {"note", "azure.workload.identity/client-id"}
+    assert during["imagePullSecrets"] == [{"name": "other"}, {"name": "ar-pull-secret"}]
+
+    left = await offboarded(onboarding, cluster)
+
+    assert await content(cluster) == before
+    assert onboarding.credentials() == {"theirs": ("https://oidc.example/theirs/", SUBJECT)}
+    assert left == [
+        "ServiceAccount deepintshield/deepintshield-sa: Pullkeeper did not make it; our fields in it are gone",
+        "Namespace deepintshield: it may hold what is not ours",
+        "identity deepintshield-pull-identity: Pullkeeper did not make it",
+    ]
+
+
+async def test_an_adopted_secret_stays_with_whoever_names_it(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    await namespace(cluster)
+    await cluster.human.create_secret("deepintshield", "ar-pull-secret", '{"auths":{}}')
+    account = {"metadata": {"name": "deepintshield-sa"}, "imagePullSecrets": [{"name": "ar-pull-secret"}]}
+    await cluster.human.call("POST", "/api/v1/namespaces/deepintshield/serviceaccounts", account)
+    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "adopt": True})
+    assert ended.status == "Succeeded", told(ended)
+    assert "adopted from kubectl-create" in (step(ended, "pull secret").detail or "")
+    left = await offboarded(onboarding, cluster)
+    assert SECRET in await objects(cluster)
+    assert (await service_account(cluster))["imagePullSecrets"] == [{"name": "ar-pull-secret"}]
+    assert left[0] == ("Secret deepintshield/ar-pull-secret and where it is named: kubectl-create has a hand in it")
+
+
+async def test_a_secret_that_it_stopped_at_is_not_touched(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    await namespace(cluster)
+    uid = await cluster.human.create_secret("deepintshield", "ar-pull-secret", '{"auths":{}}')
+    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
+    assert (ended.status, step(ended, "pull secret").category) == ("Failed", "secret_conflict")
+    await offboarded(onboarding, cluster)
+    secret = await cluster.human.secret("deepintshield", "ar-pull-secret")
+    assert secret["metadata"]["uid"] == uid
+    assert set(await content(cluster)) & {SECRET} == {SECRET}
+
+
+async def test_the_other_clusters_of_the_identity_keep_it(onboarding: Onboarding) -> None:
+    first, second = await onboarded(onboarding, "aks-1"), await onboarded(onboarding, "aks-2")
+    left = await offboarded(onboarding, first)
+    assert set(onboarding.credentials().values()) == {(onboarding.azure(second).oidc_issuer, SUBJECT)}
+    assert any(
+        one.startswith("identity deepintshield-pull-identity: still used by deepintshield-federated-credential-")
+        for one in left
+    )
+    await offboarded(onboarding, second)
+    assert onboarding.identity() is None
+
+
+async def test_a_further_identity_goes_too(onboarding: Onboarding) -> None:
+    arm = onboarding.world.cloud.arm
+    full = arm.identities.add(identity_id(IDENTITY))
+    for number in range(20):
+        trust = FederatedCredential(f"https://oidc.example/other-{number}/", SUBJECT, "api://AzureADTokenExchange")
+        arm.federation.add(full, f"other-{number}", trust)
+    cluster = await onboarded(onboarding)
+    assert onboarding.identity(f"{IDENTITY}-2") is not None
+    await offboarded(onboarding, cluster)
+    assert onboarding.identity(f"{IDENTITY}-2") is None
+    assert len(onboarding.credentials()) == 20
+
+
+async def test_the_fleet_is_left_first_so_that_no_refresh_makes_anew_what_goes(onboarding: Onboarding) -> None:
+    cluster = await onboarded(onboarding)
+    cluster.part.faults.add(Fault(path="selfsubjectaccessreviews", status=403, times=1, body="{}"))
+    ended = await onboarding.offboard(cluster)
+    assert ended.status == "Failed"
+    assert await onboarding.fleet() == set()
+    onboarding.world.clock.advance(timedelta(hours=1))
+    assert await onboarding.world.tick() == 0
+    await offboarded(onboarding, cluster)
+    assert SECRET not in await objects(cluster)
+
+
+@pytest.mark.parametrize("phase", ["federated credential", "pull secret"])
+async def test_after_an_onboarding_that_stopped_half_way(onboarding: Onboarding, phase: str) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    before = set(await objects(cluster))
+    if phase == "pull secret":
+        cluster.part.faults.add(Fault(path="/secrets/", status=403, body='{"message":"x cannot y"}'))
+    else:
+        onboarding.world.cloud.arm_part.faults.add(
+            Fault(method="PUT", path="/federatedIdentityCredentials/", status=403, body="{}")
+        )
+    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
+    assert (ended.status, step(ended, phase).status) == ("Failed", "failed")
+    cluster.part.faults.clear()
+    onboarding.world.cloud.arm_part.faults.clear()
+    await offboarded(onboarding, cluster)
+    assert set(await objects(cluster)) - before <= {"/api/v1/namespaces//deepintshield"}
+    assert onboarding.identity() is None
+
+
+async def test_before_the_publisher_has_answered(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    await onboarding.run({"cluster": str(cluster.id)})
+    assert onboarding.identity() is not None
+    await offboarded(onboarding, cluster)
+    assert onboarding.identity() is None
+
+
+async def test_where_the_hub_is_no_longer_configured(onboarding: Onboarding) -> None:
+    cluster = await onboarded(onboarding)
+    onboarding.world.cloud.hubs.clear()
+    await onboarding.world.services.close()
+    onboarding.world._services = onboarding.world.another_instance()
+    await offboarded(onboarding, cluster)
+    assert "/api/v1/configmaps/deepintshield/gcp-credential-config" not in await objects(cluster)
+
+
+async def test_a_cluster_that_is_gone_leaves_nothing_in_azure(onboarding: Onboarding) -> None:
+    first, second = await onboarded(onboarding, "aks-1"), await onboarded(onboarding, "aks-2")
+    onboarding.world.cloud.arm.remove_cluster(str(first.id))
+    ended = await onboarding.offboard(first)
+    assert ended.status == "Succeeded", told(ended)
+    assert {one.name for one in ended.steps if one.status == "skipped"} == {
+        "retire CronJob",
+        "workload",
+        "pull secret",
+        "manifests",
+    }
+    assert set(onboarding.credentials().values()) == {(onboarding.azure(second).oidc_issuer, SUBJECT)}
+    assert await onboarding.fleet() == {str(second.id)}
+
+
+async def test_a_cluster_that_stays_silent_is_given_time_and_then_told_as_left(onboarding: Onboarding) -> None:
+    cluster = await onboarded(onboarding)
+    cluster.part.faults.add(Fault())
+    begun = await onboarding.world.services.onboarder.offboard(cluster.id, keep_workload=False)
+    with pytest.raises(Exception, match="cluster_unreachable"):
+        await onboarding.world.services.onboarder.work_on(begun.id)
+    onboarding.world.clock.advance(timedelta(seconds=61))
+    ended = await onboarding.worked_off(begun.id)
+    assert ended.status == "Succeeded", told(ended)
+    assert ended.result is not None
+    reason = "the cluster does not answer (cluster_unreachable); offboard again once it does"
+    assert f"Secret deepintshield/ar-pull-secret: {reason}" in ended.result.left
+    assert f"ServiceAccount deepintshield/deepintshield-sa: {reason}" in ended.result.left
+    assert onboarding.identity() is None
+
+    cluster.part.faults.clear()
+    await offboarded(onboarding, cluster)
+    assert not [path for path in await objects(cluster) if "/deepintshield/" in path]
+
+
+async def test_a_stopped_cluster_does_not_hold_up_azure(onboarding: Onboarding) -> None:
+    cluster = await onboarded(onboarding)
+    onboarding.azure(cluster).power_state = "Stopped"
+    left = await offboarded(onboarding, cluster)
+    assert any("cluster_stopped" in one for one in left)
+    assert onboarding.identity() is None

@@ -1,0 +1,43 @@
+"""One call and one poll: what the installation guide has a person do in eight steps."""
+
+import pytest
+
+from tests.onboarding.conftest import Onboarding, content, told
+
+pytestmark = pytest.mark.servers
+
+
+@pytest.mark.parametrize("accounts", ["entra", "local"])
+async def test_a_cluster_is_onboarded_from_nothing(onboarding: Onboarding, accounts: str) -> None:
+    cluster = await onboarding.cluster("aks-1", local_accounts=accounts == "local")
+    operation = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
+    assert operation.status == "Succeeded", told(operation)
+    assert {step.status for step in operation.steps} == {"done"}
+    assert all(step.detail for step in operation.steps)
+    assert (await onboarding.world.token_in(cluster)).startswith("ya29.")
+    assert await onboarding.fleet() == {str(cluster.id)}
+
+
+async def test_it_tells_how_long_it_took(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    operation = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
+    assert operation.result is not None
+    assert operation.result.seconds is not None
+    print(f"from call to secret: {operation.result.seconds} s")
+    took = (operation.updated_at - operation.created_at).total_seconds()
+    assert operation.result.seconds == pytest.approx(took, abs=0.2)
+
+
+async def test_the_publishers_application_is_deployed_when_asked(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    workload = {"image": "europe-docker.pkg.dev/p/r/app:1", "replicas": 3, "configSecret": "mine"}
+    operation = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "workload": workload})
+    assert operation.status == "Succeeded", told(operation)
+    found = await content(cluster)
+    spec = found["/apis/apps/v1/deployments/deepintshield/deepintshield"]["spec"]
+    pod = spec["template"]["spec"]
+    assert (spec["replicas"], pod["containers"][0]["image"]) == (3, workload["image"])
+    assert pod["imagePullSecrets"] == [{"name": "ar-pull-secret"}]
+    assert pod["serviceAccountName"] == "deepintshield-sa"
+    assert pod["volumes"][0]["secret"]["secretName"] == "mine"
+    assert "/api/v1/services/deepintshield/deepintshield" in found

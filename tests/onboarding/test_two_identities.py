@@ -1,0 +1,58 @@
+"""Where a stronger identity onboards, refreshing never uses it."""
+
+import pytest
+
+from local.arm import ONBOARDER
+from local.cloud import GROUP, SUBSCRIPTION, _administrator
+from tests.onboarding.conftest import Onboarding, step, told
+from tests.world import World
+
+pytestmark = pytest.mark.servers
+
+
+async def test_each_does_its_own(world: World) -> None:
+    cloud = world.cloud
+    strong = cloud.entra.add_identity("pullkeeper-onboarding")
+    cloud.identity._assigned[strong.client_id] = strong
+    cloud.arm.assign(strong.principal_id, f"/subscriptions/{SUBSCRIPTION}", ONBOARDER)
+    world.settings["ONBOARDING_SCOPES"] = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}"
+    world.settings["ONBOARDING_CLIENT_ID"] = strong.client_id
+    onboarding = Onboarding(world)
+    cluster = await onboarding.cluster("aks-1")
+    await cluster.human.call("DELETE", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/platform-team")
+    await cluster.human.apply(_administrator(strong.principal_id))
+
+    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
+
+    assert ended.status == "Succeeded", told(ended)
+    assert ended.result is not None
+    assert ended.result.handover is not None
+    assert ended.result.handover.client_id == cloud.app.client_id
+    asked = {
+        (seen.query["client_id"], seen.query["resource"].rstrip("/"))
+        for seen in cloud.identity_part.journal.seen
+        if "client_id" in seen.query
+    }
+    arm = "https://management.azure.com"
+    assert {resource for client, resource in asked if client == strong.client_id} == {
+        arm,
+        "6dae42f8-4368-4678-94ff-3960e28e3630",
+    }
+    assert arm not in {resource for client, resource in asked if client == cloud.app.client_id}
+
+    before = len(cloud.identity_part.journal.seen)
+    cloud.identity.forget()
+    await world.services.close()
+    world._services = world.another_instance()
+    await world.refresh(cluster)
+    later = cloud.identity_part.journal.seen[before:]
+    assert {seen.query["client_id"] for seen in later} == {cloud.app.client_id}
+
+
+async def test_the_weak_one_cannot_onboard(world: World) -> None:
+    """Without the setting one identity does both, and so needs the rights of both."""
+    world.settings["ONBOARDING_SCOPES"] = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}"
+    onboarding = Onboarding(world)
+    cluster = await onboarding.cluster("aks-1")
+    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
+    assert (ended.status, step(ended, "identity").category) == ("Failed", "arm_denied")

@@ -1,0 +1,56 @@
+"""A cluster that refreshes itself: looked at where its owner lets us, and never written."""
+
+from datetime import timedelta
+
+import pytest
+
+from local.cloud import LocalCluster
+from pullkeeper.fleet import Member
+from tests.world import MINUTE, World
+
+pytestmark = pytest.mark.servers
+
+
+async def _refreshes_itself(world: World, cluster: LocalCluster) -> None:
+    own = cluster.member.cluster.model_copy(update={"refresher": "in-cluster"})
+    await world.services.fleet.register(Member(own, cluster.member.endpoint))
+
+
+async def test_its_lifetime_is_seen_without_writing(world: World) -> None:
+    cluster = await world.join("aks-1")
+    await world.refresh(cluster)
+    written = await world.target(cluster)
+    await _refreshes_itself(world, cluster)
+    before = await cluster.human.secret("deepintshield", "ar-pull-secret")
+    world.clock.advance(30 * MINUTE)
+    await world.refresh(cluster)
+    seen = await world.target(cluster)
+    assert seen.state(world.clock()) == "fresh"
+    assert written.expires_at is not None
+    assert seen.expires_at == written.expires_at.replace(microsecond=0)
+    assert before == await cluster.human.secret("deepintshield", "ar-pull-secret")
+    assert world.cloud.google.exchanges == 1
+    status = await world.status(cluster)
+    assert status.next_due - world.clock() <= timedelta(minutes=10)
+
+
+async def test_without_a_right_to_look_it_is_unknown_and_not_fresh(world: World) -> None:
+    cluster = await world.cloud.add_cluster("aks-1", "main", access=False)
+    await _refreshes_itself(world, cluster)
+    await world.refresh(cluster)
+    target = await world.target(cluster)
+    assert target.state(world.clock()) == "unknown"
+    assert "cannot patch" in str(target.note)
+    assert world.events.named("secret.refresh_failed") == []
+    assert world.cloud.google.exchanges == 0
+
+
+async def test_annotations_that_are_none_make_it_pending(world: World) -> None:
+    cluster = await world.join("aks-1")
+    await world.refresh(cluster)
+    path = "/api/v1/namespaces/deepintshield/secrets/ar-pull-secret"
+    patch = {"metadata": {"annotations": {"pullkeeper.dev/expires-at": "soon"}}}
+    await cluster.human.call("PATCH", path, patch, content_type="application/merge-patch+json")
+    await _refreshes_itself(world, cluster)
+    await world.refresh(cluster)
+    assert (await world.target(cluster)).state(world.clock()) == "pending"
