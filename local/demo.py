@@ -105,7 +105,7 @@ async def main() -> int:
     parser.add_argument("--clusters", choices=("stand-in", "real"), default="stand-in", help="what API servers to use")
     parser.add_argument("--keep", action="store_true", help="leave it running until Ctrl-C")
     options = parser.parse_args()
-    console = Console(highlight=False, width=max(100, Console().width))
+    console = Console(highlight=False, width=max(112, Console().width))
     async with AsyncExitStack() as opened:
         clock, started = Clock(), time.monotonic()
         azurite = Azurite()

@@ -77,7 +77,9 @@ class Entra:
 
 
 def claims(token: str) -> dict[str, str]:
-    """Who a token of our own is about (`oid`, `iss`, `aud`), for messages. Its signature is its audience's business."""
+    """Who a token of our own is about (`oid`, `iss`, `aud`, `tid`, and `appid` or `azp`), for messages and handovers. Its
+    signature is its audience's business.
+    """
     try:
         payload = token.split(".")[1]
         known = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
