@@ -77,8 +77,8 @@ class Entra:
 
 
 def claims(token: str) -> dict[str, str]:
-    """Who a token of our own is about (`oid`, `iss`, `aud`, `tid`, and `appid` or `azp`), for messages and handovers. Its
-    signature is its audience's business.
+    """Who a token of our own is about (`oid`, `iss`, `aud`, `tid`, and `appid` or `azp`), for messages and handovers.
+    Its signature is its audience's business.
     """
     try:
         payload = token.split(".")[1]
