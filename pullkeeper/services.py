@@ -53,7 +53,7 @@ class Services:
 
         entra = Entra(credential)
         onboarding = Entra(lambda: credential(settings.onboarding_client_id or settings.client_id))
-        tables, queues = _storage(settings, credential)
+        tables, queues = _storage(settings, entra.credential)
         fleet = Fleet(tables, settings.trusted_hosts)
         access = Access(entra, AzureClusters(Arm(entra, settings.arm_endpoint), clock))
         refresher = Refresher(fleet, Federation(entra, clock), access, settings.hubs, clock)
@@ -111,15 +111,13 @@ async def _close_with_the_loop(made: Services) -> None:
         await made.close()
 
 
-def _storage(
-    settings: Settings, credential: Callable[[], AsyncTokenCredential]
-) -> tuple[TableServiceClient, QueueServiceClient]:
+def _storage(settings: Settings, credential: AsyncTokenCredential) -> tuple[TableServiceClient, QueueServiceClient]:
     if settings.storage:
         return (
             TableServiceClient.from_connection_string(settings.storage),
             QueueServiceClient.from_connection_string(settings.storage),
         )
     return (
-        TableServiceClient(settings.table_service or "", credential=credential()),
-        QueueServiceClient(settings.queue_service or "", credential=credential()),
+        TableServiceClient(settings.table_service or "", credential=credential),
+        QueueServiceClient(settings.queue_service or "", credential=credential),
     )
