@@ -51,12 +51,16 @@ async def test_timer_and_queue_keep_the_fleet_fresh_by_themselves(world: World, 
     for cluster in clusters:
         await _until(lambda cluster=cluster: _is_new(world, cluster, None))  # type: ignore[misc]
     tokens = {cluster.id: await world.token_in(cluster) for cluster in clusters}
-    uids = {cluster.id: (await world.target(cluster)).uid for cluster in clusters}
+    # From the secrets: the status is written a moment later.
+    uids = {cluster.id: await _uid(cluster) for cluster in clusters}
     for cluster in clusters:
         await _until(lambda cluster=cluster: _is_new(world, cluster, tokens[cluster.id]))  # type: ignore[misc]
     for cluster in clusters:
-        secret = await cluster.human.secret("deepintshield", "ar-pull-secret")
-        assert secret["metadata"]["uid"] == uids[cluster.id]
+        assert await _uid(cluster) == uids[cluster.id]
+
+
+async def _uid(cluster: LocalCluster) -> str:
+    return str((await cluster.human.secret("deepintshield", "ar-pull-secret"))["metadata"]["uid"])
 
 
 async def _is_new(world: World, cluster: LocalCluster, old: str | None) -> bool:
