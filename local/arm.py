@@ -18,8 +18,10 @@ from aiohttp.typedefs import Middleware
 
 from local.arm_call import Asked, Call, Limit, Place, Provider, refusal
 from local.arm_clusters import OPERATIONS, Clusters
-from local.entra import ARM, Entra
+from local.arm_directory import SUBSCRIPTIONS_VERSION, Directory, subscriptions
+from local.entra import ARM, ARM_AS_AZ_ASKS, Entra
 from local.federated_credentials import FEDERATED, FederatedCredentials
+from local.function_apps import FunctionApps
 from local.managed_cluster import KIND, ManagedCluster
 from local.managed_identities import IDENTITIES, ManagedIdentities
 
@@ -37,9 +39,7 @@ ONBOARDER: Final = (
 """What onboarding and offboarding do in Azure. Operations are read at the subscription: a role on a group is not enough
 to wait for a cluster's update.
 """
-_AUDIENCES: Final = tuple(
-    f"{host}{slash}" for host in ("https://management.core.windows.net", ARM) for slash in ("/", "")
-)
+_AUDIENCES: Final = tuple(f"{host}{slash}" for host in (ARM_AS_AZ_ASKS, ARM) for slash in ("/", ""))
 
 
 class Write(NamedTuple):
@@ -50,10 +50,11 @@ class Write(NamedTuple):
 
 
 class Arm:
-    """Clusters and identities by resource id, compared without regard to case, and who may do what to them.
+    """Clusters, identities and function apps by resource id, compared without regard to case, and who may do what to
+    them.
 
-    writes: every call that changed something, in order. clusters, identities, federation: the providers, with the
-    knobs of each.
+    writes: every call that changed something, in order. clusters, identities, federation, function_apps: the
+    providers, with the knobs of each.
     """
 
     def __init__(self, entra: Entra, clock: Callable[[], datetime], *, middlewares: Sequence[Middleware] = ()) -> None:
@@ -61,14 +62,17 @@ class Arm:
         self.clusters = Clusters(entra, clock)
         self.identities = ManagedIdentities(entra, clock)
         self.federation = FederatedCredentials(self.identities, clock)
+        self.function_apps = FunctionApps()
         self.reads, self.others = self.clusters.reads, self.clusters.others
         self._entra = entra
         self._clock = clock
         self._groups: set[tuple[str, str]] = set()
         self._assignments: set[tuple[str, str, frozenset[str]]] = set()
-        self._providers: tuple[Provider, ...] = (self.clusters, self.identities, self.federation)
+        self._providers: tuple[Provider, ...] = (self.clusters, self.identities, self.federation, self.function_apps)
         self._calls = [call for provider in self._providers for call in provider.calls()]
+        self._calls += Directory(self._calls).calls()
         self.application = web.Application(middlewares=middlewares)
+        self.application.router.add_get("/subscriptions", self._subscriptions)
         self.application.router.add_route("*", "/{path:.*}", self._handle)
 
     def add_group(self, subscription: str, name: str) -> None:
@@ -90,20 +94,24 @@ class Arm:
     def unassign(self, principal_id: str, scope: str, actions: frozenset[str]) -> None:
         self._assignments.remove((principal_id, scope.lower(), actions))
 
+    async def _subscriptions(self, request: web.Request) -> web.Response:
+        """Those that the caller may do anything in: a role on one resource is enough."""
+        version = _version(request)
+        claims = self._authenticated(request)
+        if version != SUBSCRIPTIONS_VERSION:
+            raise _invalid(version, SUBSCRIPTIONS_VERSION)
+        seen = {scope.split("/")[2] for principal, scope, _ in self._assignments if principal == claims["oid"]}
+        return web.json_response(subscriptions(self._entra.tenant, sorted(seen)))
+
     async def _handle(self, request: web.Request) -> web.Response:
-        # A browser without a token hears of the missing version first, and so does everybody.
-        version = request.query.get("api-version")
-        if not version:
-            missing = "The api-version query parameter (?api-version=) is required for all requests."
-            raise refusal(400, "MissingApiVersionParameter", missing)
+        version = _version(request)
         claims = self._authenticated(request)
         place = Place.parse(request.path)
         call = next((one for one in self._calls if place and one.fits(request.method, place)), None)
         if place is None or call is None:
             raise refusal(400, "InvalidResourceType", f"This stand-in does not serve {request.method} {request.path}.")
         if version != call.version:
-            invalid = f"The api-version '{version}' is invalid. The supported versions are '{call.version}'."
-            raise refusal(400, "InvalidApiVersionParameter", invalid)
+            raise _invalid(version, call.version)
         self._authorize(claims, call, place)
         self._find_group(place)
         return await call.answer(
@@ -170,6 +178,20 @@ class Arm:
     def _known_groups(self) -> set[tuple[str, str]]:
         places = (resource_id.lower().split("/") for held in self._providers for resource_id in held.resource_ids())
         return self._groups | {(place[2], place[4]) for place in places}
+
+
+def _version(request: web.Request) -> str:
+    """A browser without a token hears of the missing version first, and so does everybody."""
+    version = request.query.get("api-version")
+    if not version:
+        missing = "The api-version query parameter (?api-version=) is required for all requests."
+        raise refusal(400, "MissingApiVersionParameter", missing)
+    return version
+
+
+def _invalid(version: str, supported: str) -> web.HTTPException:
+    invalid = f"The api-version '{version}' is invalid. The supported versions are '{supported}'."
+    return refusal(400, "InvalidApiVersionParameter", invalid)
 
 
 async def _body(request: web.Request) -> Mapping[str, Any]:

@@ -15,6 +15,8 @@ _PATH: Final = re.compile(
     r"/(?P<rest>[^/]+(?:/[^/]+)*)",
     re.IGNORECASE,
 )
+_PROVIDER: Final = re.compile(r"/subscriptions/([^/]+)/providers/([^/]+)", re.IGNORECASE)
+PROVIDERS: Final = "Microsoft.Resources/subscriptions/providers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,12 @@ class Place:
 
     @classmethod
     def parse(cls, path: str) -> Self | None:
+        provider = _PROVIDER.fullmatch(path)
+        if provider:
+            # As the roles call it: the path names no provider of providers.
+            namespace, *kind = PROVIDERS.split("/")
+            subscription = provider[1]
+            return cls(subscription, None, namespace, tuple(kind), provider.groups(), f"/subscriptions/{subscription}")
         at = _PATH.fullmatch(path)
         if at is None:
             return None

@@ -12,6 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 AKS: Final = "6dae42f8-4368-4678-94ff-3960e28e3630"
 ARM: Final = "https://management.azure.com"
+ARM_AS_AZ_ASKS: Final = "https://management.core.windows.net"
+"""An older name of the same application."""
 EXCHANGE: Final = "api://AzureADTokenExchange"
 EXCHANGE_ID: Final = "fb60f99c-7a34-4190-8149-302f77469936"
 """What tokens for EXCHANGE, which are version 2, call their audience: the same in all tenants."""
@@ -45,7 +47,12 @@ class Entra:
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self.tenant = str(uuid.uuid4())
         self.identities: dict[str, Identity] = {}
-        self.resources = {AKS: Resource(), ARM: Resource(), EXCHANGE: Resource(2, EXCHANGE_ID)}
+        self.resources = {
+            AKS: Resource(),
+            ARM: Resource(),
+            ARM_AS_AZ_ASKS: Resource(),
+            EXCHANGE: Resource(2, EXCHANGE_ID),
+        }
         self._clock = clock
         self._key = rsa.generate_private_key(65537, 2048)
         self._key_id = uuid.uuid4().hex
