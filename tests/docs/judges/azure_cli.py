@@ -1,0 +1,87 @@
+"""What the Azure CLI itself says to command lines: read as a JSON list of argument lists, answered as a list of
+complaints, null where there is none.
+
+Runs in the CLI's own environment. A command goes through everything that the CLI does before it calls Azure: its
+table of commands, its parser, its validators. One process for all: each would take half a second to start.
+"""
+
+import json
+import logging
+import sys
+from typing import Any
+
+# Not installed where types are checked, and without types where it is.
+from azure.cli.core import get_default_cli  # type: ignore[import-untyped]
+from azure.cli.core.commands import AzCliCommandInvoker  # type: ignore[import-untyped]
+from azure.cli.core.parser import AzCliCommandParser  # type: ignore[import-untyped]
+
+
+class _Refused(Exception):
+    """The parser's complaint."""
+
+
+class _Accepted(Exception):
+    """Azure would be called next."""
+
+
+class _Parser(AzCliCommandParser):  # type: ignore[misc] # see the imports
+    """Complains in one line, and without looking for a recommendation on the network. A flag counts only in full: what
+    is short for one option today may be short for two tomorrow.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{**options, "allow_abbrev": False})
+
+    def error(self, message: str) -> None:
+        raise _Refused(message)
+
+    def _check_value(self, action: Any, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            raise _Refused(f"{self.prog} has no {value}")
+
+
+class _Invoker(AzCliCommandInvoker):  # type: ignore[misc] # see the imports
+    def resolve_confirmation(self, *_: Any) -> None:
+        """Whoever types it says yes."""
+
+    def _run_jobs_serially(self, *_: Any) -> None:
+        raise _Accepted
+
+    _run_jobs_concurrently = _run_jobs_serially
+
+
+class _Warnings(logging.Handler):
+    """What the CLI would warn of: what is deprecated, a preview, a subscription that it does not know."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.told: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.told.append(record.getMessage())
+
+
+def complaint(argv: list[str]) -> str | None:
+    cli = get_default_cli()
+    cli.invocation = _Invoker(
+        cli_ctx=cli,
+        parser_cls=_Parser,
+        commands_loader_cls=cli.commands_loader_cls,
+        help_cls=cli.help_cls,
+    )
+    warnings, logger = _Warnings(), logging.getLogger("cli")
+    logger.addHandler(warnings)
+    try:
+        cli.invocation.execute(argv)
+    except _Accepted:
+        return "; ".join(warnings.told) or None
+    except Exception as e:  # noqa: BLE001 - whatever a validator raises is its complaint
+        return str(e) or type(e).__name__
+    finally:
+        logger.removeHandler(warnings)
+    return "it never came to a call of Azure"
+
+
+if __name__ == "__main__":
+    logging.lastResort = None
+    json.dump([complaint(argv) for argv in json.load(sys.stdin)], sys.stdout)
