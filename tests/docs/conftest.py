@@ -1,4 +1,6 @@
-"""A cluster to type the runbook's commands into: a real API server, kubectl, and a gcloud that hands out one token."""
+"""A cluster to type the runbook's commands into: a real API server, kubectl, and a gcloud that hands out one token. And
+the app for the examples to call.
+"""
 
 import asyncio
 import base64
@@ -15,12 +17,17 @@ import pytest
 import pytest_asyncio
 
 from local.apiserver import Etcd, Issuer, RealApiServer
+from local.arm import ONBOARDER
 from local.clock import Clock
+from local.cloud import GROUP, SUBSCRIPTION
 from local.entra import AKS, Entra
+from local.host import HostProcess
 from local.serving import Authority, Server
 from pullkeeper.kube import Api
 from pullkeeper.model import Endpoint
 from tests.apiserver import at_hand
+from tests.end_to_end.conftest import Deployed
+from tests.world import World
 
 HERE = Path(__file__).parent
 STOP_GAP_TOKEN = "ya29.typed-by-hand"
@@ -89,6 +96,15 @@ async def terminal(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Te
             "SERVICE_ACCOUNT": "acme-pull@deepintshield-images.iam.gserviceaccount.com",
         }
         yield Terminal(environment, server, entra.token(app, AKS))
+
+
+@pytest.fixture
+async def host(world: World) -> AsyncIterator[HostProcess]:
+    """The hosted app, which may onboard what is in the cloud's one resource group."""
+    world.cloud.arm.assign(world.cloud.app.principal_id, f"/subscriptions/{SUBSCRIPTION}", ONBOARDER)
+    scope = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}"
+    async with AsyncExitStack() as opened:
+        yield await Deployed(world, opened).host(schedule="0 0 0 1 1 *", ONBOARDING_SCOPES=scope)
 
 
 def _kubeconfig(server: RealApiServer) -> str:
