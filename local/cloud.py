@@ -19,13 +19,14 @@ from aiohttp.typedefs import Middleware
 from local.arm import CLUSTER_USER, Arm, ManagedCluster
 from local.clock import Clock
 from local.entra import EXCHANGE_ID, Entra, IdentityEndpoint
+from local.entra_assertions import Assertions
 from local.google import Google, Provider
 from local.human import ApiServer, Human
 from local.kubernetes import ApiServer as StandIn
 from local.registry import Registry
 from local.serving import Authority, Faults, Journal, Server
 from pullkeeper.fleet import Member
-from pullkeeper.manifests import refresher_access
+from pullkeeper.manifests import namespace, refresher_access
 from pullkeeper.model import Cluster, ClusterId, Endpoint, Target
 
 SUBSCRIPTION: Final = str(uuid.UUID(int=0x5EED))
@@ -86,6 +87,8 @@ class Cloud:
         parts = self.identity_part, self.google_part, self.arm_part = Part(), Part(), Part()
         self.google = Google(self.entra, clock, middlewares=parts[1].middlewares)
         self.arm = Arm(self.entra, clock, middlewares=parts[2].middlewares)
+        self.assertions = Assertions(self.entra, clock, self.arm.federation.trusted)
+        self.entra.application.add_routes(self.assertions.routes())
         self.registry_parts = [Part(), Part()]
         self.registries = [Registry(self.google, clock, middlewares=part.middlewares) for part in self.registry_parts]
         self.hubs: dict[str, LocalHub] = {}
@@ -175,7 +178,8 @@ class Cloud:
         self._opened.push_async_callback(server.stop)
         human = await self._opened.enter_async_context(Human(server))
         wanted = Cluster(cluster=ClusterId(SUBSCRIPTION, GROUP, name), hub=hub, targets=tuple(targets), adopt=adopt)
-        for manifest in refresher_access(wanted.targets, self.app.principal_id):
+        namespaces = [namespace(name) for name in dict.fromkeys(target.namespace for target in wanted.targets)]
+        for manifest in (*namespaces, *refresher_access(wanted.targets, self.app.principal_id)):
             if ready and (access or manifest["kind"] != "RoleBinding"):
                 await human.apply(manifest)
         if not ready:
@@ -203,6 +207,7 @@ class Cloud:
             "AzureWebJobsStorage": storage,
             "AZURE_CLIENT_ID": self.app.client_id,
             "ARM_ENDPOINT": self._arm_server.url,
+            "AZURE_AUTHORITY_HOST": self._entra_server.url,
             "TRUSTED_GOOGLE_HOSTS": ",".join(hosts),
             "HUBS": json.dumps({name: dict(hub.document) for name, hub in self.hubs.items()}),
             **self.identity.environment(self._identity_server.url),

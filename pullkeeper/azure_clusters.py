@@ -14,7 +14,7 @@ import yaml
 from azure.core import MatchConditions
 from azure.core.exceptions import HttpResponseError
 
-from pullkeeper.arm import Arm, answered
+from pullkeeper.arm import Arm
 from pullkeeper.errors import ArmThrottled, ClusterGone, ClusterStopped, InternalError
 from pullkeeper.model import ClusterId, Endpoint
 from pullkeeper.tokens import ClientCertificate
@@ -62,7 +62,7 @@ class AzureClusters:
             state = _facts(await self._get(client, cluster)).power_state
             if state != "Running":
                 raise ClusterStopped(f"power state: {state}", at)
-            async with answered(at, missing=ClusterGone):
+            async with self._arm.answered(at, missing=ClusterGone):
                 given = await client.managed_clusters.list_cluster_user_credentials(
                     cluster.resource_group, cluster.name
                 )
@@ -84,7 +84,9 @@ class AzureClusters:
             security = properties.get("securityProfile") or {}
             properties["securityProfile"] = {**security, "workloadIdentity": {"enabled": True}}
             try:
-                async with answered(at, missing=ClusterGone, conflicts=True, within=_ENABLING.total_seconds()):
+                async with self._arm.answered(
+                    at, missing=ClusterGone, conflicts=True, within=_ENABLING.total_seconds()
+                ):
                     poller = await client.managed_clusters.begin_create_or_update(
                         cluster.resource_group,
                         cluster.name,
@@ -103,9 +105,8 @@ class AzureClusters:
 
         return await self._arm.open(ContainerServiceClient, cluster.subscription)
 
-    @staticmethod
-    async def _get(client: Any, cluster: ClusterId) -> Any:
-        async with answered({"cluster": str(cluster)}, missing=ClusterGone):
+    async def _get(self, client: Any, cluster: ClusterId) -> Any:
+        async with self._arm.answered({"cluster": str(cluster)}, missing=ClusterGone):
             return await client.managed_clusters.get(cluster.resource_group, cluster.name)
 
     def _parsed(self, kubeconfigs: Any, at: dict[str, str]) -> Located:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import stamina
 from azure.core.exceptions import HttpResponseError
 
-from pullkeeper.arm import Arm, answered
+from pullkeeper.arm import Arm
 from pullkeeper.errors import ArmThrottled, FederatedCredentialConflict, IdentityLimit, InternalError
 
 MOST_CREDENTIALS: Final = 20
@@ -64,7 +64,7 @@ class AzureIdentities:
         at = _at(subscription, group, name)
         async with await self._client(subscription) as client:
             try:
-                async with answered(at, missing=_Missing):
+                async with self._arm.answered(at, missing=_Missing):
                     found = await client.user_assigned_identities.get(group, name)
             except _Missing:
                 return None
@@ -76,7 +76,7 @@ class AzureIdentities:
         at = _at(subscription, group, name)
         async with await self._client(subscription) as client:
             try:
-                async with answered(at, conflicts=True):
+                async with self._arm.answered(at, conflicts=True):
                     made = await client.user_assigned_identities.create_or_update(group, name, body)
             except HttpResponseError as e:
                 raise ArmThrottled(e.message, at) from None
@@ -86,7 +86,7 @@ class AzureIdentities:
         at = _at(identity.subscription, identity.resource_group, identity.name)
         async with await self._client(identity.subscription) as client:
             try:
-                async with answered(at, conflicts=True):
+                async with self._arm.answered(at, conflicts=True):
                     await client.user_assigned_identities.delete(identity.resource_group, identity.name)
             except HttpResponseError as e:
                 raise ArmThrottled(e.message, at) from None
@@ -95,7 +95,7 @@ class AzureIdentities:
         """All of them, over all pages."""
         async with (
             await self._client(identity.subscription) as client,
-            answered(_at(identity.subscription, identity.resource_group, identity.name)),
+            self._arm.answered(_at(identity.subscription, identity.resource_group, identity.name)),
         ):
             return [credential async for credential in _listed(client, identity)]
 
@@ -112,7 +112,7 @@ class AzureIdentities:
             try:
                 async for attempt in _patiently():
                     with attempt:
-                        async with _alone(at):
+                        async with self._alone(at):
                             await writes.create_or_update(identity.resource_group, identity.name, credential.name, body)
             except InternalError as e:
                 if "already exists" in e.detail:
@@ -127,8 +127,17 @@ class AzureIdentities:
         async with await self._client(identity.subscription) as client:
             async for attempt in _patiently():
                 with attempt:
-                    async with _alone(at):
+                    async with self._alone(at):
                         await client.federated_identity_credentials.delete(identity.resource_group, identity.name, name)
+
+    @asynccontextmanager
+    async def _alone(self, at: Mapping[str, str]) -> AsyncIterator[None]:
+        """Around one write of a federated credential."""
+        try:
+            async with self._arm.answered(at, conflicts=True):
+                yield
+        except HttpResponseError as e:
+            raise _Busy(e.message, at) from None
 
     async def _client(self, subscription: str) -> Any:
         from azure.mgmt.msi.aio import ManagedServiceIdentityClient  # noqa: PLC0415 - as in azure_clusters
@@ -138,16 +147,6 @@ class AzureIdentities:
 
 class _Busy(FederatedCredentialConflict):
     """Somebody else writes federated credentials of the same identity."""
-
-
-@asynccontextmanager
-async def _alone(at: Mapping[str, str]) -> AsyncIterator[None]:
-    """Around one write of a federated credential."""
-    try:
-        async with answered(at, conflicts=True):
-            yield
-    except HttpResponseError as e:
-        raise _Busy(e.message, at) from None
 
 
 def _patiently() -> AsyncIterator[stamina.Attempt]:

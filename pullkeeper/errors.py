@@ -9,7 +9,7 @@ explains it. Adapters translate foreign errors into these; nothing above an adap
     ├── GoogleError       google_unavailable*, federation_*, impersonation_denied, service_account_missing,
     │                     lifetime_not_allowed
     ├── RegistryError     registry_denied, registry_unavailable*
-    ├── ClusterError      cluster_*, admission_denied*, quota_exceeded, namespace_*, secret_*
+    ├── ClusterError      cluster_*, admission_denied*, quota_exceeded, namespace_*, secret_*, object_conflict
     ├── ArmError          arm_denied, arm_throttled*, workload_identity_off, identity_limit,
     │                     federated_credential_conflict*
     ├── StorageUnavailable*, InvalidRequest, InternalError
@@ -27,7 +27,7 @@ from typing import ClassVar, Self
 NONSENSE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What the libraries that we call let through when an answer is of another shape than they expect."""
 
-_LONGEST_DETAIL = 600
+_LONGEST_DETAIL, _LONGEST_REMEDY = 600, 800
 _LONGEST_WAIT = timedelta(hours=1)
 _SECONDS = re.compile(r"[0-9]{1,9}")
 _TOKENS = re.compile(
@@ -40,10 +40,10 @@ _TOKENS = re.compile(
 )
 
 
-def redact(text: str) -> str:
+def redact(text: str, longest: int = _LONGEST_DETAIL) -> str:
     """The text without anything that looks like a token, cut to a length that a table and a log line can bear."""
     text = _TOKENS.sub(_redacted, text)
-    return text if len(text) <= _LONGEST_DETAIL else f"{text[:_LONGEST_DETAIL]}..."
+    return text if len(text) <= longest else f"{text[:longest]}..."
 
 
 def _redacted(found: re.Match[str]) -> str:
@@ -91,7 +91,8 @@ class PullkeeperError(Exception):
     @property
     def remedy(self) -> str:
         """What to type, with the blanks filled as far as they are known."""
-        return redact(self.remedy_template.format_map(_Blanks({**self._parts_of_the_cluster(), **self.context})))
+        known = _Blanks({**self._parts_of_the_cluster(), **self.context})
+        return redact(self.remedy_template.format_map(known), _LONGEST_REMEDY)
 
     def _parts_of_the_cluster(self) -> dict[str, str]:
         """`az aks` takes no resource ids: subscription, group and name, out of the id."""
@@ -341,6 +342,17 @@ class ClusterRbacDenied(ClusterError):
     )
 
 
+class AdministratorMissing(ClusterRbacDenied):
+    """Not the small role is missing, but the rights of the identity that gives it out."""
+
+    meaning = "The role for Pullkeeper is missing: the identity that onboards is no administrator of the cluster."
+    remedy_template = (
+        "az role assignment create --assignee-object-id {principal} --assignee-principal-type ServicePrincipal "
+        "--role 'Azure Kubernetes Service RBAC Cluster Admin' --scope {cluster} - or, without Azure RBAC: "
+        "kubectl create clusterrolebinding pullkeeper-onboarding --clusterrole=cluster-admin --user={principal}"
+    )
+
+
 class ClusterThrottled(ClusterError):
     category = "cluster_throttled"
     retryable = True
@@ -352,9 +364,9 @@ class ClusterThrottled(ClusterError):
 
 class AdmissionDenied(ClusterError):
     category = "admission_denied"
-    meaning = "A policy or an admission webhook in the cluster refused the secret."
+    meaning = "A policy or an admission webhook in the cluster refused the secret, or what onboarding makes around it."
     remedy_template = (
-        "Exempt secret {namespace}/{secret} from the policy named in the message: "
+        "Exempt {object} in namespace {namespace} from the policy named in the message: "
         "kubectl get validatingadmissionpolicies,validatingwebhookconfigurations"
     )
 
@@ -367,7 +379,7 @@ class AdmissionUnavailable(AdmissionDenied):
 
 class QuotaExceeded(ClusterError):
     category = "quota_exceeded"
-    meaning = "The namespace's quota has no room for the secret, which had to be made anew."
+    meaning = "The namespace's quota has no room for what has to be made: mostly the secret, anew."
     remedy_template = "kubectl describe resourcequota -n {namespace}"
 
 
@@ -403,6 +415,24 @@ class SecretImmutable(ClusterError):
     remedy_template = "kubectl delete secret {secret} -n {namespace}; it is made anew within minutes."
 
 
+class ObjectConflict(ClusterError):
+    category = "object_conflict"
+    meaning = "Something that onboarding needs is there already, and somebody else has written it otherwise."
+    remedy_template = (
+        "kubectl get {object} -n {namespace} --show-managed-fields -o yaml shows whose it is; onboard with adopt: true "
+        "to take over the fields that are needed, or choose another name."
+    )
+
+
+class ObjectImmutable(ObjectConflict):
+    """Not even by force: Kubernetes lets nobody change that field."""
+
+    remedy_template = (
+        "kubectl get {object} -n {namespace} --show-managed-fields -o yaml shows whose it is. What differs cannot be "
+        "changed: if nobody needs it, kubectl delete {object} -n {namespace} and onboard again; or choose another name."
+    )
+
+
 class ArmError(PullkeeperError):
     """Azure Resource Manager, asked for a cluster's address and CA."""
 
@@ -413,6 +443,17 @@ class ArmDenied(ArmError):
     remedy_template = (
         "az role assignment create --assignee-object-id {principal} --assignee-principal-type ServicePrincipal "
         "--role 'Azure Kubernetes Service Cluster User Role' --scope {cluster}"
+    )
+
+
+class OnboardingRoleMissing(ArmDenied):
+    """Not the right to refresh is missing, but one of the identity that onboards."""
+
+    meaning = "The app's identity may not do in Azure what onboarding needs."
+    remedy_template = (
+        "az role assignment create --assignee-object-id {principal} --assignee-principal-type ServicePrincipal "
+        "--role 'Pullkeeper onboarding' --scope /subscriptions/{subscription}/resourceGroups/{group} - the custom role "
+        "whose actions docs/onboarding.md lists; the message names the one that is missing."
     )
 
 

@@ -19,7 +19,6 @@ from pullkeeper.model import Hub, Target
 
 Chain = Literal["entra", "kubernetes"]
 
-AUTHORITY_HOST: Final = "https://login.microsoftonline.com/"
 _DEADLINE: Final = timedelta(seconds=120)
 """For one try of the job, of which its activeDeadlineSeconds allows several."""
 _PERIODS: Final = (20, 15, 12, 10, 6, 5, 4, 3, 2, 1)
@@ -37,12 +36,12 @@ def in_cluster_refresher(
     tenant: str,
     chain: Chain = "entra",
     *,
+    authority_host: str,
     adopt: bool = False,
     image: str | None = None,
-    authority_host: str = AUTHORITY_HOST,
 ) -> Iterator[dict[str, Any]]:
     """Role, role binding, ConfigMap and CronJob for one target, in the order to apply them. The namespace and the
-    service account (the target's first; `deepintshield-sa` where it names none) must be there.
+    service account, the target's first, must be there.
 
     chain: whom the provider at Google trusts. A credential configuration cannot tell, because both kinds read the same
     projected file; so it is told here.
@@ -50,21 +49,19 @@ def in_cluster_refresher(
             identity `identity_client_id`, for the hub's entra_resource.
         kubernetes: the cluster's own issuer. The projected token goes to Google as it is, and its audience is the
             hub's entra_resource to the letter, which is then what the provider has to allow. No identity is needed.
+    authority_host: Entra's address, for the chain `entra`.
     adopt: take the secret over where somebody else has written it.
     image: one with Python 3.11 or newer; the manifest's unless given. Best pinned by digest, and mirrored.
-    authority_host: of another Azure cloud than the public one.
 
     Raises InvalidRequest: the chain `entra` without an identity.
     """
     if chain == "entra" and identity_client_id is None:
         raise InvalidRequest("the token chain entra needs a managed identity: name one, or choose the chain kubernetes")
-    name = _name(target.secret)
-    role, binding, config, job = _load()
-    for manifest in (role, binding, config, job):
-        manifest["metadata"] |= {"name": name, "namespace": target.namespace}
+    role, binding, config, job = by_name(target)
+    name = role["metadata"]["name"]
     role["rules"][0]["resourceNames"] = [target.secret]
     binding["roleRef"]["name"] = name
-    account = next(iter(target.service_accounts), binding["subjects"][0]["name"])
+    account = target.service_accounts[0]
     binding["subjects"][0] |= {"name": account, "namespace": target.namespace}
     entra = {
         "url": f"{authority_host.rstrip('/')}/{tenant}/oauth2/v2.0/token",
@@ -87,6 +84,16 @@ def in_cluster_refresher(
     if chain == "kubernetes":
         subject_token["serviceAccountToken"]["audience"] = hub.entra_resource
     yield from (role, binding, config, job)
+
+
+def by_name(target: Target) -> list[dict[str, Any]]:
+    """The same four, of which nothing but the names is the target's own: enough to find them again."""
+    name = _name(target.secret)
+    # Parsed anew each time, so that values may be put into it.
+    manifests = list(yaml.safe_load_all((_FOLDER / "in-cluster-refresher.yaml").read_text(encoding="utf-8")))
+    for manifest in manifests:
+        manifest["metadata"] |= {"name": name, "namespace": target.namespace}
+    return manifests
 
 
 def schedule(life: timedelta) -> str:
@@ -123,8 +130,3 @@ def _name(secret: str) -> str:
         return name
     digest = hashlib.sha256(secret.encode()).hexdigest()[:8]
     return f"{name.replace('.', '-')[: _LONGEST_NAME - len(digest) - 1]}-{digest}"
-
-
-def _load() -> list[dict[str, Any]]:
-    """Parsed anew each time, so that values may be put into it."""
-    return list(yaml.safe_load_all((_FOLDER / "in-cluster-refresher.yaml").read_text(encoding="utf-8")))

@@ -31,6 +31,7 @@ _REFUSALS: Final[tuple[tuple[int, str, type[ClusterError | errors.InternalError]
     (404, "", errors.ClusterMoved),
     (409, "", errors.ClusterThrottled),
     (422, "immutable", errors.SecretImmutable),
+    (422, "cannot change roleRef", errors.SecretImmutable),
     (429, "", errors.ClusterThrottled),
     (500, "failed to create typed patch object", errors.InternalError),
     (500, "illegal base64", errors.InternalError),

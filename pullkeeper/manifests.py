@@ -19,7 +19,7 @@ _TOKEN_FILE: Final = "/var/run/secrets/azure/tokens/azure-identity-token"
 
 
 def refresher_access(targets: Iterable[Target], principal: str) -> Iterator[dict[str, Any]]:
-    """Namespace, role and role binding for every namespace among the targets, in the order to apply them.
+    """Role and role binding for every namespace among the targets, in the order to apply them.
 
     principal: the object id of the identity that refreshes.
     """
@@ -27,9 +27,14 @@ def refresher_access(targets: Iterable[Target], principal: str) -> Iterator[dict
     for target in targets:
         by_namespace[target.namespace].append(target)
     for namespace, within in by_namespace.items():
-        yield _namespace(namespace)
         yield _role(namespace, within)
         yield _binding(namespace, principal)
+
+
+def namespace(name: str) -> dict[str, Any]:
+    manifest = _load("namespace")
+    manifest["metadata"]["name"] = name
+    return manifest
 
 
 def service_account(namespace: str, name: str, client_id: str) -> dict[str, Any]:
@@ -71,12 +76,6 @@ def workload(
 def as_text(manifests: Iterable[Mapping[str, Any]]) -> str:
     """YAML for `kubectl apply --server-side -f -`."""
     return yaml.safe_dump_all(manifests, sort_keys=False)
-
-
-def _namespace(name: str) -> dict[str, Any]:
-    manifest = _load("namespace")
-    manifest["metadata"]["name"] = name
-    return manifest
 
 
 def _role(namespace: str, targets: list[Target]) -> dict[str, Any]:

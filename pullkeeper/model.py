@@ -48,6 +48,8 @@ _RESERVED_NAMESPACE = re.compile(r"kube-.*|gatekeeper-system|azure-arc|aks-.*|ca
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 Namespace = Annotated[str, StringConstraints(pattern=rf"^{_LABEL}$")]
 ObjectName = Annotated[str, StringConstraints(pattern=rf"^{_LABEL}(\.{_LABEL})*$", max_length=253)]
+AccountName = Annotated[ObjectName, StringConstraints(max_length=63)]
+"""Kubernetes allows 253; but the most that one may ask for has to fit into a property of a table, which holds 32 Ki."""
 HubName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 _BY_NAME, _BY_CONTENT = "by name", "by content"
 
@@ -130,7 +132,7 @@ class Target(Document):
 
     namespace: Namespace = "deepintshield"
     secret: ObjectName = "ar-pull-secret"
-    service_accounts: Annotated[tuple[ObjectName, ...], Field(max_length=20)] = ()
+    service_accounts: Annotated[tuple[AccountName, ...], Field(max_length=20)] = ()
 
     @field_validator("namespace")
     @classmethod

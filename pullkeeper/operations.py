@@ -1,10 +1,11 @@
 """Table `operations`: each onboarding and offboarding with its steps, and which of them is a cluster's last one.
 
 An operation is found by its id. A cluster's entity points to its last operation, so that two at once for one cluster
-cannot be: whoever points first runs, under the ETag of what was there before. It also points to the last onboarding
-that was no dry run: what offboarding has to undo.
+cannot be: whoever points first runs, under the ETag of what was there before. It also points to the onboardings since
+the cluster was last offboarded, but those that were dry runs: what offboarding has to undo.
 """
 
+import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -22,6 +23,7 @@ from pullkeeper.onboarding.documents import ENDED, Onboarding, Operation
 _ABANDONED: Final = timedelta(minutes=45)
 """An operation that has not moved for so long has lost its message: longer than all tries of the queue together."""
 _OPERATION: Final = "operation"
+_OF_A_HUB: Final = frozenset({"hub", "credentialConfig", "registries", "probe"})
 _LONGEST: Final = 30_000
 """Characters in one property: Azure takes 32 Ki. Manifests that are handed out can be longer."""
 
@@ -47,15 +49,16 @@ class Operations:
         table = await self._table()
         cluster = job.operation.cluster
         held = await self._entity(*entity_keys(cluster).values())
-        if held is not None:
-            last = await self._entity(_OPERATION, held["Operation"])
-            running = Operation.parse(_joined(last)) if last else None
-            if running and running.status not in ENDED and now - running.updated_at < _ABANDONED:
-                raise _running(running.id, cluster)
+        found = await self._entity(_OPERATION, held["Operation"]) if held else None
+        last = Operation.parse(_joined(found)) if found else None
+        if last and last.status not in ENDED and now - last.updated_at < _ABANDONED:
+            raise _running(last.id, cluster)
         await self.save(job)
         pointer = {**entity_keys(cluster), **(held or {}), "Operation": job.operation.id}
         if job.operation.kind == "onboard" and not job.operation.dry_run:
-            pointer["Onboarding"] = job.operation.id
+            earlier = [] if last and _took_all_away(last) else await self.onboardings(cluster)
+            kept = [one.operation.id for one in earlier if one.request.traces != job.request.traces]
+            pointer["Onboardings"] = ",".join([*kept, job.operation.id])
         try:
             with mapped():
                 if held is None:
@@ -98,10 +101,14 @@ class Operations:
         held = await self._entity(*entity_keys(job.operation.cluster).values())
         return held is not None and held["Operation"] == job.operation.id
 
-    async def last_onboarding(self, cluster: ClusterId) -> Job | None:
-        """What the cluster was last asked to become: what offboarding has to undo."""
+    async def onboardings(self, cluster: ClusterId) -> list[Job]:
+        """What the cluster was asked to become since it was last offboarded, the last of each kind, the newest last.
+        Without their hubs: nobody needs those to undo it, and they may not be allowed any more.
+        """
         held = await self._entity(*entity_keys(cluster).values())
-        return await self.job(held["Onboarding"]) if held and "Onboarding" in held else None
+        listed = held.get("Onboardings", "").split(",") if held else []
+        found = [await self._entity(_OPERATION, identifier) for identifier in listed if identifier]
+        return [_without_hub(entity) for entity in found if entity]
 
     async def _entity(self, partition_key: str, row_key: str) -> Any:
         table = await self._table()
@@ -125,6 +132,16 @@ def _split(document: str) -> dict[str, str]:
 def _joined(entity: Any) -> str:
     parts = sorted((name for name in entity if name.startswith("Document")), key=lambda name: int(name[8:]))
     return "".join(entity[name] for name in parts)
+
+
+def _without_hub(entity: Any) -> Job:
+    request = {key: value for key, value in json.loads(entity["Request"]).items() if key not in _OF_A_HUB}
+    return Job(Operation.parse(_joined(entity)), Onboarding.parse(request))
+
+
+def _took_all_away(last: Operation) -> bool:
+    skipped = any(step.status == "skipped" for step in last.steps)
+    return last.kind == "offboard" and last.status == "Succeeded" and not last.keep_workload and not skipped
 
 
 def _running(operation: str, cluster: ClusterId) -> OperationRunning:

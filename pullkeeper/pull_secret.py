@@ -8,7 +8,7 @@ import base64
 from dataclasses import dataclass
 from typing import Any
 
-from pullkeeper.errors import SecretConflict
+from pullkeeper.errors import NamespaceMissing, SecretConflict
 from pullkeeper.kube import MANAGER, Api, Seen
 from pullkeeper.kube_refusals import OwnershipConflict
 from pullkeeper.model import Hub, Target
@@ -38,6 +38,14 @@ async def write(api: Api, target: Target, hub: Hub, token: Token, *, known_uid: 
 
 def path(target: Target) -> str:
     return f"/api/v1/namespaces/{target.namespace}/secrets/{target.secret}"
+
+
+async def look(api: Api, target: Target) -> Seen | None:
+    """The secret's metadata; None where there is none, or no namespace for it. Raises ClusterError."""
+    try:
+        return await api.look(path(target), "Secret")
+    except NamespaceMissing:
+        return None
 
 
 def is_ours(seen: Seen) -> bool:

@@ -186,6 +186,7 @@ class Refresher:
                 cluster=str(job.cluster.cluster),
                 namespace=target.namespace,
                 secret=target.secret,
+                object=f"secret/{target.secret}",
                 principal=principal,
             )
         return Fresh(written, job.token, note)

@@ -19,6 +19,7 @@ from pullkeeper.arm import Arm
 from pullkeeper.azure_clusters import AzureClusters
 from pullkeeper.azure_identities import AzureIdentities
 from pullkeeper.entra import Entra, claims
+from pullkeeper.errors import OnboardingRoleMissing
 from pullkeeper.federation import Federation
 from pullkeeper.fleet import Fleet
 from pullkeeper.onboarding.run import Onboarder
@@ -57,7 +58,7 @@ class Services:
         fleet = Fleet(tables, settings.trusted_hosts)
         access = Access(entra, AzureClusters(Arm(entra, settings.arm_endpoint), clock))
         refresher = Refresher(fleet, Federation(entra, clock), access, settings.hubs, clock)
-        arm = Arm(onboarding, settings.arm_endpoint)
+        arm = Arm(onboarding, settings.arm_endpoint, denied=OnboardingRoleMissing)
         clusters = AzureClusters(arm, clock)
 
         async def app(resource: str) -> Mapping[str, str]:
@@ -71,6 +72,7 @@ class Services:
             refresher=refresher,
             hubs=settings.hubs,
             app=app,
+            authority_host=settings.authority_host,
             clock=clock,
         )
         operations = Operations(tables, settings.trusted_hosts)

@@ -37,6 +37,9 @@ class Settings(Document):
     arm_endpoint: Annotated[_Url, Field(alias="ARM_ENDPOINT")] = "https://management.azure.com"
     """Azure Resource Manager: another one in sovereign clouds."""
 
+    authority_host: Annotated[_Url, Field(alias="AZURE_AUTHORITY_HOST")] = "https://login.microsoftonline.com"
+    """Entra: another one in sovereign clouds. Refreshers that run in a cluster ask there."""
+
     storage: Annotated[str | None, Field(alias="AzureWebJobsStorage", repr=False)] = None
     """A connection string: for one machine only (Azurite)."""
 

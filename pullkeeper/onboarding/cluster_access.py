@@ -6,8 +6,8 @@ import asyncio
 from datetime import timedelta
 from typing import Final
 
-from pullkeeper.errors import ClusterRbacDenied, ClusterStopped, ClusterUnreachable
-from pullkeeper.onboarding import objects
+from pullkeeper.errors import AdministratorMissing, ClusterStopped, ClusterUnreachable
+from pullkeeper.onboarding import objects, refresher, workload
 from pullkeeper.onboarding.work import Work
 
 NAME = "cluster access"
@@ -59,7 +59,8 @@ async def undo(work: Work) -> str:
         if e.retryable and work.tools.clock() - work.since < _PATIENCE:
             raise
         work.reachable = False
-        for name in (*(f"Secret {target}" for target in work.request.targets), *objects.names(work)):
+        made = [*objects.made(work), *refresher.made(work.asked), *workload.made(work)]
+        for name in (*(f"Secret {target}" for target in work.targets), *map(objects.name_of, made)):
             work.left.append(f"{name}: the cluster does not answer ({e.category}); offboard again once it does")
         return f"the app cannot reach the cluster ({e.detail}); what is in it stays"
 
@@ -69,13 +70,8 @@ async def _checked(work: Work) -> str:
     allowed = await asyncio.gather(*(api.may(*needed) for needed in _NEEDED))
     missing = [f"{verb} {kind}" for (verb, _, kind), may in zip(_NEEDED, allowed, strict=True) if not may]
     if missing:
-        raise ClusterRbacDenied(
+        raise AdministratorMissing(
             f"the identity that onboards may not {', '.join(missing)}",
-            {
-                "cluster": str(work.cluster),
-                "namespace": work.request.targets[0].namespace,
-                "secret": work.request.targets[0].secret,
-                "principal": await work.tools.access.principal(),
-            },
+            {"cluster": str(work.cluster), "principal": await work.tools.access.principal()},
         )
     return f"all rights are there ({work.endpoint.server if work.endpoint else ''})"

@@ -11,10 +11,13 @@ ResourceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9
 """Of a managed identity or a federated credential: Azure's rule for the latter, which is the stricter one."""
 
 
+ImageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9./:_@-]{3,400}$")]
+
+
 class Workload(Document):
     """The publisher's application, as its installation guide deploys it."""
 
-    image: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9./:_@-]{3,400}$")]
+    image: ImageName
     replicas: Annotated[int, Field(ge=0, le=100)] = 2
     config_secret: ObjectName = "deepintshield-config"
 
@@ -41,6 +44,7 @@ class Onboarding(Document):
     workload: Workload | None = None
     refresher: Literal["central", "in-cluster"] = "central"
     chain: Literal["entra", "kubernetes"] = "entra"
+    refresher_image: ImageName | None = None
     dry_run: StrictBool = False
 
     @model_validator(mode="after")
@@ -56,12 +60,23 @@ class Onboarding(Document):
             Hub.parse(self._brought(), trusted_hosts=(info.context or {}).get("trusted_hosts", frozenset()))
         return self
 
+    @model_validator(mode="after")
+    def _names_whose_job_it_is(self) -> Self:
+        if self.refresher == "in-cluster" and not all(target.service_accounts for target in self.targets):
+            raise ValueError("refresher in-cluster needs serviceAccounts in every target: its job runs as the first")
+        return self
+
     def wanted_hub(self) -> str | Hub | None:
         """Whose tokens the cluster gets; None: that is not known yet. What is brought was validated with the rest."""
         return Hub.model_construct(**self._brought()) if self.credential_config else self.hub
 
     def _brought(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("credential_config", "registries", "probe")}
+
+    @property
+    def traces(self) -> tuple[object, ...]:
+        """What it may leave behind, in the cluster and in Azure: two onboardings with the same are undone alike."""
+        return self.targets, self.identity, self.federated_credential, self.refresher, self.workload is None
 
     def member(self, hub: str | Hub) -> Cluster:
         return Cluster(cluster=self.cluster, hub=hub, targets=self.targets, adopt=self.adopt, refresher=self.refresher)
@@ -98,7 +113,8 @@ ENDED: frozenset[OperationStatus] = frozenset({"Succeeded", "AwaitingFederation"
 
 
 class Result(Document):
-    """handover: where there is one. seconds: from the request to the end. left: what offboarding left, and why.
+    """handover: where there is one. seconds: from the request to the end. left: what is left, and why: by offboarding,
+    or of earlier onboardings and the guide's CronJob.
     manifests: for the pipeline to apply, where the app cannot. issuer: of the cluster's service account tokens.
     """
 
@@ -123,6 +139,7 @@ class Operation(Document):
     status: OperationStatus = "Queued"
     cluster: ClusterRef
     dry_run: bool = False
+    keep_workload: bool = False
     created_at: AwareDatetime
     updated_at: AwareDatetime
     steps: tuple[Step, ...] = ()

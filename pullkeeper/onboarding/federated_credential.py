@@ -5,10 +5,12 @@ identity that is full needs a further one beside it. All service accounts of a c
 """
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
 from pullkeeper.azure_identities import MOST_CREDENTIALS, FederatedCredential, ManagedIdentity
 from pullkeeper.errors import IdentityLimit
+from pullkeeper.model import Target
+from pullkeeper.onboarding.documents import Onboarding
 from pullkeeper.onboarding.work import Work
 
 NAME = "federated credential"
@@ -20,7 +22,7 @@ Pair = tuple[str, str]
 
 async def plan(work: Work) -> str:
     if work.issuer is None:
-        return f"would trust {', '.join(_subjects(work))} of the issuer that is still off"
+        return f"would trust {', '.join(_subjects(work.request.targets))} of the issuer that is still off"
     held = await work.tools.identities.credentials(work.identity) if work.identity else []
     missing = [subject for issuer, subject in _wanted(work) if (issuer, subject) not in _pairs(held)]
     return f"would trust {', '.join(missing)}" if missing else "already trusted"
@@ -34,7 +36,7 @@ async def do(work: Work) -> str:
         if (issuer, subject) in _pairs(held):
             told.append(f"{subject} is trusted as {identity.name}")
             continue
-        credential = FederatedCredential(_name(work, issuer, subject), issuer, subject)
+        credential = FederatedCredential(_name(work.request, issuer, subject), issuer, subject)
         await work.tools.identities.trust(identity, credential, work.request.audience)
         told.append(f"{subject} is now trusted as {identity.name} ({credential.name})")
     return "; ".join(told) or "no service account to trust"
@@ -42,23 +44,29 @@ async def do(work: Work) -> str:
 
 async def undo(work: Work) -> str:
     """By issuer and subject: the names may be others'. From every identity that this cluster may have been given."""
-    identities = work.tools.identities
     gone = []
-    async for number, identity in _existing(work):
-        for credential in await identities.credentials(identity):
-            own = credential.name == _name(work, credential.issuer, credential.subject)
-            if credential.subject not in _subjects(work):
-                continue
-            if own or (identity.ours and credential.issuer == work.issuer):
-                await identities.distrust(identity, credential.name)
-                gone.append(f"{identity.name}/{credential.name}")
-            elif credential.issuer == work.issuer:
-                work.left.append(f"federated credential {credential.name}: on an identity that Pullkeeper did not make")
-            elif work.issuer is None:
-                work.left.append(f"federated credential {credential.name}: nobody knows whether it was this cluster's")
-        if number and identity.ours and not await identities.credentials(identity):
-            await identities.delete(identity)
+    for name in dict.fromkeys(request.identity for request in work.asked):
+        async for number, identity in _existing(work, name):
+            gone += await _distrusted(work, identity)
+            if number and identity.ours and not await work.tools.identities.credentials(identity):
+                await work.tools.identities.delete(identity)
     return f"removed {', '.join(gone)}" if gone else "none of ours is left"
+
+
+async def _distrusted(work: Work, identity: ManagedIdentity) -> list[str]:
+    identities, subjects, gone = work.tools.identities, _subjects(work.targets), []
+    for credential in await identities.credentials(identity):
+        if credential.subject not in subjects:
+            continue
+        names = {_name(request, credential.issuer, credential.subject) for request in work.asked}
+        if credential.name in names or (identity.ours and credential.issuer == work.issuer):
+            await identities.distrust(identity, credential.name)
+            gone.append(f"{identity.name}/{credential.name}")
+        elif credential.issuer == work.issuer:
+            work.left.append(f"federated credential {credential.name}: on an identity that Pullkeeper did not make")
+        elif work.issuer is None:
+            work.left.append(f"federated credential {credential.name}: nobody knows whether it was this cluster's")
+    return gone
 
 
 async def _chosen(work: Work) -> ManagedIdentity:
@@ -66,7 +74,7 @@ async def _chosen(work: Work) -> ManagedIdentity:
     wanted = set(_wanted(work))
     best: tuple[int, ManagedIdentity] | None = None
     taken = set()
-    async for number, identity in _existing(work):
+    async for number, identity in _existing(work, work.request.identity):
         taken.add(number)
         held = await work.tools.identities.credentials(identity)
         known = len(wanted & _pairs(held))
@@ -85,23 +93,22 @@ async def _chosen(work: Work) -> ManagedIdentity:
     return await work.tools.identities.make(cluster.subscription, cluster.resource_group, name, work.facts.location)
 
 
-async def _existing(work: Work) -> AsyncIterator[tuple[int, ManagedIdentity]]:
-    """The identity that was asked for, and further ones beside it. There may be gaps."""
-    cluster = work.cluster
+async def _existing(work: Work, name: str) -> AsyncIterator[tuple[int, ManagedIdentity]]:
+    """The identity of that name, and further ones beside it. There may be gaps."""
+    cluster, find = work.cluster, work.tools.identities.find
     for number in range(_MOST_IDENTITIES):
-        name = _numbered(work.request.identity, number)
-        identity = await work.tools.identities.find(cluster.subscription, cluster.resource_group, name)
+        identity = await find(cluster.subscription, cluster.resource_group, _numbered(name, number))
         if identity:
             yield number, identity
 
 
 def _wanted(work: Work) -> list[Pair]:
     """Of every service account among the targets."""
-    return [(work.issuer, subject) for subject in _subjects(work)] if work.issuer else []
+    return [(work.issuer, subject) for subject in _subjects(work.request.targets)] if work.issuer else []
 
 
-def _subjects(work: Work) -> list[str]:
-    named = ((target.namespace, account) for target in work.request.targets for account in target.service_accounts)
+def _subjects(targets: Iterable[Target]) -> list[str]:
+    named = ((target.namespace, account) for target in targets for account in target.service_accounts)
     return [f"system:serviceaccount:{namespace}:{account}" for namespace, account in dict.fromkeys(named)]
 
 
@@ -109,12 +116,12 @@ def _pairs(held: list[FederatedCredential]) -> set[Pair]:
     return {(credential.issuer, credential.subject) for credential in held}
 
 
-def _name(work: Work, issuer: str, subject: str) -> str:
+def _name(request: Onboarding, issuer: str, subject: str) -> str:
     """The name that was asked for, the cluster's, and a digest of the pair. Clusters that share an identity write at
     the same time and from several instances: under one name, the later would replace what the earlier is trusted by.
     """
     digest = hashlib.sha256(f"{issuer}|{subject}".encode()).hexdigest()[:10]
-    return f"{work.request.federated_credential[:44]}-{work.cluster.name}-{digest}"
+    return f"{request.federated_credential[:44]}-{request.cluster.name}-{digest}"
 
 
 def _numbered(name: str, number: int) -> str:

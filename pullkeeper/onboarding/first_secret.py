@@ -6,9 +6,9 @@ from typing import Final
 import stamina
 
 from pullkeeper import pull_secret
-from pullkeeper.errors import ClusterRbacDenied, InternalError, NamespaceMissing
+from pullkeeper.errors import ClusterRbacDenied, InternalError
 from pullkeeper.fleet import Member
-from pullkeeper.kube import MANAGER, Api, Seen
+from pullkeeper.kube import MANAGER, Api
 from pullkeeper.model import Target
 from pullkeeper.onboarding.work import Work
 
@@ -44,11 +44,11 @@ async def do(work: Work) -> str:
 
 async def undo(work: Work) -> str:
     """Only what nobody else has a hand in: an adopted secret was somebody's before, and pods may need it."""
-    return "; ".join([await _removed(work, await work.api(), target) for target in work.request.targets])
+    return "; ".join([await _removed(work, await work.api(), target) for target in work.targets])
 
 
 async def _planned(work: Work, api: Api, target: Target) -> str:
-    seen = await _seen(api, target)
+    seen = await pull_secret.look(api, target)
     if seen is None:
         return f"would make {target}"
     if pull_secret.is_ours(seen):
@@ -58,7 +58,7 @@ async def _planned(work: Work, api: Api, target: Target) -> str:
 
 
 async def _removed(work: Work, api: Api, target: Target) -> str:
-    seen = await _seen(api, target)
+    seen = await pull_secret.look(api, target)
     if seen and seen.managers != {MANAGER}:
         work.left.append(
             f"Secret {target} and where it is named: {', '.join(sorted(seen.managers - {MANAGER}))} has a hand in it"
@@ -70,10 +70,3 @@ async def _removed(work: Work, api: Api, target: Target) -> str:
         return f"{target} is gone"
     await api.delete(pull_secret.path(target), seen.uid)
     return f"{target} deleted"
-
-
-async def _seen(api: Api, target: Target) -> Seen | None:
-    try:
-        return await api.look(pull_secret.path(target), "Secret")
-    except NamespaceMissing:
-        return None

@@ -1,6 +1,6 @@
 """Phase: what the publisher has to trust: the guide's fourth step; its fifth is the publisher's answer."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pullkeeper.model import Hub
 from pullkeeper.onboarding.documents import Handover
@@ -22,9 +22,7 @@ async def do(work: Work) -> str:
     return told
 
 
-async def undo(work: Work) -> str:
-    hub = work.hub()
-    work.app = await work.tools.app(hub.entra_resource if hub else work.request.audience)
+async def undo(work: Work) -> str:  # noqa: ARG001 - as every phase's
     return "the publisher may take its trust back, if no other cluster needs it"
 
 
@@ -36,7 +34,8 @@ async def _handed(work: Work) -> str:
         work.handover = handover(app, hub)
     else:
         own = {"oid": work.identity.principal_id, "appid": work.identity.client_id, "tid": work.identity.tenant_id}
-        work.handover = handover({**app, **own, **_of_the_cluster(work, resource)}, hub)
+        further = _jobs(work)[1:] if work.request.chain == "kubernetes" else ()
+        work.handover = handover({**app, **own, **_of_the_cluster(work, resource)}, hub, further)
     return f"the publisher must trust {work.handover.subject} of {work.handover.issuer}"
 
 
@@ -44,30 +43,38 @@ def _of_the_cluster(work: Work, resource: str) -> dict[str, str]:
     """Where the cluster's own tokens go to Google as they are (chain `kubernetes`), Entra is never asked."""
     if work.request.chain == "entra" or work.facts is None or work.facts.issuer is None:
         return {}
-    target = work.request.targets[0]
-    account = next(iter(target.service_accounts), "default")
-    subject = f"system:serviceaccount:{target.namespace}:{account}"
-    return {"iss": work.facts.issuer, "sub": subject, "aud": resource}
+    return {"iss": work.facts.issuer, "sub": _jobs(work)[0], "aud": resource}
 
 
-def handover(claims: Mapping[str, str], hub: Hub | None) -> Handover:
-    """claims: of a token of the identity that Google shall trust: what Google will see."""
+def _jobs(work: Work) -> list[str]:
+    """As whom the refreshers in the cluster run: each as the first account of its target."""
+    named = ((target.namespace, target.service_accounts[0]) for target in work.request.targets)
+    return [f"system:serviceaccount:{namespace}:{account}" for namespace, account in dict.fromkeys(named)]
+
+
+def handover(claims: Mapping[str, str], hub: Hub | None, further: Sequence[str] = ()) -> Handover:
+    """claims: of a token of the identity that Google shall trust: what Google will see. further: subjects beside the
+    claims' own.
+    """
     ids = hub.credential_config.ids if hub else {}
     project, pool = ids.get("project", "PROJECT_NUMBER"), ids.get("pool", "POOL")
     provider, account = ids.get("provider", "PROVIDER"), ids.get("service_account", "SERVICE_ACCOUNT_EMAIL")
     subject = claims.get("sub", claims["oid"])
     at = f"--project={project} --location=global"
     pool_name = f"projects/{project}/locations/global/workloadIdentityPools/{pool}"
+    subjects = [subject, *further]
+    listed = f"=='{subject}'" if len(subjects) == 1 else f" in {subjects}"
     create_pool = f"gcloud iam workload-identity-pools create {pool} {at}"
     create_provider = (
         f"gcloud iam workload-identity-pools providers create-oidc {provider} {at} --workload-identity-pool={pool} "
         f"--issuer-uri={claims['iss']} --allowed-audiences={claims['aud']} "
-        f"--attribute-mapping=google.subject=assertion.sub --attribute-condition=\"assertion.sub=='{subject}'\""
+        f'--attribute-mapping=google.subject=assertion.sub --attribute-condition="assertion.sub{listed}"'
     )
-    bind = (
+    bind = [
         f"gcloud iam service-accounts add-iam-policy-binding {account} --role=roles/iam.workloadIdentityUser "
-        f"--member=principal://iam.googleapis.com/{pool_name}/subject/{subject}"
-    )
+        f"--member=principal://iam.googleapis.com/{pool_name}/subject/{one}"
+        for one in subjects
+    ]
     name, _, domain = account.partition("@")
     image = hub.probe_image.name.split("/") if hub else ["PROJECT_ID", "REPOSITORY"]
     location = hub.probe_image.host.removesuffix("-docker.pkg.dev") if hub else "LOCATION"
@@ -88,5 +95,5 @@ def handover(claims: Mapping[str, str], hub: Hub | None) -> Handover:
         issuer=claims["iss"],
         subject=subject,
         audience=claims["aud"],
-        commands=(create_pool, create_provider, create_account, bind, let_read, hand_out),
+        commands=(create_pool, create_provider, create_account, *bind, let_read, hand_out),
     )

@@ -25,11 +25,16 @@ async def do(work: Work) -> str:
 
 
 async def undo(work: Work) -> str:
-    """Only an identity that Pullkeeper made, and only when nothing else is trusted to be it."""
+    """Only identities that Pullkeeper made, and only when nothing else is trusted to be them."""
+    names = dict.fromkeys(request.identity for request in work.asked)
+    return "; ".join([await _removed(work, name) for name in names])
+
+
+async def _removed(work: Work, name: str) -> str:
     identities = work.tools.identities
-    identity = await _found(work, work.request.identity)
+    identity = await _found(work, name)
     if identity is None:
-        return "no such identity any more"
+        return f"there is no identity {name} any more"
     if not identity.ours:
         work.left.append(f"identity {identity.name}: Pullkeeper did not make it")
         return work.left[-1]

@@ -72,7 +72,7 @@ class Progress:
         result = Result(
             handover=work.handover if work else None,
             seconds=round(seconds, 1),
-            left=tuple(work.left) if work else (),
+            left=tuple(dict.fromkeys(work.left)) if work else (),
             manifests=manifest_text(work.rendered) if work and work.rendered else None,
             issuer=work.issuer if work else None,
         )

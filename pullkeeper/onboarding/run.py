@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from datetime import datetime
 from typing import Final
 
-from pullkeeper.errors import Forbidden, InvalidRequest, PullkeeperError
+from pullkeeper.errors import ArmDenied, Forbidden, InvalidRequest, PullkeeperError
 from pullkeeper.model import ClusterId
 from pullkeeper.onboarding import (
     cluster_access,
@@ -16,8 +16,9 @@ from pullkeeper.onboarding import (
     identity,
     inspect_cluster,
     objects,
+    refresher,
     register,
-    retire_cron_job,
+    retire,
     workload,
 )
 from pullkeeper.onboarding.documents import (
@@ -38,25 +39,27 @@ ONBOARD: Final[tuple[Phase, ...]] = (
     handover,
     cluster_access,
     objects,
+    refresher,
     first_secret,
     register,
     workload,
-    retire_cron_job,
+    retire,
 )
 OFFBOARD: Final[tuple[Phase, ...]] = (
     register,
     inspect_cluster,
     handover,
     cluster_access,
-    retire_cron_job,
+    retire,
     workload,
+    refresher,
     first_secret,
     objects,
     federated_credential,
     identity,
 )
-"""The fleet first, so that no refresh makes anew what goes; then from the inside out."""
-_IN_CLUSTER: Final = frozenset({retire_cron_job, workload, first_secret, objects})
+"""The fleet first, and before the secret whoever may write it, so that nobody makes anew what goes."""
+_IN_CLUSTER: Final = frozenset({retire, workload, refresher, first_secret, objects})
 
 
 class Onboarder:
@@ -85,12 +88,11 @@ class Onboarder:
         return await self._begin("onboard", request)
 
     async def offboard(self, cluster: ClusterId, *, keep_workload: bool) -> Operation:
-        """Also of a cluster that was never onboarded: what the defaults would make is looked for. Raises as above."""
+        """Undo all that onboardings have made since the cluster was last offboarded. Also of a cluster that was never
+        onboarded: what the defaults would make is looked for. Raises as above.
+        """
         self._admit(cluster)
-        last = await self._operations.last_onboarding(cluster)
-        request = last.request if last else Onboarding(cluster=cluster)
-        # Whether there is a workload to take away is what the request then says.
-        return await self._begin("offboard", request.model_copy(update={"workload": None} if keep_workload else {}))
+        return await self._begin("offboard", Onboarding(cluster=cluster), keep_workload=keep_workload)
 
     async def operation(self, identifier: str) -> Operation:
         return (await self._operations.job(identifier)).operation
@@ -108,10 +110,8 @@ class Onboarder:
         progress = Progress(self._operations, job, phases, self._clock)
         if not await self._operations.is_last(job):
             return await progress.overtaken()
-        before = await self._operations.last_onboarding(job.operation.cluster)
         async with AsyncExitStack() as opened:
-            work = Work(job.request, self._tools, opened, job.operation.created_at)
-            work.issuer = before.operation.result.issuer if before and before.operation.result else None
+            work = await self._prepared(job, opened)
             try:
                 for phase in phases:
                     if not work.reachable and phase in _IN_CLUSTER and job.operation.kind == "offboard":
@@ -123,7 +123,7 @@ class Onboarder:
                 await progress.done(phase, str(e), job.operation)
                 return await progress.end("AwaitingFederation", work)
             except PullkeeperError as e:
-                await progress.failed(e.within(cluster=str(job.request.cluster)), work)
+                await progress.failed(await self._placed(e, job), work)
                 if e.retryable:
                     raise
                 return progress.operation
@@ -137,6 +137,25 @@ class Onboarder:
         progress = Progress(self._operations, job, (), self._clock)
         await progress.cut_off()
         await progress.end("Failed", None)
+
+    async def _prepared(self, job: Job, opened: AsyncExitStack) -> Work:
+        """Offboarding undoes what was asked, and looks for what the defaults would make where nothing was."""
+        onboardings = await self._operations.onboardings(job.operation.cluster)
+        earlier = [one.request for one in onboardings if one.operation.id != job.operation.id]
+        if job.operation.keep_workload:
+            earlier = [request.model_copy(update={"workload": None}) for request in earlier]
+        if job.operation.kind == "onboard" or not earlier:
+            earlier.append(job.request)
+        results = [one.operation.result for one in onboardings if one.operation.result]
+        issuer = next((result.issuer for result in reversed(results) if result.issuer), None)
+        return Work(earlier[-1], tuple(earlier), self._tools, opened, job.operation.created_at, issuer)
+
+    async def _placed(self, error: PullkeeperError, job: Job) -> PullkeeperError:
+        """Told with the cluster, and with whose right is missing: the refresher's own denials know that already."""
+        known = {"cluster": str(job.request.cluster)}
+        if isinstance(error, ArmDenied):
+            known["principal"] = await self._tools.access.principal()
+        return error.within(**known)
 
     @staticmethod
     async def _carried_out(phase: Phase, work: Work, operation: Operation) -> str:
@@ -155,7 +174,7 @@ class Onboarder:
                 {"cluster": str(cluster)},
             )
 
-    async def _begin(self, kind: str, request: Onboarding) -> Operation:
+    async def _begin(self, kind: str, request: Onboarding, *, keep_workload: bool = False) -> Operation:
         now = self._clock()
         operation = Operation.model_validate(
             {
@@ -163,6 +182,7 @@ class Onboarder:
                 "kind": kind,
                 "cluster": request.cluster,
                 "dry_run": request.dry_run,
+                "keep_workload": keep_workload,
                 "created_at": now,
                 "updated_at": now,
             }

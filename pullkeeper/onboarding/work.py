@@ -11,7 +11,7 @@ from pullkeeper.azure_clusters import AzureClusters, ClusterFacts
 from pullkeeper.azure_identities import AzureIdentities, ManagedIdentity
 from pullkeeper.fleet import Fleet
 from pullkeeper.kube import Api
-from pullkeeper.model import Cluster, ClusterId, Endpoint, Hub
+from pullkeeper.model import Cluster, ClusterId, Endpoint, Hub, Target
 from pullkeeper.onboarding.documents import Handover, Onboarding
 from pullkeeper.refresh import Refresher
 
@@ -21,6 +21,7 @@ class Tools:
     """clusters, identities and access act under the identity that onboards, which may be a stronger one than the app's.
 
     app: the claims (oid, appid, tid, iss, aud) of a token for a resource, of the identity that refreshes.
+    authority_host: Entra's address in this Azure cloud, for refreshers that run in clusters.
     """
 
     clusters: AzureClusters
@@ -30,6 +31,7 @@ class Tools:
     refresher: Refresher
     hubs: dict[str, Hub]
     app: Callable[[str], Awaitable[Mapping[str, str]]]
+    authority_host: str
     clock: Callable[[], datetime]
 
 
@@ -41,11 +43,14 @@ class AwaitingFederation(Exception):
 class Work:
     """One onboarding or offboarding. Phases fill it in from top to bottom; a replay fills it in again.
 
-    since: when it was asked for. issuer: of the cluster's service account tokens; at first what an earlier operation
-    knew. reachable: False where the work in the cluster is left to others, or to nobody.
+    asked: every onboarding since the cluster was last offboarded whose traces differ, `request` among them: what they
+    have left is what offboarding takes away. since: when it was asked for. issuer: of the cluster's service account
+    tokens; at first what an earlier operation knew. reachable: False where the work in the cluster is left to others,
+    or to nobody.
     """
 
     request: Onboarding
+    asked: tuple[Onboarding, ...]
     tools: Tools
     opened: AsyncExitStack
     since: datetime
@@ -63,6 +68,11 @@ class Work:
     @property
     def cluster(self) -> ClusterId:
         return self.request.cluster
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """Of all that was asked."""
+        return tuple(dict.fromkeys(target for request in self.asked for target in request.targets))
 
     def hub(self) -> Hub | None:
         """The hub itself, whether it was named or brought. None before the publisher has handed it out."""

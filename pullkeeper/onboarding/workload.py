@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from pullkeeper import manifests
+from pullkeeper.model import Target
 from pullkeeper.onboarding import objects
+from pullkeeper.onboarding.documents import Workload
 from pullkeeper.onboarding.work import Work
 
 NAME = "workload"
@@ -15,30 +17,30 @@ async def plan(work: Work) -> str:
 
 
 async def do(work: Work) -> str:
-    if not work.request.workload:
+    wanted = work.request.workload
+    if not wanted:
         return "not asked for"
-    if not work.reachable:
-        work.rendered.extend(_rendered(work))
-        return "manifests to apply"
-    for manifest in _rendered(work):
-        await objects.put(work, manifest)
-    return f"deployed {work.request.workload.image}"
+    told = await objects.put_all(work, _rendered(work.request.targets[0], wanted))
+    return f"{told}: {wanted.image}"
 
 
 async def undo(work: Work) -> str:
-    if not work.request.workload:
-        return "not ours, or to be kept"
-    return "; ".join([await objects.take_away(work, manifest) for manifest in reversed(list(_rendered(work)))])
+    return await objects.take_all_away(work, made(work)) if made(work) else "not ours, or to be kept"
 
 
-def _rendered(work: Work) -> Iterator[dict[str, Any]]:
-    target = work.request.targets[0]
-    wanted = work.request.workload
+def made(work: Work) -> list[dict[str, Any]]:
+    """By name: what onboardings of the cluster may have made."""
+    asked = {request.targets[0].namespace: request for request in work.asked if request.workload}
+    return [
+        manifest
+        for request in asked.values()
+        if request.workload
+        for manifest in _rendered(request.targets[0], request.workload)
+    ]
+
+
+def _rendered(target: Target, wanted: Workload) -> Iterator[dict[str, Any]]:
     account = target.service_accounts[0] if target.service_accounts else "default"
-    yield from manifests.workload(
-        target,
-        account,
-        image=wanted.image if wanted else "",
-        replicas=wanted.replicas if wanted else 0,
-        config_secret=wanted.config_secret if wanted else "",
+    return manifests.workload(
+        target, account, image=wanted.image, replicas=wanted.replicas, config_secret=wanted.config_secret
     )

@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from functools import cache
 from typing import get_args
 
@@ -22,9 +23,18 @@ _NOISE = re.compile(r"'[^']*'|\"[^\"]*\"")
 
 
 def _remedies() -> list[tuple[str, str]]:
-    return [
-        (kind.category, command) for kind in CATEGORIES.values() for command in _COMMAND.findall(kind.remedy_template)
-    ]
+    """Of every class: some tell of a category more closely."""
+    return list(
+        dict.fromkeys(
+            (kind.category, command) for kind in _all_kinds() for command in _COMMAND.findall(kind.remedy_template)
+        )
+    )
+
+
+def _all_kinds(of: type[PullkeeperError] = PullkeeperError) -> Iterator[type[PullkeeperError]]:
+    for kind in of.__subclasses__():
+        yield kind
+        yield from _all_kinds(kind)
 
 
 def test_every_category_has_a_page_and_no_page_is_left_over() -> None:

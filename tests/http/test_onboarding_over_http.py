@@ -38,7 +38,7 @@ async def test_one_call_and_one_poll(app: App) -> None:
     assert ended["status"] == "Succeeded"
     assert 1 < ended["result"]["seconds"] < 60
     assert ended["result"]["handover"]["subject"] == app.world.cloud.app.principal_id
-    assert any(_progress(answer) == ["done"] * 6 + ["running"] + ["pending"] * 3 for answer in seen)
+    assert any(_progress(answer) == ["done"] * 7 + ["running"] + ["pending"] * 3 for answer in seen)
     auths = await cluster.human.dockerconfig("deepintshield", "ar-pull-secret")
     assert await pulls(auths, app.world.cloud.hubs["main"].image, app.world.cloud.authority.pem)
 

@@ -5,7 +5,7 @@ import uuid
 from base64 import b64decode
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,14 @@ from yarl import URL
 
 from local.apiserver import Etcd, Issuer, RealApiServer
 from local.clock import Clock
-from local.cloud import Cloud, LocalHub
+from local.cloud import GROUP, SUBSCRIPTION, Cloud, LocalHub
 from local.entra import EXCHANGE, Identity
-from local.entra_assertions import Assertions, FederatedCredential
+from local.entra_assertions import FederatedCredential
+from local.managed_identities import IDENTITIES, ManagedIdentity
 from local.proof import pulls
 from local.serving import Authority, Faults
+from pullkeeper import manifests
 from pullkeeper.in_cluster import Chain, in_cluster_refresher
-from pullkeeper.manifests import refresher_access
 from pullkeeper.model import Hub, Target
 from tests.apiserver import at_hand
 from tests.contract.cluster import Cluster, connected, one_seat
@@ -48,24 +49,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """The cloud with Entra's exchange, and the cluster. federated: credentials by the client id of their identity."""
+    """The cloud, and the cluster whose issuer it believes."""
 
     cloud: Cloud
+    server: RealApiServer
     cluster: Cluster
-    ca_pem: str
     entra_faults: Faults
-    assertions: Assertions
-    federated: dict[str, list[FederatedCredential]]
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def site(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
     clock = Clock()
     cloud = Cloud(clock, authority)
-    federated: dict[str, list[FederatedCredential]] = {}
-    assertions = Assertions(cloud.entra, clock, lambda client_id: federated.get(client_id, ()))
     faults = Faults()
-    cloud.entra.application.add_routes(assertions.routes())
     cloud.entra.application.middlewares.append(faults.middleware)
     async with AsyncExitStack() as opened:
         await opened.enter_async_context(cloud)
@@ -76,10 +72,10 @@ async def site(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -
         server = RealApiServer("in-cluster", etcd=etcd, issuer=issuer, flags=_signing(tmp_path_factory.mktemp("keys")))
         await server.start()
         opened.push_async_callback(server.stop)
-        assertions.trust(server.ca_pem)
+        cloud.assertions.trust(server.ca_pem)
         cluster = await opened.enter_async_context(connected(server, cloud.entra, one_seat))
         await _publish_issuer(cluster)
-        yield Site(cloud, cluster, server.ca_pem, faults, assertions, federated)
+        yield Site(cloud, server, cluster, faults)
 
 
 def _signing(folder: Path) -> list[str]:
@@ -126,13 +122,17 @@ class Place:
     namespace: str
     root: Path
     hub: LocalHub
-    identity: Identity
+    managed: ManagedIdentity
     target: Target
     job: Json = field(default_factory=dict)
 
     @property
     def human(self) -> Caller:
         return self.site.cluster.human
+
+    @property
+    def identity(self) -> Identity:
+        return self.managed.known
 
     @property
     def subject(self) -> str:
@@ -214,6 +214,11 @@ class Place:
         self.hub.provider.keys = lambda: jwks
         self.allow(self.subject)
 
+    def federate(self, **change: str) -> None:
+        """Have the identity trust the workload's service account; or what is nearly that."""
+        right = FederatedCredential(self.site.cluster.url, self.subject, EXCHANGE)
+        self.site.cloud.arm.federation.add(self.managed, "the-one", replace(right, **change))
+
     def allow(self, subject: str) -> None:
         """Have Google's provider accept this subject, and let it impersonate the hub's service account."""
         self.hub.provider.condition = lambda claims: bool(claims["sub"] == subject)
@@ -225,12 +230,13 @@ class Place:
 async def place(site: Site, tmp_path: Path) -> AsyncIterator[Place]:
     name = f"hub-{uuid.uuid4().hex[:8]}"
     namespace = f"t-{name}"
-    identity = site.cloud.entra.add_identity(name)
+    group = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}"
+    identity = site.cloud.arm.identities.add(f"{group}/providers/{IDENTITIES}/{name}")
     target = Target(namespace=namespace, service_accounts=(ACCOUNT,))
     place = Place(site, namespace, tmp_path, site.cloud.add_hub(name), identity, target)
-    place.allow(identity.principal_id)
-    site.federated[identity.client_id] = [FederatedCredential(site.cluster.url, place.subject, EXCHANGE)]
-    restricted = next(refresher_access([target], identity.principal_id))
+    place.allow(place.identity.principal_id)
+    place.federate()
+    restricted = manifests.namespace(namespace)
     restricted["metadata"]["labels"] |= {
         "pod-security.kubernetes.io/enforce": "restricted",
         "pod-security.kubernetes.io/warn": "restricted",
@@ -241,7 +247,7 @@ async def place(site: Site, tmp_path: Path) -> AsyncIterator[Place]:
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": "kube-root-ca.crt", "namespace": namespace},
-        "data": {"ca.crt": site.ca_pem},
+        "data": {"ca.crt": site.server.ca_pem},
     }
     for manifest in (restricted, account, root_ca):
         await place.apply(manifest)

@@ -28,6 +28,11 @@ class Kubelet:
 
     async def run(self, job: Json) -> Ended:
         """One pod of the CronJob as it lies in the cluster."""
+        await self.prepare(job)
+        return await self.start(job)
+
+    async def prepare(self, job: Json) -> None:
+        """The pod's files, as they are now."""
         namespace = job["metadata"]["namespace"]
         pod = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
         [container] = pod["containers"]
@@ -38,6 +43,9 @@ class Kubelet:
             for source in volumes[mount["name"]]:
                 for path, content in (await self._project(namespace, pod["serviceAccountName"], source)).items():
                     (folder / path).write_text(content)
+
+    async def start(self, job: Json) -> Ended:
+        [container] = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
         server = urlsplit(self.api.url)
         service = {"KUBERNETES_SERVICE_HOST": str(server.hostname), "KUBERNETES_SERVICE_PORT": str(server.port)}
         own = {entry["name"]: entry["value"] for entry in container.get("env", ())}

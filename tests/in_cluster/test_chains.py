@@ -19,26 +19,26 @@ pytestmark = pytest.mark.real
 async def test_the_entra_chain_makes_a_secret_that_pulls(place: Place) -> None:
     """The guide's own intent: Google trusts the tenant, and the managed identity is the subject."""
     await place.onboard("entra")
-    exchanges = place.site.assertions.exchanges
+    exchanges = place.site.cloud.assertions.exchanges
     ended = await place.run()
 
     assert ended.code == 0, ended.said
     assert ended.said.startswith(f"pullkeeper: {place.namespace}/ar-pull-secret is good until ")
     assert ended.said.count("\n") == 1
     assert await place.pulls()
-    assert exchanges + 1 == place.site.assertions.exchanges
+    assert exchanges + 1 == place.site.cloud.assertions.exchanges
 
 
 async def test_the_kubernetes_chain_makes_a_secret_that_pulls(place: Place) -> None:
     """What the guide's own job does: the projected token goes to Google as it is. Entra is not asked."""
     await place.trust_cluster()
     await place.onboard("kubernetes")
-    exchanges = place.site.assertions.exchanges
+    exchanges = place.site.cloud.assertions.exchanges
     ended = await place.run()
 
     assert ended.code == 0, ended.said
     assert await place.pulls()
-    assert exchanges == place.site.assertions.exchanges
+    assert exchanges == place.site.cloud.assertions.exchanges
 
 
 @pytest.mark.parametrize("chain", ["entra", "kubernetes"])

@@ -6,15 +6,18 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import yaml
 from kubernetes_validate import utils as kubernetes_validate
 
+from pullkeeper import manifests
 from pullkeeper.errors import InvalidRequest
 from pullkeeper.in_cluster import Chain, in_cluster_refresher, schedule
-from pullkeeper.manifests import refresher_access
 from pullkeeper.model import Hub, Target
 
 TENANT = "11111111-2222-3333-4444-555555555555"
 CLIENT = "66666666-7777-8888-9999-000000000000"
+ENTRA = "https://login.microsoftonline.com"
+TARGET = Target(service_accounts=("deepintshield-sa",))
 HUB = Hub.parse(
     {
         "credentialConfig": {
@@ -34,7 +37,11 @@ HUB = Hub.parse(
 
 
 def rendered(chain: Chain = "entra", target: Target | None = None, **options: Any) -> list[dict[str, Any]]:
-    return list(in_cluster_refresher(target or Target(), HUB, CLIENT, TENANT, chain, **options))
+    return list(in_cluster_refresher(target or TARGET, HUB, CLIENT, TENANT, chain, authority_host=ENTRA, **options))
+
+
+def target(secret: str) -> Target:
+    return Target(secret=secret, service_accounts=TARGET.service_accounts)
 
 
 def pod_of(job: dict[str, Any]) -> dict[str, Any]:
@@ -49,8 +56,18 @@ def settings_of(config: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("minor", range(25, 38))
 def test_every_supported_version_knows_every_field(minor: int) -> None:
-    both = [*rendered("entra"), *rendered("kubernetes")]
-    for manifest in [*both, *refresher_access([Target(service_accounts=("app",))], CLIENT)]:
+    around = [
+        manifests.namespace("deepintshield"),
+        manifests.service_account("deepintshield", "deepintshield-sa", CLIENT),
+        manifests.credential_config_map("deepintshield", HUB.credential_config),
+        *manifests.refresher_access([TARGET], CLIENT),
+        *manifests.workload(TARGET, "deepintshield-sa", image=HUB.probe, replicas=2, config_secret="config"),
+    ]
+    everything = [*rendered("entra"), *rendered("kubernetes"), *around]
+    files = manifests._FOLDER.glob("*.yaml")
+    kinds = {one["kind"] for file in files for one in yaml.safe_load_all(file.read_text(encoding="utf-8"))}
+    assert {manifest["kind"] for manifest in everything} == kinds, "a manifest that nobody looks at"
+    for manifest in everything:
         kubernetes_validate.validate(manifest, f"1.{minor}", strict=True)
 
 
@@ -83,8 +100,8 @@ def test_defect_3_the_chain_asks_whom_the_provider_trusts() -> None:
 
 def test_defect_3_without_an_identity_there_is_no_entra_chain() -> None:
     with pytest.raises(InvalidRequest, match="needs a managed identity"):
-        list(in_cluster_refresher(Target(), HUB, None, TENANT))
-    assert list(in_cluster_refresher(Target(), HUB, None, TENANT, "kubernetes"))
+        list(in_cluster_refresher(TARGET, HUB, None, TENANT, authority_host=ENTRA))
+    assert list(in_cluster_refresher(TARGET, HUB, None, TENANT, "kubernetes", authority_host=ENTRA))
 
 
 def test_defect_4_nothing_is_ever_deleted() -> None:
@@ -93,7 +110,7 @@ def test_defect_4_nothing_is_ever_deleted() -> None:
 
 
 def test_defect_5_the_role_is_two_verbs_on_one_name() -> None:
-    role, *_ = rendered(target=Target(secret="theirs"))
+    role, *_ = rendered(target=target("theirs"))
     assert role["rules"] == [
         {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["theirs"], "verbs": ["patch", "create"]}
     ]
@@ -151,7 +168,7 @@ def test_values_reach_every_place() -> None:
 
 @pytest.mark.parametrize("secret", [".".join(["a" * 62] * 4), "a.b", "ar-pull-secret", f"{'a' * 43}.b", f"{'a' * 45}"])
 def test_names_are_labels_that_a_cron_job_can_have(secret: str) -> None:
-    names = {rendered(target=Target(secret=name))[3]["metadata"]["name"] for name in (secret, f"{secret[:-1]}x")}
+    names = {rendered(target=target(name))[3]["metadata"]["name"] for name in (secret, f"{secret[:-1]}x")}
     assert len(names) == 2, "two secrets never share a job"
     for name in names:
         assert len(name) <= 52

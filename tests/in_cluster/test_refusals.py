@@ -2,13 +2,10 @@
 
 import json
 import re
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from local.entra import EXCHANGE
-from local.entra_assertions import FederatedCredential
 from local.serving import Fault
 from tests.contract.conversation import until
 from tests.in_cluster.conftest import Place
@@ -42,8 +39,7 @@ async def refused(place: Place) -> str:
 async def test_a_federated_credential_that_does_not_fit(
     place: Place, change: dict[str, str], code: int, told: str
 ) -> None:
-    credential = FederatedCredential(place.site.cluster.url, place.subject, EXCHANGE)
-    place.site.federated[place.identity.client_id] = [replace(credential, **change)]
+    place.federate(**change)
     await place.onboard()
     said = await refused(place)
 
@@ -52,8 +48,7 @@ async def test_a_federated_credential_that_does_not_fit(
 
 
 async def test_an_issuer_with_a_slash_too_many(place: Place) -> None:
-    credential = FederatedCredential(f"{place.site.cluster.url}/", place.subject, EXCHANGE)
-    place.site.federated[place.identity.client_id] = [credential]
+    place.federate(issuer=f"{place.site.cluster.url}/")
     await place.onboard()
 
     assert "AADSTS700211" in await refused(place)
@@ -169,7 +164,7 @@ async def test_a_stranger_in_entras_place_gets_nothing(place: Place) -> None:
     """A certificate that nobody trusts is no reason to wait."""
     await place.onboard()
     place.site.cloud.trust_file.rename(place.root / "aside.pem")
-    place.site.cloud.trust_file.write_text(place.site.ca_pem)
+    place.site.cloud.trust_file.write_text(place.site.server.ca_pem)
     try:
         said = await refused(place)
     finally:

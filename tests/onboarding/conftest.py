@@ -69,6 +69,11 @@ class Onboarding:
         await onboarder.give_up(operation)
         return await onboarder.operation(operation)
 
+    async def restart(self) -> None:
+        """The app, with other settings perhaps, and with nothing in memory."""
+        await self.world.services.close()
+        self.world._services = self.world.another_instance()
+
     def azure(self, cluster: LocalCluster) -> ManagedCluster:
         """The cluster as Azure holds it."""
         return self.world.cloud.arm.clusters._held[str(cluster.id).lower()]

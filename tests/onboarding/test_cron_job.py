@@ -9,8 +9,14 @@ pytestmark = pytest.mark.servers
 PATH = "/apis/batch/v1/namespaces/deepintshield/cronjobs/refresh-ar-secret"
 
 
-async def with_cron_job(onboarding: Onboarding) -> LocalCluster:
+@pytest.fixture
+async def cluster(onboarding: Onboarding) -> LocalCluster:
     cluster = await onboarding.cluster("aks-1")
+    await with_cron_job(cluster)
+    return cluster
+
+
+async def with_cron_job(cluster: LocalCluster) -> None:
     await namespace(cluster)
     await cluster.human.create_secret("deepintshield", "ar-pull-secret", '{"auths":{}}')
     pod = {"containers": [{"name": "refresh", "image": "google/cloud-sdk:slim"}], "restartPolicy": "OnFailure"}
@@ -19,53 +25,75 @@ async def with_cron_job(onboarding: Onboarding) -> LocalCluster:
         "spec": {"schedule": "*/45 * * * *", "jobTemplate": {"spec": {"template": {"spec": pod}}}},
     }
     await cluster.human.call("POST", "/apis/batch/v1/namespaces/deepintshield/cronjobs", job)
-    return cluster
 
 
 async def suspended(cluster: LocalCluster) -> bool:
     return bool((await cluster.human.call("GET", PATH))["spec"].get("suspend"))
 
 
-async def test_its_secret_is_adopted_and_it_is_suspended_when_asked(onboarding: Onboarding) -> None:
-    cluster = await with_cron_job(onboarding)
+async def test_its_secret_is_adopted_and_it_is_suspended_when_asked(
+    onboarding: Onboarding, cluster: LocalCluster
+) -> None:
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "adopt": True, "retireCronJob": True})
     assert ended.status == "Succeeded", told(ended)
     assert "adopted from kubectl-create" in (step(ended, "pull secret").detail or "")
-    assert step(ended, "retire CronJob").detail == f"suspended {PATH}"
+    assert step(ended, "retire").detail == f"suspended {PATH}"
     assert await suspended(cluster)
     assert (await onboarding.world.token_in(cluster)).startswith("ya29.")
 
 
-async def test_not_asked_for_it_still_runs_and_that_is_told(onboarding: Onboarding) -> None:
-    cluster = await with_cron_job(onboarding)
+async def test_not_asked_for_it_still_runs_and_that_is_told(onboarding: Onboarding, cluster: LocalCluster) -> None:
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "adopt": True})
-    assert step(ended, "retire CronJob").detail == (
-        f"{PATH} still runs beside Pullkeeper: send retireCronJob to suspend it"
-    )
+    assert step(ended, "retire").detail == (f"{PATH} still runs beside Pullkeeper: send retireCronJob to suspend it")
     assert not await suspended(cluster)
 
 
-async def test_it_runs_on_where_the_first_secret_does_not_come_about(onboarding: Onboarding) -> None:
-    cluster = await with_cron_job(onboarding)
+async def test_it_runs_on_where_the_first_secret_does_not_come_about(
+    onboarding: Onboarding, cluster: LocalCluster
+) -> None:
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "retireCronJob": True})
     assert (ended.status, step(ended, "pull secret").category) == ("Failed", "secret_conflict")
     assert not await suspended(cluster)
 
 
-async def test_a_dry_run_names_it(onboarding: Onboarding) -> None:
-    cluster = await with_cron_job(onboarding)
+async def test_a_dry_run_names_it(onboarding: Onboarding, cluster: LocalCluster) -> None:
     body = {"cluster": str(cluster.id), "hub": "main", "adopt": True, "dryRun": True}
     asked = await onboarding.run({**body, "retireCronJob": True})
-    assert step(asked, "retire CronJob").detail == f"would suspend {PATH}"
+    assert step(asked, "retire").detail == f"would suspend {PATH}"
     not_asked = await onboarding.run(body)
-    assert step(not_asked, "retire CronJob").detail == f"would leave {PATH}"
+    assert step(not_asked, "retire").detail == f"would leave {PATH}"
     assert not await suspended(cluster)
 
 
-async def test_offboarding_tells_that_it_is_suspended(onboarding: Onboarding) -> None:
-    cluster = await with_cron_job(onboarding)
+async def test_offboarding_tells_that_it_is_suspended(onboarding: Onboarding, cluster: LocalCluster) -> None:
     await onboarding.run({"cluster": str(cluster.id), "hub": "main", "adopt": True, "retireCronJob": True})
     ended = await onboarding.offboard(cluster)
     assert ended.result is not None
-    assert f"{PATH}: suspended; kubectl patch it with suspend: false to resume it" in ended.result.left
+    told_so = f"{PATH}: Pullkeeper suspended it; kubectl patch it with suspend: false to resume it"
+    assert told_so in ended.result.left
     assert await suspended(cluster)
+
+
+async def test_what_a_person_has_suspended_is_nobody_elses_business(
+    onboarding: Onboarding, cluster: LocalCluster
+) -> None:
+    await cluster.human.call("PATCH", PATH, {"spec": {"suspend": True}}, content_type="application/merge-patch+json")
+    before = await cluster.human.call("GET", PATH)
+    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "adopt": True, "retireCronJob": True})
+    assert step(ended, "retire").detail == "nobody refreshed before"
+    gone = await onboarding.offboard(cluster)
+    assert gone.result is not None
+    assert [one for one in gone.result.left if "refresh-ar-secret" in one] == []
+    assert await cluster.human.call("GET", PATH) == before
+
+
+async def test_the_guides_role_is_told_as_left(onboarding: Onboarding, cluster: LocalCluster) -> None:
+    """Whoever has it may delete every secret of the namespace, ours among them; it is not ours to take away."""
+    rules = [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "create", "delete"]}]
+    role = {"metadata": {"name": "secret-manager"}, "rules": rules}
+    await cluster.human.call("POST", "/apis/rbac.authorization.k8s.io/v1/namespaces/deepintshield/roles", role)
+    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "adopt": True, "retireCronJob": True})
+    assert ended.result is not None
+    [left] = ended.result.left
+    assert left.startswith("Role deepintshield/secret-manager: the guide's; who has it may delete every secret there.")
+    assert "role/secret-manager -n deepintshield" in left

@@ -52,7 +52,7 @@ async def test_without_the_publishers_answer_it_ends_with_the_handover_and_sent_
 async def test_no_step_is_left_running_when_it_waits_for_the_publisher(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     ended = await onboarding.run({"cluster": str(cluster.id)})
-    assert [one.status for one in ended.steps] == ["done"] * 4 + ["pending"] * 6, told(ended)
+    assert [one.status for one in ended.steps] == ["done"] * 4 + ["pending"] * 7, told(ended)
     assert "the publisher must trust" in (step(ended, "handover").detail or "")
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
+from local.serving import Fault
 from pullkeeper.manifests import _FOLDER
 from tests.onboarding.conftest import Onboarding, content, namespace, service_account, step, told
 
@@ -75,10 +76,50 @@ async def test_another_client_id_on_somebody_elses_account_is_theirs_until_adopt
     await cluster.human.call("POST", "/api/v1/namespaces/deepintshield/serviceaccounts", account)
     body = {"cluster": str(cluster.id), "hub": "main"}
     ended = await onboarding.run(body)
-    assert (ended.status, step(ended, "manifests").category) == ("Failed", "secret_conflict")
+    refused = step(ended, "manifests")
+    assert (ended.status, refused.category) == ("Failed", "object_conflict")
+    assert (refused.remedy or "").startswith("kubectl get serviceaccount/deepintshield-sa -n deepintshield ")
     assert (await service_account(cluster))["metadata"]["annotations"] == theirs
     assert (await onboarding.run({**body, "adopt": True})).status == "Succeeded"
     assert (await service_account(cluster))["metadata"]["annotations"] != theirs
+
+
+async def test_what_not_even_adopting_can_change_says_so_and_whose_it_is(onboarding: Onboarding) -> None:
+    """A Deployment of that name with another selector, a role binding to another role."""
+    cluster = await onboarding.cluster("aks-1")
+    await namespace(cluster)
+    labels = {"app": "theirs"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "deepintshield", "image": "theirs"}]}}
+    spec = {"selector": {"matchLabels": labels}, "template": template}
+    deployment = {"metadata": {"name": "deepintshield"}, "spec": spec}
+    await cluster.human.call("POST", "/apis/apps/v1/namespaces/deepintshield/deployments", deployment)
+    body = {
+        "cluster": str(cluster.id),
+        "hub": "main",
+        "adopt": True,
+        "workload": {"image": "europe-docker.pkg.dev/a/b:1"},
+    }
+    refused = step(await onboarding.run(body), "workload")
+    assert refused.category == "object_conflict", refused
+    assert "kubectl delete deployment/deepintshield -n deepintshield" in (refused.remedy or "")
+
+    other = await onboarding.cluster("aks-2")
+    await namespace(other)
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"}
+    binding = {"metadata": {"name": "pullkeeper-refresher"}, "roleRef": reference}
+    await other.human.call("POST", f"{_ROLES}/namespaces/deepintshield/rolebindings", binding)
+    refused = step(await onboarding.run({"cluster": str(other.id), "hub": "main", "adopt": True}), "refresher")
+    assert refused.category == "object_conflict", refused
+    assert "kubectl delete rolebinding/pullkeeper-refresher -n deepintshield" in (refused.remedy or "")
+
+
+async def test_a_policy_that_refuses_an_object_is_told_with_the_object(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    body = '{"message":"admission webhook \\"w\\" denied the request: no"}'
+    cluster.part.faults.add(Fault(path="/configmaps/gcp-credential-config", method="PATCH", status=403, body=body))
+    refused = step(await onboarding.run({"cluster": str(cluster.id), "hub": "main"}), "manifests")
+    assert refused.category == "admission_denied", refused
+    assert (refused.remedy or "").startswith("Exempt configmap/gcp-credential-config in namespace deepintshield from")
 
 
 async def test_an_edit_of_what_is_ours_is_put_right(onboarding: Onboarding) -> None:

@@ -219,8 +219,7 @@ async def test_before_the_publisher_has_answered(onboarding: Onboarding) -> None
 async def test_where_the_hub_is_no_longer_configured(onboarding: Onboarding) -> None:
     cluster = await onboarded(onboarding)
     onboarding.world.cloud.hubs.clear()
-    await onboarding.world.services.close()
-    onboarding.world._services = onboarding.world.another_instance()
+    await onboarding.restart()
     await offboarded(onboarding, cluster)
     assert "/api/v1/configmaps/deepintshield/gcp-credential-config" not in await objects(cluster)
 
@@ -231,8 +230,9 @@ async def test_a_cluster_that_is_gone_leaves_nothing_in_azure(onboarding: Onboar
     ended = await onboarding.offboard(first)
     assert ended.status == "Succeeded", told(ended)
     assert {one.name for one in ended.steps if one.status == "skipped"} == {
-        "retire CronJob",
+        "retire",
         "workload",
+        "refresher",
         "pull secret",
         "manifests",
     }

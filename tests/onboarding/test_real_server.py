@@ -1,32 +1,53 @@
-"""The same flow on a real API server: dry, for good, again, and back."""
+"""The same flow on a real API server: dry, for good, again, killed anywhere, taken over from the guide, and back."""
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import stamina
 
 from local.apiserver import Etcd, Issuer, RealApiServer
 from local.cloud import LocalCluster
+from pullkeeper.onboarding.run import OFFBOARD, ONBOARD
 from tests.apiserver import at_hand
-from tests.onboarding.conftest import Onboarding, told, versions
+from tests.onboarding.conftest import Onboarding, content, objects, step, told, versions
+from tests.onboarding.test_cron_job import PATH, suspended, with_cron_job
+from tests.onboarding.test_resume import Killed, dying
+from tests.real.conftest import Running
 
 pytestmark = [pytest.mark.servers, pytest.mark.real]
+WORKLOAD = {"image": "europe-docker.pkg.dev/p/r/app:1"}
 
 
 @pytest.fixture
-async def cluster(onboarding: Onboarding) -> AsyncIterator[LocalCluster]:
+async def server(onboarding: Onboarding) -> AsyncIterator[Running]:
+    """Of all clusters of the test."""
     cloud = onboarding.world.cloud
     etcd = Etcd(at_hand.kubernetes())
     await etcd.start()
     issuer = Issuer(cloud.entra.issuer_v1, cloud.issuer_discovery, cloud.authority.pem)
-    server = RealApiServer("real", etcd=etcd, issuer=issuer)
+    real = RealApiServer("real", etcd=etcd, issuer=issuer)
+    await real.start()
     with stamina.set_testing(False):
-        yield await onboarding.cluster("aks-real", server=server)
+        yield Running(real.name, real.url, real.ca_pem, real.admin_cert_pem, real.admin_key_pem)
+    await real.stop()
     await etcd.stop()
 
 
+@pytest.fixture
+async def cluster(onboarding: Onboarding, server: Running) -> LocalCluster:
+    """When the server has made what it makes by itself after its start."""
+    cluster = await onboarding.cluster("aks-real", server=server)
+    async with asyncio.timeout(20):
+        while "/api/v1/services/default/kubernetes" not in await objects(cluster):  # noqa: ASYNC110 - in another process
+            await asyncio.sleep(0.05)
+    return cluster
+
+
 async def test_planned_onboarded_onboarded_again_and_offboarded(onboarding: Onboarding, cluster: LocalCluster) -> None:
-    body = {"cluster": str(cluster.id), "hub": "main", "workload": {"image": "europe-docker.pkg.dev/p/r/app:1"}}
+    body = {"cluster": str(cluster.id), "hub": "main", "workload": WORKLOAD}
     nothing = await versions(cluster)
     planned = await onboarding.run({**body, "dryRun": True})
     assert {one.status for one in planned.steps} == {"planned"}, told(planned)
@@ -47,3 +68,88 @@ async def test_planned_onboarded_onboarded_again_and_offboarded(onboarding: Onbo
     gone = await onboarding.offboard(cluster)
     assert gone.status == "Succeeded", told(gone)
     assert set(await versions(cluster)) - set(nothing) == {"/api/v1/namespaces//deepintshield"}
+
+
+async def in_namespace(cluster: LocalCluster, name: str) -> dict[str, Any]:
+    """What is in it, as if the namespace had another name."""
+    found = {path: item for path, item in (await content(cluster)).items() if f"/{name}/" in path}
+    alike: dict[str, Any] = json.loads(json.dumps(found).replace(name, "NAMESPACE"))
+    return alike
+
+
+async def test_killed_before_and_after_every_phase_the_end_is_the_same(
+    onboarding: Onboarding, cluster: LocalCluster, server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Onboarding, and offboarding; a second cluster, which nobody kills, is there to compare."""
+    onboarding.world.cloud.arm.clusters.reads.burst = 200  # in an hour of an operator's, Azure would have let us
+    whole, killed = await onboarding.cluster("aks-whole", server=server), cluster
+    bodies = [
+        {"cluster": str(one.id), "hub": "main", "workload": WORKLOAD, "targets": [target]}
+        for one, target in (
+            (whole, {"namespace": "whole", "serviceAccounts": ["app"]}),
+            (killed, {"namespace": "killed", "serviceAccounts": ["app"]}),
+        )
+    ]
+    assert (await onboarding.run(bodies[0])).status == "Succeeded"
+    expected = await in_namespace(whole, "whole")
+    assert len(expected) == 7
+
+    for phases, doing in ((ONBOARD, "do"), (OFFBOARD, "undo")):
+        onboarder = onboarding.world.services.onboarder
+        begun = await (
+            onboarding.begin(bodies[1]) if doing == "do" else onboarder.offboard(killed.id, keep_workload=False)
+        )
+        for phase in phases:
+            for done in (False, True):
+                with monkeypatch.context() as patch:
+                    dying(phase, doing, patch, done=done)
+                    with pytest.raises(Killed):
+                        await onboarding.worked_off(begun.id)
+        ended = await onboarding.worked_off(begun.id)
+        assert ended.status == "Succeeded", told(ended)
+        assert await in_namespace(killed, "killed") == (expected if doing == "do" else {})
+        assert await in_namespace(whole, "whole") == expected
+
+
+async def test_what_the_guide_left_is_taken_over_in_place(onboarding: Onboarding, cluster: LocalCluster) -> None:
+    await with_cron_job(cluster)
+    before = await cluster.human.secret("deepintshield", "ar-pull-secret")
+    body = {"cluster": str(cluster.id), "hub": "main", "retireCronJob": True}
+    refused = await onboarding.run(body)
+    assert (refused.status, step(refused, "pull secret").category) == ("Failed", "secret_conflict")
+    assert await cluster.human.secret("deepintshield", "ar-pull-secret") == before
+    assert not await suspended(cluster)
+
+    ended = await onboarding.run({**body, "adopt": True})
+    assert ended.status == "Succeeded", told(ended)
+    assert "adopted from kubectl-create" in (step(ended, "pull secret").detail or "")
+    after = await cluster.human.secret("deepintshield", "ar-pull-secret")
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    assert (await onboarding.world.token_in(cluster)).startswith("ya29.")
+    assert await suspended(cluster)
+
+    gone = await onboarding.offboard(cluster)
+    assert gone.result is not None
+    assert "/api/v1/secrets/deepintshield/ar-pull-secret" in await objects(cluster)
+    assert [one for one in gone.result.left if "kubectl-create has a hand in it" in one]
+    assert [one for one in gone.result.left if one.startswith(f"{PATH}: Pullkeeper suspended it")]
+
+
+async def test_what_is_somebody_elses_is_told_by_its_own_name(onboarding: Onboarding, cluster: LocalCluster) -> None:
+    await cluster.human.call("POST", "/api/v1/namespaces", {"metadata": {"name": "deepintshield"}})
+    theirs = {"azure.workload.identity/client-id": "theirs"}
+    account = {"metadata": {"name": "deepintshield-sa", "annotations": theirs}}
+    await cluster.human.call("POST", "/api/v1/namespaces/deepintshield/serviceaccounts", account)
+    body = {"cluster": str(cluster.id), "hub": "main"}
+    refused = step(await onboarding.run(body), "manifests")
+    assert (refused.category, "serviceaccount/deepintshield-sa" in (refused.remedy or "")) == ("object_conflict", True)
+
+    binding = {
+        "metadata": {"name": "pullkeeper-refresher"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
+    }
+    bindings = "/apis/rbac.authorization.k8s.io/v1/namespaces/deepintshield/rolebindings"
+    await cluster.human.call("POST", bindings, binding)
+    refused = step(await onboarding.run({**body, "adopt": True}), "refresher")
+    assert refused.category == "object_conflict", refused
+    assert "kubectl delete rolebinding/pullkeeper-refresher -n deepintshield" in (refused.remedy or "")

@@ -42,8 +42,7 @@ async def test_each_does_its_own(world: World) -> None:
 
     before = len(cloud.identity_part.journal.seen)
     cloud.identity.forget()
-    await world.services.close()
-    world._services = world.another_instance()
+    await onboarding.restart()
     await world.refresh(cluster)
     later = cloud.identity_part.journal.seen[before:]
     assert {seen.query["client_id"] for seen in later} == {cloud.app.client_id}

@@ -1,0 +1,140 @@
+"""The job that onboarding puts into a real cluster, by the trust that onboarding wrote; and its end by offboarding."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from local.arm import ONBOARDER
+from local.azurite import Azurite
+from local.cloud import GROUP, SUBSCRIPTION, LocalCluster
+from local.managed_identities import IDENTITIES
+from pullkeeper.in_cluster import Chain
+from pullkeeper.onboarding import first_secret
+from pullkeeper.onboarding.documents import Handover, Operation
+from pullkeeper.onboarding.work import Work
+from tests.in_cluster.conftest import ACCOUNT, Place
+from tests.in_cluster.kubelet import Ended, Kubelet
+from tests.onboarding.conftest import Onboarding, told
+from tests.real.conftest import Running
+from tests.world import World
+
+pytestmark = [pytest.mark.real, pytest.mark.servers]
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Onboards the cluster to refresh itself, and has a node of it."""
+
+    place: Place
+    onboarding: Onboarding
+    cluster: LocalCluster
+
+    async def onboard(self, chain: Chain) -> Operation:
+        target = {"namespace": self.place.namespace, "serviceAccounts": [ACCOUNT]}
+        wanted = {"refresher": "in-cluster", "chain": chain, "targets": [target], "identity": self.place.namespace}
+        ended = await self.onboarding.run(
+            {"cluster": str(self.cluster.id), "hub": self.place.namespace.removeprefix("t-"), **wanted}
+        )
+        assert ended.status == "Succeeded", told(ended)
+        return ended
+
+    async def job(self) -> dict[str, Any]:
+        """As it was applied."""
+        path = f"/apis/batch/v1/namespaces/{self.place.namespace}/cronjobs/refresh-ar-pull-secret"
+        return (await self.place.human.get(path)).body
+
+    @property
+    def node(self) -> Kubelet:
+        return Kubelet(self.place.human, self.place.root, {"SSL_CERT_FILE": str(self.place.site.cloud.trust_file)})
+
+    async def run(self) -> Ended:
+        ended = await self.node.run(await self.job())
+        self.place.check_quiet(ended)
+        return ended
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def owner(
+    request: pytest.FixtureRequest, place: Place, azurite: Azurite, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Owner]:
+    cloud, server = place.site.cloud, place.site.server
+    world = World(cloud, azurite.account(request.node.nodeid), cloud.clock, monkeypatch)
+    world.settings["ONBOARDING_SCOPES"] = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}"
+    cloud.arm.assign(cloud.app.principal_id, f"/subscriptions/{SUBSCRIPTION}", ONBOARDER)
+    running = Running(place.namespace, server.url, server.ca_pem, server.admin_cert_pem, server.admin_key_pem)
+    onboarding = Onboarding(world)
+    cluster = await onboarding.cluster(place.namespace, server=running)
+    onboarding.azure(cluster).oidc_issuer = server.url
+    yield Owner(place, onboarding, cluster)
+    await world.services.close()
+
+
+def handover(ended: Operation) -> Handover:
+    assert ended.result is not None
+    assert ended.result.handover is not None
+    return ended.result.handover
+
+
+async def test_by_the_entra_chain_it_makes_a_secret_that_pulls(owner: Owner) -> None:
+    """Entra believes the assertion by the cluster's own keys and the federated credential that onboarding wrote, and
+    the publisher trusts whom the handover names.
+    """
+    handed = handover(await owner.onboard("entra"))
+    cloud = owner.place.site.cloud
+    group = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}"
+    identity = cloud.arm.identities.find(f"{group}/providers/{IDENTITIES}/{owner.place.namespace}")
+    assert identity is not None
+    assert (handed.client_id, handed.subject) == (identity.known.client_id, identity.known.principal_id)
+    owner.place.allow(handed.subject)
+
+    ended = await owner.run()
+
+    assert ended.code == 0, ended.said
+    assert await owner.place.pulls()
+    [written] = cloud.arm.federation.of(identity)
+    cloud.arm.federation._held[identity.known.client_id].clear()
+    refused = await owner.run()
+    assert refused.code == 2
+    assert "AADSTS70021" in refused.said
+    assert written.trust.subject == owner.place.subject
+
+
+async def test_by_the_kubernetes_chain_it_makes_a_secret_that_pulls(owner: Owner) -> None:
+    handed = handover(await owner.onboard("kubernetes"))
+    assert (handed.issuer, handed.subject) == (owner.place.site.cluster.url, owner.place.subject)
+    await owner.place.trust_cluster()
+    assert owner.place.hub.provider.issuer == handed.issuer
+    assert owner.place.hub.provider.allowed_audiences == {handed.audience}
+
+    ended = await owner.run()
+
+    assert ended.code == 0, ended.said
+    assert await owner.place.pulls()
+
+
+async def test_a_run_in_the_middle_of_offboarding_does_not_bring_the_secret_back(
+    owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pod had all its files before; it comes to write when the secret has just gone."""
+    owner.place.allow(handover(await owner.onboard("entra")).subject)
+    assert (await owner.run()).code == 0
+    job, late = await owner.job(), list[Ended]()
+    await owner.node.prepare(job)
+    undo = first_secret.undo
+
+    async def undone(work: Work) -> str:
+        detail = await undo(work)
+        late.append(await owner.node.start(job))
+        return detail
+
+    monkeypatch.setattr(first_secret, "undo", undone)
+    ended = await owner.onboarding.offboard(owner.cluster)
+
+    assert ended.status == "Succeeded", told(ended)
+    assert [one.code for one in late] == [2]
+    assert f'cannot patch resource "secrets" in API group "" in the namespace "{owner.place.namespace}"' in late[0].said
+    assert (await owner.place.secret())["code"] == 404
+    assert (await owner.job())["code"] == 404

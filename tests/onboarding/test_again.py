@@ -1,0 +1,158 @@
+"""Onboarded again with something else: what is no longer asked for, and that offboarding takes away all of it."""
+
+from typing import Any
+
+import pytest
+
+from local.cloud import LocalCluster
+from pullkeeper.onboarding.documents import Operation
+from tests.onboarding.conftest import IDENTITY, Onboarding, objects, step, told
+
+pytestmark = pytest.mark.servers
+_RBAC = "/apis/rbac.authorization.k8s.io/v1"
+_CRON_JOB = "/apis/batch/v1/cronjobs/deepintshield/refresh-ar-pull-secret"
+_IN_CLUSTER = {
+    _CRON_JOB,
+    f"{_RBAC}/roles/deepintshield/refresh-ar-pull-secret",
+    f"{_RBAC}/rolebindings/deepintshield/refresh-ar-pull-secret",
+    "/api/v1/configmaps/deepintshield/refresh-ar-pull-secret",
+}
+_CENTRAL = {
+    f"{_RBAC}/roles/deepintshield/pullkeeper-refresher",
+    f"{_RBAC}/rolebindings/deepintshield/pullkeeper-refresher",
+}
+_TEAM_A = [{"namespace": "team-a", "secret": "pull", "serviceAccounts": ["one"]}]
+
+
+async def onboarded(onboarding: Onboarding, cluster: LocalCluster, **wanted: Any) -> Operation:
+    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", **wanted})
+    assert ended.status == "Succeeded", told(ended)
+    return ended
+
+
+def left(operation: Operation) -> list[str]:
+    assert operation.status == "Succeeded", told(operation)
+    assert operation.result is not None
+    return list(operation.result.left)
+
+
+async def test_offboarding_takes_away_what_every_onboarding_made(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    before = set(await objects(cluster))
+    workload = {"image": "europe-docker.pkg.dev/p/r/app:1"}
+    await onboarded(onboarding, cluster, workload=workload)
+    await onboarded(onboarding, cluster, targets=_TEAM_A, identity="another", federatedCredential="another")
+    await onboarded(onboarding, cluster, refresher="in-cluster")
+
+    remains = left(await onboarding.offboard(cluster))
+
+    namespaces = {"/api/v1/namespaces//deepintshield", "/api/v1/namespaces//team-a"}
+    assert set(await objects(cluster)) - before == namespaces
+    assert sorted(remains) == [
+        f"Namespace {name}: it may hold what is not ours" for name in ("deepintshield", "team-a")
+    ]
+    assert (onboarding.identity(), onboarding.identity("another")) == (None, None)
+
+
+async def test_a_target_that_is_no_longer_asked_for_is_no_longer_ours_to_write(onboarding: Onboarding) -> None:
+    """The secret stays, since pods may name it; that it goes stale is told, each time."""
+    cluster = await onboarding.cluster("aks-1")
+    await onboarded(onboarding, cluster, targets=_TEAM_A)
+    for _ in range(2):
+        ended = await onboarded(onboarding, cluster)
+        assert left(ended) == [
+            "Secret team-a/pull: no longer asked for, so no longer refreshed; offboarding takes it away"
+        ]
+    there = set(await objects(cluster))
+    assert "/api/v1/secrets/team-a/pull" in there
+    assert not {f"{_RBAC}/{kind}/team-a/pullkeeper-refresher" for kind in ("roles", "rolebindings")} & there
+    assert there >= _CENTRAL
+    await onboarding.offboard(cluster)
+    assert "/api/v1/secrets/team-a/pull" not in await objects(cluster)
+
+
+async def test_a_cluster_that_is_to_refresh_itself_lets_nobody_in_any_more(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    await onboarded(onboarding, cluster)
+    assert set(await objects(cluster)) >= _CENTRAL
+    ended = await onboarded(onboarding, cluster, refresher="in-cluster")
+    assert "Role deepintshield/pullkeeper-refresher deleted" in (step(ended, "retire").detail or "")
+    there = set(await objects(cluster))
+    assert there >= _IN_CLUSTER
+    assert not _CENTRAL & there
+    assert "/api/v1/secrets/deepintshield/ar-pull-secret" in there
+
+
+async def test_the_clusters_own_refresher_goes_when_the_app_takes_over_but_not_before_it_could(
+    onboarding: Onboarding,
+) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    await onboarded(onboarding, cluster, refresher="in-cluster")
+    onboarding.world.cloud.hubs["main"].provider.condition = lambda _: False
+    refused = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
+    assert (refused.status, step(refused, "pull secret").category) == ("Failed", "federation_condition")
+    assert set(await objects(cluster)) >= _IN_CLUSTER
+
+    onboarding.world.cloud.hubs["main"].provider.condition = lambda _: True
+    await onboarding.restart()
+    planned = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "dryRun": True})
+    assert "would take away CronJob deepintshield/refresh-ar-pull-secret" in (step(planned, "retire").detail or "")
+    await onboarded(onboarding, cluster)
+    there = set(await objects(cluster))
+    assert there >= _CENTRAL
+    assert not _IN_CLUSTER & there
+
+
+async def test_alike_onboardings_are_kept_once_however_often_they_come(onboarding: Onboarding) -> None:
+    """A pipeline sends the same body, with another image, at every release."""
+    cluster = await onboarding.cluster("aks-1")
+    for number in range(3):
+        await onboarded(onboarding, cluster, workload={"image": f"europe-docker.pkg.dev/p/r/app:{number}"})
+    await onboarded(onboarding, cluster, adopt=True)
+    kept = await onboarding.world.services.onboarder._operations.onboardings(cluster.id)
+    assert [one.request.workload.image if one.request.workload else None for one in kept] == [
+        "europe-docker.pkg.dev/p/r/app:2",
+        None,
+    ]
+
+
+async def test_once_offboarded_what_was_asked_before_is_forgotten(onboarding: Onboarding) -> None:
+    """Somebody else, with Pullkeeper too, may have that namespace by now."""
+    cluster = await onboarding.cluster("aks-1")
+    await onboarded(onboarding, cluster, targets=_TEAM_A)
+    await onboarding.offboard(cluster)
+    ours = {"metadata": {"name": "one", "labels": {"app.kubernetes.io/managed-by": "pullkeeper"}}}
+    await cluster.human.call("POST", "/api/v1/namespaces/team-a/serviceaccounts", ours)
+    await onboarded(onboarding, cluster)
+    await onboarding.offboard(cluster)
+    assert "/api/v1/serviceaccounts/team-a/one" in await objects(cluster)
+
+
+@pytest.mark.parametrize("left_behind", ["the workload", "what is in a silent cluster"])
+async def test_what_an_offboarding_left_the_next_one_takes_along(onboarding: Onboarding, left_behind: str) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    await onboarded(onboarding, cluster, targets=_TEAM_A, workload={"image": "europe-docker.pkg.dev/p/r/app:1"})
+    if left_behind == "the workload":
+        kept = await onboarding.offboard(cluster, keep_workload=True)
+        assert kept.keep_workload
+    else:
+        onboarding.azure(cluster).power_state = "Stopped"
+        assert any("Deployment team-a/deepintshield" in one for one in left(await onboarding.offboard(cluster)))
+        onboarding.azure(cluster).power_state = "Running"
+    await onboarded(onboarding, cluster)
+    await onboarding.offboard(cluster)
+    assert [path for path in await objects(cluster) if "/team-a/" in path] == []
+    assert onboarding.identity(IDENTITY) is None
+
+
+async def test_a_hub_that_is_no_longer_allowed_does_not_stand_in_the_way(onboarding: Onboarding) -> None:
+    """One that was brought, from a host that the settings do not name any more."""
+    cluster = await onboarding.cluster("aks-1")
+    document = onboarding.world.cloud.hubs["main"].document
+    brought = {name: document[name] for name in ("credentialConfig", "registries", "probe")}
+    await onboarded(onboarding, cluster, hub=None, refresher="in-cluster", **brought)
+    onboarding.world.settings["TRUSTED_GOOGLE_HOSTS"] = ""
+    onboarding.world.cloud.hubs.clear()
+    await onboarding.restart()
+    await onboarding.offboard(cluster)
+    assert [path for path in await objects(cluster) if "/deepintshield/" in path] == []
