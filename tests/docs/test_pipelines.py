@@ -59,7 +59,9 @@ def test_actions_are_pinned_by_commit() -> None:
 
 def linted(workflow: Path) -> str:
     """What actionlint has against it: keys, permissions, runners, expressions; and shellcheck against its steps."""
-    arguments: list[str | Path] = [azure_cli.program("actionlint"), "-no-color", "-shellcheck=shellcheck", workflow]
+    # Where it finds no shellcheck it would do without.
+    shellcheck = f"-shellcheck={at_hand.program('shellcheck')}"
+    arguments: list[str | Path] = [azure_cli.program("actionlint"), "-no-color", shellcheck, workflow]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=30)
     return done.stdout + done.stderr
 
