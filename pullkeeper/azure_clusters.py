@@ -4,6 +4,7 @@ Asked only when needed: at onboarding, after an address has gone stale, and for 
 local accounts. AKS allows one such call a second per subscription and region.
 """
 
+import asyncio
 import base64
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,12 +16,12 @@ from azure.core import MatchConditions
 from azure.core.exceptions import HttpResponseError
 
 from pullkeeper.arm import Arm
-from pullkeeper.errors import ArmThrottled, ClusterGone, ClusterStopped, InternalError
+from pullkeeper.errors import ClusterChanging, ClusterGone, ClusterStopped, InternalError
 from pullkeeper.model import ClusterId, Endpoint
 from pullkeeper.tokens import ClientCertificate
 
-_ENABLING: Final = timedelta(minutes=4)
-"""How long one try waits for a cluster to change: the API server restarts, and functions end after five minutes."""
+_PAUSE: Final = 5.0
+_AT_REST: Final = frozenset({"Succeeded", "Failed", "Canceled"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +45,16 @@ class ClusterFacts:
 
 
 class AzureClusters:
-    """Clusters under one identity."""
+    """Clusters under one identity.
 
-    def __init__(self, arm: Arm, clock: Callable[[], datetime]) -> None:
+    patience: how long one try waits for a cluster to change: the API server restarts, and functions end after five
+    minutes. The queue tries five times.
+    """
+
+    def __init__(self, arm: Arm, clock: Callable[[], datetime], patience: timedelta = timedelta(minutes=4)) -> None:
         self._arm = arm
         self._clock = clock
+        self._patience = patience.total_seconds()
 
     async def describe(self, cluster: ClusterId) -> ClusterFacts:
         """Raises ClusterGone, ArmDenied, ArmThrottled, EntraError."""
@@ -72,32 +78,44 @@ class AzureClusters:
         """Switch OIDC issuer and workload identity on, and wait until the cluster has it.
 
         Azure takes whole clusters only: what was read is changed in place and put back under its ETag, so that nothing
-        that we do not know is lost. Raises as `describe` does; ArmThrottled also while somebody else is changing it.
+        that we do not know is lost. Raises as `describe` does; ClusterChanging where it takes longer than one try can
+        wait, or somebody else changes the cluster.
         """
+        at, state = {"cluster": str(cluster)}, "unknown"
+        try:
+            async with asyncio.timeout(self._patience), await self._client(cluster) as client:
+                found = await self._get(client, cluster)
+                while (state := _facts(found).provisioning_state) not in _AT_REST:
+                    await asyncio.sleep(_PAUSE)
+                    found = await self._get(client, cluster)
+                facts = _facts(found)
+                if not (facts.issuer and facts.workload_identity):
+                    await self._put_enabled(client, cluster, found)
+                    facts = _facts(await self._get(client, cluster))
+        except TimeoutError:
+            raise ClusterChanging(f"Azure is at work on the cluster ({state})", at) from None
+        if not (facts.issuer and facts.workload_identity):
+            raise ClusterChanging("OIDC issuer and workload identity are asked for, and not on yet", at)
+        return facts
+
+    async def _put_enabled(self, client: Any, cluster: ClusterId, found: Any) -> None:
         at = {"cluster": str(cluster)}
-        async with await self._client(cluster) as client:
-            found = await self._get(client, cluster)
-            if _facts(found).provisioning_state not in {"Succeeded", "Failed", "Canceled"}:
-                raise ArmThrottled(f"the cluster is being changed ({_facts(found).provisioning_state})", at)
-            properties = found["properties"]
-            properties["oidcIssuerProfile"] = {**(properties.get("oidcIssuerProfile") or {}), "enabled": True}
-            security = properties.get("securityProfile") or {}
-            properties["securityProfile"] = {**security, "workloadIdentity": {"enabled": True}}
-            try:
-                async with self._arm.answered(
-                    at, missing=ClusterGone, conflicts=True, within=_ENABLING.total_seconds()
-                ):
-                    poller = await client.managed_clusters.begin_create_or_update(
-                        cluster.resource_group,
-                        cluster.name,
-                        found,
-                        etag=found.get("eTag") or found.get("etag"),
-                        match_condition=MatchConditions.IfNotModified,
-                    )
-                    await poller.result()
-            except HttpResponseError as e:
-                raise ArmThrottled(f"somebody else changed the cluster meanwhile: {e.message}", at) from None
-            return _facts(await self._get(client, cluster))
+        properties = found["properties"]
+        properties["oidcIssuerProfile"] = {**(properties.get("oidcIssuerProfile") or {}), "enabled": True}
+        security = properties.get("securityProfile") or {}
+        properties["securityProfile"] = {**security, "workloadIdentity": {"enabled": True}}
+        try:
+            async with self._arm.answered(at, missing=ClusterGone, conflicts=True, within=self._patience):
+                poller = await client.managed_clusters.begin_create_or_update(
+                    cluster.resource_group,
+                    cluster.name,
+                    found,
+                    etag=found.get("eTag") or found.get("etag"),
+                    match_condition=MatchConditions.IfNotModified,
+                )
+                await poller.result()
+        except HttpResponseError as e:
+            raise ClusterChanging(f"somebody else changed the cluster meanwhile: {e.message}", at) from None
 
     async def _client(self, cluster: ClusterId) -> Any:
         # The SDK costs 0.2 s to import; a fleet in steady state never needs it.

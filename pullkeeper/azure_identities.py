@@ -13,11 +13,12 @@ import stamina
 from azure.core.exceptions import HttpResponseError
 
 from pullkeeper.arm import Arm
-from pullkeeper.errors import ArmThrottled, FederatedCredentialConflict, IdentityLimit, InternalError
+from pullkeeper.errors import ArmThrottled, FederatedCredentialConflict, InternalError
 
 MOST_CREDENTIALS: Final = 20
 """Federated credentials that one identity can have."""
 _OURS: Final = {"managed-by": "pullkeeper"}
+LENT: Final = {"pullkeeper": "lent"}
 _PATIENCE: Final = timedelta(seconds=60)
 """With others who write at the same time: a write takes seconds, and a fleet may be onboarded in one go."""
 
@@ -28,7 +29,7 @@ class _Missing(InternalError):
 
 @dataclass(frozen=True, slots=True)
 class ManagedIdentity:
-    """ours: made by Pullkeeper, by its tag."""
+    """ours: made by Pullkeeper, by its tag. lent: somebody's who lets Pullkeeper have service accounts count as it."""
 
     subscription: str
     resource_group: str
@@ -37,6 +38,7 @@ class ManagedIdentity:
     client_id: str
     principal_id: str
     ours: bool
+    lent: bool
 
     def __str__(self) -> str:
         return (
@@ -95,13 +97,16 @@ class AzureIdentities:
         """All of them, over all pages."""
         async with (
             await self._client(identity.subscription) as client,
-            self._arm.answered(_at(identity.subscription, identity.resource_group, identity.name)),
+            self._arm.answered(
+                _at(identity.subscription, identity.resource_group, identity.name), missing=FederatedCredentialConflict
+            ),
         ):
             return [credential async for credential in _listed(client, identity)]
 
     async def trust(self, identity: ManagedIdentity, credential: FederatedCredential, audience: str) -> None:
-        """Add a federated credential. Raises IdentityLimit, FederatedCredentialConflict (the pair has another name by
-        now, or somebody else keeps writing: Azure takes one write per identity at a time).
+        """Add a federated credential. Raises FederatedCredentialConflict: the pair has another name by now, somebody
+        else has taken the last place or keeps writing (Azure takes one write per identity at a time), or the identity
+        is gone.
         """
         at = _at(identity.subscription, identity.resource_group, identity.name)
         body = {
@@ -115,10 +120,8 @@ class AzureIdentities:
                         async with self._alone(at):
                             await writes.create_or_update(identity.resource_group, identity.name, credential.name, body)
             except InternalError as e:
-                if "already exists" in e.detail:
+                if any(part in e.detail for part in ("already exists", "Too many", "exceed")):
                     raise FederatedCredentialConflict(e.detail, at) from None
-                if "Too many" in e.detail or "exceed" in e.detail:
-                    raise IdentityLimit(e.detail, at) from None
                 raise
 
     async def distrust(self, identity: ManagedIdentity, name: str) -> None:
@@ -134,7 +137,7 @@ class AzureIdentities:
     async def _alone(self, at: Mapping[str, str]) -> AsyncIterator[None]:
         """Around one write of a federated credential."""
         try:
-            async with self._arm.answered(at, conflicts=True):
+            async with self._arm.answered(at, conflicts=True, missing=FederatedCredentialConflict):
                 yield
         except HttpResponseError as e:
             raise _Busy(e.message, at) from None
@@ -174,6 +177,7 @@ def _identity(subscription: str, group: str, found: Any) -> ManagedIdentity:
         client_id=str(found.client_id),
         principal_id=str(found.principal_id),
         ours=(found.tags or {}).items() >= _OURS.items(),
+        lent=(found.tags or {}).items() >= LENT.items(),
     )
 
 

@@ -463,7 +463,16 @@ class ArmThrottled(ArmError):
     meaning = "Azure Resource Manager is throttling, or did not answer."
     remedy_template = (
         "Wait: it is tried again. If it lasts, look for another reader of the subscription: az monitor "
-        "activity-log list"
+        "activity-log list --subscription {subscription}"
+    )
+
+
+class ClusterChanging(ArmThrottled):
+    """Azure is at work on the cluster: an upgrade, or the change that we asked for ourselves."""
+
+    remedy_template = (
+        "Wait: it is tried again. If it lasts: az aks wait --updated --subscription {subscription} "
+        "--resource-group {group} --name {name}, and send the same body again."
     )
 
 
@@ -471,7 +480,8 @@ class WorkloadIdentityOff(ArmError):
     category = "workload_identity_off"
     meaning = "The cluster has no OIDC issuer or no workload identity, so its pods have no identity in Azure."
     remedy_template = (
-        "az aks update --resource-group {group} --name {name} --enable-oidc-issuer --enable-workload-identity, "
+        "az aks update --subscription {subscription} --resource-group {group} --name {name} --enable-oidc-issuer "
+        "--enable-workload-identity, "
         "or onboard with enableWorkloadIdentity: true. The API server restarts, and it cannot be undone."
     )
 
@@ -480,7 +490,8 @@ class IdentityLimit(ArmError):
     category = "identity_limit"
     meaning = "A managed identity takes 20 federated credentials, and all the identities beside it are full too."
     remedy_template = (
-        "az identity federated-credential list --resource-group {group} --identity-name {name}, and remove those of "
+        "az identity federated-credential list --subscription {subscription} --resource-group {group} "
+        "--identity-name {name}, and remove those of "
         "clusters that are gone; or onboard with another name in identity."
     )
 
@@ -488,10 +499,10 @@ class IdentityLimit(ArmError):
 class FederatedCredentialConflict(ArmError):
     category = "federated_credential_conflict"
     retryable = True
-    meaning = "Somebody else is writing federated credentials of the same identity, or wrote the same pair meanwhile."
+    meaning = "Somebody else is writing federated credentials of the same identity, or was quicker with one of ours."
     remedy_template = (
-        "Wait: it is tried again. If it lasts: az identity federated-credential list --resource-group {group} "
-        "--identity-name {name}"
+        "Wait: it is tried again. If it lasts: az identity federated-credential list --subscription {subscription} "
+        "--resource-group {group} --identity-name {name}"
     )
 
 
@@ -500,7 +511,8 @@ class StorageUnavailable(PullkeeperError):
     retryable = True
     meaning = "The app's own storage account (tables, queues) did not answer or refused."
     remedy_template = (
-        "az storage account show --query '[networkRuleSet,allowSharedKeyAccess]', and check the app identity's roles "
+        "az storage account show --ids <storage account id> --query '[networkRuleSet,allowSharedKeyAccess]', "
+        "and check the app identity's roles "
         "Storage Table Data Contributor and Storage Queue Data Contributor on it."
     )
 
@@ -509,6 +521,15 @@ class InvalidRequest(PullkeeperError):
     category = "invalid_request"
     meaning = "A request, a message or a setting is not of the form it must have."
     remedy_template = "Mend what the message names. The shapes are in the documentation and in the message."
+
+
+class ClusterTooOld(InvalidRequest):
+    """Its Kubernetes lacks what onboarding needs."""
+
+    remedy_template = (
+        "az aks upgrade --subscription {subscription} --resource-group {group} --name {name} "
+        "--kubernetes-version <version>"
+    )
 
 
 class TooLarge(InvalidRequest):
@@ -520,7 +541,9 @@ class Forbidden(InvalidRequest):
 
 
 class OperationRunning(InvalidRequest):
-    """Another operation has the cluster: look there, and ask again when it has ended."""
+    """Another operation has the cluster."""
+
+    remedy_template = "Look at {operation} until it has ended, and send the same again."
 
 
 class NotInFleet(InvalidRequest):

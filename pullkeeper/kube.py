@@ -23,13 +23,12 @@ import stamina
 from kubernetes.aio.client import ApiClient, Configuration
 
 from pullkeeper import bounded, errors
-from pullkeeper.kube_refusals import NotFound, refusal
+from pullkeeper.kube_refusals import NotFound, Overtaken, refusal
 from pullkeeper.model import Endpoint
+from pullkeeper.ownership import MANAGER, OBSERVER, managers
 from pullkeeper.tokens import ClientCertificate
 
-MANAGER: Final = "pullkeeper"
 _REVIEWS: Final = "authorization.k8s.io/v1"
-_OBSERVER: Final = "pullkeeper-diagnosis"
 _METADATA_ONLY: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=40, sock_connect=5)
 """The server itself gives up a PATCH after 34 s. A firewall that drops packets shows as no connection."""
@@ -56,8 +55,7 @@ class Seen:
     @property
     def managers(self) -> frozenset[str]:
         """Who has written the object; the observer that only looks does not count."""
-        entries = self.metadata.get("managedFields") or ()
-        return frozenset(entry.get("manager", "") for entry in entries if isinstance(entry, dict)) - {_OBSERVER}
+        return managers(self.metadata)
 
 
 class Api:
@@ -100,14 +98,18 @@ class Api:
     async def __aexit__(self, *_: object) -> None:
         await self._client.close()
 
-    async def apply(self, path: str, body: Mapping[str, Any], *, force: bool = False, strict: bool = False) -> Seen:
+    async def apply(
+        self, path: str, body: Mapping[str, Any], *, force: bool = False, strict: bool = False, dry: bool = False
+    ) -> Seen:
         """Server-side apply under the manager `pullkeeper`. Without force, fields of somebody else with another value
         raise OwnershipConflict; with it they are taken over. Sends no resourceVersion: last writer wins, by design.
-        strict: unknown fields are refused, not dropped.
+        strict: unknown fields are refused, not dropped. dry: only to see what would come of it.
         """
         query = {"fieldManager": MANAGER, "force": str(force).lower()}
         if strict:
             query["fieldValidation"] = "Strict"
+        if dry:
+            query["dryRun"] = "All"
         return await self._apply(path, body, query)
 
     async def look(self, path: str, kind: str) -> Seen | None:
@@ -116,7 +118,7 @@ class Api:
         """
         namespace, _, name = path.split("/")[-3:]
         body = {"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": namespace}}
-        seen = await self._apply(path, body, {"fieldManager": _OBSERVER, "dryRun": "All"})
+        seen = await self._apply(path, body, {"fieldManager": OBSERVER, "dryRun": "All"})
         return None if seen.created else seen
 
     async def get(self, path: str) -> dict[str, Any]:
@@ -131,10 +133,12 @@ class Api:
         except (NotFound, errors.NamespaceMissing):
             return None
 
-    async def release(self, path: str, manifest: Mapping[str, Any]) -> None:
-        """Give up every field that we hold in an object: an apply that says nothing leaves nothing of ours behind."""
+    async def release(self, path: str, manifest: Mapping[str, Any], uid: str) -> None:
+        """Give up every field that we hold in this very object, and the values with them: an apply that says nothing
+        leaves nothing of ours behind.
+        """
         metadata = {key: manifest["metadata"][key] for key in ("name", "namespace") if key in manifest["metadata"]}
-        bare = {"apiVersion": manifest["apiVersion"], "kind": manifest["kind"], "metadata": metadata}
+        bare = {"apiVersion": manifest["apiVersion"], "kind": manifest["kind"], "metadata": {**metadata, "uid": uid}}
         await self._apply(path, bare, {"fieldManager": MANAGER})
 
     async def merge(self, path: str, body: Mapping[str, Any]) -> None:
@@ -220,7 +224,7 @@ def path_of(manifest: Mapping[str, Any]) -> str:
 
 
 def _worth_retrying(error: Exception) -> bool | timedelta:
-    return isinstance(error, _SOON) and error.again(_DEADLINE / 2)
+    return isinstance(error, _SOON) and not isinstance(error, Overtaken) and error.again(_DEADLINE / 2)
 
 
 def _no_redirects() -> aiohttp.TraceConfig:

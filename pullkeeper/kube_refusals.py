@@ -15,6 +15,10 @@ class NotFound(errors.InternalError):
     """The object itself is not there, in a namespace that is."""
 
 
+class Overtaken(errors.ClusterThrottled):
+    """A JSON patch whose `test` did not hold: somebody else was quicker. What it rests on has to be read anew."""
+
+
 _ANY: Final = 0
 # HTTP status, a part of the Status's message, and what that means. The first that fits counts.
 _REFUSALS: Final[tuple[tuple[int, str, type[ClusterError | errors.InternalError]], ...]] = (
@@ -32,6 +36,7 @@ _REFUSALS: Final[tuple[tuple[int, str, type[ClusterError | errors.InternalError]
     (409, "", errors.ClusterThrottled),
     (422, "immutable", errors.SecretImmutable),
     (422, "cannot change roleRef", errors.SecretImmutable),
+    (422, "the server rejected our request due to an error in our request", Overtaken),
     (429, "", errors.ClusterThrottled),
     (500, "failed to create typed patch object", errors.InternalError),
     (500, "illegal base64", errors.InternalError),

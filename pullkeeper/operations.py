@@ -6,7 +6,7 @@ the cluster was last offboarded, but those that were dry runs: what offboarding 
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -30,10 +30,15 @@ _LONGEST: Final = 30_000
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """An operation and the request that it carries out."""
+    """An operation and the request that it carries out, as JSON: settings may have changed since it was accepted."""
 
     operation: Operation
-    request: Onboarding
+    request: str
+    etag: str
+
+
+class Overtaken(Exception):
+    """Somebody else has written the operation since it was read: the queue has given it to two."""
 
 
 class Operations:
@@ -44,21 +49,69 @@ class Operations:
         self._trusted_hosts = trusted_hosts
         self._opened: TableClient | None = None
 
-    async def begin(self, job: Job, now: datetime) -> None:
+    async def begin(self, operation: Operation, request: Onboarding, now: datetime) -> Job:
         """Make it the cluster's operation. Raises OperationRunning, naming the one that runs."""
-        table = await self._table()
-        cluster = job.operation.cluster
+        table, cluster = await self._table(), operation.cluster
         held = await self._entity(*entity_keys(cluster).values())
         found = await self._entity(_OPERATION, held["Operation"]) if held else None
         last = Operation.parse(_joined(found)) if found else None
         if last and last.status not in ENDED and now - last.updated_at < _ABANDONED:
             raise _running(last.id, cluster)
-        await self.save(job)
-        pointer = {**entity_keys(cluster), **(held or {}), "Operation": job.operation.id}
-        if job.operation.kind == "onboard" and not job.operation.dry_run:
+        entity = _entity(operation, request.to_json())
+        with mapped():
+            made = await table.upsert_entity(entity, mode=UpdateMode.REPLACE)
+        pointer = {**entity_keys(cluster), **(held or {}), "Operation": operation.id}
+        if operation.kind == "onboard":
             earlier = [] if last and _took_all_away(last) else await self.onboardings(cluster)
-            kept = [one.operation.id for one in earlier if one.request.traces != job.request.traces]
-            pointer["Onboardings"] = ",".join([*kept, job.operation.id])
+            kept = [one.id for one, asked in earlier if operation.dry_run or asked.traces != request.traces]
+            pointer["Onboardings"] = ",".join(kept if operation.dry_run else [*kept, operation.id])
+        await self._point(pointer, held, operation)
+        return Job(operation, entity["Request"], made["etag"])
+
+    async def save(self, job: Job) -> Job:
+        """Write an operation down as it is now. Raises Overtaken."""
+        table = await self._table()
+        entity = _entity(job.operation, job.request)
+        try:
+            with mapped():
+                written = await table.update_entity(
+                    entity, mode=UpdateMode.REPLACE, etag=job.etag, match_condition=MatchConditions.IfNotModified
+                )
+        except (ResourceModifiedError, ResourceNotFoundError):
+            # The SDK writes again when an answer was lost: then it was us.
+            found = await self._entity(_OPERATION, job.operation.id)
+            if found is None or _joined(found) != _joined(entity):
+                raise Overtaken from None
+            written = found.metadata
+        return replace(job, etag=written["etag"])
+
+    async def job(self, operation: str) -> Job:
+        """Raises NotInFleet for an operation that nobody began."""
+        found = await self._entity(_OPERATION, operation)
+        if found is None:
+            raise NotInFleet("there is no such operation")
+        return Job(Operation.parse(_joined(found)), found["Request"], found.metadata["etag"])
+
+    def request(self, job: Job) -> Onboarding:
+        """Raises InvalidRequest for what the settings no longer allow."""
+        return Onboarding.parse(job.request, trusted_hosts=self._trusted_hosts)
+
+    async def last(self, cluster: ClusterId) -> Operation | None:
+        held = await self._entity(*entity_keys(cluster).values())
+        found = await self._entity(_OPERATION, held["Operation"]) if held else None
+        return Operation.parse(_joined(found)) if found else None
+
+    async def onboardings(self, cluster: ClusterId) -> list[tuple[Operation, Onboarding]]:
+        """What the cluster was asked to become since it was last offboarded, the last of each kind, the newest last.
+        Without their hubs: nobody needs those to undo it, and they may not be allowed any more.
+        """
+        held = await self._entity(*entity_keys(cluster).values())
+        listed = held.get("Onboardings", "").split(",") if held else []
+        found = [await self._entity(_OPERATION, identifier) for identifier in listed if identifier]
+        return [(Operation.parse(_joined(entity)), _without_hub(entity["Request"])) for entity in found if entity]
+
+    async def _point(self, pointer: dict[str, str], held: Any, operation: Operation) -> None:
+        table, cluster = await self._table(), operation.cluster
         try:
             with mapped():
                 if held is None:
@@ -71,44 +124,12 @@ class Operations:
                         match_condition=MatchConditions.IfNotModified,
                     )
         except (ResourceExistsError, ResourceModifiedError):
+            now = await self._entity(*entity_keys(cluster).values())
+            if now and now["Operation"] == operation.id:
+                return  # the SDK wrote again, because an answer was lost
             with mapped():
-                await table.delete_entity(_OPERATION, job.operation.id)
-            held = await self._entity(*entity_keys(cluster).values())
-            raise _running(held["Operation"] if held else "?", cluster) from None
-
-    async def save(self, job: Job) -> None:
-        table = await self._table()
-        entity = {
-            "PartitionKey": _OPERATION,
-            "RowKey": job.operation.id,
-            "Status": job.operation.status,
-            **_split(job.operation.to_json()),
-            "Request": job.request.to_json(),
-        }
-        with mapped():
-            await table.upsert_entity(entity, mode=UpdateMode.REPLACE)
-
-    async def job(self, operation: str) -> Job:
-        """Raises NotInFleet for an operation that nobody began."""
-        found = await self._entity(_OPERATION, operation)
-        if found is None:
-            raise NotInFleet("there is no such operation")
-        request = Onboarding.parse(found["Request"], trusted_hosts=self._trusted_hosts)
-        return Job(Operation.parse(_joined(found)), request)
-
-    async def is_last(self, job: Job) -> bool:
-        """Whether the cluster is still this operation's: one that was taken for abandoned has lost it."""
-        held = await self._entity(*entity_keys(job.operation.cluster).values())
-        return held is not None and held["Operation"] == job.operation.id
-
-    async def onboardings(self, cluster: ClusterId) -> list[Job]:
-        """What the cluster was asked to become since it was last offboarded, the last of each kind, the newest last.
-        Without their hubs: nobody needs those to undo it, and they may not be allowed any more.
-        """
-        held = await self._entity(*entity_keys(cluster).values())
-        listed = held.get("Onboardings", "").split(",") if held else []
-        found = [await self._entity(_OPERATION, identifier) for identifier in listed if identifier]
-        return [_without_hub(entity) for entity in found if entity]
+                await table.delete_entity(_OPERATION, operation.id)
+            raise _running(now["Operation"] if now else "?", cluster) from None
 
     async def _entity(self, partition_key: str, row_key: str) -> Any:
         table = await self._table()
@@ -125,8 +146,11 @@ class Operations:
         return self._opened
 
 
-def _split(document: str) -> dict[str, str]:
-    return {f"Document{at // _LONGEST}": document[at : at + _LONGEST] for at in range(0, len(document), _LONGEST)}
+def _entity(operation: Operation, request: str) -> dict[str, str]:
+    document = operation.to_json()
+    parts = {f"Document{at // _LONGEST}": document[at : at + _LONGEST] for at in range(0, len(document), _LONGEST)}
+    keys = {"PartitionKey": _OPERATION, "RowKey": operation.id}
+    return {**keys, "Status": operation.status, **parts, "Request": request}
 
 
 def _joined(entity: Any) -> str:
@@ -134,9 +158,8 @@ def _joined(entity: Any) -> str:
     return "".join(entity[name] for name in parts)
 
 
-def _without_hub(entity: Any) -> Job:
-    request = {key: value for key, value in json.loads(entity["Request"]).items() if key not in _OF_A_HUB}
-    return Job(Operation.parse(_joined(entity)), Onboarding.parse(request))
+def _without_hub(request: str) -> Onboarding:
+    return Onboarding.parse({key: value for key, value in json.loads(request).items() if key not in _OF_A_HUB})
 
 
 def _took_all_away(last: Operation) -> bool:

@@ -5,15 +5,21 @@ secret is ours or new; a conflict, and its metadata says whose it is.
 """
 
 import base64
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from pullkeeper.errors import NamespaceMissing, SecretConflict
-from pullkeeper.kube import MANAGER, Api, Seen
-from pullkeeper.kube_refusals import OwnershipConflict
+import stamina
+
+from pullkeeper.errors import ClusterError, NamespaceMissing, NamespaceTerminating, QuotaExceeded, SecretConflict
+from pullkeeper.kube import Api, Seen
+from pullkeeper.kube_refusals import Overtaken, OwnershipConflict
 from pullkeeper.model import Hub, Target
+from pullkeeper.ownership import MANAGER, given_back, managers
 from pullkeeper.registry import dockerconfigjson
 from pullkeeper.tokens import Token
+
+_LABELS: Final = {"app.kubernetes.io/managed-by": "pullkeeper"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +47,12 @@ def path(target: Target) -> str:
 
 
 async def look(api: Api, target: Target) -> Seen | None:
-    """The secret's metadata; None where there is none, or no namespace for it. Raises ClusterError."""
+    """The secret's metadata; None where there is none, or where none could be made: what is there could be changed.
+    Raises ClusterError.
+    """
     try:
         return await api.look(path(target), "Secret")
-    except NamespaceMissing:
+    except (NamespaceMissing, NamespaceTerminating, QuotaExceeded):
         return None
 
 
@@ -53,16 +61,31 @@ def is_ours(seen: Seen) -> bool:
     return MANAGER in seen.managers
 
 
+async def give_back(api: Api, target: Target, seen: Seen) -> None:
+    """Leave the secret to whoever else has a hand in it, as it is, but no longer as ours. Raises ClusterError, which
+    quotes nothing: a server may answer what it cannot patch with the whole object.
+    """
+    patch = {"metadata": given_back(seen.metadata, _LABELS)}
+    try:
+        await api.merge(path(target), patch)
+    except ClusterError as e:
+        raise type(e)("the server refused the patch", e.context, retry_after=e.retry_after) from None
+
+
 async def dereference(api: Api, target: Target, service_account: str) -> None:
-    """Take the name off a service account again, at the place where it was seen; whoever is quicker is not overrun."""
+    """Take the name off a service account again, at the place where it was seen; whoever is quicker is not overrun.
+    Only where we have put a name on it: who named the secret before us still does.
+    """
     where = f"/api/v1/namespaces/{target.namespace}/serviceaccounts/{service_account}"
-    found = await api.find(where)
-    listed = (found or {}).get("imagePullSecrets") or []
-    entry = {"name": target.secret}
-    if entry in listed:
-        index = f"/imagePullSecrets/{listed.index(entry)}"
-        test = {"op": "test", "path": index, "value": entry}
-        await api.json_patch(where, [test, {"op": "remove", "path": index}])
+    async for attempt in _anew():
+        with attempt:
+            found = await api.find(where)
+            listed = (found or {}).get("imagePullSecrets") or []
+            entry = {"name": target.secret}
+            if found and entry in listed and MANAGER in managers(found["metadata"], "imagePullSecrets"):
+                index = f"/imagePullSecrets/{listed.index(entry)}"
+                test = {"op": "test", "path": index, "value": entry}
+                await api.json_patch(where, [test, {"op": "remove", "path": index}])
 
 
 async def reference(api: Api, target: Target, service_account: str) -> None:
@@ -73,16 +96,23 @@ async def reference(api: Api, target: Target, service_account: str) -> None:
     else's names off: one name is appended instead.
     """
     path = f"/api/v1/namespaces/{target.namespace}/serviceaccounts/{service_account}"
-    found = await api.get(path)
-    listed = found.get("imagePullSecrets")
     entry = {"name": target.secret}
-    if listed and entry in listed:
-        return
-    if listed:
-        await api.json_patch(path, [{"op": "add", "path": "/imagePullSecrets/-", "value": entry}])
-    else:
-        unchanged = {"op": "test", "path": "/metadata/resourceVersion", "value": found["metadata"]["resourceVersion"]}
-        await api.json_patch(path, [unchanged, {"op": "add", "path": "/imagePullSecrets", "value": [entry]}])
+    async for attempt in _anew():
+        with attempt:
+            found = await api.get(path)
+            listed, version = found.get("imagePullSecrets"), found["metadata"]["resourceVersion"]
+            if listed and entry in listed:
+                return
+            if listed:
+                await api.json_patch(path, [{"op": "add", "path": "/imagePullSecrets/-", "value": entry}])
+            else:
+                unchanged = {"op": "test", "path": "/metadata/resourceVersion", "value": version}
+                await api.json_patch(path, [unchanged, {"op": "add", "path": "/imagePullSecrets", "value": [entry]}])
+
+
+def _anew() -> AsyncIterator[stamina.Attempt]:
+    """Reads again what somebody else has changed meanwhile: another target of the same service account, mostly."""
+    return stamina.retry_context(on=Overtaken, attempts=5, wait_initial=0.05)
 
 
 def _drift(seen: Seen, known_uid: str | None) -> str | None:
@@ -111,7 +141,7 @@ def _manifest(target: Target, hub: Hub, token: Token) -> dict[str, Any]:
         "metadata": {
             "name": target.secret,
             "namespace": target.namespace,
-            "labels": {"app.kubernetes.io/managed-by": "pullkeeper"},
+            "labels": _LABELS,
             "annotations": {
                 "pullkeeper.dev/issued-at": token.issued_at.isoformat(timespec="seconds"),
                 "pullkeeper.dev/expires-at": token.expires_at.isoformat(timespec="seconds"),

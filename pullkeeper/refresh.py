@@ -5,7 +5,8 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from pullkeeper import kube, pull_secret, telemetry
 from pullkeeper.access import Access
@@ -25,6 +26,9 @@ from pullkeeper.kube_refusals import NotFound
 from pullkeeper.model import Cluster, Endpoint, Hub, RefreshMessage, Status, Target, TargetStatus
 from pullkeeper.outcomes import Attempt, Fresh, Outcome, Seen, Unseen, concluded, tell
 from pullkeeper.tokens import Token, lease, retry
+
+_MEANWHILE: Final = timedelta(seconds=2)
+"""Longer than a token from memory takes. A cluster that left the fleet while one was minted gets no secret any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +86,15 @@ class Refresher:
         return status
 
     async def first(self, member: Member) -> Mapping[Target, pull_secret.Written]:
-        """The first secrets of a cluster that is about to join. Raises the first failure; nothing is recorded."""
+        """The first secrets of a cluster that is about to join, or to change. Raises the first failure; nothing is
+        recorded.
+        """
         message = RefreshMessage(cluster=member.cluster.cluster, reason="onboarding")
-        nothing = Status(cluster=message.cluster, next_due=self._clock(), located_at=self._clock())
-        attempt = await self._attempt(member, nothing, message)
+        held = await self._fleet.status(message.cluster)
+        before = held.status if held else Status(cluster=message.cluster, next_due=self._clock())
+        # Azure was asked a moment ago.
+        before = before.model_copy(update={"located_at": self._clock(), "endpoint": None})
+        attempt = await self._attempt(member, before, message)
         written = {}
         for target, outcome in attempt.outcomes.items():
             if isinstance(outcome, PullkeeperError):
@@ -124,7 +133,7 @@ class Refresher:
         )
 
     async def _attempt(self, member: Member, before: Status, message: RefreshMessage) -> Attempt:
-        cluster = member.cluster
+        cluster, asked = member.cluster, self._clock()
         try:
             hub = self._hub(cluster)
             written = [target.issued_at for target in before.targets.values() if target.issued_at]
@@ -132,6 +141,8 @@ class Refresher:
             token = await self._federation.token(hub, issued_since=max(written, default=None))
         except PullkeeperError as e:
             return Attempt(dict.fromkeys(cluster.targets, e.within(cluster=str(cluster.cluster))))
+        if message.reason != "onboarding" and self._clock() - asked > _MEANWHILE:
+            await self._fleet.member(cluster.cluster)
 
         job = _Job(cluster, hub, token, before.targets, thorough=message.reason != "due")
         known = max(filter(None, (member.endpoint, before.endpoint)), key=lambda endpoint: endpoint.read_at)

@@ -8,7 +8,7 @@ import aiohttp
 
 from pullkeeper import bounded
 from pullkeeper.errors import RegistryDenied, RegistryUnavailable
-from pullkeeper.model import Hub
+from pullkeeper.model import Hub, Image
 from pullkeeper.tokens import Token
 
 USER = "oauth2accesstoken"
@@ -59,22 +59,29 @@ async def probe(hub: Hub, token: Token) -> None:
 def _context(hub: Hub) -> dict[str, str]:
     """What the remedy's command needs: the repository in Artifact Registry's own words, and who must be let in."""
     image, ids = hub.probe_image, hub.credential_config.ids
-    project, _, rest = image.name.partition("/")
     account = hub.credential_config.service_account
-    # gcr.io hosts are repositories of their own name in a multi-region.
-    multi_region = _MULTI_REGIONS.get(image.host)
+    project, repository, location = repository_of(image)
     return {
         "host": image.host,
         "image": str(image),
         "registry_project": project,
-        "repository": image.host if multi_region else rest.partition("/")[0],
-        "location": multi_region or image.host.removesuffix("-docker.pkg.dev"),
+        "repository": repository,
+        "location": location,
         "member": f"serviceAccount:{account}"
         if account
         else f"principal://iam.googleapis.com/projects/{ids['project']}/locations/global"
         f"/workloadIdentityPools/{ids['pool']}/subject/OBJECT_ID",
         **ids,
     }
+
+
+def repository_of(image: Image) -> tuple[str, str, str]:
+    """Project, repository and location, in Artifact Registry's own words."""
+    project, _, rest = image.name.partition("/")
+    # gcr.io hosts are repositories of their own name in a multi-region.
+    if multi_region := _MULTI_REGIONS.get(image.host):
+        return project, image.host, multi_region
+    return project, rest.partition("/")[0], image.host.removesuffix("-docker.pkg.dev")
 
 
 async def _accepted(answer: aiohttp.ClientResponse, context: dict[str, str]) -> str:

@@ -73,7 +73,8 @@ class Web:
         self._run_by_hand = run_by_hand
         self.application = web.Application(client_max_size=_BODY_LIMIT)
         self.application.router.add_post("/admin/functions/{name}", self._admin)
-        self.application.router.add_route("*", "/{path:.*}", self._serve)
+        # Any character: a dot would leave out %0A.
+        self.application.router.add_route("*", r"/{path:[\s\S]*}", self._serve)
 
     async def _serve(self, request: web.Request) -> web.Response:
         if (request.content_length or 0) > _BODY_LIMIT:

@@ -3,16 +3,13 @@ nothing half-way.
 """
 
 import asyncio
-from datetime import timedelta
 from typing import Final
 
-from pullkeeper.errors import AdministratorMissing, ClusterStopped, ClusterUnreachable
-from pullkeeper.onboarding import objects, refresher, workload
+from pullkeeper.errors import AdministratorMissing, ClusterStopped, ClusterUnreachable, ClusterUnwell
+from pullkeeper.onboarding import applying, objects, refresher, workload
 from pullkeeper.onboarding.work import Work
 
 NAME = "cluster access"
-_PATIENCE: Final = timedelta(seconds=60)
-"""How long offboarding waits for a cluster to answer. The queue tries again every half minute, five times in all."""
 _RBAC: Final = "rbac.authorization.k8s.io"
 _KINDS: Final = (
     ("", "namespaces"),
@@ -42,7 +39,8 @@ async def do(work: Work) -> str:
     try:
         return await _checked(work)
     except ClusterUnreachable as e:
-        if work.request.refresher == "central":
+        # One that answers with errors of its own can be reached.
+        if work.request.refresher == "central" or isinstance(e, ClusterUnwell):
             raise
         # Nothing has to come in from outside: the pipeline applies what is handed out.
         work.reachable = False
@@ -50,17 +48,17 @@ async def do(work: Work) -> str:
 
 
 async def undo(work: Work) -> str:
-    """A cluster that stays silent does not keep from going what is in Azure."""
+    """A cluster that is silent at a second try, too, does not keep from going what is in Azure."""
     if not work.reachable:
         return "there is no cluster any more"
     try:
         return await _checked(work)
     except (ClusterStopped, ClusterUnreachable) as e:
-        if e.retryable and work.tools.clock() - work.since < _PATIENCE:
+        if e.retryable and NAME not in work.failed:
             raise
         work.reachable = False
         made = [*objects.made(work), *refresher.made(work.asked), *workload.made(work)]
-        for name in (*(f"Secret {target}" for target in work.targets), *map(objects.name_of, made)):
+        for name in (*(f"Secret {target}" for target in work.targets), *map(applying.name_of, made)):
             work.left.append(f"{name}: the cluster does not answer ({e.category}); offboard again once it does")
         return f"the app cannot reach the cluster ({e.detail}); what is in it stays"
 
@@ -68,10 +66,14 @@ async def undo(work: Work) -> str:
 async def _checked(work: Work) -> str:
     api = await work.api()
     allowed = await asyncio.gather(*(api.may(*needed) for needed in _NEEDED))
-    missing = [f"{verb} {kind}" for (verb, _, kind), may in zip(_NEEDED, allowed, strict=True) if not may]
+    missing: dict[str, list[str]] = {}
+    for (verb, _, kind), may in zip(_NEEDED, allowed, strict=True):
+        if not may:
+            missing.setdefault(verb, []).append(kind)
     if missing:
+        told = "; ".join(f"{verb} {', '.join(kinds)}" for verb, kinds in reversed(missing.items()))
         raise AdministratorMissing(
-            f"the identity that onboards may not {', '.join(missing)}",
+            f"the identity that onboards may not {told}",
             {"cluster": str(work.cluster), "principal": await work.tools.access.principal()},
         )
     return f"all rights are there ({work.endpoint.server if work.endpoint else ''})"

@@ -1,9 +1,10 @@
 """What goes in and out of onboarding: the request, the operation with its steps, the handover."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AwareDatetime, Field, StrictBool, StringConstraints, ValidationInfo, model_validator
 
+from pullkeeper.azure_identities import MOST_CREDENTIALS
 from pullkeeper.credential_config import CredentialConfig
 from pullkeeper.model import Cluster, ClusterRef, Document, Hub, ObjectName, Target, Targets
 
@@ -11,6 +12,7 @@ ResourceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9
 """Of a managed identity or a federated credential: Azure's rule for the latter, which is the stricter one."""
 
 
+GUIDES_IDENTITY: Final = "deepintshield-pull-identity"
 ImageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9./:_@-]{3,400}$")]
 
 
@@ -35,7 +37,7 @@ class Onboarding(Document):
     registries: Annotated[tuple[str, ...], Field(max_length=20)] = ()
     probe: str | None = None
     targets: Targets = (Target(service_accounts=("deepintshield-sa",)),)
-    identity: ResourceName = "deepintshield-pull-identity"
+    identity: ResourceName = GUIDES_IDENTITY
     federated_credential: ResourceName = "deepintshield-federated-credential"
     audience: Literal["api://AzureADTokenExchange"] = "api://AzureADTokenExchange"
     enable_workload_identity: StrictBool = False
@@ -64,6 +66,13 @@ class Onboarding(Document):
     def _names_whose_job_it_is(self) -> Self:
         if self.refresher == "in-cluster" and not all(target.service_accounts for target in self.targets):
             raise ValueError("refresher in-cluster needs serviceAccounts in every target: its job runs as the first")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_into_one_identity(self) -> Self:
+        accounts = {(target.namespace, account) for target in self.targets for account in target.service_accounts}
+        if len(accounts) > MOST_CREDENTIALS:
+            raise ValueError(f"more than {MOST_CREDENTIALS} serviceAccounts: an identity can trust no more")
         return self
 
     def wanted_hub(self) -> str | Hub | None:

@@ -23,13 +23,20 @@ Pair = tuple[str, str]
 async def plan(work: Work) -> str:
     if work.issuer is None:
         return f"would trust {', '.join(_subjects(work.request.targets))} of the issuer that is still off"
-    held = await work.tools.identities.credentials(work.identity) if work.identity else []
+    chosen, further = await _chosen(work)
+    if chosen is None:
+        return f"would make the identity {further}, and trust {', '.join(_subjects(work.request.targets))} as it"
+    work.identity = chosen
+    held = await work.tools.identities.credentials(chosen)
     missing = [subject for issuer, subject in _wanted(work) if (issuer, subject) not in _pairs(held)]
-    return f"would trust {', '.join(missing)}" if missing else "already trusted"
+    return f"would trust {', '.join(missing)} as {chosen.name}" if missing else f"already trusted as {chosen.name}"
 
 
 async def do(work: Work) -> str:
-    identity = work.identity = await _chosen(work)
+    identity, further = await _chosen(work)
+    if identity is None:
+        identity = await _made(work, further)
+    work.identity = identity
     told = []
     for issuer, subject in _wanted(work):
         held = await work.tools.identities.credentials(identity)
@@ -39,11 +46,14 @@ async def do(work: Work) -> str:
         credential = FederatedCredential(_name(work.request, issuer, subject), issuer, subject)
         await work.tools.identities.trust(identity, credential, work.request.audience)
         told.append(f"{subject} is now trusted as {identity.name} ({credential.name})")
+    told += [f"{name} is no longer trusted" for name in await _outdated(work, identity)]
     return "; ".join(told) or "no service account to trust"
 
 
 async def undo(work: Work) -> str:
-    """By issuer and subject: the names may be others'. From every identity that this cluster may have been given."""
+    """Those with a name of ours, and on an identity of ours all of the cluster's. From every identity that it may have
+    been given.
+    """
     gone = []
     for name in dict.fromkeys(request.identity for request in work.asked):
         async for number, identity in _existing(work, name):
@@ -51,6 +61,13 @@ async def undo(work: Work) -> str:
             if number and identity.ours and not await work.tools.identities.credentials(identity):
                 await work.tools.identities.delete(identity)
     return f"removed {', '.join(gone)}" if gone else "none of ours is left"
+
+
+async def stands(work: Work) -> bool:
+    """Whether the cluster's service accounts are still trusted."""
+    if work.identity is None:
+        return False
+    return set(_wanted(work)) <= _pairs(await work.tools.identities.credentials(work.identity))
 
 
 async def _distrusted(work: Work, identity: ManagedIdentity) -> list[str]:
@@ -69,27 +86,46 @@ async def _distrusted(work: Work, identity: ManagedIdentity) -> list[str]:
     return gone
 
 
-async def _chosen(work: Work) -> ManagedIdentity:
-    """The identity that trusts the most of the cluster's service accounts already, if it has room for the rest."""
+async def _outdated(work: Work, identity: ManagedIdentity) -> list[str]:
+    """Of this cluster, but of an issuer that it no longer has: it was deleted and made anew under its old name."""
+    gone = []
+    for credential in await work.tools.identities.credentials(identity):
+        own = credential.name == _name(work.request, credential.issuer, credential.subject)
+        if own and credential.issuer != work.issuer:
+            await work.tools.identities.distrust(identity, credential.name)
+            gone.append(credential.name)
+    return gone
+
+
+async def _chosen(work: Work) -> tuple[ManagedIdentity | None, str]:
+    """The identity that trusts the most of the cluster's service accounts already, if it has room for the rest. None
+    where there is none yet, and what a further one would be called. Raises IdentityLimit.
+    """
     wanted = set(_wanted(work))
     best: tuple[int, ManagedIdentity] | None = None
     taken = set()
     async for number, identity in _existing(work, work.request.identity):
         taken.add(number)
+        if not work.may_use(identity):
+            continue
         held = await work.tools.identities.credentials(identity)
         known = len(wanted & _pairs(held))
         has_room = len(held) + len(wanted) - known <= MOST_CREDENTIALS
         if has_room and (best is None or known > best[0]):
             best = known, identity
-    if best:
-        return best[1]
     free = next((number for number in range(_MOST_IDENTITIES) if number not in taken), None)
-    if work.facts is None or free is None or len(wanted) > MOST_CREDENTIALS:
+    if best is None and free is None:
         raise IdentityLimit(
             f"no room for {len(wanted)} federated credentials in {len(taken)} identities",
             {"group": work.cluster.resource_group, "name": work.request.identity},
         )
-    cluster, name = work.cluster, _numbered(work.request.identity, free)
+    return (best[1] if best else None), _numbered(work.request.identity, free or 0)
+
+
+async def _made(work: Work, name: str) -> ManagedIdentity:
+    if work.facts is None:
+        raise RuntimeError("the cluster is inspected first")
+    cluster = work.cluster
     return await work.tools.identities.make(cluster.subscription, cluster.resource_group, name, work.facts.location)
 
 
@@ -117,10 +153,11 @@ def _pairs(held: list[FederatedCredential]) -> set[Pair]:
 
 
 def _name(request: Onboarding, issuer: str, subject: str) -> str:
-    """The name that was asked for, the cluster's, and a digest of the pair. Clusters that share an identity write at
-    the same time and from several instances: under one name, the later would replace what the earlier is trusted by.
+    """The name that was asked for, the cluster's, and a digest of cluster and pair. Clusters that share an identity
+    write at the same time and from several instances: under one name, the later would replace what the earlier is
+    trusted by.
     """
-    digest = hashlib.sha256(f"{issuer}|{subject}".encode()).hexdigest()[:10]
+    digest = hashlib.sha256(f"{request.cluster}|{issuer}|{subject}".encode()).hexdigest()[:10]
     return f"{request.federated_credential[:44]}-{request.cluster.name}-{digest}"
 
 

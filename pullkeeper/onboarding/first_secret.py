@@ -6,11 +6,12 @@ from typing import Final
 import stamina
 
 from pullkeeper import pull_secret
-from pullkeeper.errors import ClusterRbacDenied, InternalError
+from pullkeeper.errors import AdmissionDenied, ClusterRbacDenied, ClusterThrottled, NamespaceMissing
 from pullkeeper.fleet import Member
-from pullkeeper.kube import MANAGER, Api
+from pullkeeper.kube import Api
 from pullkeeper.model import Target
 from pullkeeper.onboarding.work import Work
+from pullkeeper.ownership import MANAGER
 
 NAME = "pull secret"
 _ROLE_KNOWN: Final = timedelta(seconds=20)
@@ -37,7 +38,8 @@ async def do(work: Work) -> str:
     for target, written in outcomes.items():
         seen = await api.look(pull_secret.path(target), "Secret")
         if seen is None or seen.uid != written.uid:
-            raise InternalError(f"{target} is not what was written: another controller interferes")
+            # Somebody was quicker: the guide's own job, which deletes and makes anew, mostly.
+            raise ClusterThrottled(f"{target} is not what was written a moment ago")
     drift = [f"{target} {written.drift}" for target, written in outcomes.items() if written.drift]
     return "; ".join([f"{len(outcomes)} secrets written and verified", *drift])
 
@@ -48,7 +50,10 @@ async def undo(work: Work) -> str:
 
 
 async def _planned(work: Work, api: Api, target: Target) -> str:
-    seen = await pull_secret.look(api, target)
+    try:
+        seen = await api.look(pull_secret.path(target), "Secret")
+    except NamespaceMissing:
+        seen = None
     if seen is None:
         return f"would make {target}"
     if pull_secret.is_ours(seen):
@@ -58,11 +63,22 @@ async def _planned(work: Work, api: Api, target: Target) -> str:
 
 
 async def _removed(work: Work, api: Api, target: Target) -> str:
+    try:
+        return await _taken_away(work, api, target)
+    except AdmissionDenied as e:
+        if e.retryable:
+            raise
+        work.left.append(f"Secret {target}: the cluster refused ({e.category}: {e.detail})")
+        return f"{target} stays"
+
+
+async def _taken_away(work: Work, api: Api, target: Target) -> str:
     seen = await pull_secret.look(api, target)
     if seen and seen.managers != {MANAGER}:
-        work.left.append(
-            f"Secret {target} and where it is named: {', '.join(sorted(seen.managers - {MANAGER}))} has a hand in it"
-        )
+        if pull_secret.is_ours(seen):
+            await pull_secret.give_back(api, target, seen)
+        others = ", ".join(sorted(seen.managers - {MANAGER})) or "somebody unknown"
+        work.left.append(f"Secret {target} and where it is named: {others} has a hand in it")
         return f"{target} stays"
     for account in target.service_accounts:
         await pull_secret.dereference(api, target, account)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pullkeeper.model import Hub
 from pullkeeper.onboarding.documents import Handover
 from pullkeeper.onboarding.work import AwaitingFederation, Work
+from pullkeeper.registry import repository_of
 
 NAME = "handover"
 
@@ -12,6 +13,8 @@ NAME = "handover"
 async def plan(work: Work) -> str:
     if work.request.refresher == "in-cluster" and work.identity is None:
         return "would hand over the cluster's identity, which is not there yet"
+    if work.request.chain == "kubernetes" and work.request.refresher == "in-cluster" and work.issuer is None:
+        return "would hand over the cluster's issuer, which is still off"
     return await _handed(work)
 
 
@@ -76,12 +79,13 @@ def handover(claims: Mapping[str, str], hub: Hub | None, further: Sequence[str] 
         for one in subjects
     ]
     name, _, domain = account.partition("@")
-    image = hub.probe_image.name.split("/") if hub else ["PROJECT_ID", "REPOSITORY"]
-    location = hub.probe_image.host.removesuffix("-docker.pkg.dev") if hub else "LOCATION"
+    project_id, repository, location = (
+        repository_of(hub.probe_image) if hub else ("PROJECT_ID", "REPOSITORY", "LOCATION")
+    )
     create_account = f"gcloud iam service-accounts create {name} --project={domain.partition('.')[0] or 'PROJECT_ID'}"
     let_read = (
-        f"gcloud artifacts repositories add-iam-policy-binding {image[1]} --project={image[0]} --location={location} "
-        f"--role=roles/artifactregistry.reader --member=serviceAccount:{account}"
+        f"gcloud artifacts repositories add-iam-policy-binding {repository} --project={project_id} "
+        f"--location={location} --role=roles/artifactregistry.reader --member=serviceAccount:{account}"
     )
     hand_out = (
         f"gcloud iam workload-identity-pools create-cred-config {pool_name}/providers/{provider} "

@@ -1,18 +1,19 @@
 """Phase: the managed identity of the cluster's pods: the guide's second step."""
 
-from pullkeeper.azure_identities import ManagedIdentity
+from pullkeeper.azure_identities import LENT, ManagedIdentity
+from pullkeeper.errors import Forbidden
 from pullkeeper.onboarding.work import Work
 
 NAME = "identity"
 
 
 async def plan(work: Work) -> str:
-    work.identity = await _found(work, work.request.identity)
+    work.identity = await _usable(work)
     return _told(work.identity) if work.identity else f"would make the identity {work.request.identity}"
 
 
 async def do(work: Work) -> str:
-    work.identity = await _found(work, work.request.identity)
+    work.identity = await _usable(work)
     if work.identity:
         return _told(work.identity)
     if work.facts is None:
@@ -44,6 +45,18 @@ async def _removed(work: Work, name: str) -> str:
         return work.left[-1]
     await identities.delete(identity)
     return f"deleted {identity.name}"
+
+
+async def _usable(work: Work) -> ManagedIdentity | None:
+    """Raises Forbidden for somebody's identity that is not lent."""
+    identity = await _found(work, work.request.identity)
+    if identity and not work.may_use(identity):
+        tag = "=".join(*LENT.items())
+        raise Forbidden(
+            f"the identity {identity.name} is somebody's, and may have rights in Azure. To have service accounts count "
+            f"as it, its owner says: az tag update --resource-id {identity} --operation merge --tags {tag}"
+        )
+    return identity
 
 
 async def _found(work: Work, name: str) -> ManagedIdentity | None:

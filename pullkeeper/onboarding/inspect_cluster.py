@@ -3,7 +3,7 @@
 import re
 
 from pullkeeper.azure_clusters import ClusterFacts
-from pullkeeper.errors import ClusterGone, ClusterStopped, InvalidRequest, WorkloadIdentityOff
+from pullkeeper.errors import ClusterGone, ClusterStopped, ClusterTooOld, WorkloadIdentityOff
 from pullkeeper.onboarding.work import Work
 
 NAME = "inspect cluster"
@@ -44,11 +44,7 @@ async def _checked(work: Work) -> ClusterFacts:
     at = {"cluster": str(work.cluster), "group": work.cluster.resource_group, "name": work.cluster.name}
     found = re.match(r"(\d+)\.(\d+)", facts.version)
     if not found or (int(found[1]), int(found[2])) < _OLDEST:
-        raise InvalidRequest(
-            f"Kubernetes {facts.version} is too old: 1.24 is the oldest that has what it takes. az aks upgrade "
-            f"--resource-group {at['group']} --name {at['name']} --kubernetes-version <version>",
-            at,
-        )
+        raise ClusterTooOld(f"Kubernetes {facts.version}: 1.24 is the oldest that has what it takes", at)
     if facts.power_state != "Running":
         raise ClusterStopped(f"power state: {facts.power_state}", at)
     if not (facts.issuer and facts.workload_identity) and not work.request.enable_workload_identity:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
 from pullkeeper import telemetry
@@ -13,13 +14,13 @@ from pullkeeper.operations import Job, Operations
 
 
 class Progress:
-    """Writes down every step as it begins and ends, so that one who polls sees the work go on."""
+    """Writes down every step as it begins and ends. Raises Overtaken where somebody else does, too."""
 
     def __init__(
         self, operations: Operations, job: Job, phases: tuple[Phase, ...], clock: Callable[[], datetime]
     ) -> None:
         self._operations = operations
-        self._request = job.request
+        self._job = job
         self._clock = clock
         steps = tuple(Step(name=phase.NAME) for phase in phases) or job.operation.steps
         self.operation = job.operation.model_copy(update={"steps": steps})
@@ -27,8 +28,8 @@ class Progress:
     async def at(self, phase: Phase) -> None:
         await self._save("Running", self._with(Step(name=phase.NAME, status="running")))
 
-    async def done(self, phase: Phase, detail: str, operation: Operation) -> None:
-        status: StepStatus = "planned" if operation.dry_run else "done"
+    async def done(self, phase: Phase, detail: str) -> None:
+        status: StepStatus = "planned" if self.operation.dry_run else "done"
         await self._save("Running", self._with(Step(name=phase.NAME, status=status, detail=detail)))
 
     async def skipped(self, phase: Phase, why: str) -> None:
@@ -36,36 +37,24 @@ class Progress:
 
     async def overtaken(self) -> Operation:
         """It had been taken for abandoned, and another one has the cluster by now."""
-        error = OperationRunning("another operation has taken the cluster over")
-        first, *others = self.operation.steps
-        told = {"status": "failed", "detail": error.detail, "category": error.category, "remedy": error.remedy}
-        self.operation = self.operation.model_copy(update={"steps": (first.model_copy(update=told), *others)})
+        self._fail(self.operation.steps[0].name, OperationRunning("another operation has taken the cluster over"))
         return await self.end("Failed", None)
 
-    async def cut_off(self) -> None:
+    async def cut_off(self) -> Operation:
         """What was under way when its host went, or met what nobody expected, has failed."""
-        error = InternalError("every try was cut off here")
-        failed = {"detail": error.detail, "category": error.category, "remedy": error.remedy}
         for step in self.operation.steps:
             if step.status == "running":
-                await self._save("Running", self._with(Step(name=step.name, status="failed", **failed)))
+                self._fail(step.name, InternalError("every try was cut off here"))
+        return await self.end("Failed", None)
 
-    async def failed(self, error: PullkeeperError, work: Work) -> None:
+    async def failed(self, error: PullkeeperError, work: Work | None) -> Operation:
         """While another try is to come the operation is still running."""
-        running = next((step for step in self.operation.steps if step.status == "running"), None)
-        step = Step(
-            name=running.name if running else "start",
-            status="failed",
-            detail=error.detail,
-            category=error.category,
-            remedy=error.remedy,
-        )
-        steps = self._with(step)
-        if error.retryable:
-            await self._save("Running", steps)
-        else:
-            self.operation = self.operation.model_copy(update={"steps": steps})
-            await self.end("Failed", work)
+        running = next((step for step in self.operation.steps if step.status == "running"), self.operation.steps[0])
+        self._fail(running.name, error)
+        if not error.retryable:
+            return await self.end("Failed", work)
+        await self._save("Running", self.operation.steps)
+        return self.operation
 
     async def end(self, status: OperationStatus, work: Work | None) -> Operation:
         seconds = (self._clock() - self.operation.created_at).total_seconds()
@@ -93,10 +82,15 @@ class Progress:
         )
         return self.operation
 
+    def _fail(self, name: str, error: PullkeeperError) -> None:
+        told = {"detail": error.detail, "category": error.category, "remedy": error.remedy}
+        steps = self._with(Step(name=name, status="failed", **told))
+        self.operation = self.operation.model_copy(update={"steps": steps})
+
     def _with(self, changed: Step) -> tuple[Step, ...]:
         return tuple(changed if step.name == changed.name else step for step in self.operation.steps)
 
     async def _save(self, status: OperationStatus, steps: tuple[Step, ...]) -> None:
         update = {"status": status, "steps": steps, "updated_at": self._clock()}
         self.operation = self.operation.model_copy(update=update)
-        await self._operations.save(Job(self.operation, self._request))
+        self._job = await self._operations.save(replace(self._job, operation=self.operation))

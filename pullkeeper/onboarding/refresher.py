@@ -8,7 +8,7 @@ from typing import Any
 
 from pullkeeper import in_cluster, manifests
 from pullkeeper.kube import path_of
-from pullkeeper.onboarding import objects
+from pullkeeper.onboarding import applying
 from pullkeeper.onboarding.documents import Onboarding
 from pullkeeper.onboarding.work import Work
 
@@ -16,16 +16,16 @@ NAME = "refresher"
 
 
 async def plan(work: Work) -> str:
-    return await objects.planned(work, _wanted(work))
+    return await applying.planned(work, _wanted(work))
 
 
 async def do(work: Work) -> str:
-    return await objects.put_all(work, _wanted(work))
+    return await applying.put_all(work, _wanted(work))
 
 
 async def undo(work: Work) -> str:
     """Before the secret goes: a CronJob that still ran, or a pod of it, would make the secret anew."""
-    return await objects.take_all_away(work, made(work.asked))
+    return await applying.take_all_away(work, made(work.asked))
 
 
 def made(asked: Iterable[Onboarding]) -> list[dict[str, Any]]:

@@ -1,8 +1,9 @@
 """Phase: the cluster joins the fleet, and from now on the timer keeps it fresh."""
 
-from pullkeeper.errors import PullkeeperError
+from pullkeeper.errors import FederatedCredentialConflict, PullkeeperError
 from pullkeeper.fleet import Member
 from pullkeeper.model import Endpoint, RefreshMessage
+from pullkeeper.onboarding import federated_credential
 from pullkeeper.onboarding.work import Work
 
 NAME = "register"
@@ -15,6 +16,10 @@ async def plan(work: Work) -> str:
 
 
 async def do(work: Work) -> str:
+    if not await federated_credential.stands(work):
+        # One identity may serve many clusters, and the offboarding of another one looked before we wrote.
+        at = {"group": work.cluster.resource_group, "name": work.request.identity}
+        raise FederatedCredentialConflict("the identity, or the cluster's trust in it, was removed meanwhile", at)
     endpoint = work.endpoint or Endpoint(server="https://unreachable.invalid", ca="", read_at=work.tools.clock())
     await work.tools.fleet.register(Member(work.member(), endpoint))
     try:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pullkeeper import pull_secret
 from pullkeeper.kube import path_of
-from pullkeeper.onboarding import objects, refresher
+from pullkeeper.onboarding import applying, refresher
 from pullkeeper.onboarding.work import Work
 
 NAME = "retire"
@@ -24,7 +24,7 @@ async def plan(work: Work) -> str:
         return "cannot be looked for"
     verb = "suspend" if work.request.retire_cron_job else "leave"
     told = [f"would {verb} {path}" for path, job in (await _cron_jobs(work)).items() if not _suspended(job)]
-    told += [f"would take away {objects.name_of(manifest)}" for manifest in await _superseded(work)]
+    told += [f"would take away {applying.name_of(manifest)}" for manifest in await _superseded(work)]
     return "; ".join(told) or "nobody refreshed before"
 
 
@@ -32,7 +32,7 @@ async def do(work: Work) -> str:
     if not work.reachable:
         return "cannot be looked for"
     told = [await _retired(work, path) for path, job in (await _cron_jobs(work)).items() if not _suspended(job)]
-    told += [await objects.take_away(work, manifest) for manifest in reversed(await _superseded(work))]
+    told += [await applying.take_away(work, manifest) for manifest in reversed(await _superseded(work))]
     await _tell_what_is_left(work)
     return "; ".join(told) or "nobody refreshed before"
 
@@ -47,17 +47,27 @@ async def undo(work: Work) -> str:
 async def _retired(work: Work, path: str) -> str:
     if not work.request.retire_cron_job:
         return f"{path} still runs beside Pullkeeper: send retireCronJob to suspend it"
+    if not await _written(work, path):
+        return f"{path} still runs, because the cluster's own refresher has not written yet: send the same again later"
     at = work.tools.clock().isoformat(timespec="seconds")
     await (await work.api()).merge(path, {"metadata": {"annotations": {_SUSPENDED: at}}, "spec": {"suspend": True}})
     return f"suspended {path}"
 
 
+async def _written(work: Work, path: str) -> bool:
+    """Whether the secrets beside this job are ours by now. Where the cluster refreshes itself that takes a while."""
+    api = await work.api()
+    beside = [target for target in work.request.targets if f"/namespaces/{target.namespace}/" in path]
+    seen = [await pull_secret.look(api, target) for target in beside]
+    return all(one is not None and pull_secret.is_ours(one) for one in seen)
+
+
 async def _cron_jobs(work: Work) -> dict[str, dict[str, Any]]:
-    """Of the guide, by path, in all namespaces."""
-    found = {}
+    """Of the guide, by path, in all namespaces. One of ours may have the same name."""
+    found, ours = {}, {path_of(manifest) for manifest in refresher.made(work.asked)}
     for namespace in dict.fromkeys(target.namespace for target in work.targets):
         path = f"/apis/batch/v1/namespaces/{namespace}/cronjobs/{_GUIDES}"
-        if job := await (await work.api()).find(path):
+        if path not in ours and (job := await (await work.api()).find(path)):
             found[path] = job
     return found
 

@@ -1,12 +1,14 @@
 """Use case: onboard and offboard clusters, as operations that are worked off from a queue, phase by phase."""
 
+import logging
 import uuid
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
-from pullkeeper.errors import ArmDenied, Forbidden, InvalidRequest, PullkeeperError
+from pullkeeper import telemetry
+from pullkeeper.errors import ArmDenied, Forbidden, InvalidRequest, NotInFleet, OperationRunning, PullkeeperError
 from pullkeeper.model import ClusterId
 from pullkeeper.onboarding import (
     cluster_access,
@@ -29,7 +31,7 @@ from pullkeeper.onboarding.documents import (
 )
 from pullkeeper.onboarding.progress import Progress
 from pullkeeper.onboarding.work import AwaitingFederation, Phase, Tools, Work
-from pullkeeper.operations import Job, Operations
+from pullkeeper.operations import Job, Operations, Overtaken
 from pullkeeper.queues import Queue
 
 ONBOARD: Final[tuple[Phase, ...]] = (
@@ -60,6 +62,10 @@ OFFBOARD: Final[tuple[Phase, ...]] = (
 )
 """The fleet first, and before the secret whoever may write it, so that nobody makes anew what goes."""
 _IN_CLUSTER: Final = frozenset({retire, workload, refresher, first_secret, objects})
+_MOVES: Final = {"Queued": timedelta(minutes=1), "Running": timedelta(minutes=12)}
+"""How soon an operation moves that somebody works on: a host that was killed gives its message back after ten minutes,
+and no step takes five.
+"""
 
 
 class Onboarder:
@@ -88,11 +94,15 @@ class Onboarder:
         return await self._begin("onboard", request)
 
     async def offboard(self, cluster: ClusterId, *, keep_workload: bool) -> Operation:
-        """Undo all that onboardings have made since the cluster was last offboarded. Also of a cluster that was never
-        onboarded: what the defaults would make is looked for. Raises as above.
+        """Undo all that onboardings have made since the cluster was last offboarded. Raises as above, and NotInFleet
+        for a cluster that was never onboarded: what bears our label there is somebody else's Pullkeeper's.
         """
         self._admit(cluster)
-        return await self._begin("offboard", Onboarding(cluster=cluster), keep_workload=keep_workload)
+        request = Onboarding(cluster=cluster)
+        if not await self._operations.onboardings(cluster):
+            member = (await self._tools.fleet.member(cluster)).cluster
+            request = request.model_copy(update={"targets": member.targets, "refresher": member.refresher})
+        return await self._begin("offboard", request, keep_workload=keep_workload)
 
     async def operation(self, identifier: str) -> Operation:
         return (await self._operations.job(identifier)).operation
@@ -101,58 +111,77 @@ class Onboarder:
         """Work an operation off, from its first phase on: what is done already is found done.
 
         Raises the first failure that another try can mend, after noting it, so that the queue tries again. A queue
-        delivers twice now and then, and late: what has ended stays as it is, and what was taken for abandoned ends.
+        delivers twice now and then, and late: what has ended stays as it is, what was taken for abandoned ends, and of
+        two at once the one that wrote last goes on.
         """
         job = await self._operations.job(identifier)
         if job.operation.status in ENDED:
             return job.operation
         phases = ONBOARD if job.operation.kind == "onboard" else OFFBOARD
         progress = Progress(self._operations, job, phases, self._clock)
-        if not await self._operations.is_last(job):
-            return await progress.overtaken()
-        async with AsyncExitStack() as opened:
-            work = await self._prepared(job, opened)
-            try:
-                for phase in phases:
-                    if not work.reachable and phase in _IN_CLUSTER and job.operation.kind == "offboard":
-                        await progress.skipped(phase, "cannot be done in the cluster")
-                        continue
-                    await progress.at(phase)
-                    await progress.done(phase, await self._carried_out(phase, work, job.operation), job.operation)
-            except AwaitingFederation as e:
-                await progress.done(phase, str(e), job.operation)
-                return await progress.end("AwaitingFederation", work)
-            except PullkeeperError as e:
-                await progress.failed(await self._placed(e, job), work)
-                if e.retryable:
-                    raise
-                return progress.operation
-            return await progress.end("Succeeded", work)
+        try:
+            last = await self._operations.last(job.operation.cluster)
+            if last is None or last.id != job.operation.id:
+                return await progress.overtaken()
+            async with AsyncExitStack() as opened:
+                return await self._worked_off(job, phases, progress, opened)
+        except Overtaken:
+            return await self.operation(identifier)
 
     async def give_up(self, identifier: str) -> None:
         """The queue has: the operation has failed, for the reason that its last step tells."""
-        job = await self._operations.job(identifier)
-        if job.operation.status in ENDED:
+        try:
+            job = await self._operations.job(identifier)
+        except NotInFleet as e:
+            told = {"category": e.category, "detail": e.detail, "remedy": e.remedy, "operation": identifier}
+            telemetry.emit("message.poisoned", told, logging.ERROR)
             return
-        progress = Progress(self._operations, job, (), self._clock)
-        await progress.cut_off()
-        await progress.end("Failed", None)
+        if job.operation.status not in ENDED:
+            await Progress(self._operations, job, (), self._clock).cut_off()
+
+    async def _worked_off(
+        self, job: Job, phases: tuple[Phase, ...], progress: Progress, opened: AsyncExitStack
+    ) -> Operation:
+        work, offboarding = None, job.operation.kind == "offboard"
+        try:
+            work = await self._prepared(job, opened)
+            for phase in phases:
+                if offboarding and not work.reachable and phase in _IN_CLUSTER:
+                    await progress.skipped(phase, "cannot be done in the cluster")
+                    continue
+                await progress.at(phase)
+                await progress.done(phase, await self._carried_out(phase, work, job.operation))
+        except AwaitingFederation as e:
+            await progress.done(handover, str(e))
+            return await progress.end("AwaitingFederation", work)
+        except PullkeeperError as e:
+            ended = await progress.failed(await self._placed(e, job), work)
+            if e.retryable:
+                raise
+            return ended
+        return await progress.end("Succeeded", work)
 
     async def _prepared(self, job: Job, opened: AsyncExitStack) -> Work:
-        """Offboarding undoes what was asked, and looks for what the defaults would make where nothing was."""
+        """Raises InvalidRequest for what the settings no longer allow."""
         onboardings = await self._operations.onboardings(job.operation.cluster)
-        earlier = [one.request for one in onboardings if one.operation.id != job.operation.id]
+        asked = [request for operation, request in onboardings if operation.id != job.operation.id]
         if job.operation.keep_workload:
-            earlier = [request.model_copy(update={"workload": None}) for request in earlier]
-        if job.operation.kind == "onboard" or not earlier:
-            earlier.append(job.request)
-        results = [one.operation.result for one in onboardings if one.operation.result]
-        issuer = next((result.issuer for result in reversed(results) if result.issuer), None)
-        return Work(earlier[-1], tuple(earlier), self._tools, opened, job.operation.created_at, issuer)
+            asked = [request.model_copy(update={"workload": None}) for request in asked]
+        if job.operation.kind == "onboard" or not asked:
+            asked.append(self._operations.request(job))
+        issuers = (operation.result.issuer for operation, _ in reversed(onboardings) if operation.result)
+        return Work(
+            request=asked[-1],
+            asked=tuple(asked),
+            tools=self._tools,
+            opened=opened,
+            failed=frozenset(step.name for step in job.operation.steps if step.category),
+            issuer=next(filter(None, issuers), None),
+        )
 
     async def _placed(self, error: PullkeeperError, job: Job) -> PullkeeperError:
         """Told with the cluster, and with whose right is missing: the refresher's own denials know that already."""
-        known = {"cluster": str(job.request.cluster)}
+        known = {"cluster": str(job.operation.cluster)}
         if isinstance(error, ArmDenied):
             known["principal"] = await self._tools.access.principal()
         return error.within(**known)
@@ -187,11 +216,20 @@ class Onboarder:
                 "updated_at": now,
             }
         )
-        await self._operations.begin(Job(operation, request), now)
+        try:
+            job = await self._operations.begin(operation, request, now)
+        except OperationRunning:
+            await self._remind(request.cluster)
+            raise
         try:
             await self._queue.put(OnboardingMessage(operation=operation.id))
         except PullkeeperError:
-            ended = operation.model_copy(update={"status": "Failed"})
-            await self._operations.save(Job(ended, request))
+            await Progress(self._operations, job, (), self._clock).end("Failed", None)
             raise
         return operation
+
+    async def _remind(self, cluster: ClusterId) -> None:
+        """Whoever began what has not moved for so long may have died before its message was sent, or with it."""
+        last = await self._operations.last(cluster)
+        if last and last.status not in ENDED and self._clock() - last.updated_at > _MOVES[last.status]:
+            await self._queue.put(OnboardingMessage(operation=last.id))

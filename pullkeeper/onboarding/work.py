@@ -12,7 +12,7 @@ from pullkeeper.azure_identities import AzureIdentities, ManagedIdentity
 from pullkeeper.fleet import Fleet
 from pullkeeper.kube import Api
 from pullkeeper.model import Cluster, ClusterId, Endpoint, Hub, Target
-from pullkeeper.onboarding.documents import Handover, Onboarding
+from pullkeeper.onboarding.documents import GUIDES_IDENTITY, Handover, Onboarding
 from pullkeeper.refresh import Refresher
 
 
@@ -44,16 +44,16 @@ class Work:
     """One onboarding or offboarding. Phases fill it in from top to bottom; a replay fills it in again.
 
     asked: every onboarding since the cluster was last offboarded whose traces differ, `request` among them: what they
-    have left is what offboarding takes away. since: when it was asked for. issuer: of the cluster's service account
-    tokens; at first what an earlier operation knew. reachable: False where the work in the cluster is left to others,
-    or to nobody.
+    have left is what offboarding takes away. failed: steps at which an earlier try failed. issuer: of the cluster's
+    service account tokens; at first what an earlier operation knew. reachable: False where the work in the cluster is
+    left to others, or to nobody.
     """
 
     request: Onboarding
     asked: tuple[Onboarding, ...]
     tools: Tools
     opened: AsyncExitStack
-    since: datetime
+    failed: frozenset[str] = frozenset()
     issuer: str | None = None
     facts: ClusterFacts | None = None
     identity: ManagedIdentity | None = None
@@ -78,6 +78,12 @@ class Work:
         """The hub itself, whether it was named or brought. None before the publisher has handed it out."""
         wanted = self.request.wanted_hub()
         return self.tools.hubs.get(wanted) if isinstance(wanted, str) else wanted
+
+    def may_use(self, identity: ManagedIdentity) -> bool:
+        """Whoever may onboard chooses the identity that a service account counts as. Ours has no rights in Azure; for
+        anybody else's its owner has to have said so, or it is the one that the installation guide has one make.
+        """
+        return identity.ours or identity.lent or identity.name.lower() == GUIDES_IDENTITY
 
     def member(self) -> Cluster:
         hub = self.request.wanted_hub()

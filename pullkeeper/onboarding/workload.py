@@ -4,28 +4,30 @@ from collections.abc import Iterator
 from typing import Any
 
 from pullkeeper import manifests
+from pullkeeper.kube import path_of
 from pullkeeper.model import Target
-from pullkeeper.onboarding import objects
+from pullkeeper.onboarding import applying
 from pullkeeper.onboarding.documents import Workload
 from pullkeeper.onboarding.work import Work
+from pullkeeper.ownership import MANAGER, managers
 
 NAME = "workload"
 
 
 async def plan(work: Work) -> str:
-    return "would deploy it" if work.request.workload else "not asked for"
+    wanted = work.request.workload
+    return await applying.planned(work, await _fitted(work, wanted)) if wanted else "not asked for"
 
 
 async def do(work: Work) -> str:
     wanted = work.request.workload
     if not wanted:
         return "not asked for"
-    told = await objects.put_all(work, _rendered(work.request.targets[0], wanted))
-    return f"{told}: {wanted.image}"
+    return f"{await applying.put_all(work, await _fitted(work, wanted))}: {wanted.image}"
 
 
 async def undo(work: Work) -> str:
-    return await objects.take_all_away(work, made(work)) if made(work) else "not ours, or to be kept"
+    return await applying.take_all_away(work, made(work)) if made(work) else "not ours, or to be kept"
 
 
 def made(work: Work) -> list[dict[str, Any]]:
@@ -37,6 +39,15 @@ def made(work: Work) -> list[dict[str, Any]]:
         if request.workload
         for manifest in _rendered(request.targets[0], request.workload)
     ]
+
+
+async def _fitted(work: Work, wanted: Workload) -> list[dict[str, Any]]:
+    """Where somebody else scales the Deployment, an autoscaler for instance, he has the say."""
+    deployment, service = _rendered(work.request.targets[0], wanted)
+    found = await (await work.api()).find(path_of(deployment)) if work.reachable else None
+    if found and managers(found["metadata"], "spec.replicas") - {MANAGER}:
+        del deployment["spec"]["replicas"]
+    return [deployment, service]
 
 
 def _rendered(target: Target, wanted: Workload) -> Iterator[dict[str, Any]]:

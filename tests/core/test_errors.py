@@ -31,6 +31,7 @@ _CONTEXT = {
     "cluster": _CLUSTER,
     "namespace": "team-platform-" * 4 + "prod-eu",
     "secret": "ar-pull-secret-" * 6 + "deepintshield",
+    "operation": "/api/operations/0123456789abcdef0123456789abcdef",
     "object": "serviceaccount/" + "team-platform-" * 4 + "prod-eu",
     "principal": "5f2a9c1e-7d3b-4e8f-9a6c-0b1d2e3f4a5b",
     "resource": "api://5f2a9c1e-7d3b-4e8f-9a6c-0b1d2e3f4a5b",

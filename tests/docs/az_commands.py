@@ -36,7 +36,11 @@ _KNOWN: Final = {
 }
 _AZ: Final = re.compile(r"\baz (?=[a-z])")
 _IN_A_SENTENCE: Final = re.compile(r"\baz [a-z](?:'[^']*'|[^',;)])*?(?=[,;)]|\. | - |\.?$)")
-_BLANKS: Final = {"function app id": APP_ID, "version": "1.34"}
+_BLANKS: Final = {
+    "function app id": APP_ID,
+    "storage account id": APP_ID.replace("Web/sites", "Storage/storageAccounts"),
+    "version": "1.34",
+}
 _FENCED: Final = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _SPAN: Final = re.compile(r"(?<!`)`(az [^`]+)`")
 

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-import pytest
-
 from tests.docs import az_commands, azure_cli
 from tests.docs.az_commands import APP_ID, Typed
 
@@ -30,16 +28,12 @@ def test_az_takes_what_the_pages_have_people_type(tmp_path: Path) -> None:
     assert judged(commands, tmp_path) == []
 
 
-@pytest.mark.xfail(reason="the remedy of StorageUnavailable names no account: --ids <storage account id>")
 def test_az_takes_what_remedies_have_people_type(tmp_path: Path) -> None:
     commands = [*az_commands.remedies(), *az_commands.in_the_code()]
     assert len(commands) > 12
     assert judged(commands, tmp_path) == []
 
 
-@pytest.mark.xfail(
-    reason="those of WorkloadIdentityOff, IdentityLimit, FederatedCredentialConflict; inspect_cluster.py"
-)
 def test_a_remedy_for_a_cluster_names_its_subscription() -> None:
     """Az takes its own default otherwise, and the cluster that is not found may be the right one."""
     named = [

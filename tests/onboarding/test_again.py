@@ -110,7 +110,7 @@ async def test_alike_onboardings_are_kept_once_however_often_they_come(onboardin
         await onboarded(onboarding, cluster, workload={"image": f"europe-docker.pkg.dev/p/r/app:{number}"})
     await onboarded(onboarding, cluster, adopt=True)
     kept = await onboarding.world.services.onboarder._operations.onboardings(cluster.id)
-    assert [one.request.workload.image if one.request.workload else None for one in kept] == [
+    assert [asked.workload.image if asked.workload else None for _, asked in kept] == [
         "europe-docker.pkg.dev/p/r/app:2",
         None,
     ]

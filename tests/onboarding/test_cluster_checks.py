@@ -1,5 +1,7 @@
 """Whether a cluster is one to work on: what is missing is told with the command that mends it, or switched on."""
 
+import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -8,26 +10,31 @@ from local.arm import ONBOARDER
 from local.cloud import SUBSCRIPTION
 from local.managed_cluster import ManagedCluster
 from local.serving import Fault
-from pullkeeper.errors import ArmThrottled
+from pullkeeper.errors import ClusterChanging
 from tests.onboarding.conftest import Onboarding, step, told
 
 pytestmark = pytest.mark.servers
+AT = f"--subscription {SUBSCRIPTION} --resource-group platform --name aks-1"
 
 
 @pytest.mark.parametrize(
     ("state", "category", "command"),
     [
-        ({"version": "1.23.9"}, "invalid_request", "az aks upgrade --resource-group platform --name aks-1"),
+        (
+            {"version": "1.23.9"},
+            "invalid_request",
+            f"az aks upgrade {AT}",
+        ),
         ({"power_state": "Stopped"}, "cluster_stopped", "az aks start --subscription "),
         (
             {"oidc_issuer": None},
             "workload_identity_off",
-            "az aks update --resource-group platform --name aks-1 --enable-oidc-issuer --enable-workload-identity",
+            f"az aks update {AT} --enable-oidc-issuer --enable-workload-identity",
         ),
         (
             {"workload_identity": False},
             "workload_identity_off",
-            "az aks update --resource-group platform --name aks-1 --enable-oidc-issuer --enable-workload-identity",
+            f"az aks update {AT} --enable-oidc-issuer --enable-workload-identity",
         ),
     ],
 )
@@ -119,12 +126,46 @@ async def test_a_cluster_that_is_being_changed_is_waited_for(onboarding: Onboard
     azure = onboarding.azure(cluster)
     switched_off(azure)
     azure.provisioning_state = "Upgrading"
+    onboarding.world.services.onboarder._tools.clusters._patience = 0.5
     begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main", "enableWorkloadIdentity": True})
-    with pytest.raises(ArmThrottled, match="Upgrading"):
+    with pytest.raises(ClusterChanging, match="Upgrading") as told_so:
         await onboarding.world.services.onboarder.work_on(begun.id)
+    assert (
+        f"az aks wait --updated --subscription {SUBSCRIPTION}" in told_so.value.within(cluster=str(cluster.id)).remedy
+    )
     azure.provisioning_state = "Succeeded"
+    onboarding.world.services.onboarder._tools.clusters._patience = 30
     ended = await onboarding.worked_off(begun.id)
     assert ended.status == "Succeeded", told(ended)
+
+
+async def test_a_change_that_lasts_is_waited_for_within_a_try(
+    onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pullkeeper.azure_clusters._PAUSE", 0.05)
+    cluster = await onboarding.cluster("aks-1")
+    azure = onboarding.azure(cluster)
+    switched_off(azure)
+    azure.provisioning_state = "Upgrading"
+    begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main", "enableWorkloadIdentity": True})
+    work = asyncio.create_task(onboarding.world.services.onboarder.work_on(begun.id))
+    await asyncio.sleep(0.3)
+    azure.provisioning_state = "Succeeded"
+    assert (await work).status == "Succeeded", told(await work)
+
+
+async def test_what_azure_accepted_but_did_not_do_is_no_success(onboarding: Onboarding) -> None:
+    """It answers at once, without an operation to wait for, and the cluster is as it was."""
+    cluster = await onboarding.cluster("aks-1")
+    azure = onboarding.azure(cluster)
+    switched_off(azure)
+    same = json.dumps(azure.document(onboarding.world.cloud.entra.tenant))
+    onboarding.world.cloud.arm_part.faults.add(Fault(method="PUT", path="/managedClusters/", status=200, body=same))
+    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "enableWorkloadIdentity": True})
+    failed = step(ended, "inspect cluster")
+    assert (ended.status, failed.category) == ("Failed", "arm_throttled"), told(ended)
+    assert "not on yet" in (failed.detail or "")
+    assert onboarding.world.cloud.arm.writes == []
 
 
 async def test_no_right_in_azure_is_told_with_the_role(onboarding: Onboarding) -> None:

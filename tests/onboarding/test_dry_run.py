@@ -6,7 +6,7 @@ import pytest
 
 from local.cloud import LocalCluster
 from pullkeeper.onboarding.documents import Operation
-from tests.onboarding.conftest import Onboarding, namespace, step, told, versions
+from tests.onboarding.conftest import IDENTITY, Onboarding, namespace, step, told, versions
 
 pytestmark = pytest.mark.servers
 
@@ -43,7 +43,7 @@ async def test_of_a_cluster_that_is_onboarded_already(onboarding: Onboarding) ->
     await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
     planned = await dry(onboarding, cluster)
     assert {one.status for one in planned.steps} == {"planned"}, told(planned)
-    assert step(planned, "federated credential").detail == "already trusted"
+    assert step(planned, "federated credential").detail == f"already trusted as {IDENTITY}"
     assert step(planned, "pull secret").detail == "would refresh deepintshield/ar-pull-secret"
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from local.arm import ManagedCluster
-from local.cloud import LocalCluster
+from local.cloud import SUBSCRIPTION, LocalCluster
 from local.entra_assertions import FederatedCredential
 from tests.onboarding.conftest import ACCOUNT, IDENTITY, Onboarding, identity_id, service_account, step, told
 
@@ -150,5 +150,6 @@ async def test_ten_full_identities_are_told(onboarding: Onboarding) -> None:
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
     failed = step(ended, "federated credential")
     assert (ended.status, failed.category) == ("Failed", "identity_limit")
-    assert "az identity federated-credential list --resource-group platform --identity-name " in (failed.remedy or "")
+    at = f"--subscription {SUBSCRIPTION} --resource-group platform --identity-name "
+    assert f"az identity federated-credential list {at}" in (failed.remedy or "")
     assert onboarding.world.cloud.arm.writes == []

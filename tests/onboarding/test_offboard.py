@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from azure.data.tables.aio import TableServiceClient
 
 from local.cloud import LocalCluster
 from local.entra_assertions import FederatedCredential
@@ -77,11 +78,26 @@ async def test_and_onboarded_again_all_is_there_again(onboarding: Onboarding) ->
 
 
 async def test_of_a_cluster_that_was_never_onboarded(onboarding: Onboarding) -> None:
+    """Whatever bears our label there was made by somebody else's Pullkeeper."""
     cluster = await onboarding.cluster("aks-1")
     before = await objects(cluster)
-    assert await offboarded(onboarding, cluster) == []
+    with pytest.raises(NotInFleet):
+        await onboarding.offboard(cluster)
     assert await objects(cluster) == before
     assert onboarding.world.cloud.arm.writes == []
+
+
+async def test_of_a_cluster_whose_operations_were_lost(onboarding: Onboarding) -> None:
+    """What the fleet says of it is undone."""
+    cluster = await onboarding.cluster("aks-1")
+    body = {"cluster": str(cluster.id), "hub": "main", "targets": [{"namespace": "team-a", "serviceAccounts": ["one"]}]}
+    assert (await onboarding.run(body)).status == "Succeeded"
+    async with TableServiceClient.from_connection_string(onboarding.world.storage) as tables:
+        table = tables.get_table_client("operations")
+        for entity in [entity async for entity in table.list_entities()]:
+            await table.delete_entity(entity)
+    await offboarded(onboarding, cluster)
+    assert [path for path in await objects(cluster) if "/team-a/" in path] == []
 
 
 async def test_the_workload_stays_where_that_is_asked_for_and_can_go_later(onboarding: Onboarding) -> None:

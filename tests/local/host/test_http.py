@@ -81,7 +81,14 @@ async def test_a_function_is_given_the_request_and_its_answer_goes_out(write_app
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("DELETE", "/api/echo/n/r"), ("HEAD", "/api/echo/n/r"), ("GET", "/api/other"), ("GET", "/echo/n/r"), ("GET", "/")],
+    [
+        ("DELETE", "/api/echo/n/r"),
+        ("HEAD", "/api/echo/n/r"),
+        ("GET", "/api/other"),
+        ("GET", "/api/ot%0Aher"),
+        ("GET", "/echo/n/r"),
+        ("GET", "/"),
+    ],
 )
 async def test_what_no_function_takes_is_not_found(write_app: Write, hosted: Start, method: str, path: str) -> None:
     """A method that the route does not take too: Azure answers 404 there, not 405."""

@@ -1,0 +1,161 @@
+"""How the phases put objects into a cluster, say what would come of it, and take them away again."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+from pullkeeper.errors import (
+    ClusterError,
+    NamespaceMissing,
+    ObjectConflict,
+    ObjectImmutable,
+    SecretConflict,
+    SecretImmutable,
+)
+from pullkeeper.kube import path_of
+from pullkeeper.kube_refusals import NotFound
+from pullkeeper.onboarding.work import Work
+from pullkeeper.ownership import MANAGER, given_back, managers
+
+_LABEL: Final = {"app.kubernetes.io/managed-by": "pullkeeper"}
+_ADOPTED: Final = "pullkeeper.dev/adopted"
+"""On an object of which we took fields over from somebody."""
+
+
+async def planned(work: Work, wanted: Iterable[Mapping[str, Any]]) -> str:
+    """Asks the cluster itself, by a dry run of each."""
+    if not work.reachable:
+        return "would hand out manifests"
+    told = [await _planned(work, manifest) for manifest in wanted]
+    return "; ".join(filter(None, told)) or "all there already; would be kept as they should be"
+
+
+async def put_all(work: Work, wanted: Iterable[Mapping[str, Any]]) -> str:
+    if not work.reachable:
+        work.rendered.extend(_with_label(manifest) for manifest in wanted)
+        return f"{len(work.rendered)} manifests to apply"
+    new = [name_of(manifest) for manifest in wanted if await put(work, manifest)]
+    return f"made {', '.join(new)}" if new else "all there already"
+
+
+async def put(work: Work, manifest: Mapping[str, Any], *, dry: bool = False) -> bool:
+    """Apply it; with our label if it is new or ours. Whether it is new. Raises ClusterError that speaks of it."""
+    api = await work.api()
+    path = path_of(manifest)
+    with _told_of(manifest):
+        found = await api.find(path)
+        if found is None or _is_ours(found):
+            # In what is ours, an edit by somebody else is drift.
+            body, force = _with_label(manifest), found is not None
+            return (await api.apply(path, body, force=force, strict=True, dry=dry)).created
+        if manifest["kind"] == "Namespace":
+            return False
+        body = _without_label(manifest)
+        adopted = _ADOPTED in (found["metadata"].get("annotations") or {})
+        try:
+            await api.apply(path, _marked(body) if adopted else body, force=adopted, strict=True, dry=dry)
+        except SecretConflict:
+            if not work.request.adopt:
+                raise
+            await api.apply(path, _marked(body), force=True, strict=True, dry=dry)
+        return False
+
+
+async def take_all_away(work: Work, made: Iterable[Mapping[str, Any]]) -> str:
+    """Those that were made last go first."""
+    return "; ".join([await take_away(work, manifest) for manifest in reversed(list(made))]) or "nothing to take away"
+
+
+async def take_away(work: Work, manifest: Mapping[str, Any]) -> str:
+    """Delete it if it is ours, or take our fields out of it. Namespaces stay, and what the cluster will not change."""
+    name = name_of(manifest)
+    try:
+        with _told_of(manifest):
+            return await _taken_away(work, manifest, name)
+    except ClusterError as e:
+        if e.retryable:
+            raise
+        work.left.append(f"{name}: the cluster refused ({e.category}: {e.detail})")
+        return f"{name} stays"
+
+
+def name_of(manifest: Mapping[str, Any]) -> str:
+    metadata = manifest["metadata"]
+    space = f"{metadata['namespace']}/" if "namespace" in metadata else ""
+    return f"{manifest['kind']} {space}{metadata['name']}"
+
+
+async def _planned(work: Work, manifest: Mapping[str, Any]) -> str | None:
+    name = name_of(manifest)
+    try:
+        return f"would make {name}" if await put(work, manifest, dry=True) else None
+    except NamespaceMissing:
+        return f"would make {name}"
+    except ObjectConflict as e:
+        return f"would stop at {name}: {e.detail}"
+
+
+async def _taken_away(work: Work, manifest: Mapping[str, Any], name: str) -> str:
+    api, path = await work.api(), path_of(manifest)
+    found = await api.find(path)
+    if found is None:
+        return f"{name} is gone"
+    metadata = found["metadata"]
+    if manifest["kind"] == "Namespace":
+        work.left.append(f"{name}: it may hold what is not ours")
+        return f"{name} stays"
+    if _is_ours(found):
+        await api.delete(path, metadata["uid"])
+        return f"{name} deleted"
+    if MANAGER not in managers(metadata):
+        return f"{name} is not ours"
+    if _ADOPTED in (metadata.get("annotations") or {}):
+        await api.merge(path, {"metadata": given_back(metadata)})
+        work.left.append(f"{name}: Pullkeeper did not make it; what was adopted keeps its values")
+    else:
+        try:
+            await api.release(path, manifest, metadata["uid"])
+        except NotFound:
+            return f"{name} is gone"
+        work.left.append(f"{name}: Pullkeeper did not make it; our fields in it are gone")
+    return f"{name} given back"
+
+
+@contextmanager
+def _told_of(manifest: Mapping[str, Any]) -> Iterator[None]:
+    """The adapter takes every object for a secret, which most are."""
+    kind, metadata = manifest["kind"].lower(), manifest["metadata"]
+    at = {"namespace": metadata.get("namespace", metadata["name"]), "object": f"{kind}/{metadata['name']}"}
+    try:
+        yield
+    except (ObjectConflict, NotFound):
+        raise
+    except SecretConflict as e:
+        raise ObjectConflict(e.detail, at) from None
+    except SecretImmutable as e:
+        raise ObjectImmutable(e.detail, at) from None
+    except ClusterError as e:
+        raise e.within(**at) from None
+
+
+def _is_ours(found: Mapping[str, Any]) -> bool:
+    """The label alone could have been copied along with a manifest."""
+    metadata = found["metadata"]
+    return (metadata.get("labels") or {}).items() >= _LABEL.items() and MANAGER in managers(metadata)
+
+
+def _with_label(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    return _with(manifest, labels={**manifest["metadata"].get("labels", {}), **_LABEL})
+
+
+def _without_label(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    labels = manifest["metadata"].get("labels", {})
+    return _with(manifest, labels={key: value for key, value in labels.items() if key not in _LABEL})
+
+
+def _marked(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    return _with(manifest, annotations={**manifest["metadata"].get("annotations", {}), _ADOPTED: "true"})
+
+
+def _with(manifest: Mapping[str, Any], **metadata: Mapping[str, str]) -> dict[str, Any]:
+    return {**manifest, "metadata": {**manifest["metadata"], **metadata}}
