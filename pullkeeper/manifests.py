@@ -74,7 +74,7 @@ def workload(
 
 
 def as_text(manifests: Iterable[Mapping[str, Any]]) -> str:
-    """YAML for `kubectl apply --server-side -f -`."""
+    """YAML for `kubectl apply --server-side --field-manager=pullkeeper -f -`."""
     return yaml.safe_dump_all(manifests, sort_keys=False)
 
 

@@ -122,7 +122,7 @@ jq --raw-output "$LINE"' "\(.status) after \(.result.seconds // "?") s", (.resul
 if [[ $(jq --raw-output '.result.manifests // empty' "$work/body") ]]; then
   manifests=${PULLKEEPER_MANIFESTS:-pullkeeper-manifests.yaml}
   jq --raw-output '.result.manifests' "$work/body" >"$manifests"
-  printf 'the app could not apply these: kubectl apply --server-side -f %s\n' "$manifests"
+  printf 'the app could not apply these: kubectl apply --server-side --field-manager=pullkeeper -f %s\n' "$manifests"
 fi
 
 case $ended in
