@@ -19,11 +19,11 @@ async def onboard(req: func.HttpRequest) -> func.HttpResponse:
 
 
 @blueprint.route("clusters/{subscription}/{resourceGroup}/{name}", methods=["DELETE"])
-@route(ONBOARD, "keepWorkload")
+@route(ONBOARD, "keepWorkload", "dryRun")
 async def offboard(req: func.HttpRequest) -> func.HttpResponse:
     """Offboard a cluster: all that onboarding made goes, and what is left is told."""
-    cluster, keep = cluster_of(req), yes_or_no(req, "keepWorkload")
-    return started(await services().onboarder.offboard(cluster, keep_workload=keep))
+    keep, dry = yes_or_no(req, "keepWorkload"), yes_or_no(req, "dryRun")
+    return started(await services().onboarder.offboard(cluster_of(req), keep_workload=keep, dry_run=dry))
 
 
 @blueprint.route("operations/{id}", methods=["GET"])

@@ -41,7 +41,7 @@ _ROUTES: Final[tuple[tuple[str, str, str, tuple[str, ...], type[BaseModel] | Non
     ("get", "/clusters", "The fleet, page by page", ("state", "continuation"), None, 200, FleetPage),
     ("post", "/clusters", "Onboard a cluster", (), Onboarding, 202, Operation),
     ("get", _CLUSTER, "One cluster", (), None, 200, ClusterView),
-    ("delete", _CLUSTER, "Offboard a cluster", ("keepWorkload",), None, 202, Operation),
+    ("delete", _CLUSTER, "Offboard a cluster", ("keepWorkload", "dryRun"), None, 202, Operation),
     ("post", f"{_CLUSTER}/refresh", "Refresh one cluster now", (), None, 202, Queued),
     ("post", "/refresh", "Refresh the whole fleet now", (), None, 202, Queued),
     ("get", "/operations/{id}", "How an operation goes", (), None, 200, Operation),
@@ -57,6 +57,7 @@ _PARAMETERS: Final[dict[str, dict[str, Any]]] = {
     "id": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
     "state": {"type": "string", "enum": list(get_args(State))},
     "keepWorkload": {"type": "boolean", "default": False},
+    "dryRun": {"type": "boolean", "default": False},
 }
 
 

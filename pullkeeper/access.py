@@ -24,13 +24,15 @@ class Access:
             self._certificates[cluster] = located.certificate
         return located.endpoint
 
-    async def open(self, cluster: ClusterId, endpoint: Endpoint) -> Api:
-        """A client for the API server at this endpoint. Raises EntraError, or as `locate` does."""
+    async def open(self, cluster: ClusterId, endpoint: Endpoint, *, dry: bool = False) -> Api:
+        """A client for the API server at this endpoint. dry: whose writes change nothing. Raises EntraError, or as
+        `locate` does.
+        """
         if endpoint.local_accounts and cluster not in self._certificates:
             endpoint = await self.locate(cluster)
         # Azure may just have said that the cluster has got its Entra integration meanwhile.
         credential = self._certificates[cluster] if endpoint.local_accounts else await self._entra.token(AKS)
-        return Api(endpoint, credential)
+        return Api(endpoint, credential, dry=dry)
 
     async def principal(self) -> str:
         """The object id under which clusters know the app, for messages."""

@@ -61,8 +61,11 @@ class Seen:
 class Api:
     """One cluster's API server. `async with` it; calls raise ClusterError."""
 
-    def __init__(self, endpoint: Endpoint, credential: str | ClientCertificate) -> None:
-        """credential: a bearer token, or a client certificate. Raises ClusterTlsUntrusted."""
+    def __init__(self, endpoint: Endpoint, credential: str | ClientCertificate, *, dry: bool = False) -> None:
+        """credential: a bearer token, or a client certificate. dry: the server goes through every write, and keeps
+        none. Raises ClusterTlsUntrusted.
+        """
+        self._dry = {"dryRun": "All"} if dry else {}
         configuration = Configuration(host=endpoint.server)
         configuration.ca_cert_data = endpoint.ca
         # RFC 5280 pedantry that Python 3.13 switches on and AKS's own CAs have failed; the chain and the name are
@@ -98,18 +101,14 @@ class Api:
     async def __aexit__(self, *_: object) -> None:
         await self._client.close()
 
-    async def apply(
-        self, path: str, body: Mapping[str, Any], *, force: bool = False, strict: bool = False, dry: bool = False
-    ) -> Seen:
+    async def apply(self, path: str, body: Mapping[str, Any], *, force: bool = False, strict: bool = False) -> Seen:
         """Server-side apply under the manager `pullkeeper`. Without force, fields of somebody else with another value
         raise OwnershipConflict; with it they are taken over. Sends no resourceVersion: last writer wins, by design.
-        strict: unknown fields are refused, not dropped. dry: only to see what would come of it.
+        strict: unknown fields are refused, not dropped.
         """
         query = {"fieldManager": MANAGER, "force": str(force).lower()}
         if strict:
             query["fieldValidation"] = "Strict"
-        if dry:
-            query["dryRun"] = "All"
         return await self._apply(path, body, query)
 
     async def look(self, path: str, kind: str) -> Seen | None:
@@ -147,7 +146,8 @@ class Api:
 
     async def delete(self, path: str, uid: str) -> None:
         """Delete this very object: one that was made anew meanwhile has another uid, and stays."""
-        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
+        dry = {"dryRun": ["All"]} if self._dry else {}
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}, **dry}
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
         with contextlib.suppress(NotFound):
             await self._tried("DELETE", path, {}, headers, body)
@@ -174,7 +174,8 @@ class Api:
         self, method: str, path: str, query: dict[str, str], headers: dict[str, str], body: Any
     ) -> tuple[int, dict[str, Any]]:
         """A call that is answered with an object, or with an object's metadata."""
-        status, answer = await self._tried(method, path, query, headers, body)
+        changing = self._dry if method == "PATCH" else {}
+        status, answer = await self._tried(method, path, {**query, **changing}, headers, body)
         metadata = answer.get("metadata")
         if not isinstance(metadata, dict) or "uid" not in metadata:
             raise errors.ClusterMoved(f"{self._host} does not speak as an API server does")

@@ -164,7 +164,9 @@ def _without_hub(request: str) -> Onboarding:
 
 def _took_all_away(last: Operation) -> bool:
     skipped = any(step.status == "skipped" for step in last.steps)
-    return last.kind == "offboard" and last.status == "Succeeded" and not last.keep_workload and not skipped
+    return (
+        last.kind == "offboard" and last.status == "Succeeded" and not (last.keep_workload or last.dry_run or skipped)
+    )
 
 
 def _running(operation: str, cluster: ClusterId) -> OperationRunning:

@@ -23,7 +23,7 @@ _ADOPTED: Final = "pullkeeper.dev/adopted"
 
 
 async def planned(work: Work, wanted: Iterable[Mapping[str, Any]]) -> str:
-    """Asks the cluster itself, by a dry run of each."""
+    """The cluster itself goes through each of them, and keeps none: in a dry run it is opened so."""
     if not work.reachable:
         return "would hand out manifests"
     told = [await _planned(work, manifest) for manifest in wanted]
@@ -38,7 +38,7 @@ async def put_all(work: Work, wanted: Iterable[Mapping[str, Any]]) -> str:
     return f"made {', '.join(new)}" if new else "all there already"
 
 
-async def put(work: Work, manifest: Mapping[str, Any], *, dry: bool = False) -> bool:
+async def put(work: Work, manifest: Mapping[str, Any]) -> bool:
     """Apply it; with our label if it is new or ours. Whether it is new. Raises ClusterError that speaks of it."""
     api = await work.api()
     path = path_of(manifest)
@@ -47,17 +47,17 @@ async def put(work: Work, manifest: Mapping[str, Any], *, dry: bool = False) -> 
         if found is None or _is_ours(found):
             # In what is ours, an edit by somebody else is drift.
             body, force = _with_label(manifest), found is not None
-            return (await api.apply(path, body, force=force, strict=True, dry=dry)).created
+            return (await api.apply(path, body, force=force, strict=True)).created
         if manifest["kind"] == "Namespace":
             return False
         body = _without_label(manifest)
         adopted = _ADOPTED in (found["metadata"].get("annotations") or {})
         try:
-            await api.apply(path, _marked(body) if adopted else body, force=adopted, strict=True, dry=dry)
+            await api.apply(path, _marked(body) if adopted else body, force=adopted, strict=True)
         except SecretConflict:
             if not work.request.adopt:
                 raise
-            await api.apply(path, _marked(body), force=True, strict=True, dry=dry)
+            await api.apply(path, _marked(body), force=True, strict=True)
         return False
 
 
@@ -88,7 +88,7 @@ def name_of(manifest: Mapping[str, Any]) -> str:
 async def _planned(work: Work, manifest: Mapping[str, Any]) -> str | None:
     name = name_of(manifest)
     try:
-        return f"would make {name}" if await put(work, manifest, dry=True) else None
+        return f"would make {name}" if await put(work, manifest) else None
     except NamespaceMissing:
         return f"would make {name}"
     except ObjectConflict as e:

@@ -58,8 +58,8 @@ async def undo(work: Work) -> str:
     for name in dict.fromkeys(request.identity for request in work.asked):
         async for number, identity in _existing(work, name):
             gone += await _distrusted(work, identity)
-            if number and identity.ours and not await work.tools.identities.credentials(identity):
-                await work.tools.identities.delete(identity)
+            if number and identity.ours and not await work.still_trusting(identity):
+                await work.delete(identity)
     return f"removed {', '.join(gone)}" if gone else "none of ours is left"
 
 
@@ -77,7 +77,9 @@ async def _distrusted(work: Work, identity: ManagedIdentity) -> list[str]:
             continue
         names = {_name(request, credential.issuer, credential.subject) for request in work.asked}
         if credential.name in names or (identity.ours and credential.issuer == work.issuer):
-            await identities.distrust(identity, credential.name)
+            work.distrusted.add(credential)
+            if not work.dry:
+                await identities.distrust(identity, credential.name)
             gone.append(f"{identity.name}/{credential.name}")
         elif credential.issuer == work.issuer:
             work.left.append(f"federated credential {credential.name}: on an identity that Pullkeeper did not make")

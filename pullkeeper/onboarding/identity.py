@@ -32,18 +32,17 @@ async def undo(work: Work) -> str:
 
 
 async def _removed(work: Work, name: str) -> str:
-    identities = work.tools.identities
     identity = await _found(work, name)
     if identity is None:
         return f"there is no identity {name} any more"
     if not identity.ours:
         work.left.append(f"identity {identity.name}: Pullkeeper did not make it")
         return work.left[-1]
-    others = [credential.name for credential in await identities.credentials(identity)]
+    others = await work.still_trusting(identity)
     if others:
         work.left.append(f"identity {identity.name}: still used by {', '.join(others)}")
         return work.left[-1]
-    await identities.delete(identity)
+    await work.delete(identity)
     return f"deleted {identity.name}"
 
 

@@ -32,6 +32,7 @@ async def do(work: Work) -> str:
 
 async def undo(work: Work) -> str:
     """First of all that is undone: what is not in the fleet is not made anew."""
-    await work.tools.fleet.remove(work.cluster)
-    await work.tools.fleet.forget(work.cluster)
+    if not work.dry:
+        await work.tools.fleet.remove(work.cluster)
+        await work.tools.fleet.forget(work.cluster)
     return "no longer in the fleet"

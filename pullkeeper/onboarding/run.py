@@ -93,12 +93,12 @@ class Onboarder:
             raise InvalidRequest("hub: there is none of that name in the setting HUBS")
         return await self._begin("onboard", request)
 
-    async def offboard(self, cluster: ClusterId, *, keep_workload: bool) -> Operation:
+    async def offboard(self, cluster: ClusterId, *, keep_workload: bool, dry_run: bool = False) -> Operation:
         """Undo all that onboardings have made since the cluster was last offboarded. Raises as above, and NotInFleet
         for a cluster that was never onboarded: what bears our label there is somebody else's Pullkeeper's.
         """
         self._admit(cluster)
-        request = Onboarding(cluster=cluster)
+        request = Onboarding(cluster=cluster, dry_run=dry_run)
         if not await self._operations.onboardings(cluster):
             member = (await self._tools.fleet.member(cluster)).cluster
             request = request.model_copy(update={"targets": member.targets, "refresher": member.refresher})
@@ -175,6 +175,7 @@ class Onboarder:
             asked=tuple(asked),
             tools=self._tools,
             opened=opened,
+            dry=job.operation.dry_run,
             failed=frozenset(step.name for step in job.operation.steps if step.category),
             issuer=next(filter(None, issuers), None),
         )
@@ -189,7 +190,8 @@ class Onboarder:
     @staticmethod
     async def _carried_out(phase: Phase, work: Work, operation: Operation) -> str:
         if operation.kind == "offboard":
-            return await phase.undo(work)
+            told = await phase.undo(work)
+            return f"would be so: {told}" if work.dry else told
         return await phase.plan(work) if operation.dry_run else await phase.do(work)
 
     def _admit(self, cluster: ClusterId) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from pullkeeper.access import Access
 from pullkeeper.azure_clusters import AzureClusters, ClusterFacts
-from pullkeeper.azure_identities import AzureIdentities, ManagedIdentity
+from pullkeeper.azure_identities import AzureIdentities, FederatedCredential, ManagedIdentity
 from pullkeeper.fleet import Fleet
 from pullkeeper.kube import Api
 from pullkeeper.model import Cluster, ClusterId, Endpoint, Hub, Target
@@ -44,15 +44,16 @@ class Work:
     """One onboarding or offboarding. Phases fill it in from top to bottom; a replay fills it in again.
 
     asked: every onboarding since the cluster was last offboarded whose traces differ, `request` among them: what they
-    have left is what offboarding takes away. failed: steps at which an earlier try failed. issuer: of the cluster's
-    service account tokens; at first what an earlier operation knew. reachable: False where the work in the cluster is
-    left to others, or to nobody.
+    have left is what offboarding takes away. dry: nothing is to change. failed: steps at which an earlier try failed.
+    issuer: of the cluster's service account tokens; at first what an earlier operation knew. reachable: False where the
+    work in the cluster is left to others, or to nobody. distrusted: federated credentials that are gone, or would be.
     """
 
     request: Onboarding
     asked: tuple[Onboarding, ...]
     tools: Tools
     opened: AsyncExitStack
+    dry: bool
     failed: frozenset[str] = frozenset()
     issuer: str | None = None
     facts: ClusterFacts | None = None
@@ -63,6 +64,7 @@ class Work:
     handover: Handover | None = None
     rendered: list[dict[str, Any]] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+    distrusted: set[FederatedCredential] = field(default_factory=set)
     _api: Api | None = None
 
     @property
@@ -85,6 +87,15 @@ class Work:
         """
         return identity.ours or identity.lent or identity.name.lower() == GUIDES_IDENTITY
 
+    async def still_trusting(self, identity: ManagedIdentity) -> list[str]:
+        """Names of the federated credentials that others still need."""
+        held = await self.tools.identities.credentials(identity)
+        return [credential.name for credential in held if credential not in self.distrusted]
+
+    async def delete(self, identity: ManagedIdentity) -> None:
+        if not self.dry:
+            await self.tools.identities.delete(identity)
+
     def member(self) -> Cluster:
         hub = self.request.wanted_hub()
         if hub is None:
@@ -95,7 +106,7 @@ class Work:
         """The cluster's API server, opened once. Raises ClusterError, ArmError, EntraError."""
         if self._api is None:
             self.endpoint = self.endpoint or await self.tools.access.locate(self.cluster)
-            api = await self.tools.access.open(self.cluster, self.endpoint)
+            api = await self.tools.access.open(self.cluster, self.endpoint, dry=self.dry)
             self._api = await self.opened.enter_async_context(api)
         return self._api
 

@@ -265,6 +265,7 @@ async def test_keep_workload_is_yes_or_no(app: App) -> None:
     """What is misread here deletes what somebody wanted to keep."""
     for value in ("yes", "1", "tru", "", _CANARY):
         _is_problem(await app.call("DELETE", f"{_ONE}?keepWorkload={value}"), 400)
+        _is_problem(await app.call("DELETE", f"{_ONE}?dryRun={value}"), 400)
 
 
 @pytest.mark.parametrize(

@@ -54,8 +54,8 @@ class Onboarding:
         request = Request.parse(dict(body), trusted_hosts=services.settings.trusted_hosts)
         return await services.onboarder.onboard(request)
 
-    async def offboard(self, cluster: LocalCluster, *, keep_workload: bool = False) -> Operation:
-        begun = await self.world.services.onboarder.offboard(cluster.id, keep_workload=keep_workload)
+    async def offboard(self, cluster: LocalCluster, *, keep_workload: bool = False, dry_run: bool = False) -> Operation:
+        begun = await self.world.services.onboarder.offboard(cluster.id, keep_workload=keep_workload, dry_run=dry_run)
         return await self.worked_off(begun.id)
 
     async def worked_off(self, operation: str, *, by: Services | None = None) -> Operation:

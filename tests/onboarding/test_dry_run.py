@@ -9,6 +9,7 @@ from pullkeeper.onboarding.documents import Operation
 from tests.onboarding.conftest import IDENTITY, Onboarding, namespace, step, told, versions
 
 pytestmark = pytest.mark.servers
+WORKLOAD = {"image": "europe-docker.pkg.dev/p/r/app:1"}
 
 
 async def dry(onboarding: Onboarding, cluster: LocalCluster, **more: Any) -> Operation:
@@ -25,7 +26,7 @@ async def dry(onboarding: Onboarding, cluster: LocalCluster, **more: Any) -> Ope
 
 async def test_of_a_cluster_from_nothing(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
-    planned = await dry(onboarding, cluster, workload={"image": "europe-docker.pkg.dev/p/r/app:1"})
+    planned = await dry(onboarding, cluster, workload=WORKLOAD)
     assert planned.status == "Succeeded", told(planned)
     assert {one.status for one in planned.steps} == {"planned"}
     assert all(one.detail for one in planned.steps)
@@ -89,3 +90,36 @@ async def test_it_is_not_what_offboarding_undoes(onboarding: Onboarding) -> None
     assert ended.status == "Succeeded", told(ended)
     assert "/api/v1/secrets/deepintshield/ar-pull-secret" not in await versions(cluster)
     assert onboarding.identity() is None
+
+
+@pytest.mark.parametrize("refresher", ["central", "in-cluster"])
+async def test_of_offboarding_says_what_would_go_and_what_would_be_left(onboarding: Onboarding, refresher: str) -> None:
+    """The very steps, gone through by the cluster itself, which keeps nothing of it."""
+    cluster = await onboarding.cluster("aks-1")
+    body = {"cluster": str(cluster.id), "hub": "main", "refresher": refresher, "workload": WORKLOAD}
+    assert (await onboarding.run(body)).status == "Succeeded"
+    arm = onboarding.world.cloud.arm
+    writes, before, fleet = list(arm.writes), await versions(cluster), await onboarding.fleet()
+
+    planned = await onboarding.offboard(cluster, dry_run=True)
+
+    assert (arm.writes, await versions(cluster), await onboarding.fleet()) == (writes, before, fleet)
+    assert (planned.status, planned.dry_run) == ("Succeeded", True), told(planned)
+    assert {one.status for one in planned.steps} == {"planned"}
+    assert step(planned, "identity").detail == f"would be so: deleted {IDENTITY}"
+    gone = await onboarding.offboard(cluster)
+    assert planned.result is not None
+    assert gone.result is not None
+    assert gone.result.left == planned.result.left
+    details = [(one.detail or "").removeprefix("would be so: ") for one in planned.steps]
+    assert details == [one.detail for one in gone.steps]
+
+
+async def test_of_offboarding_forgets_nothing(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    body = {"cluster": str(cluster.id), "hub": "main", "targets": [{"namespace": "team-a"}]}
+    await onboarding.run(body)
+    await onboarding.offboard(cluster, dry_run=True)
+    await onboarding.run({**body, "targets": [{"namespace": "team-b"}]})
+    await onboarding.offboard(cluster)
+    assert [path for path in await versions(cluster) if "/team-a/" in path] == []
