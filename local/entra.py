@@ -14,6 +14,7 @@ AKS: Final = "6dae42f8-4368-4678-94ff-3960e28e3630"
 ARM: Final = "https://management.azure.com"
 ARM_AS_AZ_ASKS: Final = "https://management.core.windows.net"
 """An older name of the same application."""
+STORAGE: Final = "https://storage.azure.com"
 EXCHANGE: Final = "api://AzureADTokenExchange"
 EXCHANGE_ID: Final = "fb60f99c-7a34-4190-8149-302f77469936"
 """What tokens for EXCHANGE, which are version 2, call their audience: the same in all tenants."""
@@ -51,6 +52,7 @@ class Entra:
             AKS: Resource(),
             ARM: Resource(),
             ARM_AS_AZ_ASKS: Resource(),
+            STORAGE: Resource(),
             EXCHANGE: Resource(2, EXCHANGE_ID),
         }
         self._clock = clock

@@ -35,6 +35,10 @@ class Authority:
     def pem(self) -> str:
         return self._ca.cert_pem.bytes().decode()
 
+    def certificate(self) -> str:
+        """Key and chain of a server on this machine, as PEM, for programs that are not Python."""
+        return self._ca.issue_cert(_ADDRESS, "localhost").private_key_and_cert_chain_pem.bytes().decode()
+
     def server_context(self, *hosts: str) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._ca.issue_cert(*(hosts or (_ADDRESS, "localhost"))).configure_cert(context)

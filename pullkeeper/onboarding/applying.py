@@ -72,6 +72,8 @@ async def take_away(work: Work, manifest: Mapping[str, Any]) -> str:
     try:
         with _told_of(manifest):
             return await _taken_away(work, manifest, name)
+    except NotFound:
+        return f"{name} is gone"
     except ClusterError as e:
         if e.retryable:
             raise
@@ -113,10 +115,7 @@ async def _taken_away(work: Work, manifest: Mapping[str, Any], name: str) -> str
         await api.merge(path, {"metadata": given_back(metadata)})
         work.left.append(f"{name}: Pullkeeper did not make it; what was adopted keeps its values")
     else:
-        try:
-            await api.release(path, manifest, metadata["uid"])
-        except NotFound:
-            return f"{name} is gone"
+        await api.release(path, manifest, metadata["uid"])
         work.left.append(f"{name}: Pullkeeper did not make it; our fields in it are gone")
     return f"{name} given back"
 

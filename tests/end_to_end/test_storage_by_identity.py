@@ -1,0 +1,59 @@
+"""The storage account reached as it is in Azure: by the app's identity, without a key."""
+
+from collections.abc import Iterator
+
+import pytest
+from azure.identity.aio import ManagedIdentityCredential
+from azure.storage.queue import TextBase64DecodePolicy
+from azure.storage.queue.aio import QueueServiceClient
+
+from local.azurite import Azurite
+from local.cloud import GROUP, SUBSCRIPTION
+from local.entra import ARM, STORAGE, Resource
+from local.serving import Authority
+from pullkeeper.errors import StorageUnavailable
+from pullkeeper.model import ClusterId
+from tests.world import World
+
+pytestmark = pytest.mark.servers
+
+
+@pytest.fixture(scope="module")
+def storage(authority: Authority) -> Iterator[Azurite]:
+    """Bearer tokens go over TLS alone: the SDKs see to that."""
+    with Azurite(authority=authority) as azurite:
+        yield azurite
+
+
+@pytest.fixture
+def keyless(world: World, storage: Azurite, request: pytest.FixtureRequest) -> World:
+    endpoints = storage.endpoints(request.node.nodeid)
+    world.settings |= {
+        "AzureWebJobsStorage": "",
+        "AzureWebJobsStorage__tableServiceUri": endpoints["Table"],
+        "AzureWebJobsStorage__queueServiceUri": endpoints["Queue"],
+    }
+    return world
+
+
+async def test_fleet_status_and_queue_are_kept_without_a_key(keyless: World) -> None:
+    cluster = await keyless.join("aks-1")
+    await keyless.services.scheduler.run()
+    service = keyless.settings["AzureWebJobsStorage__queueServiceUri"]
+    async with (
+        ManagedIdentityCredential(client_id=keyless.cloud.app.client_id) as credential,
+        QueueServiceClient(service, credential=credential) as queues,
+        queues.get_queue_client("refresh", message_decode_policy=TextBase64DecodePolicy()) as queue,
+    ):
+        [message] = [message async for message in queue.receive_messages()]
+    assert str(cluster.id) in message.content
+    await keyless.refresh(cluster)
+    assert (await keyless.target(cluster)).state(keyless.clock()) == "fresh"
+    asked = {seen.query["resource"].rstrip("/") for seen in keyless.cloud.identity_part.journal.seen}
+    assert STORAGE in asked
+
+
+async def test_a_token_for_something_else_opens_nothing(keyless: World) -> None:
+    keyless.cloud.entra.resources[STORAGE] = Resource(1, ARM)
+    with pytest.raises(StorageUnavailable, match="audience"):
+        await keyless.services.fleet.status(ClusterId(SUBSCRIPTION, GROUP, "aks-1"))
