@@ -11,7 +11,7 @@ from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpRes
 from azure.identity import CredentialUnavailableError
 
 from pullkeeper.errors import NONSENSE, EntraDenied, EntraError, EntraUnavailable
-from pullkeeper.tokens import is_token
+from pullkeeper.tokens import EntraToken, is_token
 
 # It quotes whole answers in its warnings, a token included; what has failed is told by us.
 logging.getLogger("azure.identity").setLevel(logging.CRITICAL)
@@ -30,9 +30,9 @@ class Entra:
 
     def __init__(self, create: Callable[[], AsyncTokenCredential]) -> None:
         self.credential = create()
-        self._asking: dict[tuple[str, bool], asyncio.Task[str]] = {}
+        self._asking: dict[tuple[str, bool], asyncio.Task[EntraToken]] = {}
 
-    async def token(self, resource: str, *, fresh: bool = False) -> str:
+    async def token(self, resource: str, *, fresh: bool = False) -> EntraToken:
         """A token for the resource; `fresh` for one that is not from the cache. Raises EntraUnavailable or EntraDenied.
 
         Whoever asks while the endpoint is being asked for the same shares the answer: azure-identity would ask once
@@ -48,7 +48,7 @@ class Entra:
         except EntraError as e:
             raise e.within() from None
 
-    async def _ask(self, resource: str, fresh: bool) -> str:  # noqa: FBT001 - as the question has it
+    async def _ask(self, resource: str, fresh: bool) -> EntraToken:  # noqa: FBT001 - as the question has it
         context = {"resource": resource}
         # A managed identity has no use for claims, but what is asked for with some is never answered from the cache. A
         # new credential instead of this one would leave those who are in the middle of a call without theirs.
@@ -68,7 +68,7 @@ class Entra:
             ) from None
         if not is_token(token):
             raise EntraUnavailable("the identity endpoint's answer held no token", context)
-        return token
+        return EntraToken(token)
 
     async def close(self) -> None:
         for asking in self._asking.values():
@@ -76,12 +76,12 @@ class Entra:
         await self.credential.close()
 
 
-def claims(token: str) -> dict[str, str]:
+def claims(token: EntraToken) -> dict[str, str]:
     """Who a token of our own is about (`oid`, `iss`, `aud`, `tid`, and `appid` or `azp`), for messages and handovers.
     Its signature is its audience's business.
     """
     try:
-        payload = token.split(".")[1]
+        payload = token.reveal().split(".")[1]
         known = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
         return {name: str(known[name]) for name in ("oid", "iss", "aud", "tid", "appid", "azp") if name in known}
     except (IndexError, ValueError, TypeError):

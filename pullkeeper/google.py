@@ -20,7 +20,7 @@ from urllib3.exceptions import HTTPError
 from pullkeeper import errors
 from pullkeeper.errors import GoogleError, GoogleUnavailable
 from pullkeeper.model import Hub
-from pullkeeper.tokens import Token, is_token
+from pullkeeper.tokens import EntraToken, Token, is_token
 
 _TIMEOUT: Final = 10.0
 """In seconds, for each wait and for the whole of an answer."""
@@ -47,7 +47,7 @@ _IMPERSONATION: Final[tuple[tuple[int, str, type[GoogleError]], ...]] = (
 )
 
 
-def exchange(hub: Hub, entra_token: str, now: datetime) -> Token:
+def exchange(hub: Hub, entra_token: EntraToken, now: datetime) -> Token:
     """Exchange an Entra token and impersonate the hub's service account; where it names none, the federated token
     itself is the answer. Blocks: run it in a thread. Raises GoogleError of every category.
 
@@ -113,11 +113,11 @@ def refusal(status: int, body: bytes, headers: Mapping[str, str]) -> GoogleError
 class _Supplier(identity_pool.SubjectTokenSupplier):
     """google-auth asks for the subject token; nothing else of the credential configuration's source is used."""
 
-    def __init__(self, token: str) -> None:
+    def __init__(self, token: EntraToken) -> None:
         self._token = token
 
     def get_subject_token(self, context: object, request: object) -> str:  # noqa: ARG002 - google-auth's signature
-        return self._token
+        return self._token.reveal()
 
 
 class _Transport(transport.Request):

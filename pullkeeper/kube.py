@@ -26,7 +26,7 @@ from pullkeeper import bounded, errors
 from pullkeeper.kube_refusals import NotFound, Overtaken, refusal
 from pullkeeper.model import Endpoint
 from pullkeeper.ownership import MANAGER, OBSERVER, managers
-from pullkeeper.tokens import ClientCertificate
+from pullkeeper.tokens import ClientCertificate, EntraToken
 
 _REVIEWS: Final = "authorization.k8s.io/v1"
 _METADATA_ONLY: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
@@ -61,8 +61,8 @@ class Seen:
 class Api:
     """One cluster's API server. `async with` it; calls raise ClusterError."""
 
-    def __init__(self, endpoint: Endpoint, credential: str | ClientCertificate, *, dry: bool = False) -> None:
-        """credential: a bearer token, or a client certificate. dry: the server goes through every write, and keeps
+    def __init__(self, endpoint: Endpoint, credential: EntraToken | ClientCertificate, *, dry: bool = False) -> None:
+        """credential: a token for AKS, or a client certificate. dry: the server goes through every write, and keeps
         none. Raises ClusterTlsUntrusted.
         """
         self._dry = {"dryRun": "All"} if dry else {}
@@ -78,9 +78,7 @@ class Api:
         proxy = getproxies().get("https")
         host = endpoint.server.removeprefix("https://")
         configuration.proxy = proxy if proxy and not proxy_bypass(host.partition(":")[0]) else None
-        self._headers = {}
-        if isinstance(credential, str):
-            self._headers["Authorization"] = f"Bearer {credential}"
+        self._token = credential if isinstance(credential, EntraToken) else None
         if not endpoint.ca:
             # The client would take the system's CAs instead.
             raise errors.ClusterTlsUntrusted(f"{host}: no CA to hold it to")
@@ -192,8 +190,9 @@ class Api:
     async def _once(
         self, method: str, path: str, query: dict[str, str], headers: dict[str, str], body: Any
     ) -> tuple[int, dict[str, Any]]:
+        authorization = {"Authorization": f"Bearer {self._token.reveal()}"} if self._token else {}
         request = await self._client.param_serialize(
-            method, path, query_params=list(query.items()), header_params={**self._headers, **headers}, body=body
+            method, path, query_params=list(query.items()), header_params={**authorization, **headers}, body=body
         )
         try:
             response = (await self._client.call_api(*request, _request_timeout=_TIMEOUT)).response

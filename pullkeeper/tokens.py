@@ -89,6 +89,16 @@ class Token(_Sealed):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
+class EntraToken(_Sealed):
+    """A bearer token of our own identity, good for one resource. azure-identity looks after its life."""
+
+    text: InitVar[str]
+
+    def __post_init__(self, text: str) -> None:
+        self._seal(text)
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ClientCertificate(_Sealed):
     """For clusters without Entra integration. PEM texts, kept in memory only; the key is the secret of the two."""
 

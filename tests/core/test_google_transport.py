@@ -12,7 +12,7 @@ import pytest
 from local.serving import Authority
 from pullkeeper import errors, google
 from pullkeeper.model import Hub
-from pullkeeper.tokens import Token
+from pullkeeper.tokens import EntraToken, Token
 from tests.core.canned import Canned, canned, http
 from tests.core.failures import everything
 from tests.core.publisher import PROVIDER, SERVICE_ACCOUNT, credential_config, hub
@@ -36,7 +36,7 @@ def _hub(server: Canned, *, impersonate: bool = True, **changes: Any) -> Hub:
 
 
 async def _exchange(hub: Hub, now: datetime = _NOW) -> Token:
-    return await asyncio.to_thread(google.exchange, hub, _SUBJECT, now)
+    return await asyncio.to_thread(google.exchange, hub, EntraToken(_SUBJECT), now)
 
 
 async def _refused(hub: Hub, kind: type[errors.PullkeeperError] = errors.GoogleUnavailable) -> str:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pullkeeper.tokens import ClientCertificate, Token, lease, next_due, retry, slow_retry
+from pullkeeper.tokens import ClientCertificate, EntraToken, Token, lease, next_due, retry, slow_retry
 
 _NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 _HOUR = timedelta(hours=1)
@@ -26,6 +26,7 @@ def _token(life: timedelta = _HOUR, at: datetime = _NOW) -> Token:
 
 _CREDENTIALS = [
     pytest.param(_token(), id="token"),
+    pytest.param(EntraToken(_CANARY), id="entra"),
     pytest.param(ClientCertificate("public", _CANARY), id="certificate"),
 ]
 
@@ -34,7 +35,7 @@ _CREDENTIALS = [
 class _Holder:
     """Somebody who keeps a credential, as the use cases do."""
 
-    credential: Token | ClientCertificate
+    credential: Token | EntraToken | ClientCertificate
 
 
 def _formatted(credential: object) -> str:

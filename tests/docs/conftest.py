@@ -25,6 +25,7 @@ from local.host import HostProcess
 from local.serving import Authority, Server
 from pullkeeper.kube import Api
 from pullkeeper.model import Endpoint
+from pullkeeper.tokens import EntraToken
 from tests.apiserver import at_hand
 from tests.end_to_end.conftest import Deployed
 from tests.world import World
@@ -64,7 +65,7 @@ class Terminal:
     def pullkeeper(self) -> Api:
         """The same cluster, as the app's identity."""
         endpoint = Endpoint(server=self.server.url, ca=self.server.ca_pem, read_at=datetime.now(UTC))
-        return Api(endpoint, self.entra_token)
+        return Api(endpoint, EntraToken(self.entra_token))
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")

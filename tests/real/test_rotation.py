@@ -9,7 +9,7 @@ from local.entra import AKS
 from pullkeeper import pull_secret
 from pullkeeper.kube import Api
 from pullkeeper.model import Endpoint, Hub, Target
-from pullkeeper.tokens import Token
+from pullkeeper.tokens import EntraToken, Token
 from tests.contract.conversation import Caller
 from tests.real.conftest import Join
 from tests.real.watch import watching
@@ -30,7 +30,7 @@ def _token(number: int) -> Token:
 
 def _api(world: World, cluster: LocalCluster) -> Api:
     endpoint = Endpoint(server=cluster.server.url, ca=cluster.server.ca_pem, read_at=world.clock())
-    return Api(endpoint, world.cloud.entra.token(world.cloud.app, AKS))
+    return Api(endpoint, EntraToken(world.cloud.entra.token(world.cloud.app, AKS)))
 
 
 async def test_a_thousand_rotations_keep_one_uid_and_leave_nothing_behind(
