@@ -1,8 +1,10 @@
-"""A gate before a server that cannot be told to go wrong: open, or shut with everybody who was inside put out."""
+"""A gate before a server that cannot be told to go wrong: open, or shut with everybody who was inside put out; or open
+to a request, and shut to its answer.
+"""
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -17,6 +19,8 @@ class Gate:
         self._open = True
         self._passing: set[asyncio.StreamWriter] = set()
         self._left = asyncio.Event()
+        self._losing: re.Pattern[bytes] | None = None
+        self.lost = 0
 
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._passed, "127.0.0.1", 0)
@@ -29,6 +33,10 @@ class Gate:
         self._open = False
         for writer in self._passing:
             writer.transport.abort()
+
+    def lose_the_answer_to(self, request: bytes) -> None:
+        """To the next request that begins so, a pattern: the server does what is asked, and nobody hears of it."""
+        self._losing = re.compile(request)
 
     async def stop(self) -> None:
         self._server.close()
@@ -46,15 +54,26 @@ class Gate:
         ends = {writer, behind}
         self._passing |= ends
         try:
-            await asyncio.gather(_pumped(reader, behind), _pumped(behind_reader, writer))
+            lost = asyncio.Event()
+            await asyncio.gather(
+                _pumped(reader, behind, lambda data: self._noted(data, lost)),
+                _pumped(behind_reader, writer, lambda _: not lost.is_set()),
+            )
         finally:
             self._passing -= ends
             self._left.set()
 
+    def _noted(self, data: bytes, lost: asyncio.Event) -> bool:
+        if self._losing and self._losing.match(data):
+            self._losing = None
+            self.lost += 1
+            lost.set()
+        return True
 
-async def _pumped(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+
+async def _pumped(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passes: Callable[[bytes], bool]) -> None:
     try:
-        while data := await reader.read(65536):
+        while (data := await reader.read(65536)) and passes(data):
             writer.write(data)
             await writer.drain()
     except OSError:

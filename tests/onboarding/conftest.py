@@ -8,7 +8,9 @@ import pytest
 import stamina
 
 from local.arm import ONBOARDER
-from local.cloud import GROUP, SUBSCRIPTION, LocalCluster
+from local.cloud import GROUP, SUBSCRIPTION, LocalCluster, _administrator
+from local.entra import Identity
+from local.entra_assertions import FederatedCredential
 from local.managed_cluster import ManagedCluster
 from local.managed_identities import ManagedIdentity
 from pullkeeper.errors import PullkeeperError
@@ -20,6 +22,13 @@ from tests.world import World
 IDENTITY: Final = "deepintshield-pull-identity"
 NAMESPACE: Final = "deepintshield"
 ACCOUNT: Final = "deepintshield-sa"
+SUBJECT: Final = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
+SECRET: Final = f"/api/v1/secrets/{NAMESPACE}/ar-pull-secret"
+AUDIENCE: Final = "api://AzureADTokenExchange"
+WORKLOAD: Final = {"image": "europe-docker.pkg.dev/p/r/app:1"}
+POLICY: Final = '{"message":"admission webhook \\"w\\" denied the request: no"}'
+"""With status 403: how an API server passes on what a policy said."""
+MERGE: Final = "application/merge-patch+json"
 _KINDS: Final = (
     "/api/v1/namespaces",
     "/api/v1/serviceaccounts",
@@ -38,11 +47,17 @@ _INCIDENTAL: Final = frozenset({"uid", "resourceVersion", "creationTimestamp", "
 
 @dataclass(frozen=True, slots=True)
 class Onboarding:
+    """stronger: the identity that onboards, where it is another than the app's."""
+
     world: World
+    stronger: Identity | None = None
 
     async def cluster(self, name: str, **options: Any) -> LocalCluster:
         """One that Azure knows, and no more."""
-        return await self.world.cloud.add_cluster(name, "main", ready=False, **options)
+        cluster = await self.world.cloud.add_cluster(name, "main", ready=False, **options)
+        if self.stronger:
+            await cluster.human.apply(_administrator(self.stronger.principal_id))
+        return cluster
 
     async def run(self, body: Mapping[str, Any]) -> Operation:
         """Onboard, and work off what lies on the queue: up to five tries."""
@@ -54,8 +69,18 @@ class Onboarding:
         request = Request.parse(dict(body), trusted_hosts=services.settings.trusted_hosts)
         return await services.onboarder.onboard(request)
 
-    async def offboard(self, cluster: LocalCluster, *, keep_workload: bool = False, dry_run: bool = False) -> Operation:
-        begun = await self.world.services.onboarder.offboard(cluster.id, keep_workload=keep_workload, dry_run=dry_run)
+    async def onboarded(self, cluster: LocalCluster, **wanted: Any) -> Operation:
+        """As `run`, into the hub `main`, and nothing but success will do."""
+        ended = await self.run({"cluster": str(cluster.id), "hub": "main", **wanted})
+        assert ended.status == "Succeeded", told(ended)
+        return ended
+
+    async def offboarded(self, cluster: LocalCluster, *, keep_workload: bool = False) -> list[str]:
+        """What is left. Nothing but success will do."""
+        return left(await self.offboard(cluster, keep_workload=keep_workload))
+
+    async def offboard(self, cluster: LocalCluster, *, keep_workload: bool = False) -> Operation:
+        begun = await self.world.services.onboarder.offboard(cluster.id, keep_workload=keep_workload)
         return await self.worked_off(begun.id)
 
     async def worked_off(self, operation: str, *, by: Services | None = None) -> Operation:
@@ -73,6 +98,14 @@ class Onboarding:
         """The app, with other settings perhaps, and with nothing in memory."""
         await self.world.services.close()
         self.world._services = self.world.another_instance()
+
+    def trusting(self, count: int, name: str = IDENTITY, **tags: str) -> None:
+        """An identity that has so many federated credentials already."""
+        arm = self.world.cloud.arm
+        identity = arm.identities.add(identity_id(name), tags=tags)
+        for number in range(count):
+            trust = FederatedCredential(f"https://oidc.example/other-{number}/", SUBJECT, AUDIENCE)
+            arm.federation.add(identity, f"other-{number}", trust)
 
     def azure(self, cluster: LocalCluster) -> ManagedCluster:
         """The cluster as Azure holds it."""
@@ -100,6 +133,13 @@ def identity_id(name: str) -> str:
 
 def step(operation: Operation, name: str) -> Step:
     return next(step for step in operation.steps if step.name == name)
+
+
+def left(operation: Operation) -> list[str]:
+    """What it left, and why."""
+    assert operation.status == "Succeeded", told(operation)
+    assert operation.result is not None
+    return list(operation.result.left)
 
 
 def told(operation: Operation) -> str:
@@ -145,6 +185,12 @@ async def namespace(cluster: LocalCluster, name: str = NAMESPACE) -> None:
     await cluster.human.call("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
 
 
+async def made_account(cluster: LocalCluster, space: str = NAMESPACE, **more: Any) -> None:
+    """Somebody's own service account, of the name that onboarding expects."""
+    account = {"metadata": {"name": ACCOUNT, **more.pop("metadata", {})}, **more}
+    await cluster.human.call("POST", f"/api/v1/namespaces/{space}/serviceaccounts", account)
+
+
 @pytest.fixture(autouse=True)
 def _no_pauses() -> Iterator[None]:
     """Tries follow each other at once."""
@@ -158,3 +204,15 @@ def onboarding(world: World) -> Onboarding:
     world.settings["ONBOARDING_SCOPES"] = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}"
     world.cloud.arm.assign(world.cloud.app.principal_id, f"/subscriptions/{SUBSCRIPTION}", ONBOARDER)
     return Onboarding(world)
+
+
+@pytest.fixture
+def two_identities(world: World) -> Onboarding:
+    """A stronger one onboards, and the app's own can refresh and nothing else."""
+    cloud = world.cloud
+    stronger = cloud.entra.add_identity("pullkeeper-onboarding")
+    cloud.identity._assigned[stronger.client_id] = stronger
+    cloud.arm.assign(stronger.principal_id, f"/subscriptions/{SUBSCRIPTION}", ONBOARDER)
+    world.settings["ONBOARDING_SCOPES"] = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}"
+    world.settings["ONBOARDING_CLIENT_ID"] = stronger.client_id
+    return Onboarding(world, stronger)

@@ -1,12 +1,8 @@
 """Onboarded again with something else: what is no longer asked for, and that offboarding takes away all of it."""
 
-from typing import Any
-
 import pytest
 
-from local.cloud import LocalCluster
-from pullkeeper.onboarding.documents import Operation
-from tests.onboarding.conftest import IDENTITY, Onboarding, objects, step, told
+from tests.onboarding.conftest import IDENTITY, WORKLOAD, Onboarding, left, objects, step
 
 pytestmark = pytest.mark.servers
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
@@ -24,27 +20,14 @@ _CENTRAL = {
 _TEAM_A = [{"namespace": "team-a", "secret": "pull", "serviceAccounts": ["one"]}]
 
 
-async def onboarded(onboarding: Onboarding, cluster: LocalCluster, **wanted: Any) -> Operation:
-    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", **wanted})
-    assert ended.status == "Succeeded", told(ended)
-    return ended
-
-
-def left(operation: Operation) -> list[str]:
-    assert operation.status == "Succeeded", told(operation)
-    assert operation.result is not None
-    return list(operation.result.left)
-
-
 async def test_offboarding_takes_away_what_every_onboarding_made(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     before = set(await objects(cluster))
-    workload = {"image": "europe-docker.pkg.dev/p/r/app:1"}
-    await onboarded(onboarding, cluster, workload=workload)
-    await onboarded(onboarding, cluster, targets=_TEAM_A, identity="another", federatedCredential="another")
-    await onboarded(onboarding, cluster, refresher="in-cluster")
+    await onboarding.onboarded(cluster, workload=WORKLOAD)
+    await onboarding.onboarded(cluster, targets=_TEAM_A, identity="another", federatedCredential="another")
+    await onboarding.onboarded(cluster, refresher="in-cluster")
 
-    remains = left(await onboarding.offboard(cluster))
+    remains = await onboarding.offboarded(cluster)
 
     namespaces = {"/api/v1/namespaces//deepintshield", "/api/v1/namespaces//team-a"}
     assert set(await objects(cluster)) - before == namespaces
@@ -57,9 +40,9 @@ async def test_offboarding_takes_away_what_every_onboarding_made(onboarding: Onb
 async def test_a_target_that_is_no_longer_asked_for_is_no_longer_ours_to_write(onboarding: Onboarding) -> None:
     """The secret stays, since pods may name it; that it goes stale is told, each time."""
     cluster = await onboarding.cluster("aks-1")
-    await onboarded(onboarding, cluster, targets=_TEAM_A)
+    await onboarding.onboarded(cluster, targets=_TEAM_A)
     for _ in range(2):
-        ended = await onboarded(onboarding, cluster)
+        ended = await onboarding.onboarded(cluster)
         assert left(ended) == [
             "Secret team-a/pull: no longer asked for, so no longer refreshed; offboarding takes it away"
         ]
@@ -73,9 +56,9 @@ async def test_a_target_that_is_no_longer_asked_for_is_no_longer_ours_to_write(o
 
 async def test_a_cluster_that_is_to_refresh_itself_lets_nobody_in_any_more(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
-    await onboarded(onboarding, cluster)
+    await onboarding.onboarded(cluster)
     assert set(await objects(cluster)) >= _CENTRAL
-    ended = await onboarded(onboarding, cluster, refresher="in-cluster")
+    ended = await onboarding.onboarded(cluster, refresher="in-cluster")
     assert "Role deepintshield/pullkeeper-refresher deleted" in (step(ended, "retire").detail or "")
     there = set(await objects(cluster))
     assert there >= _IN_CLUSTER
@@ -87,7 +70,7 @@ async def test_the_clusters_own_refresher_goes_when_the_app_takes_over_but_not_b
     onboarding: Onboarding,
 ) -> None:
     cluster = await onboarding.cluster("aks-1")
-    await onboarded(onboarding, cluster, refresher="in-cluster")
+    await onboarding.onboarded(cluster, refresher="in-cluster")
     onboarding.world.cloud.hubs["main"].provider.condition = lambda _: False
     refused = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
     assert (refused.status, step(refused, "pull secret").category) == ("Failed", "federation_condition")
@@ -97,7 +80,7 @@ async def test_the_clusters_own_refresher_goes_when_the_app_takes_over_but_not_b
     await onboarding.restart()
     planned = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "dryRun": True})
     assert "would take away CronJob deepintshield/refresh-ar-pull-secret" in (step(planned, "retire").detail or "")
-    await onboarded(onboarding, cluster)
+    await onboarding.onboarded(cluster)
     there = set(await objects(cluster))
     assert there >= _CENTRAL
     assert not _IN_CLUSTER & there
@@ -107,8 +90,8 @@ async def test_alike_onboardings_are_kept_once_however_often_they_come(onboardin
     """A pipeline sends the same body, with another image, at every release."""
     cluster = await onboarding.cluster("aks-1")
     for number in range(3):
-        await onboarded(onboarding, cluster, workload={"image": f"europe-docker.pkg.dev/p/r/app:{number}"})
-    await onboarded(onboarding, cluster, adopt=True)
+        await onboarding.onboarded(cluster, workload={"image": f"europe-docker.pkg.dev/p/r/app:{number}"})
+    await onboarding.onboarded(cluster, adopt=True)
     kept = await onboarding.world.services.onboarder._operations.onboardings(cluster.id)
     assert [asked.workload.image if asked.workload else None for _, asked in kept] == [
         "europe-docker.pkg.dev/p/r/app:2",
@@ -119,11 +102,11 @@ async def test_alike_onboardings_are_kept_once_however_often_they_come(onboardin
 async def test_once_offboarded_what_was_asked_before_is_forgotten(onboarding: Onboarding) -> None:
     """Somebody else, with Pullkeeper too, may have that namespace by now."""
     cluster = await onboarding.cluster("aks-1")
-    await onboarded(onboarding, cluster, targets=_TEAM_A)
+    await onboarding.onboarded(cluster, targets=_TEAM_A)
     await onboarding.offboard(cluster)
     ours = {"metadata": {"name": "one", "labels": {"app.kubernetes.io/managed-by": "pullkeeper"}}}
     await cluster.human.call("POST", "/api/v1/namespaces/team-a/serviceaccounts", ours)
-    await onboarded(onboarding, cluster)
+    await onboarding.onboarded(cluster)
     await onboarding.offboard(cluster)
     assert "/api/v1/serviceaccounts/team-a/one" in await objects(cluster)
 
@@ -131,15 +114,15 @@ async def test_once_offboarded_what_was_asked_before_is_forgotten(onboarding: On
 @pytest.mark.parametrize("left_behind", ["the workload", "what is in a silent cluster"])
 async def test_what_an_offboarding_left_the_next_one_takes_along(onboarding: Onboarding, left_behind: str) -> None:
     cluster = await onboarding.cluster("aks-1")
-    await onboarded(onboarding, cluster, targets=_TEAM_A, workload={"image": "europe-docker.pkg.dev/p/r/app:1"})
+    await onboarding.onboarded(cluster, targets=_TEAM_A, workload=WORKLOAD)
     if left_behind == "the workload":
         kept = await onboarding.offboard(cluster, keep_workload=True)
         assert kept.keep_workload
     else:
         onboarding.azure(cluster).power_state = "Stopped"
-        assert any("Deployment team-a/deepintshield" in one for one in left(await onboarding.offboard(cluster)))
+        assert any("Deployment team-a/deepintshield" in one for one in await onboarding.offboarded(cluster))
         onboarding.azure(cluster).power_state = "Running"
-    await onboarded(onboarding, cluster)
+    await onboarding.onboarded(cluster)
     await onboarding.offboard(cluster)
     assert [path for path in await objects(cluster) if "/team-a/" in path] == []
     assert onboarding.identity(IDENTITY) is None
@@ -150,7 +133,7 @@ async def test_a_hub_that_is_no_longer_allowed_does_not_stand_in_the_way(onboard
     cluster = await onboarding.cluster("aks-1")
     document = onboarding.world.cloud.hubs["main"].document
     brought = {name: document[name] for name in ("credentialConfig", "registries", "probe")}
-    await onboarded(onboarding, cluster, hub=None, refresher="in-cluster", **brought)
+    await onboarding.onboarded(cluster, hub=None, refresher="in-cluster", **brought)
     onboarding.world.settings["TRUSTED_GOOGLE_HOSTS"] = ""
     onboarding.world.cloud.hubs.clear()
     await onboarding.restart()

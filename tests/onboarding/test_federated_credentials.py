@@ -8,20 +8,19 @@ import pytest
 from local.arm import ManagedCluster
 from local.cloud import SUBSCRIPTION, LocalCluster
 from local.entra_assertions import FederatedCredential
-from tests.onboarding.conftest import ACCOUNT, IDENTITY, Onboarding, identity_id, service_account, step, told
+from tests.onboarding.conftest import (
+    ACCOUNT,
+    AUDIENCE,
+    IDENTITY,
+    SUBJECT,
+    Onboarding,
+    identity_id,
+    service_account,
+    step,
+    told,
+)
 
 pytestmark = pytest.mark.servers
-SUBJECT = "system:serviceaccount:deepintshield:deepintshield-sa"
-AUDIENCE = "api://AzureADTokenExchange"
-
-
-def trusting(onboarding: Onboarding, count: int, name: str = IDENTITY, **tags: str) -> None:
-    """An identity that has so many federated credentials already."""
-    arm = onboarding.world.cloud.arm
-    identity = arm.identities.add(identity_id(name), tags=tags)
-    for number in range(count):
-        trust = FederatedCredential(f"https://oidc.example/other-{number}/", SUBJECT, AUDIENCE)
-        arm.federation.add(identity, f"other-{number}", trust)
 
 
 async def client_id(cluster: LocalCluster, account: str = ACCOUNT) -> str:
@@ -29,17 +28,12 @@ async def client_id(cluster: LocalCluster, account: str = ACCOUNT) -> str:
     return str(annotations["azure.workload.identity/client-id"])
 
 
-async def onboarded(onboarding: Onboarding, cluster: LocalCluster, **more: Any) -> None:
-    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", **more})
-    assert ended.status == "Succeeded", told(ended)
-
-
 @pytest.mark.parametrize("issuer", ["https://oidc.example/a/", "https://oidc.example/a", "https://Oidc.Example/A/b/"])
 async def test_the_issuer_is_the_clusters_to_the_letter(onboarding: Onboarding, issuer: str) -> None:
     cluster = await onboarding.cluster("aks-1")
     azure: ManagedCluster = onboarding.azure(cluster)
     azure.oidc_issuer = issuer
-    await onboarded(onboarding, cluster)
+    await onboarding.onboarded(cluster)
     [(name, pair)] = onboarding.credentials().items()
     assert name.startswith("deepintshield-federated-credential-")
     assert pair == (issuer, SUBJECT)
@@ -52,7 +46,7 @@ async def test_a_pair_that_is_there_under_another_name_is_good(onboarding: Onboa
     identity = onboarding.world.cloud.arm.identities.add(identity_id(IDENTITY))
     issuer = onboarding.azure(cluster).oidc_issuer or ""
     onboarding.world.cloud.arm.federation.add(identity, "by-hand", FederatedCredential(issuer, SUBJECT, AUDIENCE))
-    await onboarded(onboarding, cluster)
+    await onboarding.onboarded(cluster)
     assert onboarding.credentials() == {"by-hand": (issuer, SUBJECT)}
     assert onboarding.world.cloud.arm.writes == []
 
@@ -60,8 +54,8 @@ async def test_a_pair_that_is_there_under_another_name_is_good(onboarding: Onboa
 async def test_no_cluster_takes_the_name_of_anothers(onboarding: Onboarding) -> None:
     """Not even from another instance at the same moment: the name holds the pair."""
     first, second = await onboarding.cluster("aks-1"), await onboarding.cluster("aks-2")
-    await onboarded(onboarding, first)
-    await onboarded(onboarding, second)
+    await onboarding.onboarded(first)
+    await onboarding.onboarded(second)
     held = onboarding.credentials()
     assert len(held) == 2
     assert all(name.startswith("deepintshield-federated-credential-") for name in held)
@@ -86,7 +80,7 @@ async def test_others_who_never_stop_writing_are_told(onboarding: Onboarding) ->
 
 async def test_clusters_of_a_group_onboarded_at_once_share_the_identity(onboarding: Onboarding) -> None:
     clusters = [await onboarding.cluster(f"aks-{number}") for number in range(4)]
-    await asyncio.gather(*(onboarded(onboarding, cluster) for cluster in clusters))
+    await asyncio.gather(*(onboarding.onboarded(cluster) for cluster in clusters))
     expected = {(onboarding.azure(cluster).oidc_issuer, SUBJECT) for cluster in clusters}
     assert set(onboarding.credentials().values()) == expected
     identity = onboarding.identity()
@@ -96,17 +90,17 @@ async def test_clusters_of_a_group_onboarded_at_once_share_the_identity(onboardi
 
 async def test_the_twentieth_still_fits(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
-    trusting(onboarding, 19)
-    await onboarded(onboarding, cluster)
+    onboarding.trusting(19)
+    await onboarding.onboarded(cluster)
     assert len(onboarding.credentials()) == 20
     assert onboarding.identity(f"{IDENTITY}-2") is None
 
 
 async def test_past_twenty_there_is_a_further_identity_which_the_pods_get(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
-    trusting(onboarding, 20)
+    onboarding.trusting(20)
     for _ in range(2):
-        await onboarded(onboarding, cluster)
+        await onboarding.onboarded(cluster)
         further = onboarding.identity(f"{IDENTITY}-2")
         assert further is not None
         assert len(onboarding.credentials()) == 20
@@ -119,12 +113,12 @@ async def test_past_twenty_there_is_a_further_identity_which_the_pods_get(onboar
 
 async def test_room_that_opens_later_moves_nobody(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
-    trusting(onboarding, 20)
-    await onboarded(onboarding, cluster)
+    onboarding.trusting(20)
+    await onboarding.onboarded(cluster)
     before = await client_id(cluster)
     arm = onboarding.world.cloud.arm
     arm.federation._held[onboarding.identity().known.client_id].pop("other-3")  # type: ignore[union-attr]
-    await onboarded(onboarding, cluster)
+    await onboarding.onboarded(cluster)
     assert await client_id(cluster) == before
     assert len(onboarding.credentials()) == 19
 
@@ -132,8 +126,8 @@ async def test_room_that_opens_later_moves_nobody(onboarding: Onboarding) -> Non
 async def test_all_accounts_of_a_cluster_are_one_identity(onboarding: Onboarding) -> None:
     """One place is left for two accounts: both go where there is room for both."""
     cluster = await onboarding.cluster("aks-1")
-    trusting(onboarding, 19)
-    await onboarded(onboarding, cluster, targets=[{"serviceAccounts": ["one", "two"]}])
+    onboarding.trusting(19)
+    await onboarding.onboarded(cluster, targets=[{"serviceAccounts": ["one", "two"]}])
     further = onboarding.identity(f"{IDENTITY}-2")
     assert further is not None
     assert {await client_id(cluster, name) for name in ("one", "two")} == {further.known.client_id}
@@ -146,7 +140,7 @@ async def test_all_accounts_of_a_cluster_are_one_identity(onboarding: Onboarding
 async def test_ten_full_identities_are_told(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     for name in (IDENTITY, *(f"{IDENTITY}-{number}" for number in range(2, 11))):
-        trusting(onboarding, 20, name)
+        onboarding.trusting(20, name)
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
     failed = step(ended, "federated credential")
     assert (ended.status, failed.category) == ("Failed", "identity_limit")

@@ -12,6 +12,9 @@ from local.serving import Fault
 from pullkeeper.errors import NotInFleet
 from tests.onboarding.conftest import (
     IDENTITY,
+    SECRET,
+    SUBJECT,
+    WORKLOAD,
     Onboarding,
     content,
     identity_id,
@@ -23,24 +26,12 @@ from tests.onboarding.conftest import (
 )
 
 pytestmark = pytest.mark.servers
-WORKLOAD = {"image": "europe-docker.pkg.dev/p/r/app:1"}
-SUBJECT = "system:serviceaccount:deepintshield:deepintshield-sa"
-SECRET = "/api/v1/secrets/deepintshield/ar-pull-secret"
 
 
 async def onboarded(onboarding: Onboarding, name: str = "aks-1", **more: Any) -> LocalCluster:
     cluster = await onboarding.cluster(name)
-    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", **more})
-    assert ended.status == "Succeeded", told(ended)
+    await onboarding.onboarded(cluster, **more)
     return cluster
-
-
-async def offboarded(onboarding: Onboarding, cluster: LocalCluster, *, keep_workload: bool = False) -> list[str]:
-    """What is left."""
-    ended = await onboarding.offboard(cluster, keep_workload=keep_workload)
-    assert ended.status == "Succeeded", told(ended)
-    assert ended.result is not None
-    return list(ended.result.left)
 
 
 async def test_all_that_onboarding_made_goes_but_the_namespace(onboarding: Onboarding) -> None:
@@ -49,7 +40,7 @@ async def test_all_that_onboarding_made_goes_but_the_namespace(onboarding: Onboa
     await onboarding.run({"cluster": str(cluster.id), "hub": "main", "workload": WORKLOAD})
     assert len(set(await objects(cluster)) - before) == 8
 
-    left = await offboarded(onboarding, cluster)
+    left = await onboarding.offboarded(cluster)
 
     assert set(await objects(cluster)) - before == {"/api/v1/namespaces//deepintshield"}
     assert left == ["Namespace deepintshield: it may hold what is not ours"]
@@ -61,9 +52,9 @@ async def test_all_that_onboarding_made_goes_but_the_namespace(onboarding: Onboa
 
 async def test_again_is_no_failure(onboarding: Onboarding) -> None:
     cluster = await onboarded(onboarding, workload=WORKLOAD)
-    first = await offboarded(onboarding, cluster)
+    first = await onboarding.offboarded(cluster)
     writes, before = list(onboarding.world.cloud.arm.writes), await objects(cluster)
-    assert await offboarded(onboarding, cluster) == first
+    assert await onboarding.offboarded(cluster) == first
     assert onboarding.world.cloud.arm.writes == writes
     assert await objects(cluster) == before
 
@@ -71,7 +62,7 @@ async def test_again_is_no_failure(onboarding: Onboarding) -> None:
 async def test_and_onboarded_again_all_is_there_again(onboarding: Onboarding) -> None:
     cluster = await onboarded(onboarding, workload=WORKLOAD)
     before = set(await objects(cluster))
-    await offboarded(onboarding, cluster)
+    await onboarding.offboarded(cluster)
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "workload": WORKLOAD})
     assert ended.status == "Succeeded", told(ended)
     assert set(await objects(cluster)) == before
@@ -96,17 +87,17 @@ async def test_of_a_cluster_whose_operations_were_lost(onboarding: Onboarding) -
         table = tables.get_table_client("operations")
         for entity in [entity async for entity in table.list_entities()]:
             await table.delete_entity(entity)
-    await offboarded(onboarding, cluster)
+    await onboarding.offboarded(cluster)
     assert [path for path in await objects(cluster) if "/team-a/" in path] == []
 
 
 async def test_the_workload_stays_where_that_is_asked_for_and_can_go_later(onboarding: Onboarding) -> None:
     cluster = await onboarded(onboarding, workload=WORKLOAD)
-    await offboarded(onboarding, cluster, keep_workload=True)
+    await onboarding.offboarded(cluster, keep_workload=True)
     kept = {"/apis/apps/v1/deployments/deepintshield/deepintshield", "/api/v1/services/deepintshield/deepintshield"}
     assert kept <= set(await objects(cluster))
     assert SECRET not in await objects(cluster)
-    await offboarded(onboarding, cluster)
+    await onboarding.offboarded(cluster)
     assert not kept & set(await objects(cluster))
 
 
@@ -130,7 +121,7 @@ async def test_what_somebody_else_made_is_as_it_was(onboarding: Onboarding) -> N
     assert set(during["metadata"]["annotations"]) == {"note", "azure.workload.identity/client-id"}
     assert during["imagePullSecrets"] == [{"name": "other"}, {"name": "ar-pull-secret"}]
 
-    left = await offboarded(onboarding, cluster)
+    left = await onboarding.offboarded(cluster)
 
     assert await content(cluster) == before
     assert onboarding.credentials() == {"theirs": ("https://oidc.example/theirs/", SUBJECT)}
@@ -150,7 +141,7 @@ async def test_an_adopted_secret_stays_with_whoever_names_it(onboarding: Onboard
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "adopt": True})
     assert ended.status == "Succeeded", told(ended)
     assert "adopted from kubectl-create" in (step(ended, "pull secret").detail or "")
-    left = await offboarded(onboarding, cluster)
+    left = await onboarding.offboarded(cluster)
     assert SECRET in await objects(cluster)
     assert (await service_account(cluster))["imagePullSecrets"] == [{"name": "ar-pull-secret"}]
     assert left[0] == ("Secret deepintshield/ar-pull-secret and where it is named: kubectl-create has a hand in it")
@@ -162,7 +153,7 @@ async def test_a_secret_that_it_stopped_at_is_not_touched(onboarding: Onboarding
     uid = await cluster.human.create_secret("deepintshield", "ar-pull-secret", '{"auths":{}}')
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
     assert (ended.status, step(ended, "pull secret").category) == ("Failed", "secret_conflict")
-    await offboarded(onboarding, cluster)
+    await onboarding.offboarded(cluster)
     secret = await cluster.human.secret("deepintshield", "ar-pull-secret")
     assert secret["metadata"]["uid"] == uid
     assert set(await content(cluster)) & {SECRET} == {SECRET}
@@ -170,25 +161,21 @@ async def test_a_secret_that_it_stopped_at_is_not_touched(onboarding: Onboarding
 
 async def test_the_other_clusters_of_the_identity_keep_it(onboarding: Onboarding) -> None:
     first, second = await onboarded(onboarding, "aks-1"), await onboarded(onboarding, "aks-2")
-    left = await offboarded(onboarding, first)
+    left = await onboarding.offboarded(first)
     assert set(onboarding.credentials().values()) == {(onboarding.azure(second).oidc_issuer, SUBJECT)}
     assert any(
         one.startswith("identity deepintshield-pull-identity: still used by deepintshield-federated-credential-")
         for one in left
     )
-    await offboarded(onboarding, second)
+    await onboarding.offboarded(second)
     assert onboarding.identity() is None
 
 
 async def test_a_further_identity_goes_too(onboarding: Onboarding) -> None:
-    arm = onboarding.world.cloud.arm
-    full = arm.identities.add(identity_id(IDENTITY))
-    for number in range(20):
-        trust = FederatedCredential(f"https://oidc.example/other-{number}/", SUBJECT, "api://AzureADTokenExchange")
-        arm.federation.add(full, f"other-{number}", trust)
+    onboarding.trusting(20)
     cluster = await onboarded(onboarding)
     assert onboarding.identity(f"{IDENTITY}-2") is not None
-    await offboarded(onboarding, cluster)
+    await onboarding.offboarded(cluster)
     assert onboarding.identity(f"{IDENTITY}-2") is None
     assert len(onboarding.credentials()) == 20
 
@@ -201,7 +188,7 @@ async def test_the_fleet_is_left_first_so_that_no_refresh_makes_anew_what_goes(o
     assert await onboarding.fleet() == set()
     onboarding.world.clock.advance(timedelta(hours=1))
     assert await onboarding.world.tick() == 0
-    await offboarded(onboarding, cluster)
+    await onboarding.offboarded(cluster)
     assert SECRET not in await objects(cluster)
 
 
@@ -219,7 +206,7 @@ async def test_after_an_onboarding_that_stopped_half_way(onboarding: Onboarding,
     assert (ended.status, step(ended, phase).status) == ("Failed", "failed")
     cluster.part.faults.clear()
     onboarding.world.cloud.arm_part.faults.clear()
-    await offboarded(onboarding, cluster)
+    await onboarding.offboarded(cluster)
     assert set(await objects(cluster)) - before <= {"/api/v1/namespaces//deepintshield"}
     assert onboarding.identity() is None
 
@@ -228,7 +215,7 @@ async def test_before_the_publisher_has_answered(onboarding: Onboarding) -> None
     cluster = await onboarding.cluster("aks-1")
     await onboarding.run({"cluster": str(cluster.id)})
     assert onboarding.identity() is not None
-    await offboarded(onboarding, cluster)
+    await onboarding.offboarded(cluster)
     assert onboarding.identity() is None
 
 
@@ -236,7 +223,7 @@ async def test_where_the_hub_is_no_longer_configured(onboarding: Onboarding) -> 
     cluster = await onboarded(onboarding)
     onboarding.world.cloud.hubs.clear()
     await onboarding.restart()
-    await offboarded(onboarding, cluster)
+    await onboarding.offboarded(cluster)
     assert "/api/v1/configmaps/deepintshield/gcp-credential-config" not in await objects(cluster)
 
 
@@ -272,13 +259,13 @@ async def test_a_cluster_that_stays_silent_is_given_time_and_then_told_as_left(o
     assert onboarding.identity() is None
 
     cluster.part.faults.clear()
-    await offboarded(onboarding, cluster)
+    await onboarding.offboarded(cluster)
     assert not [path for path in await objects(cluster) if "/deepintshield/" in path]
 
 
 async def test_a_stopped_cluster_does_not_hold_up_azure(onboarding: Onboarding) -> None:
     cluster = await onboarded(onboarding)
     onboarding.azure(cluster).power_state = "Stopped"
-    left = await offboarded(onboarding, cluster)
+    left = await onboarding.offboarded(cluster)
     assert any("cluster_stopped" in one for one in left)
     assert onboarding.identity() is None

@@ -2,29 +2,20 @@
 
 import pytest
 
-from local.arm import ONBOARDER
-from local.cloud import GROUP, SUBSCRIPTION, _administrator
-from tests.onboarding.conftest import Onboarding, step, told
+from local.cloud import GROUP, SUBSCRIPTION
+from tests.onboarding.conftest import Onboarding, step
 from tests.world import World
 
 pytestmark = pytest.mark.servers
 
 
-async def test_each_does_its_own(world: World) -> None:
-    cloud = world.cloud
-    strong = cloud.entra.add_identity("pullkeeper-onboarding")
-    cloud.identity._assigned[strong.client_id] = strong
-    cloud.arm.assign(strong.principal_id, f"/subscriptions/{SUBSCRIPTION}", ONBOARDER)
-    world.settings["ONBOARDING_SCOPES"] = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}"
-    world.settings["ONBOARDING_CLIENT_ID"] = strong.client_id
-    onboarding = Onboarding(world)
-    cluster = await onboarding.cluster("aks-1")
-    await cluster.human.call("DELETE", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/platform-team")
-    await cluster.human.apply(_administrator(strong.principal_id))
+async def test_each_does_its_own(two_identities: Onboarding) -> None:
+    onboarding, world, strong = two_identities, two_identities.world, two_identities.stronger
+    assert strong is not None
+    cloud, cluster = world.cloud, await onboarding.cluster("aks-1")
 
-    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
+    ended = await onboarding.onboarded(cluster)
 
-    assert ended.status == "Succeeded", told(ended)
     assert ended.result is not None
     assert ended.result.handover is not None
     assert ended.result.handover.client_id == cloud.app.client_id

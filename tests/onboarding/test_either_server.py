@@ -1,0 +1,210 @@
+"""What depends on the API server's own rules: held on the stand-in, and on a real one."""
+
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+import stamina
+
+from local.apiserver import Etcd, Issuer, RealApiServer
+from local.azurite import Azurite
+from local.clock import Clock
+from local.cloud import LocalCluster
+from local.entra import Entra
+from local.serving import Authority, Server
+from pullkeeper.ownership import managers
+from tests.apiserver import at_hand
+from tests.onboarding.conftest import (
+    ACCOUNT,
+    MERGE,
+    WORKLOAD,
+    Onboarding,
+    made_account,
+    namespace,
+    objects,
+    service_account,
+    step,
+    told,
+)
+from tests.real.conftest import Running
+from tests.world import World, a_world
+
+pytestmark = [pytest.mark.servers, pytest.mark.asyncio(loop_scope="module")]
+LABEL = "app.kubernetes.io/managed-by"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def tenant() -> AsyncIterator[tuple[Entra, Issuer]]:
+    """The one that the API server trusts, and where it finds its keys."""
+    authority = Authority()
+    entra = Entra(Clock())
+    server = Server(entra.application, authority=authority)
+    await server.start()
+    yield entra, Issuer(entra.issuer_v1, f"{server.url}/{entra.tenant}/.well-known/openid-configuration", authority.pem)
+    await server.stop()
+
+
+@pytest_asyncio.fixture(
+    scope="module", loop_scope="module", params=["stand-in", pytest.param("real", marks=pytest.mark.real)]
+)
+async def server(request: pytest.FixtureRequest, tenant: tuple[Entra, Issuer]) -> AsyncIterator[Running | None]:
+    """Of all tests: a real one has a namespace for each. None for the stand-in that a cluster has otherwise."""
+    if request.param == "stand-in":
+        yield None
+        return
+    etcd = Etcd(at_hand.kubernetes())
+    await etcd.start()
+    real = RealApiServer("real", etcd=etcd, issuer=tenant[1])
+    await real.start()
+    yield Running(real.name, real.url, real.ca_pem, real.admin_cert_pem, real.admin_key_pem)
+    await real.stop()
+    await etcd.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def world(
+    request: pytest.FixtureRequest,
+    azurite: Azurite,
+    authority: Authority,
+    monkeypatch: pytest.MonkeyPatch,
+    tenant: tuple[Entra, Issuer],
+) -> AsyncIterator[World]:
+    """As everywhere, but of the tenant that the API server trusts."""
+    async with a_world(azurite.account(request.node.nodeid), authority, monkeypatch, tenant[0]) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses() -> Iterator[None]:
+    """None of this here: a real API server takes a moment to know a role."""
+    with stamina.set_testing(False):
+        yield
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def cluster(onboarding: Onboarding, server: Running | None) -> LocalCluster:
+    return await onboarding.cluster("aks-1", server=server)
+
+
+@pytest.fixture
+def space() -> str:
+    """A namespace that no other test has."""
+    return f"t-{uuid.uuid4().hex[:12]}"
+
+
+def targets(space: str, *secrets: str) -> list[dict[str, Any]]:
+    named = secrets or ("ar-pull-secret",)
+    return [{"namespace": space, "secret": name, "serviceAccounts": [ACCOUNT]} for name in named]
+
+
+async def test_a_service_account_of_several_targets_names_each_secret_once(
+    onboarding: Onboarding, cluster: LocalCluster, space: str
+) -> None:
+    """All targets are written at once, and each appends to what another one has just changed. One try is enough."""
+    for _ in range(2):
+        body = {"cluster": str(cluster.id), "hub": "main", "targets": targets(space, "a", "b", "c")}
+        ended = await onboarding.world.services.onboarder.work_on((await onboarding.begin(body)).id)
+        assert ended.status == "Succeeded", told(ended)
+        named = (await service_account(cluster, namespace=space))["imagePullSecrets"]
+        assert sorted(one["name"] for one in named) == ["a", "b", "c"]
+
+
+async def test_what_was_adopted_keeps_its_values_and_bears_no_trace_of_ours(
+    onboarding: Onboarding, cluster: LocalCluster, space: str
+) -> None:
+    """A Deployment without its image, or a ConfigMap without its data, would be good for nothing."""
+    await namespace(cluster, space)
+    await made_account(cluster, space, metadata={"labels": {"team": "a"}})
+    labels = {"app": "deepintshield"}
+    pod = {"containers": [{"name": "deepintshield", "image": "example/theirs:1"}]}
+    spec = {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}}
+    deployment = f"/apis/apps/v1/namespaces/{space}/deployments"
+    await cluster.human.call("POST", deployment, {"metadata": {"name": "deepintshield"}, "spec": spec})
+    config = f"/api/v1/namespaces/{space}/configmaps"
+    theirs = {"metadata": {"name": "gcp-credential-config"}, "data": {"credential-config.json": "{}"}}
+    await cluster.human.call("POST", config, theirs)
+    paths = f"{deployment}/deepintshield", f"{config}/gcp-credential-config"
+
+    await onboarding.onboarded(cluster, adopt=True, workload=WORKLOAD, targets=targets(space))
+    during = [await cluster.human.call("GET", path) for path in paths]
+    assert during[0]["spec"]["template"]["spec"]["containers"][0]["image"] == WORKLOAD["image"]
+    left = await onboarding.offboarded(cluster)
+
+    after = [await cluster.human.call("GET", path) for path in paths]
+    assert [(one.get("spec"), one.get("data")) for one in after] == [
+        (one.get("spec"), one.get("data")) for one in during
+    ]
+    for one in after:
+        assert "pullkeeper" not in managers(one["metadata"])
+        assert not [name for name in one["metadata"].get("annotations", {}) if "pullkeeper" in name]
+    account = await service_account(cluster, namespace=space)
+    assert (account["metadata"]["labels"], account["metadata"].get("annotations", {})) == ({"team": "a"}, {})
+    kept, gone = "what was adopted keeps its values", "our fields in it are gone"
+    expected = {
+        f"Deployment {space}/deepintshield: Pullkeeper did not make it; {kept}",
+        f"ConfigMap {space}/gcp-credential-config: Pullkeeper did not make it; {kept}",
+        f"ServiceAccount {space}/{ACCOUNT}: Pullkeeper did not make it; {gone}",
+    }
+    assert set(left) >= expected, left
+
+
+async def test_an_adopted_secret_is_somebodys_again_and_is_not_taken_twice(
+    onboarding: Onboarding, cluster: LocalCluster, space: str
+) -> None:
+    await namespace(cluster, space)
+    await cluster.human.create_secret(space, "ar-pull-secret", '{"auths":{}}')
+    await onboarding.onboarded(cluster, adopt=True, targets=targets(space))
+    written = await cluster.human.secret(space, "ar-pull-secret")
+    await onboarding.offboarded(cluster)
+
+    after = await cluster.human.secret(space, "ar-pull-secret")
+    assert after["data"] == written["data"]
+    assert (after["metadata"].get("labels"), after["metadata"].get("annotations")) == (None, None)
+    assert managers(after["metadata"]) == {"kubectl-create"}
+
+    await cluster.human.edit_secret(space, "ar-pull-secret", '{"auths":{"theirs":{}}}')
+    refused = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "targets": targets(space)})
+    assert step(refused, "pull secret").category == "secret_conflict"
+
+
+async def test_a_reference_that_was_there_before_stays(
+    onboarding: Onboarding, cluster: LocalCluster, space: str
+) -> None:
+    await namespace(cluster, space)
+    await made_account(cluster, space, imagePullSecrets=[{"name": "ar-pull-secret"}])
+    await onboarding.onboarded(cluster, targets=targets(space))
+    await onboarding.offboarded(cluster)
+    assert f"/api/v1/secrets/{space}/ar-pull-secret" not in await objects(cluster)
+    assert (await service_account(cluster, namespace=space))["imagePullSecrets"] == [{"name": "ar-pull-secret"}]
+
+
+async def test_a_namespace_that_cannot_end_does_not_keep_from_offboarding(
+    onboarding: Onboarding, cluster: LocalCluster, space: str
+) -> None:
+    """What `kubectl delete namespace` leaves where somebody's finalizer holds it: nothing can be made there any more,
+    not even as a dry run.
+    """
+    await onboarding.onboarded(cluster, targets=targets(space))
+    held = {"metadata": {"name": "held", "finalizers": ["example.com/hold"]}}
+    await cluster.human.call("POST", f"/api/v1/namespaces/{space}/configmaps", held)
+    terminating = await cluster.human.call("DELETE", f"/api/v1/namespaces/{space}")
+    assert terminating["status"]["phase"] == "Terminating"
+    await cluster.human.delete_secret(space, "ar-pull-secret")
+    await onboarding.offboarded(cluster)
+    assert onboarding.identity() is None
+
+
+async def test_whoever_scales_the_workload_has_the_say(
+    onboarding: Onboarding, cluster: LocalCluster, space: str
+) -> None:
+    """An autoscaler; an image that is asked for is deployed all the same."""
+    await onboarding.onboarded(cluster, workload=WORKLOAD, targets=targets(space))
+    path = f"/apis/apps/v1/namespaces/{space}/deployments/deepintshield"
+    autoscaler = {"content_type": MERGE, "manager": "kube-controller-manager"}
+    await cluster.human.call("PATCH", path, {"spec": {"replicas": 9}}, **autoscaler)
+    newer = {"image": "europe-docker.pkg.dev/p/r/app:2"}
+    await onboarding.onboarded(cluster, workload=newer, targets=targets(space))
+    spec = (await cluster.human.call("GET", path))["spec"]
+    assert (spec["replicas"], spec["template"]["spec"]["containers"][0]["image"]) == (9, newer["image"])

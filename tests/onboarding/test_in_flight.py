@@ -1,0 +1,88 @@
+"""A refresh that is under way while its cluster leaves does not bring the secret back."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from local.cloud import LocalCluster
+from pullkeeper import pull_secret
+from pullkeeper.errors import NotInFleet
+from pullkeeper.federation import Federation
+from pullkeeper.model import Hub, RefreshMessage, Status
+from pullkeeper.onboarding import first_secret
+from pullkeeper.onboarding.work import Work
+from pullkeeper.tokens import Token
+from tests.onboarding.conftest import SECRET, Onboarding, made_account, namespace, objects, service_account
+
+pytestmark = pytest.mark.servers
+
+
+@asynccontextmanager
+async def in_flight(
+    onboarding: Onboarding, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[asyncio.Task[Status]]:
+    """A refresh that has its token, and writes it when the first look for secrets to delete is over."""
+    reached, go = asyncio.Event(), asyncio.Event()
+    write, undo = pull_secret.write, first_secret.undo
+
+    async def held_up(*passed: Any, **named: Any) -> pull_secret.Written:
+        reached.set()
+        await go.wait()
+        return await write(*passed, **named)
+
+    async def then_it_writes(work: Work) -> str:
+        done = await undo(work)
+        go.set()
+        await asyncio.wait([flight])
+        return done
+
+    monkeypatch.setattr(pull_secret, "write", held_up)
+    monkeypatch.setattr(first_secret, "undo", then_it_writes)
+    message = RefreshMessage(cluster=cluster.id, reason="due")
+    flight = asyncio.create_task(onboarding.world.services.refresher.refresh(message))
+    await reached.wait()
+    yield flight
+
+
+async def test_it_may_not_write_any_more(two_identities: Onboarding, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its role went before the secret."""
+    cluster = await two_identities.cluster("aks-1")
+    await namespace(cluster)
+    await made_account(cluster)
+    await two_identities.onboarded(cluster)
+    async with in_flight(two_identities, cluster, monkeypatch) as flight:
+        await two_identities.offboarded(cluster)
+    assert [target.category for target in (await flight).targets.values()] == ["cluster_rbac_denied"]
+    assert SECRET not in await objects(cluster)
+    assert not (await service_account(cluster)).get("imagePullSecrets")
+
+
+async def test_what_it_wrote_all_the_same_goes(onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one identity does both, no missing role stops it."""
+    cluster = await onboarding.cluster("aks-1")
+    await onboarding.onboarded(cluster)
+    async with in_flight(onboarding, cluster, monkeypatch) as flight:
+        await onboarding.offboarded(cluster)
+    assert [target.category for target in (await flight).targets.values()] == [None]
+    assert SECRET not in await objects(cluster)
+
+
+async def test_a_cluster_that_left_while_its_token_was_minted_gets_nothing(
+    onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster, mint = await onboarding.cluster("aks-1"), Federation.token
+    await onboarding.onboarded(cluster)
+
+    async def slow(self: Federation, hub: Hub, **named: Any) -> Token:
+        await onboarding.offboarded(cluster)
+        onboarding.world.clock.advance(timedelta(seconds=3))
+        return await mint(self, hub, **named)
+
+    monkeypatch.setattr(Federation, "token", slow)
+    with pytest.raises(NotInFleet):
+        await onboarding.world.refresh(cluster)
+    assert SECRET not in await objects(cluster)

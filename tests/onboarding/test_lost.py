@@ -1,0 +1,139 @@
+"""What gets lost on the way: an answer of the table, the message that an operation waits for, the operation itself."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+from azure.storage.queue import TextBase64DecodePolicy
+from azure.storage.queue.aio import QueueClient
+
+from local.cloud import LocalCluster
+from pullkeeper.errors import NotInFleet, OperationRunning
+from pullkeeper.model import Document
+from pullkeeper.onboarding.documents import OnboardingMessage
+from pullkeeper.onboarding.run import ONBOARD
+from pullkeeper.queues import Queue
+from pullkeeper.services import Services
+from tests.faults.gate import Gate, gated
+from tests.onboarding.conftest import Onboarding, told
+from tests.onboarding.test_resume import Killed, dying
+from tests.world import World
+
+pytestmark = pytest.mark.servers
+POINTER = rb"PUT \S+/operations\(PartitionKey='(?!operation')"
+OPERATION = rb"PUT \S+/operations\(PartitionKey='operation'"
+
+
+async def messages(world: World) -> list[str]:
+    """The operations whose messages lie on the queue, which is empty afterwards."""
+    async with QueueClient.from_connection_string(
+        world.storage, "onboarding", message_decode_policy=TextBase64DecodePolicy()
+    ) as queue:
+        found = [message.content async for message in queue.receive_messages()]
+        await queue.clear_messages()
+    return [OnboardingMessage.parse(text).operation for text in found]
+
+
+@pytest.fixture
+async def lossy(onboarding: Onboarding) -> AsyncIterator[tuple[Services, list[Gate]]]:
+    """An instance of the app that reaches its storage through gates."""
+    world = onboarding.world
+    direct = world.storage
+    async with gated(direct) as (behind, gates):
+        world.storage = behind
+        services = world.another_instance()
+        world.storage = direct
+        yield services, gates
+        await services.close()
+
+
+async def test_an_operation_whose_pointer_was_written_unheard_is_begun(
+    onboarding: Onboarding, lossy: tuple[Services, list[Gate]]
+) -> None:
+    """The SDK writes again, and meets its own first write."""
+    cluster, (services, gates) = await onboarding.cluster("aks-1"), lossy
+    await onboarding.onboarded(cluster)
+    for gate in gates:
+        gate.lose_the_answer_to(POINTER)
+    begun = await services.onboarder.offboard(cluster.id, keep_workload=False)
+    assert sum(gate.lost for gate in gates) == 1
+    assert begun.status == "Queued"
+    ended = await onboarding.worked_off(begun.id)
+    assert ended.status == "Succeeded", told(ended)
+
+
+async def test_a_step_that_was_written_unheard_is_not_taken_for_somebody_elses(
+    onboarding: Onboarding, lossy: tuple[Services, list[Gate]]
+) -> None:
+    cluster, (services, gates) = await onboarding.cluster("aks-1"), lossy
+    begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
+    for gate in gates:
+        gate.lose_the_answer_to(OPERATION)
+    ended = await services.onboarder.work_on(begun.id)
+    assert sum(gate.lost for gate in gates) == 1
+    assert ended.status == "Succeeded", told(ended)
+
+
+async def refused(onboarding: Onboarding, cluster: LocalCluster) -> str:
+    """The operation that is said to be under way."""
+    with pytest.raises(OperationRunning) as told_so:
+        await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
+    return str(told_so.value.context["operation"]).removeprefix("/api/operations/")
+
+
+async def test_killed_before_its_message_was_sent_it_is_sent_with_the_next_call(
+    onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster, world = await onboarding.cluster("aks-1"), onboarding.world
+
+    async def dies(_: Queue, message: Document) -> None:
+        raise Killed(message)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Queue, "put", dies)
+        with pytest.raises(Killed):
+            await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
+    world.clock.advance(timedelta(minutes=1, seconds=1))
+    first = await refused(onboarding, cluster)
+    assert await messages(world) == [first]
+    ended = await onboarding.worked_off(first)
+    assert ended.status == "Succeeded", told(ended)
+
+
+async def test_one_that_waits_for_its_turn_is_not_sent_twice(onboarding: Onboarding) -> None:
+    cluster, world = await onboarding.cluster("aks-1"), onboarding.world
+    begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
+    world.clock.advance(timedelta(seconds=59))
+    assert await refused(onboarding, cluster) == begun.id
+    assert await messages(world) == [begun.id]
+
+
+async def test_one_that_runs_is_sent_again_once_its_host_must_be_gone(
+    onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that is killed gives its message back after ten minutes."""
+    cluster, world = await onboarding.cluster("aks-1"), onboarding.world
+    begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
+    with monkeypatch.context() as patch:
+        dying(ONBOARD[3], "do", patch, done=False)
+        with pytest.raises(Killed):
+            await onboarding.worked_off(begun.id)
+    assert await messages(world) == [begun.id]
+    world.clock.advance(timedelta(minutes=11))
+    assert await refused(onboarding, cluster) == begun.id
+    assert await messages(world) == []
+    world.clock.advance(timedelta(minutes=1, seconds=1))
+    assert await refused(onboarding, cluster) == begun.id
+    assert await messages(world) == [begun.id]
+    ended = await onboarding.worked_off(begun.id)
+    assert ended.status == "Succeeded", told(ended)
+
+
+async def test_a_message_of_an_operation_that_nobody_knows_is_told(onboarding: Onboarding) -> None:
+    """Somebody has cleaned up the table, or written the message by hand."""
+    onboarder, unknown = onboarding.world.services.onboarder, "0" * 32
+    with pytest.raises(NotInFleet):
+        await onboarder.work_on(unknown)
+    await onboarder.give_up(unknown)
+    [event] = onboarding.world.events.named("message.poisoned")
+    assert (event["operation"], event["category"]) == (unknown, "invalid_request")

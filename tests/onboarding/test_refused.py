@@ -1,0 +1,99 @@
+"""What a cluster refuses holds up as little as possible: the rest goes on, and what did not is told."""
+
+from typing import Any
+
+import pytest
+
+from local.serving import Fault
+from pullkeeper.errors import PullkeeperError
+from tests.onboarding.conftest import (
+    MERGE,
+    POLICY,
+    SECRET,
+    Onboarding,
+    made_account,
+    namespace,
+    objects,
+    step,
+    told,
+)
+
+pytestmark = pytest.mark.servers
+BY_POLICY = "the cluster refused (admission_denied: "
+BINDING = "/apis/rbac.authorization.k8s.io/v1/rolebindings/deepintshield/pullkeeper-refresher"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "names", "stays"),
+    [
+        ("DELETE", "/rolebindings/", ["RoleBinding deepintshield/pullkeeper-refresher"], {BINDING}),
+        (
+            "PATCH",
+            "/serviceaccounts/",
+            ["Secret deepintshield/ar-pull-secret", "ServiceAccount deepintshield/deepintshield-sa"],
+            {SECRET},
+        ),
+    ],
+    ids=["a delete", "a change of somebody's"],
+)
+async def test_what_a_policy_will_not_let_go_is_told_and_the_rest_goes(
+    onboarding: Onboarding, method: str, path: str, names: list[str], stays: set[str]
+) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    await namespace(cluster)
+    await made_account(cluster)
+    before = set(await objects(cluster))
+    await onboarding.onboarded(cluster)
+    cluster.part.faults.add(Fault(method=method, path=path, status=403, body=POLICY))
+
+    left = await onboarding.offboarded(cluster)
+
+    refused = [one for one in left if BY_POLICY in one]
+    assert [one.partition(":")[0] for one in refused] == names
+    assert set(await objects(cluster)) - before == stays
+    assert onboarding.identity() is None
+    cluster.part.faults.clear()
+    await onboarding.offboarded(cluster)
+    assert set(await objects(cluster)) == before
+
+
+async def test_a_full_quota_does_not_keep_from_looking_for_the_secret(onboarding: Onboarding) -> None:
+    """It is gone already, so that even a dry run would make it anew."""
+    cluster = await onboarding.cluster("aks-1")
+    await onboarding.onboarded(cluster)
+    await cluster.human.delete_secret("deepintshield", "ar-pull-secret")
+    quotas = "/api/v1/namespaces/deepintshield/resourcequotas"
+    full: dict[str, Any] = {"metadata": {"name": "full"}, "spec": {"hard": {"secrets": "0"}}}
+    await cluster.human.call("POST", quotas, full)
+    status = {"status": {"hard": {"secrets": "0"}, "used": {"secrets": "0"}}}
+    await cluster.human.call("PATCH", f"{quotas}/full/status", status, content_type=MERGE)
+    with pytest.raises(AssertionError, match="exceeded quota"):
+        await cluster.human.create_secret("deepintshield", "another", '{"auths":{}}')
+    await onboarding.offboarded(cluster)
+    assert onboarding.identity() is None
+
+
+@pytest.mark.parametrize("kind", ["onboard", "offboard"])
+async def test_a_cluster_that_is_unwell_for_one_try_is_not_taken_for_one_that_cannot_be_reached(
+    onboarding: Onboarding, kind: str
+) -> None:
+    cluster, onboarder = await onboarding.cluster("aks-1"), onboarding.world.services.onboarder
+    wanted = {"cluster": str(cluster.id), "hub": "main", "refresher": "in-cluster"}
+    if kind == "onboard":
+        begun = await onboarding.begin(wanted)
+    else:
+        await onboarding.run(wanted)
+        begun = await onboarder.offboard(cluster.id, keep_workload=False)
+    cluster.part.faults.add(Fault(path="selfsubjectaccessreviews", status=503))
+    with pytest.raises(PullkeeperError, match="cluster_unreachable"):
+        await onboarder.work_on(begun.id)
+    cluster.part.faults.clear()
+
+    ended = await onboarding.worked_off(begun.id)
+
+    assert ended.status == "Succeeded", told(ended)
+    assert step(ended, "manifests").status == "done"
+    assert ended.result is not None
+    assert ended.result.manifests is None
+    jobs = [path for path in await objects(cluster) if "/cronjobs/" in path]
+    assert len(jobs) == (1 if kind == "onboard" else 0)
