@@ -79,8 +79,8 @@ class Onboarding:
         """What is left. Nothing but success will do."""
         return left(await self.offboard(cluster, keep_workload=keep_workload))
 
-    async def offboard(self, cluster: LocalCluster, *, keep_workload: bool = False) -> Operation:
-        begun = await self.world.services.onboarder.offboard(cluster.id, keep_workload=keep_workload)
+    async def offboard(self, cluster: LocalCluster, *, keep_workload: bool = False, dry_run: bool = False) -> Operation:
+        begun = await self.world.services.onboarder.offboard(cluster.id, keep_workload=keep_workload, dry_run=dry_run)
         return await self.worked_off(begun.id)
 
     async def worked_off(self, operation: str, *, by: Services | None = None) -> Operation:

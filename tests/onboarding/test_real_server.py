@@ -64,6 +64,9 @@ async def test_planned_onboarded_onboarded_again_and_offboarded(onboarding: Onbo
     assert again.status == "Succeeded", told(again)
     assert await versions(cluster) == there
 
+    planned = await onboarding.offboard(cluster, dry_run=True)
+    assert {one.status for one in planned.steps} == {"planned"}, told(planned)
+    assert await versions(cluster) == there
     gone = await onboarding.offboard(cluster)
     assert gone.status == "Succeeded", told(gone)
     assert set(await versions(cluster)) - set(nothing) == {"/api/v1/namespaces//deepintshield"}
