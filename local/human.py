@@ -72,14 +72,15 @@ class Human:
             found: dict[str, Any] = json.loads(text)
             return found
 
-    async def apply(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    async def apply(self, manifest: Mapping[str, Any], *, manager: str = "kubectl") -> dict[str, Any]:
         """Kubectl apply --server-side."""
         metadata = manifest["metadata"]
         version = manifest["apiVersion"]
         root = f"/apis/{version}" if "/" in version else f"/api/{version}"
         space = f"/namespaces/{metadata['namespace']}" if "namespace" in metadata else ""
         plural = manifest["kind"].lower() + "s"
-        return await self.call("PATCH", f"{root}{space}/{plural}/{metadata['name']}", manifest, content_type=_APPLY)
+        path = f"{root}{space}/{plural}/{metadata['name']}"
+        return await self.call("PATCH", path, manifest, content_type=_APPLY, manager=manager)
 
     async def secret(self, namespace: str, name: str) -> dict[str, Any]:
         """The whole object."""

@@ -1,8 +1,10 @@
 """Onboarded again with something else: what is no longer asked for, and that offboarding takes away all of it."""
 
+from typing import Any
+
 import pytest
 
-from tests.onboarding.conftest import IDENTITY, WORKLOAD, Onboarding, left, objects, step
+from tests.onboarding.conftest import IDENTITY, WORKLOAD, Onboarding, left, objects, step, told
 
 pytestmark = pytest.mark.servers
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
@@ -128,14 +130,33 @@ async def test_what_an_offboarding_left_the_next_one_takes_along(onboarding: Onb
     assert onboarding.identity(IDENTITY) is None
 
 
-async def test_a_hub_that_is_no_longer_allowed_does_not_stand_in_the_way(onboarding: Onboarding) -> None:
-    """One that was brought, from a host that the settings do not name any more."""
-    cluster = await onboarding.cluster("aks-1")
+def brought(onboarding: Onboarding) -> dict[str, Any]:
+    """The hub itself instead of its name."""
     document = onboarding.world.cloud.hubs["main"].document
-    brought = {name: document[name] for name in ("credentialConfig", "registries", "probe")}
-    await onboarding.onboarded(cluster, hub=None, refresher="in-cluster", **brought)
+    return {"hub": None, **{name: document[name] for name in ("credentialConfig", "registries", "probe")}}
+
+
+async def no_longer_allowed(onboarding: Onboarding) -> None:
     onboarding.world.settings["TRUSTED_GOOGLE_HOSTS"] = ""
     onboarding.world.cloud.hubs.clear()
     await onboarding.restart()
+
+
+async def test_a_hub_that_is_no_longer_allowed_does_not_stand_in_the_way(onboarding: Onboarding) -> None:
+    """One that was brought, from a host that the settings do not name any more."""
+    cluster = await onboarding.cluster("aks-1")
+    ended = await onboarding.onboarded(cluster, refresher="in-cluster", **brought(onboarding))
+    await no_longer_allowed(onboarding)
+    assert await onboarding.world.services.onboarder.operation(ended.id) == ended
     await onboarding.offboard(cluster)
     assert [path for path in await objects(cluster) if "/deepintshield/" in path] == []
+
+
+async def test_an_onboarding_whose_hub_is_no_longer_allowed_ends(onboarding: Onboarding) -> None:
+    """It had been accepted before the settings were changed."""
+    cluster = await onboarding.cluster("aks-1")
+    begun = await onboarding.begin({"cluster": str(cluster.id), **brought(onboarding)})
+    await no_longer_allowed(onboarding)
+    ended = await onboarding.world.services.onboarder.work_on(begun.id)
+    assert (ended.status, ended.steps[0].category) == ("Failed", "invalid_request"), told(ended)
+    assert onboarding.world.cloud.arm.writes == []

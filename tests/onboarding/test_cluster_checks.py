@@ -185,4 +185,8 @@ async def test_no_right_in_the_cluster_is_told_before_anything_is_made_there(onb
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
     failed = step(ended, "cluster access")
     assert (ended.status, failed.category) == ("Failed", "cluster_rbac_denied")
-    assert "patch namespaces" in (failed.detail or "")
+    missing = (failed.detail or "").removeprefix("the identity that onboards may not ").split("; ")
+    assert {right.partition(" ")[0] for right in missing} == {"get", "create", "patch", "delete", "escalate", "bind"}
+    kinds = {kind for right in missing for kind in right.partition(" ")[2].split(", ")}
+    assert kinds >= {"namespaces", "serviceaccounts", "configmaps", "services", "deployments", "cronjobs", "secrets"}
+    assert {"escalate roles", "bind roles"} <= set(missing)

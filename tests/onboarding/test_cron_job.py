@@ -1,9 +1,14 @@
 """A cluster where the guide's own CronJob is at work: its secret adopted, the job suspended once it is not needed."""
 
+from typing import Any
+
 import pytest
 
 from local.cloud import LocalCluster
-from tests.onboarding.conftest import Onboarding, namespace, step, told
+from local.human import Human
+from pullkeeper.fleet import Member
+from pullkeeper.refresh import Refresher
+from tests.onboarding.conftest import MERGE, Onboarding, namespace, step, told
 
 pytestmark = pytest.mark.servers
 PATH = "/apis/batch/v1/namespaces/deepintshield/cronjobs/refresh-ar-secret"
@@ -77,7 +82,7 @@ async def test_offboarding_tells_that_it_is_suspended(onboarding: Onboarding, cl
 async def test_what_a_person_has_suspended_is_nobody_elses_business(
     onboarding: Onboarding, cluster: LocalCluster
 ) -> None:
-    await cluster.human.call("PATCH", PATH, {"spec": {"suspend": True}}, content_type="application/merge-patch+json")
+    await cluster.human.call("PATCH", PATH, {"spec": {"suspend": True}}, content_type=MERGE)
     before = await cluster.human.call("GET", PATH)
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "adopt": True, "retireCronJob": True})
     assert step(ended, "retire").detail == "nobody refreshed before"
@@ -97,3 +102,48 @@ async def test_the_guides_role_is_told_as_left(onboarding: Onboarding, cluster: 
     [left] = ended.result.left
     assert left.startswith("Role deepintshield/secret-manager: the guide's; who has it may delete every secret there.")
     assert "role/secret-manager -n deepintshield" in left
+
+
+async def test_where_the_cluster_refreshes_itself_it_runs_on_until_the_successor_has_written(
+    onboarding: Onboarding, cluster: LocalCluster
+) -> None:
+    body = {"refresher": "in-cluster", "adopt": True, "retireCronJob": True}
+    ended = await onboarding.onboarded(cluster, **body)
+    assert "the cluster's own refresher has not written yet" in (step(ended, "retire").detail or "")
+    assert not await suspended(cluster)
+    await cluster.human.edit_secret("deepintshield", "ar-pull-secret", '{"auths":{"new":{}}}', manager="pullkeeper")
+    ended = await onboarding.onboarded(cluster, **body)
+    assert step(ended, "retire").detail == f"suspended {PATH}"
+    assert await suspended(cluster)
+
+
+async def test_a_job_of_ours_with_its_name_is_never_suspended(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    targets = [{"secret": "ar-secret", "serviceAccounts": ["deepintshield-sa"]}]
+    body = {"refresher": "in-cluster", "retireCronJob": True, "targets": targets}
+    await onboarding.onboarded(cluster, **body)
+    await cluster.human.create_secret("deepintshield", "ar-secret", '{"auths":{}}', manager="pullkeeper")
+    await onboarding.onboarded(cluster, **body)
+    assert not await suspended(cluster)
+
+
+async def test_its_last_run_at_the_wrong_moment_costs_a_try(
+    onboarding: Onboarding, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It deletes the secret and makes it anew, just after ours was written."""
+    write, runs = Refresher.first, [cluster.human]
+
+    async def then_it_runs(self: Refresher, member: Member) -> Any:
+        written = await write(self, member)
+        if runs:
+            await run(runs.pop())
+        return written
+
+    async def run(human: Human) -> None:
+        await human.delete_secret("deepintshield", "ar-pull-secret")
+        await human.create_secret("deepintshield", "ar-pull-secret", '{"auths":{}}')
+
+    monkeypatch.setattr(Refresher, "first", then_it_runs)
+    await onboarding.onboarded(cluster, adopt=True, retireCronJob=True)
+    assert await suspended(cluster)
+    assert (await onboarding.world.token_in(cluster)).startswith("ya29.")

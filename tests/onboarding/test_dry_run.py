@@ -6,10 +6,20 @@ import pytest
 
 from local.cloud import LocalCluster
 from pullkeeper.onboarding.documents import Operation
-from tests.onboarding.conftest import IDENTITY, Onboarding, namespace, step, told, versions
+from tests.onboarding.conftest import (
+    IDENTITY,
+    SUBJECT,
+    WORKLOAD,
+    Onboarding,
+    identity_id,
+    made_account,
+    namespace,
+    step,
+    told,
+    versions,
+)
 
 pytestmark = pytest.mark.servers
-WORKLOAD = {"image": "europe-docker.pkg.dev/p/r/app:1"}
 
 
 async def dry(onboarding: Onboarding, cluster: LocalCluster, **more: Any) -> Operation:
@@ -123,3 +133,49 @@ async def test_of_offboarding_forgets_nothing(onboarding: Onboarding) -> None:
     await onboarding.run({**body, "targets": [{"namespace": "team-b"}]})
     await onboarding.offboard(cluster)
     assert [path for path in await versions(cluster) if "/team-a/" in path] == []
+
+
+async def test_of_a_cluster_whose_identity_is_full(onboarding: Onboarding) -> None:
+    """The further one is named before it is there, and what is handed over afterwards is of that one."""
+    cluster, further = await onboarding.cluster("aks-1"), f"{IDENTITY}-2"
+    onboarding.trusting(20)
+    planned = await dry(onboarding, cluster, refresher="in-cluster")
+    would = f"would make the identity {further}, and trust {SUBJECT} as it"
+    assert step(planned, "federated credential").detail == would
+    ended = await onboarding.onboarded(cluster, refresher="in-cluster")
+    planned = await dry(onboarding, cluster, refresher="in-cluster")
+    assert step(planned, "federated credential").detail == f"already trusted as {further}"
+    assert ended.result is not None
+    assert planned.result is not None
+    assert planned.result.handover == ended.result.handover
+
+
+async def test_where_all_identities_are_full_it_fails_as_the_run_would(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    for name in (IDENTITY, *(f"{IDENTITY}-{number}" for number in range(2, 11))):
+        onboarding.trusting(20, name)
+    planned = await dry(onboarding, cluster)
+    assert (planned.status, step(planned, "federated credential").category) == ("Failed", "identity_limit")
+
+
+async def test_of_a_cluster_with_somebody_elses_service_account(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    await namespace(cluster)
+    await made_account(cluster, metadata={"annotations": {"azure.workload.identity/client-id": "theirs"}})
+    planned = await dry(onboarding, cluster)
+    detail = step(planned, "manifests").detail or ""
+    assert "would stop at ServiceAccount deepintshield/deepintshield-sa: " in detail
+    assert "ServiceAccount" not in (step(await dry(onboarding, cluster, adopt=True), "manifests").detail or "")
+
+
+async def test_of_a_handover_that_an_issuer_is_missing_for(onboarding: Onboarding) -> None:
+    """The publisher is to trust the cluster's own tokens, and nobody knows yet by whom they will be."""
+    cluster = await onboarding.cluster("aks-1")
+    azure = onboarding.azure(cluster)
+    azure.oidc_issuer, azure.workload_identity = None, False
+    onboarding.world.cloud.arm.identities.add(identity_id(IDENTITY))
+    body = {"enableWorkloadIdentity": True, "refresher": "in-cluster", "chain": "kubernetes"}
+    planned = await dry(onboarding, cluster, **body)
+    assert planned.result is not None
+    assert planned.result.handover is None
+    assert step(planned, "handover").detail == "would hand over the cluster's issuer, which is still off"

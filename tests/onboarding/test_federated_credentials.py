@@ -8,6 +8,7 @@ import pytest
 from local.arm import ManagedCluster
 from local.cloud import SUBSCRIPTION, LocalCluster
 from local.entra_assertions import FederatedCredential
+from pullkeeper.errors import InvalidRequest
 from tests.onboarding.conftest import (
     ACCOUNT,
     AUDIENCE,
@@ -147,3 +148,32 @@ async def test_ten_full_identities_are_told(onboarding: Onboarding) -> None:
     at = f"--subscription {SUBSCRIPTION} --resource-group platform --identity-name "
     assert f"az identity federated-credential list {at}" in (failed.remedy or "")
     assert onboarding.world.cloud.arm.writes == []
+
+
+async def test_clusters_whose_names_meet_keep_their_own(onboarding: Onboarding) -> None:
+    """The one's prefix and name read like the other's."""
+    first, second = await onboarding.cluster("shop-west"), await onboarding.cluster("west")
+    await onboarding.onboarded(first)
+    await onboarding.onboarded(second, federatedCredential="deepintshield-federated-credential-shop")
+    assert len(onboarding.credentials()) == 2
+    await onboarding.offboarded(second)
+    assert set(onboarding.credentials().values()) == {(onboarding.azure(first).oidc_issuer, SUBJECT)}
+
+
+async def test_that_of_a_cluster_that_was_made_anew_takes_the_place_of_its_old_one(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    await onboarding.onboarded(cluster)
+    onboarding.azure(cluster).oidc_issuer = "https://oidc.example/anew/"
+    await onboarding.onboarded(cluster)
+    assert list(onboarding.credentials().values()) == [("https://oidc.example/anew/", SUBJECT)]
+    await onboarding.offboarded(cluster)
+    assert onboarding.identity() is None
+
+
+async def test_more_service_accounts_than_one_identity_can_be_are_refused(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    many = [{"namespace": f"team-{number}", "serviceAccounts": ["a", "b", "c"]} for number in range(7)]
+    with pytest.raises(InvalidRequest, match="more than 20 serviceAccounts"):
+        await onboarding.begin({"cluster": str(cluster.id), "hub": "main", "targets": many})
+    fits = [*many[:6], {"namespace": "team-6", "serviceAccounts": ["a", "b"]}, {**many[0], "secret": "another"}]
+    assert (await onboarding.begin({"cluster": str(cluster.id), "hub": "main", "targets": fits})).status == "Queued"

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pullkeeper.model import Hub
+from pullkeeper.onboarding.handover import handover
 from tests.apiserver import at_hand
 from tests.onboarding.conftest import Onboarding, content, step, told
 from tests.real.kubectl import run
@@ -73,6 +75,15 @@ async def test_a_cluster_that_refreshes_itself_hands_over_its_own_identity(onboa
     assert ended.result.handover is not None
     assert ended.result.handover.client_id == identity.known.client_id
     assert ended.result.handover.object_id == ended.result.handover.subject == identity.known.principal_id
+
+
+async def test_images_of_gcr_are_in_a_repository_of_that_name(onboarding: Onboarding) -> None:
+    document = onboarding.world.cloud.hubs["main"].document
+    body = {**document, "registries": ["eu.gcr.io"], "probe": "eu.gcr.io/acme-images/app:1"}
+    hub = Hub.parse(body, trusted_hosts=onboarding.world.services.settings.trusted_hosts)
+    claims = {"oid": "o", "iss": "i", "aud": "a", "tid": "t", "appid": "c"}
+    [let_read] = [command for command in handover(claims, hub).commands if " repositories " in command]
+    assert "add-iam-policy-binding eu.gcr.io --project=acme-images --location=europe " in let_read
 
 
 @pytest.mark.real

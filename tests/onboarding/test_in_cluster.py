@@ -3,7 +3,8 @@
 import pytest
 import yaml
 
-from tests.onboarding.conftest import Onboarding
+from pullkeeper.errors import InvalidRequest
+from tests.onboarding.conftest import WORKLOAD, Onboarding, objects
 
 pytestmark = pytest.mark.servers
 _ROLES = "/apis/rbac.authorization.k8s.io/v1/namespaces/deepintshield/roles"
@@ -51,3 +52,41 @@ async def test_a_cluster_that_the_app_cannot_reach_gets_manifests_for_its_pipeli
     assert {"ServiceAccount", "ConfigMap", "Role", "RoleBinding", "CronJob"} <= set(kinds)
     view = await onboarding.world.services.overview.one(cluster.id)
     assert {target.state for target in view.targets} == {"unknown"}
+
+
+async def test_where_several_jobs_go_to_google_as_they_are_all_of_them_are_handed_over(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    targets = [{"namespace": "shop", "serviceAccounts": ["a", "b"]}, {"namespace": "till", "serviceAccounts": ["c"]}]
+    wanted = {"refresher": "in-cluster", "chain": "kubernetes", "targets": targets}
+    ended = await onboarding.onboarded(cluster, **wanted)
+    assert ended.result is not None
+    assert ended.result.handover is not None
+    commands = "\n".join(ended.result.handover.commands)
+    jobs = ["system:serviceaccount:shop:a", "system:serviceaccount:till:c"]
+    assert f'--attribute-condition="assertion.sub in {jobs}"' in commands
+    members = [line.partition("--member=")[2] for line in commands.splitlines() if "workloadIdentityUser" in line]
+    assert [member.rpartition("/subject/")[2] for member in members] == jobs
+
+
+async def test_a_target_without_a_service_account_is_refused_because_its_job_would_run_as_none(
+    onboarding: Onboarding,
+) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    targets = [{"serviceAccounts": ["a"]}, {"namespace": "shop"}]
+    with pytest.raises(InvalidRequest, match="refresher in-cluster needs serviceAccounts in every target"):
+        await onboarding.begin({"cluster": str(cluster.id), "refresher": "in-cluster", "targets": targets})
+
+
+async def test_what_a_pipeline_applied_is_ours_and_goes_when_offboarded(onboarding: Onboarding) -> None:
+    """Under the field manager that the documentation has it use."""
+    cluster = await onboarding.cluster("aks-1")
+    before = set(await objects(cluster))
+    await cluster.server.stop()
+    ended = await onboarding.onboarded(cluster, refresher="in-cluster", workload=WORKLOAD)
+    await cluster.server.start()
+    assert ended.result is not None
+    for manifest in yaml.safe_load_all(ended.result.manifests or ""):
+        await cluster.human.apply(manifest, manager="pullkeeper")
+    assert len(set(await objects(cluster)) - before) == 9
+    assert await onboarding.offboarded(cluster) == ["Namespace deepintshield: it may hold what is not ours"]
+    assert set(await objects(cluster)) - before == {"/api/v1/namespaces//deepintshield"}

@@ -1,0 +1,152 @@
+"""Two at once, and one who comes between: doubles of a message, other clusters of the identity, another instance."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from pullkeeper import pull_secret
+from pullkeeper.model import ClusterId, RefreshMessage
+from pullkeeper.onboarding import federated_credential, first_secret
+from pullkeeper.onboarding.documents import Operation
+from pullkeeper.onboarding.work import Work
+from pullkeeper.operations import Operations
+from tests.onboarding.conftest import IDENTITY, SUBJECT, Onboarding, identity_id, service_account, told
+
+pytestmark = pytest.mark.servers
+Chosen = tuple[Any, str]
+
+
+def once_chosen(monkeypatch: pytest.MonkeyPatch, then: Callable[[], Awaitable[None]], times: int = 1) -> None:
+    """What happens between an identity's choice and the first write to it, in the first tries."""
+    choose, left = federated_credential._chosen, [then] * times
+
+    async def chosen(work: Work) -> Chosen:
+        found = await choose(work)
+        if left:
+            await left.pop()()
+        return found
+
+    monkeypatch.setattr(federated_credential, "_chosen", chosen)
+
+
+async def test_of_two_who_work_on_one_message_one_goes_on(
+    onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have read it before either has written."""
+    cluster, both, last = await onboarding.cluster("aks-1"), asyncio.Barrier(2), Operations.last
+
+    async def waits(self: Operations, cluster: ClusterId) -> Operation | None:
+        await both.wait()
+        return await last(self, cluster)
+
+    begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
+    another = onboarding.world.another_instance()
+    with monkeypatch.context() as patch:
+        patch.setattr(Operations, "last", waits)
+        workers = onboarding.world.services.onboarder, another.onboarder
+        await asyncio.gather(*(worker.work_on(begun.id) for worker in workers))
+    await another.close()
+    ended = await onboarding.world.services.onboarder.operation(begun.id)
+    assert ended.status == "Succeeded", told(ended)
+    assert len(onboarding.world.events.named("operation.completed")) == 1
+
+
+async def test_a_slow_double_does_not_bring_a_cluster_back_that_has_left(
+    onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
+    reached, go = asyncio.Event(), asyncio.Event()
+
+    async def held_up() -> None:
+        reached.set()
+        await go.wait()
+
+    once_chosen(monkeypatch, held_up)
+    double = asyncio.create_task(onboarding.worked_off(begun.id))
+    await reached.wait()
+    another = onboarding.world.another_instance()
+    ended = await onboarding.worked_off(begun.id, by=another)
+    assert ended.status == "Succeeded", told(ended)
+    await another.close()
+    await onboarding.offboarded(cluster)
+    go.set()
+    assert await double == ended
+    assert await onboarding.fleet() == set()
+
+
+async def test_the_twentieth_place_goes_to_one_and_the_other_gets_a_further_identity(
+    onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have seen it free."""
+    clusters = [await onboarding.cluster(name) for name in ("aks-1", "aks-2")]
+    onboarding.trusting(19)
+    onboarding.world.cloud.arm.federation.writing = timedelta()  # nobody is told to wait, and so looks again
+    both = asyncio.Barrier(2)
+
+    async def waits() -> None:
+        await both.wait()
+
+    once_chosen(monkeypatch, waits, times=2)
+    await asyncio.gather(*(onboarding.onboarded(cluster) for cluster in clusters))
+    further = set(onboarding.credentials(f"{IDENTITY}-2").values())
+    trusted = further | set(onboarding.credentials().values())
+    assert (len(onboarding.credentials()), len(further)) == (20, 1)
+    assert trusted >= {(onboarding.azure(cluster).oidc_issuer, SUBJECT) for cluster in clusters}
+
+
+@pytest.mark.parametrize("when", ["chosen", "about to join the fleet"])
+async def test_an_identity_that_another_clusters_offboarding_took_away_is_made_anew(
+    onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """It was still unused when the other one looked."""
+    cluster = await onboarding.cluster("aks-1")
+
+    async def taken_away() -> None:
+        assert onboarding.world.cloud.arm.identities.remove(identity_id(IDENTITY))
+
+    if when == "chosen":
+        once_chosen(monkeypatch, taken_away)
+    else:
+        write, left = first_secret.do, [taken_away]
+
+        async def then_gone(work: Work) -> str:
+            done = await write(work)
+            if left:
+                await left.pop()()
+            return done
+
+        monkeypatch.setattr(first_secret, "do", then_gone)
+    await onboarding.onboarded(cluster)
+    identity = onboarding.identity()
+    assert identity is not None
+    assert list(onboarding.credentials().values()) == [(onboarding.azure(cluster).oidc_issuer, SUBJECT)]
+    annotations = (await service_account(cluster))["metadata"]["annotations"]
+    assert annotations == {"azure.workload.identity/client-id": identity.known.client_id}
+
+
+async def test_a_token_is_never_older_than_what_another_instance_wrote(
+    onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This one still has a token in memory that is good enough."""
+    cluster, world = await onboarding.cluster("aks-1"), onboarding.world
+    await onboarding.onboarded(cluster)
+    world.clock.advance(timedelta(minutes=8))
+    another = world.another_instance()
+    await another.refresher.refresh(RefreshMessage(cluster=cluster.id, reason="manual"))
+    await another.close()
+    secret = await cluster.human.secret("deepintshield", "ar-pull-secret")
+    newer = datetime.fromisoformat(secret["metadata"]["annotations"]["pullkeeper.dev/issued-at"])
+    issued, write = [], pull_secret.write
+
+    async def noted(api: Any, target: Any, hub: Any, token: Any, **named: Any) -> pull_secret.Written:
+        issued.append(token.issued_at)
+        return await write(api, target, hub, token, **named)
+
+    monkeypatch.setattr(pull_secret, "write", noted)
+    await onboarding.onboarded(cluster)
+    assert issued
+    assert min(issued) >= newer

@@ -1,0 +1,49 @@
+"""Somebody's identity may have rights in Azure: no service account counts as it before its owner has said so."""
+
+import pytest
+
+from tests.onboarding.conftest import IDENTITY, Onboarding, identity_id, step, told
+
+pytestmark = pytest.mark.servers
+LENT = {"pullkeeper": "lent"}
+
+
+@pytest.mark.parametrize("dry", [False, True])
+async def test_one_that_is_not_lent_is_refused_with_how_to_lend_it(onboarding: Onboarding, *, dry: bool) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    theirs = onboarding.world.cloud.arm.identities.add(identity_id("database-admin"))
+    body = {"cluster": str(cluster.id), "hub": "main", "identity": "database-admin", "dryRun": dry}
+    ended = await onboarding.run(body)
+    refused = step(ended, "identity")
+    assert (ended.status, refused.category) == ("Failed", "invalid_request"), told(ended)
+    command = f"az tag update --resource-id {theirs.resource_id} --operation merge --tags pullkeeper=lent"
+    assert command.lower() in (refused.detail or "").lower()
+    assert onboarding.credentials("database-admin") == {}
+
+
+async def test_one_that_is_lent_is_used_and_stays(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    onboarding.world.cloud.arm.identities.add(identity_id("database-admin"), tags=LENT)
+    await onboarding.onboarded(cluster, identity="database-admin")
+    assert len(onboarding.credentials("database-admin")) == 1
+    assert onboarding.identity() is None
+    await onboarding.offboarded(cluster)
+    assert onboarding.identity("database-admin") is not None
+    assert onboarding.credentials("database-admin") == {}
+
+
+async def test_the_guides_own_needs_no_tag(onboarding: Onboarding) -> None:
+    """It has one make exactly this identity, for exactly this."""
+    cluster = await onboarding.cluster("aks-1")
+    onboarding.world.cloud.arm.identities.add(identity_id(IDENTITY))
+    await onboarding.onboarded(cluster)
+    assert len(onboarding.credentials()) == 1
+
+
+async def test_where_a_further_one_is_needed_somebodys_is_passed_over(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    onboarding.trusting(20)
+    onboarding.world.cloud.arm.identities.add(identity_id(f"{IDENTITY}-2"))
+    await onboarding.onboarded(cluster)
+    assert onboarding.credentials(f"{IDENTITY}-2") == {}
+    assert len(onboarding.credentials(f"{IDENTITY}-3")) == 1

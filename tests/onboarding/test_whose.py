@@ -1,0 +1,69 @@
+"""Whose an object is: ours bears our label by our own hand; nothing else goes, and nobody is told what is not so."""
+
+import pytest
+
+from local.azurite import Azurite
+from local.serving import Fault
+from pullkeeper.errors import NotInFleet
+from tests.onboarding.conftest import (
+    POLICY,
+    SECRET,
+    Onboarding,
+    content,
+    made_account,
+    namespace,
+    step,
+    told,
+)
+
+pytestmark = pytest.mark.servers
+LABELS = {"app.kubernetes.io/managed-by": "pullkeeper"}
+CONFIG = {"metadata": {"name": "gcp-credential-config", "labels": LABELS}, "data": {"credential-config.json": "{}"}}
+CONFIGS = "/api/v1/namespaces/deepintshield/configmaps"
+
+
+async def test_what_onboarding_never_came_to_is_as_it_was_and_nothing_is_told_of_it(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    await namespace(cluster)
+    await made_account(cluster, metadata={"annotations": {"note": "theirs"}})
+    await cluster.human.call("POST", CONFIGS, CONFIG)
+    before = await content(cluster)
+    cluster.part.faults.add(Fault(path="/serviceaccounts/", method="PATCH", status=403, body=POLICY))
+    refused = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
+    assert step(refused, "manifests").category == "admission_denied", told(refused)
+    assert await onboarding.offboarded(cluster) == ["Namespace deepintshield: it may hold what is not ours"]
+    assert await content(cluster) == before
+
+
+async def test_another_pullkeeper_offboards_only_what_it_has_onboarded(
+    onboarding: Onboarding, azurite: Azurite, request: pytest.FixtureRequest
+) -> None:
+    """An app of its own, with its own storage account, that has the same rights."""
+    cluster, world = await onboarding.cluster("aks-1"), onboarding.world
+    await onboarding.onboarded(cluster)
+    before = await content(cluster)
+    own, world.storage = world.storage, azurite.account(f"{request.node.nodeid} of another")
+    another, world.storage = world.another_instance(), own
+    with pytest.raises(NotInFleet):
+        await another.onboarder.offboard(cluster.id, keep_workload=False)
+    await another.close()
+    assert await content(cluster) == before
+    assert SECRET in before
+
+
+async def test_a_name_that_reads_like_a_token_is_not_told(onboarding: Onboarding) -> None:
+    """Whoever writes an object chooses the name that he does it under."""
+    cluster, name = await onboarding.cluster("aks-1"), "ya29.a0AfH6SMBsecretsecretsecretsecret"
+    await namespace(cluster)
+    await cluster.human.create_secret("deepintshield", "ar-pull-secret", '{"auths":{}}', manager=name)
+    await cluster.human.call("POST", CONFIGS, CONFIG, manager=name)
+    body = {"cluster": str(cluster.id), "hub": "main"}
+    said = [
+        await onboarding.run({**body, "dryRun": True}),
+        await onboarding.run(body),
+        await onboarding.onboarded(cluster, adopt=True),
+        await onboarding.offboard(cluster),
+    ]
+    assert [one.status for one in said] == ["Succeeded", "Failed", "Succeeded", "Succeeded"]
+    assert "has a hand in it" in said[3].to_json()
+    assert [one for one in said if "ya29" in one.to_json()] == []
