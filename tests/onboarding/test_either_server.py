@@ -1,7 +1,8 @@
 """What depends on the API server's own rules: held on the stand-in, and on a real one."""
 
+import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from local.clock import Clock
 from local.cloud import LocalCluster
 from local.entra import Entra
 from local.serving import Authority, Server
+from pullkeeper.kube import Api
 from pullkeeper.ownership import managers
 from tests.apiserver import at_hand
 from tests.onboarding.conftest import (
@@ -100,15 +102,25 @@ def targets(space: str, *secrets: str) -> list[dict[str, Any]]:
 
 
 async def test_a_service_account_of_several_targets_names_each_secret_once(
-    onboarding: Onboarding, cluster: LocalCluster, space: str
+    onboarding: Onboarding, cluster: LocalCluster, space: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All targets are written at once, and each appends to what another one has just changed. One try is enough."""
+    """All targets have seen it without a name when the first of them writes one. One try is enough."""
+    secrets, write = ["a", "b", "c"], Api.json_patch
+    all_have_read, waiting = asyncio.Barrier(len(secrets)), list(secrets)
+
+    async def waits(self: Api, path: str, operations: Sequence[Mapping[str, Any]]) -> None:
+        if waiting:
+            waiting.pop()
+            await all_have_read.wait()
+        await write(self, path, operations)
+
+    monkeypatch.setattr(Api, "json_patch", waits)
     for _ in range(2):
-        body = {"cluster": str(cluster.id), "hub": "main", "targets": targets(space, "a", "b", "c")}
+        body = {"cluster": str(cluster.id), "hub": "main", "targets": targets(space, *secrets)}
         ended = await onboarding.world.services.onboarder.work_on((await onboarding.begin(body)).id)
         assert ended.status == "Succeeded", told(ended)
         named = (await service_account(cluster, namespace=space))["imagePullSecrets"]
-        assert sorted(one["name"] for one in named) == ["a", "b", "c"]
+        assert sorted(one["name"] for one in named) == secrets
 
 
 async def test_what_was_adopted_keeps_its_values_and_bears_no_trace_of_ours(
