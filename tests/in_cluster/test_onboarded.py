@@ -127,7 +127,8 @@ async def test_a_run_in_the_middle_of_offboarding_does_not_bring_the_secret_back
 
     async def undone(work: Work) -> str:
         detail = await undo(work)
-        late.append(await owner.node.start(job))
+        if not late:
+            late.append(await owner.node.start(job))
         return detail
 
     monkeypatch.setattr(first_secret, "undo", undone)
