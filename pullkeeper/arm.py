@@ -9,7 +9,15 @@ from typing import Any, Final
 from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError
 
 from pullkeeper.entra import ARM, Entra
-from pullkeeper.errors import ArmDenied, ArmThrottled, InternalError, PullkeeperError, wait_asked
+from pullkeeper.errors import (
+    ArmDenied,
+    ArmThrottled,
+    InternalError,
+    OnboardingRoleMissing,
+    OperationsRoleMissing,
+    PullkeeperError,
+    wait_asked,
+)
 
 TIMEOUT: Final = 30.0
 """Seconds for a call."""
@@ -64,7 +72,8 @@ class Arm:
             if conflicts and status in _CONFLICTS:
                 raise
             if status in {401, 403}:
-                raise self._denied(e.message, at) from None
+                operations = self._denied is OnboardingRoleMissing and "/locations/operations/read" in e.message
+                raise (OperationsRoleMissing if operations else self._denied)(e.message, at) from None
             # 200: JSON that is none; 500 and more: its own errors.
             if status in {200, 408, 429, *_CONFLICTS} or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
                 raise ArmThrottled(e.message, at, retry_after=wait_asked(getattr(e.response, "headers", {}))) from None

@@ -9,6 +9,7 @@ import base64
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from http import HTTPStatus
 from typing import Any, Final
 
 import yaml
@@ -16,7 +17,7 @@ from azure.core import MatchConditions
 from azure.core.exceptions import HttpResponseError
 
 from pullkeeper.arm import Arm
-from pullkeeper.errors import ClusterChanging, ClusterGone, ClusterStopped, InternalError
+from pullkeeper.errors import ClusterChanging, ClusterGone, ClusterStopped, InternalError, WorkloadIdentityOff
 from pullkeeper.model import ClusterId, Endpoint
 from pullkeeper.tokens import ClientCertificate
 
@@ -90,6 +91,7 @@ class AzureClusters:
                     found = await self._get(client, cluster)
                 facts = _facts(found)
                 if not (facts.issuer and facts.workload_identity):
+                    state = "Updating"
                     await self._put_enabled(client, cluster, found)
                     facts = _facts(await self._get(client, cluster))
         except TimeoutError:
@@ -113,7 +115,7 @@ class AzureClusters:
                     etag=found.get("eTag") or found.get("etag"),
                     match_condition=MatchConditions.IfNotModified,
                 )
-                await poller.result()
+                await _finished(poller, at)
         except HttpResponseError as e:
             raise ClusterChanging(f"somebody else changed the cluster meanwhile: {e.message}", at) from None
 
@@ -147,6 +149,16 @@ class AzureClusters:
             # Not chained: a kubeconfig holds a key.
             raise InternalError(f"the kubeconfig from Azure has an unknown form ({type(e).__name__})", at) from None
         return Located(endpoint, certificate)
+
+
+async def _finished(poller: Any, at: dict[str, str]) -> None:
+    """Wait for a change. One that fails is told with 200 for the asking: another try would fail in the same way."""
+    try:
+        await poller.result()
+    except HttpResponseError as e:
+        if e.status_code != HTTPStatus.OK:
+            raise
+        raise WorkloadIdentityOff(f"Azure could not switch it on: {e.message}", at) from None
 
 
 def _facts(found: Any) -> ClusterFacts:

@@ -412,7 +412,10 @@ class SecretImmutable(ClusterError):
         "The secret has another type, or is marked immutable: only deleting it could change that, and "
         "Pullkeeper never deletes one."
     )
-    remedy_template = "kubectl delete secret {secret} -n {namespace}; it is made anew within minutes."
+    remedy_template = (
+        "kubectl delete secret {secret} -n {namespace}; it is made anew within minutes, or, where an onboarding "
+        "stopped at it, by onboarding again."
+    )
 
 
 class ObjectConflict(ClusterError):
@@ -454,6 +457,16 @@ class OnboardingRoleMissing(ArmDenied):
         "az role assignment create --assignee-object-id {principal} --assignee-principal-type ServicePrincipal "
         "--role 'Pullkeeper onboarding' --scope /subscriptions/{subscription}/resourceGroups/{group} - the custom role "
         "whose actions docs/onboarding.md lists; the message names the one that is missing."
+    )
+
+
+class OperationsRoleMissing(OnboardingRoleMissing):
+    """To wait for a cluster's change is a right in the subscription, and so a role of its own."""
+
+    remedy_template = (
+        "az role assignment create --assignee-object-id {principal} --assignee-principal-type ServicePrincipal "
+        "--role 'Pullkeeper operations' --scope /subscriptions/{subscription} - the second custom role of "
+        "docs/onboarding.md."
     )
 
 

@@ -130,13 +130,13 @@ class Api:
         except (NotFound, errors.NamespaceMissing):
             return None
 
-    async def release(self, path: str, manifest: Mapping[str, Any], uid: str) -> None:
-        """Give up every field that we hold in this very object, and the values with them: an apply that says nothing
-        leaves nothing of ours behind.
+    async def release(self, path: str, manifest: Mapping[str, Any], uid: str) -> Seen:
+        """Give up every field that we have applied to this very object, and the values with them: an apply that says
+        nothing leaves nothing of it behind.
         """
         metadata = {key: manifest["metadata"][key] for key in ("name", "namespace") if key in manifest["metadata"]}
         bare = {"apiVersion": manifest["apiVersion"], "kind": manifest["kind"], "metadata": {**metadata, "uid": uid}}
-        await self._apply(path, bare, {"fieldManager": MANAGER})
+        return await self._apply(path, bare, {"fieldManager": MANAGER})
 
     async def merge(self, path: str, body: Mapping[str, Any]) -> None:
         headers = {"Accept": _METADATA_ONLY, "Content-Type": "application/merge-patch+json"}

@@ -6,7 +6,8 @@ the cluster was last offboarded, but those that were dry runs: what offboarding 
 """
 
 import json
-from dataclasses import dataclass, replace
+import uuid
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -30,11 +31,15 @@ _LONGEST: Final = 30_000
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """An operation and the request that it carries out, as JSON: settings may have changed since it was accepted."""
+    """An operation and the request that it carries out, as JSON: settings may have changed since it was accepted.
+
+    writer: whoever read it; of two the other one's writes are known by that.
+    """
 
     operation: Operation
     request: str
     etag: str
+    writer: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
 class Overtaken(Exception):
@@ -49,41 +54,47 @@ class Operations:
         self._trusted_hosts = trusted_hosts
         self._opened: TableClient | None = None
 
-    async def begin(self, operation: Operation, request: Onboarding, now: datetime) -> Job:
-        """Make it the cluster's operation. Raises OperationRunning, naming the one that runs."""
+    async def begin(
+        self, operation: Operation, request: Onboarding, now: datetime, *, undoes_its_own: bool = False
+    ) -> Job:
+        """Make it the cluster's operation. Raises OperationRunning, naming the one that runs.
+
+        undoes_its_own: an offboarding that has to undo what its own request says, because nobody knows better.
+        """
         table, cluster = await self._table(), operation.cluster
         held = await self._entity(*entity_keys(cluster).values())
         found = await self._entity(_OPERATION, held["Operation"]) if held else None
         last = Operation.parse(_joined(found)) if found else None
         if last and last.status not in ENDED and now - last.updated_at < _ABANDONED:
             raise _running(last.id, cluster)
-        entity = _entity(operation, request.to_json())
+        job = Job(operation, request.to_json(), "")
         with mapped():
-            made = await table.upsert_entity(entity, mode=UpdateMode.REPLACE)
-        pointer = {**entity_keys(cluster), **(held or {}), "Operation": operation.id}
-        if operation.kind == "onboard":
-            earlier = [] if last and _took_all_away(last) else await self.onboardings(cluster)
-            kept = [one.id for one, asked in earlier if operation.dry_run or asked.traces != request.traces]
-            pointer["Onboardings"] = ",".join(kept if operation.dry_run else [*kept, operation.id])
+            made = await table.upsert_entity(_entity(job), mode=UpdateMode.REPLACE)
+        listed = [operation.id] if undoes_its_own else await self._listed(last, operation, request)
+        pointer = {**entity_keys(cluster), **(held or {}), "Operation": operation.id, "Onboardings": ",".join(listed)}
         await self._point(pointer, held, operation)
-        return Job(operation, entity["Request"], made["etag"])
+        return replace(job, etag=made["etag"])
 
     async def save(self, job: Job) -> Job:
         """Write an operation down as it is now. Raises Overtaken."""
         table = await self._table()
-        entity = _entity(job.operation, job.request)
-        try:
-            with mapped():
-                written = await table.update_entity(
-                    entity, mode=UpdateMode.REPLACE, etag=job.etag, match_condition=MatchConditions.IfNotModified
-                )
-        except (ResourceModifiedError, ResourceNotFoundError):
-            # The SDK writes again when an answer was lost: then it was us.
-            found = await self._entity(_OPERATION, job.operation.id)
-            if found is None or _joined(found) != _joined(entity):
-                raise Overtaken from None
-            written = found.metadata
-        return replace(job, etag=written["etag"])
+        for _ in range(2):
+            try:
+                with mapped():
+                    written = await table.update_entity(
+                        _entity(job),
+                        mode=UpdateMode.REPLACE,
+                        etag=job.etag,
+                        match_condition=MatchConditions.IfNotModified,
+                    )
+                return replace(job, etag=written["etag"])
+            except (ResourceModifiedError, ResourceNotFoundError):
+                found = await self._entity(_OPERATION, job.operation.id)
+                # A write whose answer was lost is there all the same.
+                if found is None or found.get("Writer") != job.writer:
+                    break
+                job = replace(job, etag=found.metadata["etag"])
+        raise Overtaken
 
     async def job(self, operation: str) -> Job:
         """Raises NotInFleet for an operation that nobody began."""
@@ -102,13 +113,21 @@ class Operations:
         return Operation.parse(_joined(found)) if found else None
 
     async def onboardings(self, cluster: ClusterId) -> list[tuple[Operation, Onboarding]]:
-        """What the cluster was asked to become since it was last offboarded, the last of each kind, the newest last.
-        Without their hubs: nobody needs those to undo it, and they may not be allowed any more.
+        """What the cluster was asked to become since it was last offboarded, the last of each kind, the newest last; or
+        the offboarding that knew it from the fleet alone. Without their hubs: nobody needs those to undo it, and they
+        may not be allowed any more.
         """
         held = await self._entity(*entity_keys(cluster).values())
         listed = held.get("Onboardings", "").split(",") if held else []
         found = [await self._entity(_OPERATION, identifier) for identifier in listed if identifier]
         return [(Operation.parse(_joined(entity)), _without_hub(entity["Request"])) for entity in found if entity]
+
+    async def _listed(self, last: Operation | None, operation: Operation, request: Onboarding) -> list[str]:
+        """Ids of the operations that offboarding will have to undo."""
+        earlier = [] if last and _took_all_away(last) else await self.onboardings(operation.cluster)
+        if operation.kind == "offboard" or operation.dry_run:
+            return [one.id for one, _ in earlier]
+        return [*(one.id for one, asked in earlier if asked.traces != request.traces), operation.id]
 
     async def _point(self, pointer: dict[str, str], held: Any, operation: Operation) -> None:
         table, cluster = await self._table(), operation.cluster
@@ -146,11 +165,11 @@ class Operations:
         return self._opened
 
 
-def _entity(operation: Operation, request: str) -> dict[str, str]:
-    document = operation.to_json()
+def _entity(job: Job) -> dict[str, str]:
+    operation, document = job.operation, job.operation.to_json()
     parts = {f"Document{at // _LONGEST}": document[at : at + _LONGEST] for at in range(0, len(document), _LONGEST)}
     keys = {"PartitionKey": _OPERATION, "RowKey": operation.id}
-    return {**keys, "Status": operation.status, **parts, "Request": request}
+    return {**keys, "Status": operation.status, **parts, "Request": job.request, "Writer": job.writer}
 
 
 def _joined(entity: Any) -> str:
@@ -163,10 +182,9 @@ def _without_hub(request: str) -> Onboarding:
 
 
 def _took_all_away(last: Operation) -> bool:
-    skipped = any(step.status == "skipped" for step in last.steps)
-    return (
-        last.kind == "offboard" and last.status == "Succeeded" and not (last.keep_workload or last.dry_run or skipped)
-    )
+    """Whether there is nothing of ours any more: an offboarding that kept nothing and was refused nothing."""
+    ended = last.kind == "offboard" and last.status == "Succeeded" and not (last.keep_workload or last.dry_run)
+    return ended and last.result is not None and last.result.complete
 
 
 def _running(operation: str, cluster: ClusterId) -> OperationRunning:

@@ -13,13 +13,13 @@ OBSERVER: Final = "pullkeeper-diagnosis"
 """Under this name we look, and never write."""
 
 
-def managers(metadata: Mapping[str, Any], field: str | None = None) -> frozenset[str]:
-    """Who has written the object; with a path (`spec.replicas`) who holds that field."""
+def managers(metadata: Mapping[str, Any], *field: str) -> frozenset[str]:
+    """Who has written the object; with the names on the way to a field (`"spec", "replicas"`) who holds that one."""
     entries = metadata.get("managedFields") or ()
     writers = {
         errors.redact(str(entry.get("manager", "")))
         for entry in entries
-        if isinstance(entry, dict) and (field is None or _holds(entry.get("fieldsV1"), field))
+        if isinstance(entry, dict) and _holds(entry.get("fieldsV1"), field)
     }
     return frozenset(writers) - {OBSERVER}
 
@@ -39,7 +39,7 @@ def given_back(metadata: Mapping[str, Any], labels: Iterable[str] = ()) -> dict[
     }
 
 
-def _holds(fields: Any, path: str) -> bool:
-    for part in path.split("."):
+def _holds(fields: Any, path: tuple[str, ...]) -> bool:
+    for part in path:
         fields = fields.get(f"f:{part}") if isinstance(fields, dict) else None
-    return fields is not None
+    return not path or fields is not None

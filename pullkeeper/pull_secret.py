@@ -72,9 +72,10 @@ async def give_back(api: Api, target: Target, seen: Seen) -> None:
         raise type(e)("the server refused the patch", e.context, retry_after=e.retry_after) from None
 
 
-async def dereference(api: Api, target: Target, service_account: str) -> None:
+async def dereference(api: Api, target: Target, service_account: str) -> dict[str, Any] | None:
     """Take the name off a service account again, at the place where it was seen; whoever is quicker is not overrun.
-    Only where we have put a name on it: who named the secret before us still does.
+    Only where we were the last to write its list of names, which has one holder as a whole. The account if it still
+    names the secret, because somebody else was.
     """
     where = f"/api/v1/namespaces/{target.namespace}/serviceaccounts/{service_account}"
     async for attempt in _anew():
@@ -82,10 +83,15 @@ async def dereference(api: Api, target: Target, service_account: str) -> None:
             found = await api.find(where)
             listed = (found or {}).get("imagePullSecrets") or []
             entry = {"name": target.secret}
-            if found and entry in listed and MANAGER in managers(found["metadata"], "imagePullSecrets"):
+            if found is None or entry not in listed:
+                return None
+            if MANAGER in managers(found["metadata"], "imagePullSecrets"):
                 index = f"/imagePullSecrets/{listed.index(entry)}"
                 test = {"op": "test", "path": index, "value": entry}
                 await api.json_patch(where, [test, {"op": "remove", "path": index}])
+                return None
+            return found
+    raise AssertionError("stamina raises the last error")
 
 
 async def reference(api: Api, target: Target, service_account: str) -> None:

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pullkeeper.errors import (
     ClusterError,
+    InternalError,
     NamespaceMissing,
     ObjectConflict,
     ObjectImmutable,
@@ -17,7 +18,8 @@ from pullkeeper.kube_refusals import NotFound
 from pullkeeper.onboarding.work import Work
 from pullkeeper.ownership import MANAGER, given_back, managers
 
-_LABEL: Final = {"app.kubernetes.io/managed-by": "pullkeeper"}
+_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+_LABEL: Final = {_MANAGED_BY: "pullkeeper"}
 _ADOPTED: Final = "pullkeeper.dev/adopted"
 """On an object of which we took fields over from somebody."""
 
@@ -34,22 +36,24 @@ async def put_all(work: Work, wanted: Iterable[Mapping[str, Any]]) -> str:
     if not work.reachable:
         work.rendered.extend(_with_label(manifest) for manifest in wanted)
         return f"{len(work.rendered)} manifests to apply"
-    new = [name_of(manifest) for manifest in wanted if await put(work, manifest)]
-    return f"made {', '.join(new)}" if new else "all there already"
+    done = [(await put(work, manifest), name_of(manifest)) for manifest in wanted]
+    return "; ".join(f"{how} {name}" for how, name in done if how) or "all there already"
 
 
-async def put(work: Work, manifest: Mapping[str, Any]) -> bool:
-    """Apply it; with our label if it is new or ours. Whether it is new. Raises ClusterError that speaks of it."""
+async def put(work: Work, manifest: Mapping[str, Any]) -> Literal["made", "adopted"] | None:
+    """Apply it; with our label if it is new or ours. What that came to, if it was not there as wanted. Raises
+    ClusterError that speaks of it.
+    """
     api = await work.api()
     path = path_of(manifest)
     with _told_of(manifest):
         found = await api.find(path)
-        if found is None or _is_ours(found):
+        if found is None or is_ours(found):
             # In what is ours, an edit by somebody else is drift.
-            body, force = _with_label(manifest), found is not None
-            return (await api.apply(path, body, force=force, strict=True)).created
+            seen = await api.apply(path, _with_label(manifest), force=found is not None, strict=True)
+            return "made" if seen.created else None
         if manifest["kind"] == "Namespace":
-            return False
+            return None
         body = _without_label(manifest)
         adopted = _ADOPTED in (found["metadata"].get("annotations") or {})
         try:
@@ -58,7 +62,8 @@ async def put(work: Work, manifest: Mapping[str, Any]) -> bool:
             if not work.request.adopt:
                 raise
             await api.apply(path, _marked(body), force=True, strict=True)
-        return False
+            return "adopted"
+        return None
 
 
 async def take_all_away(work: Work, made: Iterable[Mapping[str, Any]]) -> str:
@@ -74,10 +79,10 @@ async def take_away(work: Work, manifest: Mapping[str, Any]) -> str:
             return await _taken_away(work, manifest, name)
     except NotFound:
         return f"{name} is gone"
-    except ClusterError as e:
+    except (ClusterError, InternalError) as e:
         if e.retryable:
             raise
-        work.left.append(f"{name}: the cluster refused ({e.category}: {e.detail})")
+        work.refused(name, e)
         return f"{name} stays"
 
 
@@ -89,8 +94,9 @@ def name_of(manifest: Mapping[str, Any]) -> str:
 
 async def _planned(work: Work, manifest: Mapping[str, Any]) -> str | None:
     name = name_of(manifest)
+    would = {"made": f"would make {name}", "adopted": f"would take fields over in {name}", None: None}
     try:
-        return f"would make {name}" if await put(work, manifest) else None
+        return would[await put(work, manifest)]
     except NamespaceMissing:
         return f"would make {name}"
     except ObjectConflict as e:
@@ -106,16 +112,19 @@ async def _taken_away(work: Work, manifest: Mapping[str, Any], name: str) -> str
     if manifest["kind"] == "Namespace":
         work.left.append(f"{name}: it may hold what is not ours")
         return f"{name} stays"
-    if _is_ours(found):
+    if is_ours(found):
         await api.delete(path, metadata["uid"])
         return f"{name} deleted"
-    if MANAGER not in managers(metadata):
+    if not is_touched(found):
         return f"{name} is not ours"
     if _ADOPTED in (metadata.get("annotations") or {}):
         await api.merge(path, {"metadata": given_back(metadata)})
         work.left.append(f"{name}: Pullkeeper did not make it; what was adopted keeps its values")
     else:
-        await api.release(path, manifest, metadata["uid"])
+        seen = await api.release(path, manifest, metadata["uid"])
+        if MANAGER in seen.managers:
+            # A list of names, one of which was ours: it is held as a whole.
+            await api.merge(path, {"metadata": given_back(seen.metadata)})
         work.left.append(f"{name}: Pullkeeper did not make it; our fields in it are gone")
     return f"{name} given back"
 
@@ -137,10 +146,16 @@ def _told_of(manifest: Mapping[str, Any]) -> Iterator[None]:
         raise e.within(**at) from None
 
 
-def _is_ours(found: Mapping[str, Any]) -> bool:
-    """The label alone could have been copied along with a manifest."""
+def is_ours(found: Mapping[str, Any]) -> bool:
+    """The label alone may have been copied along with a manifest: we have to be who has put it on."""
     metadata = found["metadata"]
-    return (metadata.get("labels") or {}).items() >= _LABEL.items() and MANAGER in managers(metadata)
+    labelled = (metadata.get("labels") or {}).items() >= _LABEL.items()
+    return labelled and MANAGER in managers(metadata, "metadata", "labels", _MANAGED_BY)
+
+
+def is_touched(found: Mapping[str, Any]) -> bool:
+    """Whether there is anything of ours in it."""
+    return MANAGER in managers(found["metadata"])
 
 
 def _with_label(manifest: Mapping[str, Any]) -> dict[str, Any]:

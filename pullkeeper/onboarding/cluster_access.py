@@ -56,7 +56,7 @@ async def undo(work: Work) -> str:
     except (ClusterStopped, ClusterUnreachable) as e:
         if e.retryable and NAME not in work.failed:
             raise
-        work.reachable = False
+        work.reachable = work.complete = False
         made = [*objects.made(work), *refresher.made(work.asked), *workload.made(work)]
         for name in (*(f"Secret {target}" for target in work.targets), *map(applying.name_of, made)):
             work.left.append(f"{name}: the cluster does not answer ({e.category}); offboard again once it does")

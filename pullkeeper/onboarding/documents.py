@@ -6,21 +6,21 @@ from pydantic import AwareDatetime, Field, StrictBool, StringConstraints, Valida
 
 from pullkeeper.azure_identities import MOST_CREDENTIALS
 from pullkeeper.credential_config import CredentialConfig
-from pullkeeper.model import Cluster, ClusterRef, Document, Hub, ObjectName, Target, Targets
+from pullkeeper.model import Cluster, ClusterRef, Document, Hub, HubName, ObjectName, Target, Targets
 
 ResourceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{2,119}$")]
 """Of a managed identity or a federated credential: Azure's rule for the latter, which is the stricter one."""
 
 
 GUIDES_IDENTITY: Final = "deepintshield-pull-identity"
-ImageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9./:_@-]{3,400}$")]
+ImageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][A-Za-z0-9./:_@-]{3,400}$")]
 
 
 class Workload(Document):
     """The publisher's application, as its installation guide deploys it."""
 
     image: ImageName
-    replicas: Annotated[int, Field(ge=0, le=100)] = 2
+    replicas: Annotated[int, Field(ge=0, le=100, strict=True)] = 2
     config_secret: ObjectName = "deepintshield-config"
 
 
@@ -32,7 +32,7 @@ class Onboarding(Document):
     """
 
     cluster: ClusterRef
-    hub: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] | None = None
+    hub: HubName | None = None
     credential_config: CredentialConfig | None = None
     registries: Annotated[tuple[str, ...], Field(max_length=20)] = ()
     probe: str | None = None
@@ -106,6 +106,7 @@ class Handover(Document):
     commands: tuple[str, ...]
 
 
+Kind = Literal["onboard", "offboard"]
 StepStatus = Literal["pending", "running", "done", "planned", "failed", "skipped"]
 
 
@@ -123,7 +124,8 @@ ENDED: frozenset[OperationStatus] = frozenset({"Succeeded", "AwaitingFederation"
 
 class Result(Document):
     """handover: where there is one. seconds: from the request to the end. left: what is left, and why: by offboarding,
-    or of earlier onboardings and the guide's CronJob.
+    or of earlier onboardings and the guide's CronJob. complete: False where offboarding could not take away all that is
+    Pullkeeper's.
     manifests: for the pipeline to apply, where the app cannot. issuer: of the cluster's service account tokens.
     """
 
@@ -132,6 +134,7 @@ class Result(Document):
     left: tuple[str, ...] = ()
     manifests: str | None = None
     issuer: str | None = None
+    complete: bool = True
 
 
 class OnboardingMessage(Document):
@@ -144,7 +147,7 @@ class Operation(Document):
     """Answer of `GET /api/operations/{id}`."""
 
     id: str
-    kind: Literal["onboard", "offboard"]
+    kind: Kind
     status: OperationStatus = "Queued"
     cluster: ClusterRef
     dry_run: bool = False

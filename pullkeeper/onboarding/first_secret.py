@@ -10,6 +10,7 @@ from pullkeeper.errors import AdmissionDenied, ClusterRbacDenied, ClusterThrottl
 from pullkeeper.fleet import Member
 from pullkeeper.kube import Api
 from pullkeeper.model import Target
+from pullkeeper.onboarding import applying
 from pullkeeper.onboarding.work import Work
 from pullkeeper.ownership import MANAGER
 
@@ -46,7 +47,8 @@ async def do(work: Work) -> str:
 
 async def undo(work: Work) -> str:
     """Only what nobody else has a hand in: an adopted secret was somebody's before, and pods may need it."""
-    return "; ".join([await _removed(work, await work.api(), target) for target in work.targets])
+    told = [await _removed(work, await work.api(), target) for target in work.targets]
+    return "; ".join(told) or "none was asked for"
 
 
 async def _planned(work: Work, api: Api, target: Target) -> str:
@@ -68,7 +70,7 @@ async def _removed(work: Work, api: Api, target: Target) -> str:
     except AdmissionDenied as e:
         if e.retryable:
             raise
-        work.left.append(f"Secret {target}: the cluster refused ({e.category}: {e.detail})")
+        work.refused(f"Secret {target}", e)
         return f"{target} stays"
 
 
@@ -81,7 +83,11 @@ async def _taken_away(work: Work, api: Api, target: Target) -> str:
         work.left.append(f"Secret {target} and where it is named: {others} has a hand in it")
         return f"{target} stays"
     for account in target.service_accounts:
-        await pull_secret.dereference(api, target, account)
+        naming = await pull_secret.dereference(api, target, account)
+        if naming and not applying.is_ours(naming):
+            work.left.append(
+                f"ServiceAccount {target.namespace}/{account}: names {target.secret}, by somebody else's hand"
+            )
     if seen is None:
         return f"{target} is gone"
     await api.delete(pull_secret.path(target), seen.uid)

@@ -28,7 +28,7 @@ async def do(work: Work) -> str:
 async def undo(work: Work) -> str:
     """Only identities that Pullkeeper made, and only when nothing else is trusted to be them."""
     names = dict.fromkeys(request.identity for request in work.asked)
-    return "; ".join([await _removed(work, name) for name in names])
+    return "; ".join([await _removed(work, name) for name in names]) or "none was asked for"
 
 
 async def _removed(work: Work, name: str) -> str:

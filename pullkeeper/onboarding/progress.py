@@ -64,6 +64,7 @@ class Progress:
             left=tuple(dict.fromkeys(work.left)) if work else (),
             manifests=manifest_text(work.rendered) if work and work.rendered else None,
             issuer=work.issuer if work else None,
+            complete=work.complete if work else True,
         )
         self.operation = self.operation.model_copy(update={"result": result})
         await self._save(status, self.operation.steps)

@@ -25,6 +25,7 @@ async def plan(work: Work) -> str:
     verb = "suspend" if work.request.retire_cron_job else "leave"
     told = [f"would {verb} {path}" for path, job in (await _cron_jobs(work)).items() if not _suspended(job)]
     told += [f"would take away {applying.name_of(manifest)}" for manifest in await _superseded(work)]
+    await _tell_what_is_left(work)
     return "; ".join(told) or "nobody refreshed before"
 
 
@@ -77,11 +78,12 @@ def _suspended(job: Mapping[str, Any]) -> bool:
 
 
 async def _superseded(work: Work) -> list[dict[str, Any]]:
-    """What earlier onboardings made to refresh with, is still there, and is not asked for now."""
+    """What earlier onboardings made to refresh with, has something of ours in it still, and is not asked for now."""
     api = await work.api()
     wanted = {path_of(manifest) for manifest in refresher.made([work.request])}
     earlier = [manifest for manifest in refresher.made(work.asked) if path_of(manifest) not in wanted]
-    return [manifest for manifest in earlier if await api.find(path_of(manifest))]
+    found = [(manifest, await api.find(path_of(manifest))) for manifest in earlier]
+    return [manifest for manifest, one in found if one and applying.is_touched(one)]
 
 
 async def _tell_what_is_left(work: Work) -> None:

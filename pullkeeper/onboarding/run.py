@@ -3,7 +3,8 @@
 import logging
 import uuid
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -23,12 +24,7 @@ from pullkeeper.onboarding import (
     retire,
     workload,
 )
-from pullkeeper.onboarding.documents import (
-    ENDED,
-    Onboarding,
-    OnboardingMessage,
-    Operation,
-)
+from pullkeeper.onboarding.documents import ENDED, Kind, Onboarding, OnboardingMessage, Operation
 from pullkeeper.onboarding.progress import Progress
 from pullkeeper.onboarding.work import AwaitingFederation, Phase, Tools, Work
 from pullkeeper.operations import Job, Operations, Overtaken
@@ -99,10 +95,12 @@ class Onboarder:
         """
         self._admit(cluster)
         request = Onboarding(cluster=cluster, dry_run=dry_run)
-        if not await self._operations.onboardings(cluster):
+        last = await self._operations.last(cluster)
+        lost = not (last and last.kind == "offboard") and not await self._operations.onboardings(cluster)
+        if lost:
             member = (await self._tools.fleet.member(cluster)).cluster
             request = request.model_copy(update={"targets": member.targets, "refresher": member.refresher})
-        return await self._begin("offboard", request, keep_workload=keep_workload)
+        return await self._begin("offboard", request, keep_workload=keep_workload, undoes_its_own=lost)
 
     async def operation(self, identifier: str) -> Operation:
         return (await self._operations.job(identifier)).operation
@@ -126,6 +124,7 @@ class Onboarder:
             async with AsyncExitStack() as opened:
                 return await self._worked_off(job, phases, progress, opened)
         except Overtaken:
+            await self._withdraw(job.operation.cluster)
             return await self.operation(identifier)
 
     async def give_up(self, identifier: str) -> None:
@@ -137,7 +136,8 @@ class Onboarder:
             telemetry.emit("message.poisoned", told, logging.ERROR)
             return
         if job.operation.status not in ENDED:
-            await Progress(self._operations, job, (), self._clock).cut_off()
+            with suppress(Overtaken):  # somebody works on it all the same
+                await Progress(self._operations, job, (), self._clock).cut_off()
 
     async def _worked_off(
         self, job: Job, phases: tuple[Phase, ...], progress: Progress, opened: AsyncExitStack
@@ -167,11 +167,13 @@ class Onboarder:
         asked = [request for operation, request in onboardings if operation.id != job.operation.id]
         if job.operation.keep_workload:
             asked = [request.model_copy(update={"workload": None}) for request in asked]
-        if job.operation.kind == "onboard" or not asked:
-            asked.append(self._operations.request(job))
+        listed = any(operation.id == job.operation.id for operation, _ in onboardings)
+        request = self._operations.request(job)
+        if job.operation.kind == "onboard" or listed:
+            asked.append(request)
         issuers = (operation.result.issuer for operation, _ in reversed(onboardings) if operation.result)
         return Work(
-            request=asked[-1],
+            request=request,
             asked=tuple(asked),
             tools=self._tools,
             opened=opened,
@@ -205,21 +207,21 @@ class Onboarder:
                 {"cluster": str(cluster)},
             )
 
-    async def _begin(self, kind: str, request: Onboarding, *, keep_workload: bool = False) -> Operation:
+    async def _begin(
+        self, kind: Kind, request: Onboarding, *, keep_workload: bool = False, undoes_its_own: bool = False
+    ) -> Operation:
         now = self._clock()
-        operation = Operation.model_validate(
-            {
-                "id": uuid.uuid4().hex,
-                "kind": kind,
-                "cluster": request.cluster,
-                "dry_run": request.dry_run,
-                "keep_workload": keep_workload,
-                "created_at": now,
-                "updated_at": now,
-            }
+        operation = Operation(
+            id=uuid.uuid4().hex,
+            kind=kind,
+            cluster=request.cluster,
+            dry_run=request.dry_run,
+            keep_workload=keep_workload,
+            created_at=now,
+            updated_at=now,
         )
         try:
-            job = await self._operations.begin(operation, request, now)
+            job = await self._operations.begin(operation, request, now, undoes_its_own=undoes_its_own)
         except OperationRunning:
             await self._remind(request.cluster)
             raise
@@ -230,8 +232,18 @@ class Onboarder:
             raise
         return operation
 
+    async def _withdraw(self, cluster: ClusterId) -> None:
+        """What was overtaken by an offboarding may just have put the cluster back into the fleet."""
+        last = await self._operations.last(cluster)
+        if last and last.kind == "offboard" and not last.dry_run:
+            await self._tools.fleet.remove(cluster)
+
     async def _remind(self, cluster: ClusterId) -> None:
         """Whoever began what has not moved for so long may have died before its message was sent, or with it."""
         last = await self._operations.last(cluster)
-        if last and last.status not in ENDED and self._clock() - last.updated_at > _MOVES[last.status]:
+        if last is None or last.status in ENDED or self._clock() - last.updated_at <= _MOVES[last.status]:
+            return
+        with suppress(Overtaken):  # it moves
+            moved = last.model_copy(update={"updated_at": self._clock()})
+            await self._operations.save(replace(await self._operations.job(last.id), operation=moved))
             await self._queue.put(OnboardingMessage(operation=last.id))

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from pullkeeper.access import Access
 from pullkeeper.azure_clusters import AzureClusters, ClusterFacts
 from pullkeeper.azure_identities import AzureIdentities, FederatedCredential, ManagedIdentity
+from pullkeeper.errors import PullkeeperError
 from pullkeeper.fleet import Fleet
 from pullkeeper.kube import Api
 from pullkeeper.model import Cluster, ClusterId, Endpoint, Hub, Target
@@ -47,6 +48,7 @@ class Work:
     have left is what offboarding takes away. dry: nothing is to change. failed: steps at which an earlier try failed.
     issuer: of the cluster's service account tokens; at first what an earlier operation knew. reachable: False where the
     work in the cluster is left to others, or to nobody. distrusted: federated credentials that are gone, or would be.
+    complete: whether all of ours has gone that should.
     """
 
     request: Onboarding
@@ -64,6 +66,7 @@ class Work:
     handover: Handover | None = None
     rendered: list[dict[str, Any]] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+    complete: bool = True
     distrusted: set[FederatedCredential] = field(default_factory=set)
     _api: Api | None = None
 
@@ -86,6 +89,11 @@ class Work:
         anybody else's its owner has to have said so, or it is the one that the installation guide has one make.
         """
         return identity.ours or identity.lent or identity.name.lower() == GUIDES_IDENTITY
+
+    def refused(self, name: str, error: PullkeeperError) -> None:
+        """Something that should have gone stays, for a reason of the cluster's."""
+        self.complete = False
+        self.left.append(f"{name}: the cluster refused ({error.category}: {error.detail})")
 
     async def still_trusting(self, identity: ManagedIdentity) -> list[str]:
         """Names of the federated credentials that others still need."""

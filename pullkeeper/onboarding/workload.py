@@ -45,7 +45,7 @@ async def _fitted(work: Work, wanted: Workload) -> list[dict[str, Any]]:
     """Where somebody else scales the Deployment, an autoscaler for instance, he has the say."""
     deployment, service = _rendered(work.request.targets[0], wanted)
     found = await (await work.api()).find(path_of(deployment)) if work.reachable else None
-    if found and managers(found["metadata"], "spec.replicas") - {MANAGER}:
+    if found and managers(found["metadata"], "spec", "replicas") - {MANAGER}:
         del deployment["spec"]["replicas"]
     return [deployment, service]
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from tests.onboarding.conftest import IDENTITY, WORKLOAD, Onboarding, left, objects, step, told
+from local.serving import Fault
+from tests.onboarding.conftest import IDENTITY, POLICY, WORKLOAD, Onboarding, left, objects, step, told
 
 pytestmark = pytest.mark.servers
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
@@ -18,6 +19,11 @@ _IN_CLUSTER = {
 _CENTRAL = {
     f"{_RBAC}/roles/deepintshield/pullkeeper-refresher",
     f"{_RBAC}/rolebindings/deepintshield/pullkeeper-refresher",
+}
+_THEIRS = {
+    "name": "pullkeeper-refresher",
+    "namespace": "team-a",
+    "labels": {"app.kubernetes.io/managed-by": "pullkeeper"},
 }
 _TEAM_A = [{"namespace": "team-a", "secret": "pull", "serviceAccounts": ["one"]}]
 
@@ -160,3 +166,46 @@ async def test_an_onboarding_whose_hub_is_no_longer_allowed_ends(onboarding: Onb
     ended = await onboarding.world.services.onboarder.work_on(begun.id)
     assert (ended.status, ended.steps[0].category) == ("Failed", "invalid_request"), told(ended)
     assert onboarding.world.cloud.arm.writes == []
+
+
+@pytest.mark.parametrize("between", [{}, {"dry_run": True}, {"keep_workload": True}], ids=str)
+async def test_once_offboarded_nothing_is_ours_any_more_whatever_is_asked_for(
+    onboarding: Onboarding, between: dict[str, bool]
+) -> None:
+    """Offboarding again, or a rehearsal of it, neither takes away nor remembers what somebody else has made since."""
+    cluster = await onboarding.cluster("aks-1")
+    await onboarding.onboarded(cluster, targets=_TEAM_A)
+    await onboarding.offboarded(cluster)
+    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": _THEIRS}
+    await cluster.human.apply(role, manager="pullkeeper")
+    await onboarding.offboard(cluster, **between)
+    await onboarding.onboarded(cluster)
+    await onboarding.offboarded(cluster)
+    assert f"{_RBAC}/roles/team-a/pullkeeper-refresher" in await objects(cluster)
+
+
+async def test_what_the_cluster_refused_to_have_taken_away_is_not_forgotten(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    await onboarding.onboarded(cluster, targets=_TEAM_A)
+    cluster.part.faults.add(Fault(method="DELETE", path="/roles/", status=403, body=POLICY))
+    gone = await onboarding.offboard(cluster)
+    assert gone.result is not None
+    assert (gone.status, gone.result.complete) == ("Succeeded", False), told(gone)
+    cluster.part.faults.clear()
+    await onboarding.onboarded(cluster)
+    assert f"{_RBAC}/roles/team-a/pullkeeper-refresher" not in await objects(cluster)
+    last = await onboarding.offboard(cluster)
+    assert last.result is not None
+    assert last.result.complete
+
+
+async def test_a_role_that_is_somebody_elses_by_now_is_not_promised_to_go(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    await onboarding.onboarded(cluster, targets=_TEAM_A)
+    await onboarding.onboarded(cluster)
+    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": _THEIRS}
+    await cluster.human.apply(role)
+    planned = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "dryRun": True})
+    assert step(planned, "retire").detail == "nobody refreshed before"
+    told_so = "Secret team-a/pull: no longer asked for, so no longer refreshed; offboarding takes it away"
+    assert left(planned) == [told_so]

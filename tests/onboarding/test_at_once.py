@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from pullkeeper import pull_secret
+from pullkeeper.fleet import Fleet, Member
 from pullkeeper.model import ClusterId, RefreshMessage
 from pullkeeper.onboarding import federated_credential, first_secret
 from pullkeeper.onboarding.documents import Operation
 from pullkeeper.onboarding.work import Work
-from pullkeeper.operations import Operations
+from pullkeeper.operations import Job, Operations
 from tests.onboarding.conftest import IDENTITY, SUBJECT, Onboarding, identity_id, service_account, told
 
 pytestmark = pytest.mark.servers
@@ -38,8 +39,11 @@ async def test_of_two_who_work_on_one_message_one_goes_on(
     """Both have read it before either has written."""
     cluster, both, last = await onboarding.cluster("aks-1"), asyncio.Barrier(2), Operations.last
 
+    waiting = [both.wait] * 2
+
     async def waits(self: Operations, cluster: ClusterId) -> Operation | None:
-        await both.wait()
+        if waiting:
+            await waiting.pop()()
         return await last(self, cluster)
 
     begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
@@ -150,3 +154,43 @@ async def test_a_token_is_never_older_than_what_another_instance_wrote(
     await onboarding.onboarded(cluster)
     assert issued
     assert min(issued) >= newer
+
+
+async def test_who_was_given_up_while_he_registered_leaves_nothing_in_the_fleet(
+    onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster, onboarder = await onboarding.cluster("aks-1"), onboarding.world.services.onboarder
+    reached, go, register = asyncio.Event(), asyncio.Event(), Fleet.register
+
+    async def slow(self: Fleet, member: Member) -> None:
+        reached.set()
+        await go.wait()
+        await register(self, member)
+
+    monkeypatch.setattr(Fleet, "register", slow)
+    begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
+    working = asyncio.create_task(onboarder.work_on(begun.id))
+    await reached.wait()
+    await onboarder.give_up(begun.id)
+    await onboarding.offboarded(cluster)
+    go.set()
+    assert (await working).status == "Failed"
+    assert await onboarding.fleet() == set()
+
+
+async def test_giving_up_does_not_disturb_who_works_on_it_all_the_same(
+    onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster, onboarder = await onboarding.cluster("aks-1"), onboarding.world.services.onboarder
+    begun, job = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"}), Operations.job
+
+    async def late(self: Operations, operation: str) -> Job:
+        found = await job(self, operation)
+        monkeypatch.setattr(Operations, "job", job)
+        await onboarder.work_on(operation)
+        return found
+
+    monkeypatch.setattr(Operations, "job", late)
+    await onboarder.give_up(begun.id)
+    ended = await onboarder.operation(begun.id)
+    assert ended.status == "Succeeded", told(ended)

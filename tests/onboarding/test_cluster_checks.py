@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from local.arm import ONBOARDER
-from local.cloud import SUBSCRIPTION
+from local.cloud import GROUP, SUBSCRIPTION
 from local.managed_cluster import ManagedCluster
 from local.serving import Fault
 from pullkeeper.errors import ClusterChanging
@@ -109,16 +109,28 @@ async def test_the_etag_that_was_read_is_the_one_that_is_sent(onboarding: Onboar
     azure = onboarding.azure(cluster)
     switched_off(azure)
     etag = azure.etag
-    onboarding.world.cloud.arm.clusters.failure = ("InternalOperationError", "no luck")
-    begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main", "enableWorkloadIdentity": True})
-    ended = await onboarding.worked_off(begun.id)
+    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "enableWorkloadIdentity": True})
     assert ended.status == "Succeeded", told(ended)
-    first, _ = [
+    [first] = [
         seen
         for seen in onboarding.world.cloud.arm_part.journal.seen
         if seen.method == "PUT" and "/managedClusters/" in seen.path
     ]
     assert first.headers["If-Match"].strip('"') == etag
+
+
+async def test_a_change_that_fails_is_told_in_azures_words_and_asked_for_once(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    switched_off(onboarding.azure(cluster))
+    onboarding.world.cloud.arm.clusters.failure = ("InternalOperationError", "no luck")
+    body = {"cluster": str(cluster.id), "hub": "main", "enableWorkloadIdentity": True}
+    ended = await onboarding.run(body)
+    failed = step(ended, "inspect cluster")
+    assert (ended.status, failed.category) == ("Failed", "workload_identity_off"), told(ended)
+    assert "no luck" in (failed.detail or "")
+    assert f"az aks update {AT}" in (failed.remedy or "")
+    assert len(onboarding.world.cloud.arm.writes) == 1
+    assert (await onboarding.run(body)).status == "Succeeded"
 
 
 async def test_a_cluster_that_is_being_changed_is_waited_for(onboarding: Onboarding) -> None:
@@ -176,6 +188,23 @@ async def test_no_right_in_azure_is_told_with_the_role(onboarding: Onboarding) -
     failed = step(ended, "identity")
     assert (ended.status, failed.category) == ("Failed", "arm_denied")
     assert "Microsoft.ManagedIdentity/userAssignedIdentities/read" in (failed.detail or "")
+    scope = f"--scope /subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP} "
+    assert f"--role 'Pullkeeper onboarding' {scope}" in (failed.remedy or "")
+    assert f"--assignee-object-id {app.principal_id} " in (failed.remedy or "")
+
+
+async def test_the_right_to_wait_for_a_change_is_a_role_in_the_subscription(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    switched_off(onboarding.azure(cluster))
+    arm, app = onboarding.world.cloud.arm, onboarding.world.cloud.app
+    arm.unassign(app.principal_id, f"/subscriptions/{SUBSCRIPTION}", ONBOARDER)
+    arm.assign(app.principal_id, f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}", ONBOARDER)
+    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "enableWorkloadIdentity": True})
+    failed = step(ended, "inspect cluster")
+    assert (ended.status, failed.category) == ("Failed", "arm_denied")
+    role = f"--role 'Pullkeeper operations' --scope /subscriptions/{SUBSCRIPTION} "
+    assert f"--assignee-object-id {app.principal_id} " in (failed.remedy or "")
+    assert role in (failed.remedy or "")
 
 
 async def test_no_right_in_the_cluster_is_told_before_anything_is_made_there(onboarding: Onboarding) -> None:

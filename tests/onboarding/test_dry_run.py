@@ -165,7 +165,8 @@ async def test_of_a_cluster_with_somebody_elses_service_account(onboarding: Onbo
     planned = await dry(onboarding, cluster)
     detail = step(planned, "manifests").detail or ""
     assert "would stop at ServiceAccount deepintshield/deepintshield-sa: " in detail
-    assert "ServiceAccount" not in (step(await dry(onboarding, cluster, adopt=True), "manifests").detail or "")
+    detail = step(await dry(onboarding, cluster, adopt=True), "manifests").detail or ""
+    assert "would take fields over in ServiceAccount deepintshield/deepintshield-sa" in detail
 
 
 async def test_of_a_handover_that_an_issuer_is_missing_for(onboarding: Onboarding) -> None:

@@ -1,21 +1,26 @@
 """What gets lost on the way: an answer of the table, the message that an operation waits for, the operation itself."""
 
+import itertools
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from azure.core.exceptions import ServiceResponseError
+from azure.data.tables.aio import TableClient, TableServiceClient
 from azure.storage.queue import TextBase64DecodePolicy
 from azure.storage.queue.aio import QueueClient
 
 from local.cloud import LocalCluster
-from pullkeeper.errors import NotInFleet, OperationRunning
+from local.serving import Fault
+from pullkeeper.errors import NotInFleet, OperationRunning, StorageUnavailable
 from pullkeeper.model import Document
 from pullkeeper.onboarding.documents import OnboardingMessage
 from pullkeeper.onboarding.run import ONBOARD
 from pullkeeper.queues import Queue
 from pullkeeper.services import Services
 from tests.faults.gate import Gate, gated
-from tests.onboarding.conftest import Onboarding, told
+from tests.onboarding.conftest import Onboarding, objects, told
 from tests.onboarding.test_resume import Killed, dying
 from tests.world import World
 
@@ -137,3 +142,40 @@ async def test_a_message_of_an_operation_that_nobody_knows_is_told(onboarding: O
     await onboarder.give_up(unknown)
     [event] = onboarding.world.events.named("message.poisoned")
     assert (event["operation"], event["category"]) == (unknown, "invalid_request")
+
+
+async def test_an_answer_that_stays_lost_gives_the_message_back(
+    onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The write is there, under another ETag than is known, but by the same hand."""
+    cluster = await onboarding.cluster("aks-1")
+    begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
+    update, writes = TableClient.update_entity, itertools.count()
+
+    async def lost(self: TableClient, entity: dict[str, str], **more: Any) -> Any:
+        written = await update(self, entity, **more)
+        if entity["PartitionKey"] == "operation" and next(writes) == 3:
+            raise ServiceResponseError("lost")
+        return written
+
+    monkeypatch.setattr(TableClient, "update_entity", lost)
+    with pytest.raises(StorageUnavailable):
+        await onboarding.world.services.onboarder.work_on(begun.id)
+    ended = await onboarding.world.services.onboarder.work_on(begun.id)
+    assert ended.status == "Succeeded", told(ended)
+
+
+async def test_without_operations_an_offboarding_that_failed_half_way_can_be_sent_again(onboarding: Onboarding) -> None:
+    """The fleet, which alone knew of the cluster, has forgotten it by then."""
+    cluster = await onboarding.cluster("aks-1")
+    await onboarding.onboarded(cluster, targets=[{"namespace": "team-a", "serviceAccounts": ["one"]}])
+    async with TableServiceClient.from_connection_string(onboarding.world.storage) as tables:
+        table = tables.get_table_client("operations")
+        for entity in [entity async for entity in table.list_entities()]:
+            await table.delete_entity(entity)
+    cluster.part.faults.add(Fault(path="selfsubjectaccessreviews", status=403, body="{}"))
+    assert (await onboarding.offboard(cluster)).status == "Failed"
+    cluster.part.faults.clear()
+    await onboarding.offboarded(cluster)
+    assert [path for path in await objects(cluster) if "/team-a/" in path] == []
+    assert onboarding.identity() is None

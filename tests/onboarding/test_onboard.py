@@ -2,6 +2,9 @@
 
 import pytest
 
+from local.cloud import GROUP, SUBSCRIPTION
+from pullkeeper.model import ClusterId
+from pullkeeper.onboarding.documents import Onboarding as Request
 from tests.onboarding.conftest import Onboarding, content, told
 
 pytestmark = pytest.mark.servers
@@ -41,3 +44,16 @@ async def test_the_publishers_application_is_deployed_when_asked(onboarding: Onb
     assert pod["serviceAccountName"] == "deepintshield-sa"
     assert pod["volumes"][0]["secret"]["secretName"] == "mine"
     assert "/api/v1/services/deepintshield/deepintshield" in found
+
+
+def test_what_registries_and_settings_allow_can_be_named() -> None:
+    """Tags may have capitals, and hubs whatever the setting takes."""
+    image = "europe-docker.pkg.dev/p/r/app:1.4.2-RC1"
+    body = {
+        "cluster": str(ClusterId(SUBSCRIPTION, GROUP, "aks-1")),
+        "hub": "Main.EU",
+        "workload": {"image": image},
+        "refresherImage": image,
+    }
+    request = Request.parse(body)
+    assert (request.hub, request.refresher_image) == ("Main.EU", image)

@@ -12,6 +12,8 @@ from tests.onboarding.conftest import (
     content,
     made_account,
     namespace,
+    objects,
+    service_account,
     step,
     told,
 )
@@ -20,6 +22,19 @@ pytestmark = pytest.mark.servers
 LABELS = {"app.kubernetes.io/managed-by": "pullkeeper"}
 CONFIG = {"metadata": {"name": "gcp-credential-config", "labels": LABELS}, "data": {"credential-config.json": "{}"}}
 CONFIGS = "/api/v1/namespaces/deepintshield/configmaps"
+
+
+async def test_a_label_that_somebody_copied_does_not_make_it_ours(onboarding: Onboarding) -> None:
+    """Not even where it has our fields, adopted or beside his."""
+    cluster = await onboarding.cluster("aks-1")
+    await namespace(cluster)
+    await made_account(cluster, metadata={"labels": LABELS})
+    await cluster.human.call("POST", CONFIGS, CONFIG)
+    await onboarding.onboarded(cluster, adopt=True)
+    left = await onboarding.offboarded(cluster)
+    account = await service_account(cluster)
+    assert (account["metadata"]["labels"], account["metadata"].get("annotations", {})) == (LABELS, {})
+    assert "/api/v1/configmaps/deepintshield/gcp-credential-config" in await objects(cluster), left
 
 
 async def test_what_onboarding_never_came_to_is_as_it_was_and_nothing_is_told_of_it(onboarding: Onboarding) -> None:
@@ -67,3 +82,17 @@ async def test_a_name_that_reads_like_a_token_is_not_told(onboarding: Onboarding
     assert [one.status for one in said] == ["Succeeded", "Failed", "Succeeded", "Succeeded"]
     assert "has a hand in it" in said[3].to_json()
     assert [one for one in said if "ya29" in one.to_json()] == []
+
+
+async def test_a_list_of_names_that_somebody_else_has_written_since_is_his_and_told(onboarding: Onboarding) -> None:
+    """The secret is gone, and its name is still there: the pods that use it should hear of that."""
+    cluster = await onboarding.cluster("aks-1")
+    await namespace(cluster)
+    await made_account(cluster)
+    await onboarding.onboarded(cluster)
+    names = {"imagePullSecrets": [{"name": "ar-pull-secret"}, {"name": "theirs"}]}
+    path = "/api/v1/namespaces/deepintshield/serviceaccounts/deepintshield-sa"
+    await cluster.human.call("PATCH", path, names, content_type="application/merge-patch+json")
+    left = await onboarding.offboarded(cluster)
+    assert "ServiceAccount deepintshield/deepintshield-sa: names ar-pull-secret, by somebody else's hand" in left
+    assert (await service_account(cluster))["imagePullSecrets"] == names["imagePullSecrets"]
