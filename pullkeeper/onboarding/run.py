@@ -241,9 +241,9 @@ class Onboarder:
     async def _remind(self, cluster: ClusterId) -> None:
         """Whoever began what has not moved for so long may have died before its message was sent, or with it."""
         last = await self._operations.last(cluster)
-        if last is None or last.status in ENDED or self._clock() - last.updated_at <= _MOVES[last.status]:
-            return
-        with suppress(Overtaken):  # it moves
-            moved = last.model_copy(update={"updated_at": self._clock()})
-            await self._operations.save(replace(await self._operations.job(last.id), operation=moved))
-            await self._queue.put(OnboardingMessage(operation=last.id))
+        if last and last.status not in ENDED and self._clock() - last.updated_at > _MOVES[last.status]:
+            job, moved = await self._operations.job(last.id), last.model_copy(update={"updated_at": self._clock()})
+            with suppress(Overtaken):  # it moves
+                if job.operation == last:
+                    await self._operations.save(replace(job, operation=moved))
+                    await self._queue.put(OnboardingMessage(operation=last.id))
