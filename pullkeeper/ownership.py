@@ -32,8 +32,7 @@ def given_back(metadata: Mapping[str, Any], labels: Iterable[str] = ()) -> dict[
     annotations = [name for name in metadata.get("annotations") or () if name.startswith("pullkeeper.dev/")]
     return {
         "resourceVersion": metadata["resourceVersion"],
-        # An empty list would change nothing; an empty entry is how one clears it.
-        "managedFields": entries or [{}],
+        "managedFields": entries,
         "labels": dict.fromkeys(labels),
         "annotations": dict.fromkeys(annotations),
     }

@@ -284,3 +284,41 @@ async def test_without_a_name_the_manager_is_the_program(human: Caller, secrets:
 
     assert named.body["metadata"]["managedFields"][0]["manager"] == manager
     assert unnamed.body["metadata"]["managedFields"][0]["manager"] == "Python"
+
+
+async def test_who_drops_his_entry_holds_nothing_any_more_and_every_value_is_as_it_was(
+    human: Caller, secrets: str
+) -> None:
+    """A merge patch of the metadata alone: what was taken over is given back without being read, or changed."""
+    path = f"{secrets}/ar-pull-secret"
+    await human.post(secrets, pull_secret(token="theirs"), fieldManager="kubectl-create")
+    taken = await human.apply(path, pull_secret(token="ours"), force="true")
+    theirs = [entry for entry in taken.body["metadata"]["managedFields"] if entry["manager"] != "pullkeeper"]
+    given = await rewritten(human, path, theirs)
+
+    assert given.status == 200
+    assert given.body["metadata"]["managedFields"] == theirs
+    assert given.body["data"] == taken.body["data"]
+    answer = await human.apply(path, pull_secret(token="newer"))
+    assert answer.status == 200, "nobody holds the content: whoever edits it next will"
+
+
+@pytest.mark.parametrize("nobody", [[], [{}]], ids=str)
+async def test_without_any_entry_the_first_to_apply_meets_whoever_was_before(
+    human: Caller, secrets: str, nobody: list[Json]
+) -> None:
+    path = f"{secrets}/ar-pull-secret"
+    await human.apply(path, pull_secret(token="ours"))
+    given = await rewritten(human, path, nobody)
+    answer = await human.apply(path, pull_secret(token="newer"))
+
+    assert "managedFields" not in given.body["metadata"]
+    assert answer.status == 409
+    assert answer.body == conflict(
+        f'1 conflict: conflict with "before-first-apply" using v1: {DATA}', ('"before-first-apply" using v1', DATA)
+    )
+
+
+async def rewritten(caller: Caller, path: str, entries: list[Json]) -> Answer:
+    body = {"metadata": {"managedFields": entries}}
+    return await caller.send("PATCH", path, body, content_type=MERGE, fieldManager="pullkeeper")
