@@ -11,17 +11,20 @@ from pullkeeper import errors
 MANAGER: Final = "pullkeeper"
 OBSERVER: Final = "pullkeeper-diagnosis"
 """Under this name we look, and never write."""
+MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+LABELS: Final = {MANAGED_BY: MANAGER}
+"""Of what we make."""
 
 
 def managers(metadata: Mapping[str, Any], *field: str) -> frozenset[str]:
     """Who has written the object; with the names on the way to a field (`"spec", "replicas"`) who holds that one."""
     entries = metadata.get("managedFields") or ()
-    writers = {
+    writers = frozenset(
         errors.redact(str(entry.get("manager", "")))
         for entry in entries
         if isinstance(entry, dict) and _holds(entry.get("fieldsV1"), field)
-    }
-    return frozenset(writers) - {OBSERVER}
+    )
+    return writers - {OBSERVER}
 
 
 def given_back(metadata: Mapping[str, Any], labels: Iterable[str] = ()) -> dict[str, Any]:

@@ -7,7 +7,7 @@ secret is ours or new; a conflict, and its metadata says whose it is.
 import base64
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import stamina
 
@@ -15,11 +15,9 @@ from pullkeeper.errors import ClusterError, NamespaceMissing, NamespaceTerminati
 from pullkeeper.kube import Api, Seen
 from pullkeeper.kube_refusals import Overtaken, OwnershipConflict
 from pullkeeper.model import Hub, Target
-from pullkeeper.ownership import MANAGER, given_back, managers
+from pullkeeper.ownership import LABELS, MANAGER, given_back, managers
 from pullkeeper.registry import dockerconfigjson
 from pullkeeper.tokens import Token
-
-_LABELS: Final = {"app.kubernetes.io/managed-by": "pullkeeper"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +63,7 @@ async def give_back(api: Api, target: Target, seen: Seen) -> None:
     """Leave the secret to whoever else has a hand in it, as it is, but no longer as ours. Raises ClusterError, which
     quotes nothing: a server may answer what it cannot patch with the whole object.
     """
-    patch = {"metadata": given_back(seen.metadata, _LABELS)}
+    patch = {"metadata": given_back(seen.metadata, LABELS)}
     try:
         await api.merge(path(target), patch)
     except ClusterError as e:
@@ -147,7 +145,7 @@ def _manifest(target: Target, hub: Hub, token: Token) -> dict[str, Any]:
         "metadata": {
             "name": target.secret,
             "namespace": target.namespace,
-            "labels": _LABELS,
+            "labels": LABELS,
             "annotations": {
                 "pullkeeper.dev/issued-at": token.issued_at.isoformat(timespec="seconds"),
                 "pullkeeper.dev/expires-at": token.expires_at.isoformat(timespec="seconds"),

@@ -16,10 +16,8 @@ from pullkeeper.errors import (
 from pullkeeper.kube import path_of
 from pullkeeper.kube_refusals import NotFound
 from pullkeeper.onboarding.work import Work
-from pullkeeper.ownership import MANAGER, given_back, managers
+from pullkeeper.ownership import LABELS, MANAGED_BY, MANAGER, given_back, managers
 
-_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
-_LABEL: Final = {_MANAGED_BY: "pullkeeper"}
 _ADOPTED: Final = "pullkeeper.dev/adopted"
 """On an object of which we took fields over from somebody."""
 
@@ -149,8 +147,8 @@ def _told_of(manifest: Mapping[str, Any]) -> Iterator[None]:
 def is_ours(found: Mapping[str, Any]) -> bool:
     """The label alone may have been copied along with a manifest: we have to be who has put it on."""
     metadata = found["metadata"]
-    labelled = (metadata.get("labels") or {}).items() >= _LABEL.items()
-    return labelled and MANAGER in managers(metadata, "metadata", "labels", _MANAGED_BY)
+    labelled = (metadata.get("labels") or {}).items() >= LABELS.items()
+    return labelled and MANAGER in managers(metadata, "metadata", "labels", MANAGED_BY)
 
 
 def is_touched(found: Mapping[str, Any]) -> bool:
@@ -159,12 +157,12 @@ def is_touched(found: Mapping[str, Any]) -> bool:
 
 
 def _with_label(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    return _with(manifest, labels={**manifest["metadata"].get("labels", {}), **_LABEL})
+    return _with(manifest, labels={**manifest["metadata"].get("labels", {}), **LABELS})
 
 
 def _without_label(manifest: Mapping[str, Any]) -> dict[str, Any]:
     labels = manifest["metadata"].get("labels", {})
-    return _with(manifest, labels={key: value for key, value in labels.items() if key not in _LABEL})
+    return _with(manifest, labels={key: value for key, value in labels.items() if key not in LABELS})
 
 
 def _marked(manifest: Mapping[str, Any]) -> dict[str, Any]:
