@@ -15,10 +15,10 @@ from pullkeeper.in_cluster import Chain
 from pullkeeper.onboarding import first_secret
 from pullkeeper.onboarding.documents import Handover, Operation
 from pullkeeper.onboarding.work import Work
+from tests.apiserver.running import Running
 from tests.in_cluster.conftest import ACCOUNT, Place
 from tests.in_cluster.kubelet import Ended, Kubelet
 from tests.onboarding.conftest import Onboarding, told
-from tests.real.conftest import Running
 from tests.world import World
 
 pytestmark = [pytest.mark.real, pytest.mark.servers]
@@ -64,7 +64,7 @@ async def owner(
     world = World(cloud, azurite.account(request.node.nodeid), cloud.clock, monkeypatch)
     world.settings["ONBOARDING_SCOPES"] = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}"
     cloud.arm.assign(cloud.app.principal_id, f"/subscriptions/{SUBSCRIPTION}", ONBOARDER)
-    running = Running(place.namespace, server.url, server.ca_pem, server.admin_cert_pem, server.admin_key_pem)
+    running = Running.of(server, place.namespace)
     onboarding = Onboarding(world)
     cluster = await onboarding.cluster(place.namespace, server=running)
     onboarding.azure(cluster).oidc_issuer = server.url

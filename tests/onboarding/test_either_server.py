@@ -9,15 +9,14 @@ import pytest
 import pytest_asyncio
 import stamina
 
-from local.apiserver import Etcd, Issuer, RealApiServer
+from local.apiserver import Issuer
 from local.azurite import Azurite
-from local.clock import Clock
 from local.cloud import LocalCluster
 from local.entra import Entra
-from local.serving import Authority, Server
+from local.serving import Authority
 from pullkeeper.kube import Api
 from pullkeeper.ownership import managers
-from tests.apiserver import at_hand
+from tests.apiserver.running import Running, a_tenant, an_api_server
 from tests.onboarding.conftest import (
     ACCOUNT,
     MERGE,
@@ -30,7 +29,6 @@ from tests.onboarding.conftest import (
     step,
     told,
 )
-from tests.real.conftest import Running
 from tests.world import World, a_world
 
 pytestmark = [pytest.mark.servers, pytest.mark.asyncio(loop_scope="module")]
@@ -39,13 +37,8 @@ LABEL = "app.kubernetes.io/managed-by"
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def tenant() -> AsyncIterator[tuple[Entra, Issuer]]:
-    """The one that the API server trusts, and where it finds its keys."""
-    authority = Authority()
-    entra = Entra(Clock())
-    server = Server(entra.application, authority=authority)
-    await server.start()
-    yield entra, Issuer(entra.issuer_v1, f"{server.url}/{entra.tenant}/.well-known/openid-configuration", authority.pem)
-    await server.stop()
+    async with a_tenant() as made:
+        yield made
 
 
 @pytest_asyncio.fixture(
@@ -56,13 +49,8 @@ async def server(request: pytest.FixtureRequest, tenant: tuple[Entra, Issuer]) -
     if request.param == "stand-in":
         yield None
         return
-    etcd = Etcd(at_hand.kubernetes())
-    await etcd.start()
-    real = RealApiServer("real", etcd=etcd, issuer=tenant[1])
-    await real.start()
-    yield Running(real.name, real.url, real.ca_pem, real.admin_cert_pem, real.admin_key_pem)
-    await real.stop()
-    await etcd.stop()
+    async with an_api_server(tenant[1]) as real:
+        yield Running.of(real, real.name)
 
 
 @pytest_asyncio.fixture(loop_scope="module")

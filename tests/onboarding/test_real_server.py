@@ -8,14 +8,13 @@ from typing import Any
 import pytest
 import stamina
 
-from local.apiserver import Etcd, Issuer, RealApiServer
+from local.apiserver import Issuer
 from local.cloud import LocalCluster
 from pullkeeper.onboarding.run import OFFBOARD, ONBOARD
-from tests.apiserver import at_hand
+from tests.apiserver.running import Running, an_api_server
 from tests.onboarding.conftest import WORKLOAD, Onboarding, content, objects, step, told, versions
 from tests.onboarding.test_cron_job import PATH, suspended, with_cron_job
 from tests.onboarding.test_resume import Killed, dying
-from tests.real.conftest import Running
 
 pytestmark = [pytest.mark.servers, pytest.mark.real]
 
@@ -24,15 +23,10 @@ pytestmark = [pytest.mark.servers, pytest.mark.real]
 async def server(onboarding: Onboarding) -> AsyncIterator[Running]:
     """Of all clusters of the test."""
     cloud = onboarding.world.cloud
-    etcd = Etcd(at_hand.kubernetes())
-    await etcd.start()
     issuer = Issuer(cloud.entra.issuer_v1, cloud.issuer_discovery, cloud.authority.pem)
-    real = RealApiServer("real", etcd=etcd, issuer=issuer)
-    await real.start()
-    with stamina.set_testing(False):
-        yield Running(real.name, real.url, real.ca_pem, real.admin_cert_pem, real.admin_key_pem)
-    await real.stop()
-    await etcd.stop()
+    async with an_api_server(issuer) as real:
+        with stamina.set_testing(False):
+            yield Running.of(real, real.name)
 
 
 @pytest.fixture

@@ -7,22 +7,21 @@ PULLKEEPER_KUBERNETES work as they do for `tests/contract`.
 import shutil
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 import pytest_asyncio
 
-from local.apiserver import Etcd, Issuer, RealApiServer
+from local.apiserver import Issuer, RealApiServer
 from local.azurite import Azurite
-from local.clock import Clock
 from local.cloud import LocalCluster
 from local.entra import AKS, Entra
 from local.proof import pulls
-from local.serving import Authority, Server
+from local.serving import Authority
 from pullkeeper.model import Target
 from tests.apiserver import at_hand
+from tests.apiserver.running import Running, a_tenant, an_api_server
 from tests.contract.cluster import Cluster, connected, one_seat
 from tests.contract.conversation import Answer, Caller, until
 from tests.real.kubectl import Kubectl, encoded
@@ -53,25 +52,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def tenant() -> AsyncIterator[tuple[Entra, Issuer]]:
-    """The one that the API server trusts, and where it finds its keys."""
-    authority = Authority()
-    entra = Entra(Clock())
-    server = Server(entra.application, authority=authority)
-    await server.start()
-    discovery = f"{server.url}/{entra.tenant}/.well-known/openid-configuration"
-    yield entra, Issuer(entra.issuer_v1, discovery, authority.pem)
-    await server.stop()
+    async with a_tenant() as made:
+        yield made
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def server(tenant: tuple[Entra, Issuer]) -> AsyncIterator[RealApiServer]:
-    etcd = Etcd(at_hand.kubernetes())
-    await etcd.start()
-    server = RealApiServer("real", etcd=etcd, issuer=tenant[1])
-    await server.start()
-    yield server
-    await server.stop()
-    await etcd.stop()
+    async with an_api_server(tenant[1]) as running:
+        yield running
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -88,23 +76,6 @@ async def world(
     """
     async with a_world(azurite.account(request.node.nodeid), authority, monkeypatch, tenant[0]) as made:
         yield made
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """An API server that the clusters of all tests are: none of them starts or stops it."""
-
-    name: str
-    url: str
-    ca_pem: str
-    admin_cert_pem: str
-    admin_key_pem: str
-
-    async def start(self) -> None:
-        """It runs already."""
-
-    async def stop(self) -> None:
-        """Others still need it."""
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -140,8 +111,7 @@ def join(world: World, server: RealApiServer, people: Cluster, target: Target) -
     """Onboards the API server with the test's target, and waits until it knows the role."""
 
     async def join(*, hub: str = "main", adopt: bool = False) -> LocalCluster:
-        running = Running("aks-1", server.url, server.ca_pem, server.admin_cert_pem, server.admin_key_pem)
-        cluster = await world.join("aks-1", hub, targets=[target], adopt=adopt, server=running)
+        cluster = await world.join("aks-1", hub, targets=[target], adopt=adopt, server=Running.of(server, "aks-1"))
         place = {"namespace": target.namespace, "resource": "secrets", "name": target.secret, "verb": "patch"}
         app = people.bearer(world.cloud.entra.token(world.cloud.app, AKS))
 
