@@ -10,8 +10,6 @@ from pullkeeper.model import Cluster, ClusterRef, Document, Hub, HubName, Object
 
 ResourceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{2,119}$")]
 """Of a managed identity or a federated credential: Azure's rule for the latter, which is the stricter one."""
-
-
 GUIDES_IDENTITY: Final = "deepintshield-pull-identity"
 ImageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][A-Za-z0-9./:_@-]{3,400}$")]
 
@@ -124,9 +122,9 @@ ENDED: frozenset[OperationStatus] = frozenset({"Succeeded", "AwaitingFederation"
 
 class Result(Document):
     """handover: where there is one. seconds: from the request to the end. left: what is left, and why: by offboarding,
-    or of earlier onboardings and the guide's CronJob. complete: False where offboarding could not take away all that is
+    or of earlier onboardings and the guide's CronJob. manifests: for the pipeline to apply, where the app cannot.
+    issuer: of the cluster's service account tokens. complete: False where offboarding could not take away all that is
     Pullkeeper's.
-    manifests: for the pipeline to apply, where the app cannot. issuer: of the cluster's service account tokens.
     """
 
     handover: Handover | None = None
