@@ -2,9 +2,9 @@
 
 import azure.functions as func
 
-from functions.answers import ONBOARD, READ, accepted, answer, cluster_of, route
 from functions.openapi import document
-from pullkeeper.overview import FleetPage
+from functions.responses import ONBOARD, READ, accepted, answer, cluster_of, route
+from pullkeeper.fleet.overview import FleetPage
 from pullkeeper.services import services
 from pullkeeper.version import VERSION
 
@@ -37,7 +37,7 @@ async def cluster(req: func.HttpRequest) -> func.HttpResponse:
 @route(READ, "hub")
 async def handover(req: func.HttpRequest) -> func.HttpResponse:
     """What the publisher must trust, once for the whole fleet."""
-    return answer(await services().overview.handover(req.params.get("hub")))
+    return answer(await services().handover(req.params.get("hub")))
 
 
 @blueprint.route("openapi.json", methods=["GET"])

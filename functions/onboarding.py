@@ -2,7 +2,7 @@
 
 import azure.functions as func
 
-from functions.answers import ONBOARD, READ, answer, body_of, cluster_of, route, started, yes_or_no
+from functions.responses import ONBOARD, READ, answer, body_of, cluster_of, route, started, yes_or_no
 from functions.unexpected import guarded
 from pullkeeper.onboarding.documents import Onboarding, OnboardingMessage
 from pullkeeper.services import services

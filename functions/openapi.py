@@ -5,9 +5,9 @@ from typing import Any, Final, get_args
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from pullkeeper.fleet.overview import ClusterView, FleetPage
 from pullkeeper.model import Document, State
 from pullkeeper.onboarding.documents import Handover, Onboarding, Operation
-from pullkeeper.overview import ClusterView, FleetPage
 from pullkeeper.version import VERSION
 
 

@@ -16,17 +16,17 @@ from typing import Any, Final, Self
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from local.arm import CLUSTER_USER, Arm, ManagedCluster
+from local.azure.arm import CLUSTER_USER, Arm, ManagedCluster
+from local.azure.assertions import Assertions
+from local.azure.entra import EXCHANGE_ID, Entra, IdentityEndpoint
 from local.clock import Clock
-from local.entra import EXCHANGE_ID, Entra, IdentityEndpoint
-from local.entra_assertions import Assertions
-from local.google import Google, Provider
+from local.google.registry import Registry
+from local.google.token_services import Google, Provider
 from local.human import ApiServer, Human
 from local.kubernetes import ApiServer as StandIn
-from local.registry import Registry
 from local.serving import Authority, Faults, Journal, Server
-from pullkeeper.fleet import Member
-from pullkeeper.manifests import namespace, refresher_access
+from pullkeeper.cluster.manifests import namespace, refresher_access
+from pullkeeper.fleet.table import Member
 from pullkeeper.model import Cluster, ClusterId, Endpoint, Target
 
 SUBSCRIPTION: Final = str(uuid.UUID(int=0x5EED))

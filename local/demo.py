@@ -24,15 +24,15 @@ from azure.data.tables.aio import TableServiceClient
 from rich.console import Console
 from rich.table import Table
 
-from local.apiserver import Etcd, Issuer, RealApiServer, binaries
-from local.arm import ONBOARDER
+from local.azure.arm import ONBOARDER
 from local.azurite import Azurite
 from local.clock import Clock
 from local.cloud import SUBSCRIPTION, Cloud, LocalCluster
 from local.host import HostProcess
 from local.human import ApiServer
+from local.kubernetes.apiserver import Etcd, Issuer, RealApiServer, binaries
 from local.proof import pulls
-from pullkeeper.fleet import Fleet
+from pullkeeper.fleet.table import Fleet
 from pullkeeper.model import TargetStatus
 
 _APP: Final = Path(__file__).parent.parent

@@ -27,8 +27,8 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from pullkeeper.credential_config import CredentialConfig
 from pullkeeper.errors import InvalidRequest
+from pullkeeper.publisher.credential_config import CredentialConfig
 
 _CLUSTER_ID = re.compile(
     r"/subscriptions/(?P<subscription>[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})"

@@ -2,11 +2,11 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from typing import Self
 
 from azure.core.credentials_async import AsyncTokenCredential
@@ -14,21 +14,23 @@ from azure.data.tables.aio import TableServiceClient
 from azure.identity.aio import ManagedIdentityCredential
 from azure.storage.queue.aio import QueueServiceClient
 
-from pullkeeper.access import Access
-from pullkeeper.arm import Arm
-from pullkeeper.azure_clusters import AzureClusters
-from pullkeeper.azure_identities import AzureIdentities
-from pullkeeper.entra import Entra, claims
+from pullkeeper.azure.arm import Arm
+from pullkeeper.azure.clusters import AzureClusters
+from pullkeeper.azure.entra import Entra, claims
+from pullkeeper.azure.identities import AzureIdentities
+from pullkeeper.cluster.access import Access
 from pullkeeper.errors import OnboardingRoleMissing
-from pullkeeper.federation import Federation
-from pullkeeper.fleet import Fleet
+from pullkeeper.fleet.overview import Overview
+from pullkeeper.fleet.queues import ONBOARDING, REFRESH, Queue
+from pullkeeper.fleet.table import Fleet
+from pullkeeper.onboarding.documents import Handover
+from pullkeeper.onboarding.handover import fleet_handover
+from pullkeeper.onboarding.operations import Operations
 from pullkeeper.onboarding.run import Onboarder
 from pullkeeper.onboarding.work import Tools
-from pullkeeper.operations import Operations
-from pullkeeper.overview import Overview
-from pullkeeper.queues import ONBOARDING, REFRESH, Queue
-from pullkeeper.refresh import Refresher
-from pullkeeper.schedule import Scheduler
+from pullkeeper.publisher.federation import Federation
+from pullkeeper.refresh.refresh import Refresher
+from pullkeeper.refresh.schedule import Scheduler
 from pullkeeper.settings import Settings
 
 
@@ -41,6 +43,7 @@ class Services:
     refresher: Refresher
     onboarder: Onboarder
     overview: Overview
+    handover: Callable[[str | None], Awaitable[Handover]]
     settings: Settings
     _open: AsyncExitStack
 
@@ -84,7 +87,8 @@ class Services:
             scheduler=Scheduler(fleet, Queue(queues, REFRESH), clock),
             refresher=refresher,
             onboarder=Onboarder(operations, Queue(queues, ONBOARDING), tools, settings.allowed_scopes, clock),
-            overview=Overview(fleet, settings.hubs, app, clock),
+            overview=Overview(fleet, clock),
+            handover=partial(fleet_handover, tools),
             settings=settings,
             _open=opened,
         )

@@ -12,9 +12,9 @@ import pytest
 from azure.storage.queue import TextBase64DecodePolicy
 from azure.storage.queue.aio import QueueClient
 
+from local.azure.entra import Entra
 from local.clock import Clock
 from local.cloud import Cloud, LocalCluster
-from local.entra import Entra
 from local.serving import Authority
 from pullkeeper.errors import PullkeeperError
 from pullkeeper.model import RefreshMessage, Status, TargetStatus

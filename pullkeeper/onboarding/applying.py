@@ -4,6 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, Literal
 
+from pullkeeper.cluster.api import path_of
+from pullkeeper.cluster.ownership import LABELS, MANAGED_BY, MANAGER, given_back, managers
+from pullkeeper.cluster.refusals import NotFound
 from pullkeeper.errors import (
     ClusterError,
     InternalError,
@@ -13,10 +16,7 @@ from pullkeeper.errors import (
     SecretConflict,
     SecretImmutable,
 )
-from pullkeeper.kube import path_of
-from pullkeeper.kube_refusals import NotFound
 from pullkeeper.onboarding.work import Work
-from pullkeeper.ownership import LABELS, MANAGED_BY, MANAGER, given_back, managers
 
 _ADOPTED: Final = "pullkeeper.dev/adopted"
 """On an object of which we took fields over from somebody."""

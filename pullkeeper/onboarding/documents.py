@@ -4,9 +4,9 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AwareDatetime, Field, StrictBool, StringConstraints, ValidationInfo, model_validator
 
-from pullkeeper.azure_identities import MOST_CREDENTIALS
-from pullkeeper.credential_config import CredentialConfig
+from pullkeeper.azure.identities import MOST_CREDENTIALS
 from pullkeeper.model import Cluster, ClusterRef, Document, Hub, HubName, ObjectName, Target, Targets
+from pullkeeper.publisher.credential_config import CredentialConfig
 
 ResourceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{2,119}$")]
 """Of a managed identity or a federated credential: Azure's rule for the latter, which is the stricter one."""

@@ -6,11 +6,11 @@ from dataclasses import replace
 from datetime import datetime
 
 from pullkeeper import telemetry
+from pullkeeper.cluster.manifests import as_text as manifest_text
 from pullkeeper.errors import InternalError, OperationRunning, PullkeeperError
-from pullkeeper.manifests import as_text as manifest_text
 from pullkeeper.onboarding.documents import Operation, OperationStatus, Result, Step, StepStatus
+from pullkeeper.onboarding.operations import Job, Operations
 from pullkeeper.onboarding.work import Phase, Work
-from pullkeeper.operations import Job, Operations
 
 
 class Progress:

@@ -10,25 +10,25 @@ from typing import Final
 
 from pullkeeper import telemetry
 from pullkeeper.errors import ArmDenied, Forbidden, InvalidRequest, NotInFleet, OperationRunning, PullkeeperError
+from pullkeeper.fleet.queues import Queue
 from pullkeeper.model import ClusterId
-from pullkeeper.onboarding import (
+from pullkeeper.onboarding.documents import ENDED, Kind, Onboarding, OnboardingMessage, Operation
+from pullkeeper.onboarding.operations import Job, Operations, Overtaken
+from pullkeeper.onboarding.phases import (
     cluster_access,
     federated_credential,
-    first_secret,
     handover,
     identity,
     inspect_cluster,
-    objects,
+    manifests,
+    pull_secret,
     refresher,
     register,
     retire,
     workload,
 )
-from pullkeeper.onboarding.documents import ENDED, Kind, Onboarding, OnboardingMessage, Operation
 from pullkeeper.onboarding.progress import Progress
 from pullkeeper.onboarding.work import AwaitingFederation, Phase, Tools, Work
-from pullkeeper.operations import Job, Operations, Overtaken
-from pullkeeper.queues import Queue
 
 ONBOARD: Final[tuple[Phase, ...]] = (
     inspect_cluster,
@@ -36,9 +36,9 @@ ONBOARD: Final[tuple[Phase, ...]] = (
     federated_credential,
     handover,
     cluster_access,
-    objects,
+    manifests,
     refresher,
-    first_secret,
+    pull_secret,
     register,
     workload,
     retire,
@@ -51,13 +51,13 @@ OFFBOARD: Final[tuple[Phase, ...]] = (
     retire,
     workload,
     refresher,
-    first_secret,
-    objects,
+    pull_secret,
+    manifests,
     federated_credential,
     identity,
 )
 """The fleet first, and before the secret whoever may write it, so that nobody makes anew what goes."""
-_IN_CLUSTER: Final = frozenset({retire, workload, refresher, first_secret, objects})
+_IN_CLUSTER: Final = frozenset({retire, workload, refresher, pull_secret, manifests})
 _MOVES: Final = {"Queued": timedelta(minutes=1), "Running": timedelta(minutes=12)}
 """How soon an operation moves that somebody works on: a host that was killed gives its message back after ten minutes,
 and no step takes five.

@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-from pullkeeper.access import Access
-from pullkeeper.azure_clusters import AzureClusters, ClusterFacts
-from pullkeeper.azure_identities import AzureIdentities, FederatedCredential, ManagedIdentity
+from pullkeeper.azure.clusters import AzureClusters, ClusterFacts
+from pullkeeper.azure.identities import AzureIdentities, FederatedCredential, ManagedIdentity
+from pullkeeper.cluster.access import Access
+from pullkeeper.cluster.api import Api
 from pullkeeper.errors import PullkeeperError
-from pullkeeper.fleet import Fleet
-from pullkeeper.kube import Api
+from pullkeeper.fleet.table import Fleet
 from pullkeeper.model import Cluster, ClusterId, Endpoint, Hub, Target
 from pullkeeper.onboarding.documents import GUIDES_IDENTITY, Handover, Onboarding
-from pullkeeper.refresh import Refresher
+from pullkeeper.refresh.refresh import Refresher
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from functions import fleet
 from local.cloud import LocalCluster
 from local.serving import Fault, Faults
-from pullkeeper.fleet import Member
+from pullkeeper.fleet.table import Member
 from tests.world import MINUTE, World
 
 pytestmark = pytest.mark.servers

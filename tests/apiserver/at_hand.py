@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import pytest
 
-from local.apiserver import binaries
+from local.kubernetes.apiserver import binaries
 
 KUBERNETES = os.environ.get("PULLKEEPER_KUBERNETES", "1.37")
 

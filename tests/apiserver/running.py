@@ -5,9 +5,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Self
 
-from local.apiserver import Etcd, Issuer, RealApiServer
+from local.azure.entra import Entra
 from local.clock import Clock
-from local.entra import Entra
+from local.kubernetes.apiserver import Etcd, Issuer, RealApiServer
 from local.serving import Authority, Server
 from tests.apiserver import at_hand
 

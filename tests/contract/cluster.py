@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from local.apiserver import AKS_SERVER_APPLICATION
-from local.entra import Entra, Identity
+from local.azure.entra import Entra, Identity
 from local.human import ApiServer
+from local.kubernetes.apiserver import AKS_SERVER_APPLICATION
 from tests.contract.conversation import Answer, Caller, Json, until
 
 Throttled = Callable[["Cluster", Identity], contextlib.AbstractAsyncContextManager[None]]

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from local.apiserver import Etcd, Issuer, RealApiServer
+from local.azure.entra import Entra, Identity
 from local.clock import Clock
-from local.entra import Entra, Identity
 from local.kubernetes import ApiServer
+from local.kubernetes.apiserver import Etcd, Issuer, RealApiServer
 from local.serving import Authority, Server
 from tests.apiserver import at_hand
 from tests.contract.cluster import Cluster, connected, one_seat

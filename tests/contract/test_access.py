@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from local.apiserver import AKS_SERVER_APPLICATION
+from local.azure.entra import Entra, Identity
 from local.clock import Clock
-from local.entra import Entra, Identity
+from local.kubernetes.apiserver import AKS_SERVER_APPLICATION
 from tests.contract.cluster import Cluster
 from tests.contract.conversation import (
     METADATA_ONLY,

@@ -4,7 +4,7 @@ import uuid
 
 import pytest
 
-from local.entra import Identity
+from local.azure.entra import Identity
 from tests.contract.cluster import Cluster
 from tests.contract.conversation import (
     Answer,

@@ -1,6 +1,6 @@
 """Too many requests."""
 
-from local.entra import Identity
+from local.azure.entra import Identity
 from tests.contract.cluster import Cluster
 from tests.contract.conversation import Caller, pull_secret
 

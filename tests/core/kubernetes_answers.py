@@ -6,7 +6,8 @@ Seen on kube-apiserver 1.37. The statuses without a reason are the server's own:
 import json
 from typing import Any
 
-from pullkeeper import errors, kube_refusals
+from pullkeeper import errors
+from pullkeeper.cluster import refusals
 from pullkeeper.errors import PullkeeperError
 from tests.core.answers import Answer
 
@@ -91,7 +92,7 @@ ANSWERS = [
         409,
         "Conflict",
         f"Apply failed with 1 conflict: {_CONFLICT}: .data..dockerconfigjson",
-        kube_refusals.OwnershipConflict,
+        refusals.OwnershipConflict,
         causes=[{"reason": "FieldManagerConflict", "message": _CONFLICT, "field": ".data..dockerconfigjson"}],
     ),
     _status(
@@ -145,7 +146,7 @@ ANSWERS = [
         errors.InternalError,
     ),
     _status("namespace missing", 404, "NotFound", 'namespaces "deepintshield" not found', errors.NamespaceMissing),
-    _status("object missing", 404, "NotFound", 'serviceaccounts "deepintshield-sa" not found', kube_refusals.NotFound),
+    _status("object missing", 404, "NotFound", 'serviceaccounts "deepintshield-sa" not found', refusals.NotFound),
     _status(
         "address unknown", 404, "NotFound", "the server could not find the requested resource", errors.ClusterMoved
     ),
@@ -302,7 +303,7 @@ NONSENSE = [
         "a cause's message is null",
         409,
         '{"details": {"causes": [{"reason": "FieldManagerConflict", "message": null}]}}',
-        kube_refusals.OwnershipConflict,
+        refusals.OwnershipConflict,
     ),
     Answer("message is a list", 500, '{"message": ["x"]}', errors.ClusterUnwell),
 ]

@@ -12,7 +12,7 @@ from azure.identity.aio import ManagedIdentityCredential
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pullkeeper.entra import Entra, claims
+from pullkeeper.azure.entra import Entra, claims
 from pullkeeper.errors import EntraDenied, EntraError, EntraUnavailable
 from pullkeeper.tokens import EntraToken
 from tests.core.canned import Canned, canned, http

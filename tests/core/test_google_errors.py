@@ -5,7 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from pullkeeper import errors, google
+from pullkeeper import errors
+from pullkeeper.publisher import google
 from tests.core.answers import Answer
 from tests.core.google_answers import KNOWN, UNKNOWN
 

@@ -10,8 +10,9 @@ from urllib.parse import parse_qs
 import pytest
 
 from local.serving import Authority
-from pullkeeper import errors, google
+from pullkeeper import errors
 from pullkeeper.model import Hub
+from pullkeeper.publisher import google
 from pullkeeper.tokens import EntraToken, Token
 from tests.core.canned import Canned, canned, http
 from tests.core.failures import everything

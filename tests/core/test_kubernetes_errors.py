@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from pullkeeper.kube_refusals import OwnershipConflict, refusal
+from pullkeeper.cluster.refusals import OwnershipConflict, refusal
 from tests.core.answers import Answer
 from tests.core.kubernetes_answers import ANSWERS, NONSENSE
 

@@ -16,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local.serving import Authority
-from pullkeeper import errors, registry
+from pullkeeper import errors
 from pullkeeper.model import Hub
-from pullkeeper.registry import dockerconfigjson
+from pullkeeper.publisher import registry
+from pullkeeper.publisher.registry import dockerconfigjson
 from pullkeeper.tokens import Token
 from tests.core.canned import Canned, canned, http
 from tests.core.failures import printed

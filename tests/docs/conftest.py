@@ -16,14 +16,14 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from local.apiserver import Etcd, Issuer, RealApiServer
-from local.arm import ONBOARDER
+from local.azure.arm import ONBOARDER
+from local.azure.entra import AKS, Entra
 from local.clock import Clock
 from local.cloud import GROUP, SUBSCRIPTION
-from local.entra import AKS, Entra
 from local.host import HostProcess
+from local.kubernetes.apiserver import Etcd, Issuer, RealApiServer
 from local.serving import Authority, Server
-from pullkeeper.kube import Api
+from pullkeeper.cluster.api import Api
 from pullkeeper.model import Endpoint
 from pullkeeper.tokens import EntraToken
 from tests.apiserver import at_hand

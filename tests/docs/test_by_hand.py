@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pullkeeper import errors, pull_secret
+from pullkeeper import errors
+from pullkeeper.cluster import pull_secret
 from pullkeeper.model import Target
 from pullkeeper.tokens import Token
 from tests.core.publisher import parsed_hub

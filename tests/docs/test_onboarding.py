@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from local.arm import ONBOARDER
+from local.azure.arm import ONBOARDER
 from pullkeeper.model import Target
 from pullkeeper.onboarding.documents import Handover, Onboarding, Operation, Result, Step, Workload
 from pullkeeper.onboarding.run import OFFBOARD, ONBOARD

@@ -15,9 +15,9 @@ import pytest
 import yaml
 from aiohttp import web
 
+from local.azure.entra import Identity, IdentityEndpoint
+from local.azure.function_apps import SITES, FunctionApp
 from local.cloud import GROUP, SUBSCRIPTION
-from local.entra import Identity, IdentityEndpoint
-from local.function_apps import SITES, FunctionApp
 from local.host import HostProcess
 from local.serving import Authority, Server
 from pullkeeper.model import ClusterId

@@ -7,9 +7,9 @@ from azure.identity.aio import ManagedIdentityCredential
 from azure.storage.queue import TextBase64DecodePolicy
 from azure.storage.queue.aio import QueueServiceClient
 
+from local.azure.entra import ARM, STORAGE, Resource
 from local.azurite import Azurite
 from local.cloud import GROUP, SUBSCRIPTION
-from local.entra import ARM, STORAGE, Resource
 from local.serving import Authority
 from pullkeeper.errors import StorageUnavailable
 from pullkeeper.model import ClusterId

@@ -54,7 +54,7 @@ async def test_connection_refused_keeps_the_old_secret_and_is_the_queues_to_try_
 async def test_a_hanging_cluster_is_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once, not three times: it would hold a place that others wait for."""
     cluster = await world.join("aks-1")
-    monkeypatch.setattr("pullkeeper.kube._TIMEOUT", aiohttp.ClientTimeout(total=0.3))
+    monkeypatch.setattr("pullkeeper.cluster.api._TIMEOUT", aiohttp.ClientTimeout(total=0.3))
     cluster.part.faults.add(Fault(path=_SECRETS, method="PATCH", hang=True))
     assert await world.failing_refresh(cluster) == "cluster_unreachable"
     assert cluster.part.journal.count("PATCH", _SECRETS) <= 1

@@ -78,7 +78,7 @@ async def test_a_try_that_succeeds_after_others_is_a_success(world: World) -> No
 
 async def test_a_slow_exchange_ends_with_the_deadline(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everybody who waits is told at the same moment: there is one deadline for the chain, not one each."""
-    monkeypatch.setattr("pullkeeper.federation._DEADLINE", timedelta(seconds=0.5))
+    monkeypatch.setattr("pullkeeper.publisher.federation._DEADLINE", timedelta(seconds=0.5))
     clusters = [await world.join(f"aks-{n}") for n in range(4)]
     world.cloud.google_part.faults.add(Fault(path=STS, delay=timedelta(seconds=2)))
     assert {"google_unavailable"} == await _all_fail(world, clusters)

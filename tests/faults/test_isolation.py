@@ -6,7 +6,7 @@ import pytest
 
 from local.cloud import LocalCluster
 from local.serving import Fault
-from pullkeeper.fleet import Member
+from pullkeeper.fleet.table import Member
 from pullkeeper.model import Endpoint
 from tests.world import MINUTE, World
 

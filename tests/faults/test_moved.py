@@ -7,10 +7,10 @@ from datetime import timedelta
 
 import pytest
 
-from local.arm import CLUSTER_USER, ManagedCluster
+from local.azure.arm import CLUSTER_USER, ManagedCluster
 from local.cloud import LocalCluster
 from local.serving import Fault
-from pullkeeper.fleet import Member
+from pullkeeper.fleet.table import Member
 from pullkeeper.model import Endpoint
 from tests.world import MINUTE, World
 

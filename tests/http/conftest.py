@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 from yarl import URL
 
-from local.arm import ONBOARDER
+from local.azure.arm import ONBOARDER
 from local.azurite import Azurite
 from local.cloud import GROUP, SUBSCRIPTION, LocalCluster
 from local.host import HostProcess

@@ -11,7 +11,7 @@ from functions.openapi import document
 from local.cloud import GROUP, SUBSCRIPTION, LocalCluster
 from local.proof import pulls
 from local.serving import Fault
-from pullkeeper.fleet import Member
+from pullkeeper.fleet.table import Member
 from pullkeeper.model import ClusterId, RefreshMessage
 from pullkeeper.onboarding.run import ONBOARD
 from tests.http.conftest import App, path_of, wish

@@ -15,16 +15,16 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from yarl import URL
 
-from local.apiserver import Etcd, Issuer, RealApiServer
+from local.azure.assertions import FederatedCredential
+from local.azure.entra import EXCHANGE, Identity
+from local.azure.managed_identities import IDENTITIES, ManagedIdentity
 from local.clock import Clock
 from local.cloud import GROUP, SUBSCRIPTION, Cloud, LocalHub
-from local.entra import EXCHANGE, Identity
-from local.entra_assertions import FederatedCredential
-from local.managed_identities import IDENTITIES, ManagedIdentity
+from local.kubernetes.apiserver import Etcd, Issuer, RealApiServer
 from local.proof import pulls
 from local.serving import Authority, Faults
-from pullkeeper import manifests
-from pullkeeper.in_cluster import Chain, in_cluster_refresher
+from pullkeeper.cluster import manifests
+from pullkeeper.cluster.in_cluster import Chain, in_cluster_refresher
 from pullkeeper.model import Hub, Target
 from tests.apiserver import at_hand
 from tests.contract.cluster import Cluster, connected, one_seat

@@ -12,9 +12,9 @@ import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from local.azure.assertions import Assertions, FederatedCredential
+from local.azure.entra import ARM, EXCHANGE, Entra, Identity
 from local.clock import Clock
-from local.entra import ARM, EXCHANGE, Entra, Identity
-from local.entra_assertions import Assertions, FederatedCredential
 from local.serving import Authority, Server
 
 SUBJECT = "system:serviceaccount:deepintshield:deepintshield-sa"

@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from local.entra import EXCHANGE
+from local.azure.entra import EXCHANGE
 from local.serving import Fault
-from pullkeeper.pull_secret import _manifest
+from pullkeeper.cluster.pull_secret import _manifest
 from pullkeeper.tokens import Token
 from tests.in_cluster.conftest import Place
 

@@ -9,9 +9,9 @@ import pytest
 import yaml
 from kubernetes_validate import utils as kubernetes_validate
 
-from pullkeeper import manifests
+from pullkeeper.cluster import manifests
+from pullkeeper.cluster.in_cluster import Chain, in_cluster_refresher, schedule
 from pullkeeper.errors import InvalidRequest
-from pullkeeper.in_cluster import Chain, in_cluster_refresher, schedule
 from pullkeeper.model import Hub, Target
 
 TENANT = "11111111-2222-3333-4444-555555555555"

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from local.arm import ONBOARDER
+from local.azure.arm import ONBOARDER
+from local.azure.managed_identities import IDENTITIES
 from local.azurite import Azurite
 from local.cloud import GROUP, SUBSCRIPTION, LocalCluster
-from local.managed_identities import IDENTITIES
-from pullkeeper.in_cluster import Chain
-from pullkeeper.onboarding import first_secret
+from pullkeeper.cluster.in_cluster import Chain
 from pullkeeper.onboarding.documents import Handover, Operation
+from pullkeeper.onboarding.phases import pull_secret as pull_secret_phase
 from pullkeeper.onboarding.work import Work
 from tests.apiserver.running import Running
 from tests.in_cluster.conftest import ACCOUNT, Place
@@ -123,7 +123,7 @@ async def test_a_run_in_the_middle_of_offboarding_does_not_bring_the_secret_back
     assert (await owner.run()).code == 0
     job, late = await owner.job(), list[Ended]()
     await owner.node.prepare(job)
-    undo = first_secret.undo
+    undo = pull_secret_phase.undo
 
     async def undone(work: Work) -> str:
         detail = await undo(work)
@@ -131,7 +131,7 @@ async def test_a_run_in_the_middle_of_offboarding_does_not_bring_the_secret_back
             late.append(await owner.node.start(job))
         return detail
 
-    monkeypatch.setattr(first_secret, "undo", undone)
+    monkeypatch.setattr(pull_secret_phase, "undo", undone)
     ended = await owner.onboarding.offboard(owner.cluster)
 
     assert ended.status == "Succeeded", told(ended)

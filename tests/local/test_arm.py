@@ -14,9 +14,9 @@ from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, 
 from azure.identity.aio import ManagedIdentityCredential
 from azure.mgmt.containerservice.aio import ContainerServiceClient
 
-from local.arm import CLUSTER_USER, READER, Arm, Limit, ManagedCluster
+from local.azure.arm import CLUSTER_USER, READER, Arm, Limit, ManagedCluster
+from local.azure.entra import AKS, ARM, Entra, Identity, IdentityEndpoint
 from local.clock import Clock
-from local.entra import AKS, ARM, Entra, Identity, IdentityEndpoint
 from local.serving import Authority, Server
 
 SUBSCRIPTION = "5eed5eed-0000-4000-8000-000000000001"

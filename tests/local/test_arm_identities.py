@@ -12,11 +12,11 @@ import pytest
 from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
 from azure.mgmt.msi.aio import ManagedServiceIdentityClient
 
-from local.arm import ONBOARDER, READER, Arm
-from local.arm_caller import Caller
+from local.azure.arm import ONBOARDER, READER, Arm
+from local.azure.assertions import FederatedCredential
+from local.azure.caller import Caller
+from local.azure.entra import AKS, EXCHANGE, Entra, Identity
 from local.clock import Clock
-from local.entra import AKS, EXCHANGE, Entra, Identity
-from local.entra_assertions import FederatedCredential
 from local.serving import Authority, Server
 
 SUBSCRIPTION = "5eed5eed-0000-4000-8000-000000000001"

@@ -10,10 +10,10 @@ from azure.core import MatchConditions
 from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceModifiedError
 from azure.mgmt.containerservice.aio import ContainerServiceClient
 
-from local.arm import ONBOARDER, READER, Arm, ManagedCluster
-from local.arm_caller import Caller
+from local.azure.arm import ONBOARDER, READER, Arm, ManagedCluster
+from local.azure.caller import Caller
+from local.azure.entra import Entra, Identity
 from local.clock import Clock
-from local.entra import Entra, Identity
 from local.serving import Authority, Journal, Server
 
 SUBSCRIPTION = "5eed5eed-0000-4000-8000-000000000001"

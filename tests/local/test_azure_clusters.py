@@ -8,13 +8,13 @@ import pytest
 from aiohttp import web
 from azure.identity.aio import ManagedIdentityCredential
 
-from local.arm import CLUSTER_USER, READER, Arm, ManagedCluster
+from local.azure.arm import CLUSTER_USER, READER, Arm, ManagedCluster
+from local.azure.entra import Entra, Identity, IdentityEndpoint
 from local.clock import Clock
-from local.entra import Entra, Identity, IdentityEndpoint
 from local.serving import Authority, Fault, Faults, Journal, Server
-from pullkeeper.arm import Arm as AppArm
-from pullkeeper.azure_clusters import AzureClusters, Located
-from pullkeeper.entra import Entra as AppIdentity
+from pullkeeper.azure.arm import Arm as AppArm
+from pullkeeper.azure.clusters import AzureClusters, Located
+from pullkeeper.azure.entra import Entra as AppIdentity
 from pullkeeper.errors import ArmDenied, ArmThrottled, ClusterGone, ClusterStopped, EntraDenied, InternalError
 from pullkeeper.model import ClusterId
 from pullkeeper.tokens import ClientCertificate
@@ -166,7 +166,7 @@ async def test_a_broken_connection_is_worth_another_try(azure: Azure) -> None:
 
 
 async def test_silence_ends_in_time(azure: Azure, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pullkeeper.arm.TIMEOUT", 0.2)
+    monkeypatch.setattr("pullkeeper.azure.arm.TIMEOUT", 0.2)
     azure.faults.add(Fault(hang=True))
 
     with pytest.raises(ArmThrottled, match="TimeoutError"):

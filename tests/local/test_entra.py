@@ -12,8 +12,8 @@ from aiohttp import web
 from azure.core.exceptions import ClientAuthenticationError
 from azure.identity.aio import ManagedIdentityCredential
 
+from local.azure.entra import AKS, ARM, Entra, Identity, IdentityEndpoint, Resource
 from local.clock import Clock
-from local.entra import AKS, ARM, Entra, Identity, IdentityEndpoint, Resource
 from local.serving import Authority, Server
 
 MINUTE = timedelta(minutes=1)

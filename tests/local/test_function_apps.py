@@ -7,10 +7,10 @@ from typing import Any, Final
 import aiohttp
 import pytest
 
-from local.arm import READER, Arm
+from local.azure.arm import READER, Arm
+from local.azure.entra import ARM_AS_AZ_ASKS, Entra, Identity
+from local.azure.function_apps import SITES, VERSION, FunctionApp
 from local.clock import Clock
-from local.entra import ARM_AS_AZ_ASKS, Entra, Identity
-from local.function_apps import SITES, VERSION, FunctionApp
 from local.serving import Authority, Server
 
 SUBSCRIPTION: Final = "5eed5eed-0000-4000-8000-000000000001"

@@ -15,9 +15,9 @@ import requests
 from google.auth import identity_pool
 from google.auth.exceptions import OAuthError, RefreshError
 
+from local.azure.entra import Entra, Identity, Resource
 from local.clock import Clock
-from local.entra import Entra, Identity, Resource
-from local.google import CLOUD_SCOPE, READ_SCOPE, Google, Provider, ServiceAccount
+from local.google.token_services import CLOUD_SCOPE, READ_SCOPE, Google, Provider, ServiceAccount
 from local.serving import Authority, Server
 
 POOL = "projects/4711/locations/global/workloadIdentityPools/deepint-azure-pool"

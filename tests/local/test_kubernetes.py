@@ -13,8 +13,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from local.azure.entra import AKS, Entra, Identity
 from local.clock import Clock
-from local.entra import AKS, Entra, Identity
 from local.kubernetes import ApiServer
 from local.serving import Fault, Faults, Journal
 from tests.contract.cluster import Cluster, connected

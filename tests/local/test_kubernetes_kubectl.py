@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from local.azure.entra import Entra
 from local.clock import Clock
-from local.entra import Entra
 from local.kubernetes import ApiServer
 
 Kubectl = Callable[..., Coroutine[Any, Any, str]]

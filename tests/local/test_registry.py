@@ -11,10 +11,10 @@ from typing import Any
 import aiohttp
 import pytest
 
+from local.azure.entra import Entra
 from local.clock import Clock
-from local.entra import Entra
-from local.google import CLOUD_SCOPE, READ_SCOPE, Google
-from local.registry import Registry
+from local.google.registry import Registry
+from local.google.token_services import CLOUD_SCOPE, READ_SCOPE, Google
 from local.serving import Authority, Server
 
 REPOSITORY = "deepintshield/hub"

@@ -7,12 +7,12 @@ from typing import Any, Final
 import pytest
 import stamina
 
-from local.arm import ONBOARDER
+from local.azure.arm import ONBOARDER
+from local.azure.assertions import FederatedCredential
+from local.azure.entra import Identity
+from local.azure.managed_cluster import ManagedCluster
+from local.azure.managed_identities import ManagedIdentity
 from local.cloud import GROUP, SUBSCRIPTION, LocalCluster, _administrator
-from local.entra import Identity
-from local.entra_assertions import FederatedCredential
-from local.managed_cluster import ManagedCluster
-from local.managed_identities import ManagedIdentity
 from pullkeeper.errors import PullkeeperError
 from pullkeeper.onboarding.documents import Onboarding as Request
 from pullkeeper.onboarding.documents import Operation, Step

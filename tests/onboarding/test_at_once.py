@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from pullkeeper import pull_secret
-from pullkeeper.fleet import Fleet, Member
+from pullkeeper.cluster import pull_secret
+from pullkeeper.fleet.table import Fleet, Member
 from pullkeeper.model import ClusterId, RefreshMessage
-from pullkeeper.onboarding import federated_credential, first_secret
 from pullkeeper.onboarding.documents import Operation
+from pullkeeper.onboarding.operations import Job, Operations
+from pullkeeper.onboarding.phases import federated_credential
+from pullkeeper.onboarding.phases import pull_secret as pull_secret_phase
 from pullkeeper.onboarding.work import Work
-from pullkeeper.operations import Job, Operations
 from tests.onboarding.conftest import IDENTITY, SUBJECT, Onboarding, identity_id, service_account, told
 
 pytestmark = pytest.mark.servers
@@ -115,7 +116,7 @@ async def test_an_identity_that_another_clusters_offboarding_took_away_is_made_a
     if when == "chosen":
         once_chosen(monkeypatch, taken_away)
     else:
-        write, left = first_secret.do, [taken_away]
+        write, left = pull_secret_phase.do, [taken_away]
 
         async def then_gone(work: Work) -> str:
             done = await write(work)
@@ -123,7 +124,7 @@ async def test_an_identity_that_another_clusters_offboarding_took_away_is_made_a
                 await left.pop()()
             return done
 
-        monkeypatch.setattr(first_secret, "do", then_gone)
+        monkeypatch.setattr(pull_secret_phase, "do", then_gone)
     await onboarding.onboarded(cluster)
     identity = onboarding.identity()
     assert identity is not None

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from local.arm import ONBOARDER
+from local.azure.arm import ONBOARDER
+from local.azure.managed_cluster import ManagedCluster
 from local.cloud import GROUP, SUBSCRIPTION
-from local.managed_cluster import ManagedCluster
 from local.serving import Fault
 from pullkeeper.errors import ClusterChanging
 from tests.onboarding.conftest import Onboarding, step, told
@@ -154,7 +154,7 @@ async def test_a_cluster_that_is_being_changed_is_waited_for(onboarding: Onboard
 async def test_a_change_that_lasts_is_waited_for_within_a_try(
     onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pullkeeper.azure_clusters._PAUSE", 0.05)
+    monkeypatch.setattr("pullkeeper.azure.clusters._PAUSE", 0.05)
     cluster = await onboarding.cluster("aks-1")
     azure = onboarding.azure(cluster)
     switched_off(azure)

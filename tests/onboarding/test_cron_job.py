@@ -6,8 +6,8 @@ import pytest
 
 from local.cloud import LocalCluster
 from local.human import Human
-from pullkeeper.fleet import Member
-from pullkeeper.refresh import Refresher
+from pullkeeper.fleet.table import Member
+from pullkeeper.refresh.refresh import Refresher
 from tests.onboarding.conftest import MERGE, Onboarding, namespace, step, told
 
 pytestmark = pytest.mark.servers

@@ -9,13 +9,13 @@ import pytest
 import pytest_asyncio
 import stamina
 
-from local.apiserver import Issuer
+from local.azure.entra import Entra
 from local.azurite import Azurite
 from local.cloud import LocalCluster
-from local.entra import Entra
+from local.kubernetes.apiserver import Issuer
 from local.serving import Authority
-from pullkeeper.kube import Api
-from pullkeeper.ownership import managers
+from pullkeeper.cluster.api import Api
+from pullkeeper.cluster.ownership import managers
 from tests.apiserver.running import Running, a_tenant, an_api_server
 from tests.onboarding.conftest import (
     ACCOUNT,

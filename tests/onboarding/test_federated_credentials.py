@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from local.arm import ManagedCluster
+from local.azure.arm import ManagedCluster
+from local.azure.assertions import FederatedCredential
 from local.cloud import SUBSCRIPTION, LocalCluster
-from local.entra_assertions import FederatedCredential
 from pullkeeper.errors import InvalidRequest
 from tests.onboarding.conftest import (
     ACCOUNT,

@@ -62,7 +62,7 @@ async def test_the_handover_of_the_fleet_is_that_of_every_cluster(onboarding: On
     cluster = await onboarding.cluster("aks-1")
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
     assert ended.result is not None
-    assert ended.result.handover == await onboarding.world.services.overview.handover("main")
+    assert ended.result.handover == await onboarding.world.services.handover("main")
 
 
 async def test_a_cluster_that_refreshes_itself_hands_over_its_own_identity(onboarding: Onboarding) -> None:
@@ -89,7 +89,7 @@ async def test_images_of_gcr_are_in_a_repository_of_that_name(onboarding: Onboar
 @pytest.mark.real
 async def test_gcloud_knows_every_command_and_flag_of_the_handover(onboarding: Onboarding, tmp_path: Path) -> None:
     gcloud = at_hand.program("gcloud")
-    handover = await onboarding.world.services.overview.handover("main")
+    handover = await onboarding.world.services.handover("main")
     for command in handover.commands:
         program, *words = shlex.split(command)
         group = [word for word in words if re.fullmatch(r"[a-z-]+", word)]

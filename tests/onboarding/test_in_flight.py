@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from local.cloud import LocalCluster
-from pullkeeper import pull_secret
+from pullkeeper.cluster import pull_secret
 from pullkeeper.errors import NotInFleet
-from pullkeeper.federation import Federation
 from pullkeeper.model import Hub, RefreshMessage, Status
-from pullkeeper.onboarding import first_secret
+from pullkeeper.onboarding.phases import pull_secret as pull_secret_phase
 from pullkeeper.onboarding.work import Work
+from pullkeeper.publisher.federation import Federation
 from pullkeeper.tokens import Token
 from tests.onboarding.conftest import SECRET, Onboarding, made_account, namespace, objects, service_account
 
@@ -27,7 +27,7 @@ async def in_flight(
 ) -> AsyncIterator[asyncio.Task[Status]]:
     """A refresh that has its token, and writes it when the first look for secrets to delete is over."""
     reached, go = asyncio.Event(), asyncio.Event()
-    write, undo = pull_secret.write, first_secret.undo
+    write, undo = pull_secret.write, pull_secret_phase.undo
 
     async def held_up(*passed: Any, **named: Any) -> pull_secret.Written:
         reached.set()
@@ -41,7 +41,7 @@ async def in_flight(
         return done
 
     monkeypatch.setattr(pull_secret, "write", held_up)
-    monkeypatch.setattr(first_secret, "undo", then_it_writes)
+    monkeypatch.setattr(pull_secret_phase, "undo", then_it_writes)
     message = RefreshMessage(cluster=cluster.id, reason="due")
     flight = asyncio.create_task(onboarding.world.services.refresher.refresh(message))
     await reached.wait()

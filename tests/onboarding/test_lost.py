@@ -14,10 +14,10 @@ from azure.storage.queue.aio import QueueClient
 from local.cloud import LocalCluster
 from local.serving import Fault
 from pullkeeper.errors import NotInFleet, OperationRunning, StorageUnavailable
+from pullkeeper.fleet.queues import Queue
 from pullkeeper.model import Document
 from pullkeeper.onboarding.documents import OnboardingMessage
 from pullkeeper.onboarding.run import ONBOARD
-from pullkeeper.queues import Queue
 from pullkeeper.services import Services
 from tests.faults.gate import Gate, gated
 from tests.onboarding.conftest import Onboarding, objects, told

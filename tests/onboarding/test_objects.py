@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from local.serving import Fault
-from pullkeeper.manifests import _FOLDER
+from pullkeeper.cluster.manifests import _FOLDER
 from tests.onboarding.conftest import Onboarding, content, namespace, service_account, step, told
 
 pytestmark = pytest.mark.servers

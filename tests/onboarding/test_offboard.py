@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from azure.data.tables.aio import TableServiceClient
 
+from local.azure.assertions import FederatedCredential
 from local.cloud import LocalCluster
-from local.entra_assertions import FederatedCredential
 from local.serving import Fault
 from pullkeeper.errors import NotInFleet
 from tests.onboarding.conftest import (

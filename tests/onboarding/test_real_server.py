@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import stamina
 
-from local.apiserver import Issuer
 from local.cloud import LocalCluster
+from local.kubernetes.apiserver import Issuer
 from pullkeeper.onboarding.run import OFFBOARD, ONBOARD
 from tests.apiserver.running import Running, an_api_server
 from tests.onboarding.conftest import WORKLOAD, Onboarding, content, objects, step, told, versions

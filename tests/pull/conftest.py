@@ -9,8 +9,8 @@ import pytest
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from local.google.registry import Registry
 from local.process import Process
-from local.registry import Registry
 from local.serving import Server
 from tests.apiserver import at_hand
 from tests.pull import image

@@ -13,10 +13,10 @@ from typing import Protocol
 import pytest
 import pytest_asyncio
 
-from local.apiserver import Issuer, RealApiServer
+from local.azure.entra import AKS, Entra
 from local.azurite import Azurite
 from local.cloud import LocalCluster
-from local.entra import AKS, Entra
+from local.kubernetes.apiserver import Issuer, RealApiServer
 from local.proof import pulls
 from local.serving import Authority
 from pullkeeper.model import Target

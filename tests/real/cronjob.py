@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from local.entra import EXCHANGE
+from local.azure.entra import EXCHANGE
 from pullkeeper.model import Target
 from tests.contract.conversation import Answer, Caller, Json, until
 from tests.real.kubectl import Kubectl, Ran, run

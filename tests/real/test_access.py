@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from local.azure.entra import AKS
 from local.cloud import LocalCluster
-from local.entra import AKS
 from pullkeeper.model import Target
 from tests.contract.cluster import Cluster
 from tests.contract.conversation import (

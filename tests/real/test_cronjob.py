@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from local.apiserver import RealApiServer
+from local.kubernetes.apiserver import RealApiServer
 from pullkeeper.model import Target
 from tests.contract.conversation import Caller
 from tests.real.conftest import ACCOUNT, Join, pulled

@@ -4,10 +4,10 @@ import json
 import secrets as randomness
 from datetime import UTC, datetime, timedelta
 
+from local.azure.entra import AKS
 from local.cloud import LocalCluster
-from local.entra import AKS
-from pullkeeper import pull_secret
-from pullkeeper.kube import Api
+from pullkeeper.cluster import pull_secret
+from pullkeeper.cluster.api import Api
 from pullkeeper.model import Endpoint, Hub, Target
 from pullkeeper.tokens import EntraToken, Token
 from tests.contract.conversation import Caller

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from local.cloud import LocalCluster
-from pullkeeper.fleet import Member
+from pullkeeper.fleet.table import Member
 from tests.world import MINUTE, World
 
 pytestmark = pytest.mark.servers

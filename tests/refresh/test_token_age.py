@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from local.entra import EXCHANGE
+from local.azure.entra import EXCHANGE
 from local.serving import Fault
 from tests.world import MINUTE, World
 

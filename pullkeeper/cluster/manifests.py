@@ -1,0 +1,101 @@
+"""The manifests that make a cluster ready: YAML that is parsed first, and values put into the parsed tree.
+
+Never templated as text: no value can become structure.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from pullkeeper.model import Target
+from pullkeeper.publisher.credential_config import CredentialConfig
+
+_FOLDER: Final = Path(__file__).parents[2] / "manifests"
+_TOKEN_FILE: Final = "/var/run/secrets/azure/tokens/azure-identity-token"
+
+
+def refresher_access(targets: Iterable[Target], principal: str) -> Iterator[dict[str, Any]]:
+    """Role and role binding for every namespace among the targets, in the order to apply them.
+
+    principal: the object id of the identity that refreshes.
+    """
+    by_namespace: dict[str, list[Target]] = defaultdict(list)
+    for target in targets:
+        by_namespace[target.namespace].append(target)
+    for namespace, within in by_namespace.items():
+        yield _role(namespace, within)
+        yield _binding(namespace, principal)
+
+
+def namespace(name: str) -> dict[str, Any]:
+    manifest = _load("namespace")
+    manifest["metadata"]["name"] = name
+    return manifest
+
+
+def service_account(namespace: str, name: str, client_id: str) -> dict[str, Any]:
+    """The account of the workload's pods, with what makes the identity theirs."""
+    manifest = _load("service-account")
+    manifest["metadata"] |= {"name": name, "namespace": namespace}
+    manifest["metadata"]["annotations"]["azure.workload.identity/client-id"] = client_id
+    return manifest
+
+
+def credential_config_map(namespace: str, config: CredentialConfig | None) -> dict[str, Any]:
+    """The credential configuration for pods that talk to Google themselves, rebuilt from its ids; empty without."""
+    manifest = _load("credential-config")
+    manifest["metadata"]["namespace"] = namespace
+    if config is None:
+        return manifest
+    source = {"file": _TOKEN_FILE, "format": {"type": "text"}}
+    document = {**config.model_dump(mode="json", exclude_none=True), "credential_source": source}
+    manifest["data"] = {"credential-config.json": json.dumps(document, indent=2)}
+    return manifest
+
+
+def workload(
+    target: Target, service_account: str, *, image: str, replicas: int, config_secret: str
+) -> Iterator[dict[str, Any]]:
+    """The publisher's Deployment and Service."""
+    for manifest in (_load("workload-deployment"), _load("workload-service")):
+        manifest["metadata"]["namespace"] = target.namespace
+        if manifest["kind"] == "Deployment":
+            manifest["spec"]["replicas"] = replicas
+            pod = manifest["spec"]["template"]["spec"]
+            pod["serviceAccountName"] = service_account
+            pod["imagePullSecrets"] = [{"name": target.secret}]
+            pod["containers"][0]["image"] = image
+            pod["volumes"][0]["secret"]["secretName"] = config_secret
+        yield manifest
+
+
+def as_text(manifests: Iterable[Mapping[str, Any]]) -> str:
+    """YAML for `kubectl apply --server-side --field-manager=pullkeeper -f -`."""
+    return yaml.safe_dump_all(manifests, sort_keys=False)
+
+
+def _role(namespace: str, targets: list[Target]) -> dict[str, Any]:
+    manifest = _load("refresher-role")
+    manifest["metadata"]["namespace"] = namespace
+    secrets, accounts = manifest["rules"]
+    secrets["resourceNames"] = sorted({target.secret for target in targets})
+    accounts["resourceNames"] = sorted({name for target in targets for name in target.service_accounts})
+    # A rule without names would mean every service account.
+    manifest["rules"] = [rule for rule in (secrets, accounts) if rule["resourceNames"]]
+    return manifest
+
+
+def _binding(namespace: str, principal: str) -> dict[str, Any]:
+    manifest = _load("refresher-rolebinding")
+    manifest["metadata"]["namespace"] = namespace
+    manifest["subjects"][0]["name"] = principal
+    return manifest
+
+
+def _load(name: str) -> dict[str, Any]:
+    manifest: dict[str, Any] = yaml.safe_load((_FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
+    return manifest

@@ -1,0 +1,99 @@
+"""The fleet as an operator sees it, page by page."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+from pydantic import AwareDatetime
+
+from pullkeeper.errors import InvalidRequest
+from pullkeeper.fleet.table import Fleet
+from pullkeeper.model import Cluster, ClusterId, ClusterRef, Document, State, Status, TargetStatus
+
+_PAGE: Final = 100
+
+
+class TargetView(Document):
+    """One secret."""
+
+    target: str
+    state: State
+    expires_at: AwareDatetime | None = None
+    last_success: AwareDatetime | None = None
+    category: str | None = None
+    detail: str | None = None
+    remedy: str | None = None
+    note: str | None = None
+
+
+class ClusterView(Document):
+    """One cluster with its secrets. hub: its name; None where the cluster brought one of its own."""
+
+    cluster: ClusterRef
+    hub: str | None = None
+    refresher: str = "central"
+    next_due: AwareDatetime | None = None
+    targets: tuple[TargetView, ...] = ()
+
+
+class FleetPage(Document):
+    """continuation: for the next page; None on the last. A page filtered by state may hold fewer than there is room."""
+
+    version: str
+    clusters: tuple[ClusterView, ...]
+    continuation: str | None = None
+
+
+class Overview:
+    """Reads the fleet's tables. Raises StorageUnavailable."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._fleet = fleet
+        self._clock = clock
+
+    async def page(self, state: str | None, continuation: str | None) -> tuple[tuple[ClusterView, ...], str | None]:
+        """A page of the fleet, and where the next one begins. Raises InvalidRequest for another state than there is."""
+        if state not in {None, "pending", "fresh", "stale", "expired", "unknown"}:
+            raise InvalidRequest("state: must be pending, fresh, stale, expired or unknown")
+        clusters, following = await self._fleet.page(continuation, _PAGE)
+        held = await asyncio.gather(*(self._fleet.status(identity) for identity, _ in clusters))
+        views = [
+            self._view(identity, cluster, versioned.status if versioned else None)
+            for (identity, cluster), versioned in zip(clusters, held, strict=True)
+        ]
+        wanted = (view for view in views if state is None or any(one.state == state for one in view.targets))
+        return tuple(wanted), following
+
+    async def one(self, cluster: ClusterId) -> ClusterView:
+        """Raises NotInFleet."""
+        member = await self._fleet.member(cluster)
+        held = await self._fleet.status(cluster)
+        return self._view(cluster, member.cluster, held.status if held else None)
+
+    def _view(self, identity: ClusterId, cluster: Cluster | None, status: Status | None) -> ClusterView:
+        known = status.targets if status else {}
+        names = [str(target) for target in cluster.targets] if cluster else list(known)
+        return ClusterView(
+            cluster=identity,
+            hub=cluster.hub if cluster and isinstance(cluster.hub, str) else None,
+            refresher=cluster.refresher if cluster else "central",
+            next_due=status.next_due if status else None,
+            targets=tuple(self._target(name, known.get(name, TargetStatus())) for name in names),
+        )
+
+    def _target(self, name: str, status: TargetStatus) -> TargetView:
+        return TargetView(
+            target=name,
+            state=status.state(self._clock()),
+            expires_at=status.expires_at,
+            last_success=status.last_success,
+            category=status.category,
+            detail=status.detail,
+            remedy=status.remedy,
+            note=status.note,
+        )
