@@ -20,7 +20,7 @@ _ends: ContextVar[float | None] = ContextVar("deadline", default=None)
 
 @contextmanager
 def deadline(limit: timedelta = INVOCATION) -> Iterator[None]:
-    """Limit everything inside to `limit` from now, or to what an outer deadline leaves. Interrupts nothing by itself."""
+    """Limit everything inside to `limit` from now, or to what an outer deadline leaves. Interrupts nothing."""
     ends = asyncio.get_running_loop().time() + limit.total_seconds()
     outer = _ends.get()
     token = _ends.set(ends if outer is None else min(ends, outer))
