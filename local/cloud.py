@@ -22,7 +22,7 @@ from local.azure.entra import EXCHANGE_ID, Entra, IdentityEndpoint
 from local.clock import Clock
 from local.google.registry import Registry
 from local.google.token_services import Google, Provider
-from local.human import ApiServer, Human
+from local.administrator import Administrator, ApiServer
 from local.kubernetes import ApiServer as StandIn
 from local.serving import Authority, Faults, Journal, Server
 from pullkeeper.cluster.manifests import namespace, refresher_access
@@ -58,10 +58,10 @@ class LocalHub:
 
 @dataclass(frozen=True, slots=True)
 class LocalCluster:
-    """A cluster with its human, and how it joins the fleet."""
+    """A cluster with its administrator, and how it joins the fleet."""
 
     server: ApiServer
-    human: Human
+    admin: Administrator
     member: Member
     part: Part
 
@@ -81,13 +81,13 @@ class Cloud:
         """entra: a tenant that others trust already; without it a new one."""
         self.clock = clock
         self.authority = authority or Authority()
-        self.entra = entra.on(clock) if entra else Entra(clock)
+        self.entra = entra.with_clock(clock) if entra else Entra(clock)
         self.app = self.entra.add_identity("pullkeeper")
         self.identity = IdentityEndpoint(self.entra, clock, [self.app])
         parts = self.identity_part, self.google_part, self.arm_part = Part(), Part(), Part()
         self.google = Google(self.entra, clock, middlewares=parts[1].middlewares)
         self.arm = Arm(self.entra, clock, middlewares=parts[2].middlewares)
-        self.assertions = Assertions(self.entra, clock, self.arm.federation.trusted)
+        self.assertions = Assertions(self.entra, clock, self.arm.federated_credentials.trusted)
         self.entra.application.add_routes(self.assertions.routes())
         self.registry_parts = [Part(), Part()]
         self.registries = [Registry(self.google, clock, middlewares=part.middlewares) for part in self.registry_parts]
@@ -176,14 +176,14 @@ class Cloud:
         server = server or StandIn(name, self.entra, self.clock, middlewares=part.middlewares)
         await server.start()
         self._opened.push_async_callback(server.stop)
-        human = await self._opened.enter_async_context(Human(server))
+        admin = await self._opened.enter_async_context(Administrator(server))
         wanted = Cluster(cluster=ClusterId(SUBSCRIPTION, GROUP, name), hub=hub, targets=tuple(targets), adopt=adopt)
         namespaces = [namespace(name) for name in dict.fromkeys(target.namespace for target in wanted.targets)]
         for manifest in (*namespaces, *refresher_access(wanted.targets, self.app.principal_id)):
             if ready and (access or manifest["kind"] != "RoleBinding"):
-                await human.apply(manifest)
+                await admin.apply(manifest)
         if not ready:
-            await human.apply(_administrator(self.app.principal_id))
+            await admin.apply(cluster_admin_binding(self.app.principal_id))
         self.arm.add_cluster(
             ManagedCluster(
                 resource_id=str(wanted.cluster),
@@ -197,7 +197,7 @@ class Cloud:
         )
         self.arm.assign(self.app.principal_id, str(wanted.cluster), CLUSTER_USER)
         endpoint = Endpoint(server=server.url, ca=server.ca_pem, local_accounts=local_accounts, read_at=self.clock())
-        self.clusters[name] = cluster = LocalCluster(server, human, Member(wanted, endpoint), part)
+        self.clusters[name] = cluster = LocalCluster(server, admin, Member(wanted, endpoint), part)
         return cluster
 
     def environment(self, storage: str) -> dict[str, str]:
@@ -223,7 +223,7 @@ class Cloud:
         return server
 
 
-def _administrator(principal: str) -> dict[str, Any]:
+def cluster_admin_binding(principal: str) -> dict[str, Any]:
     """What the role Azure Kubernetes Service RBAC Cluster Admin comes to."""
     group = "rbac.authorization.k8s.io"
     return {

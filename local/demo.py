@@ -29,9 +29,9 @@ from local.azurite import Azurite
 from local.clock import Clock
 from local.cloud import SUBSCRIPTION, Cloud, LocalCluster
 from local.host import HostProcess
-from local.human import ApiServer
+from local.administrator import ApiServer
 from local.kubernetes.apiserver import Etcd, Issuer, RealApiServer, binaries
-from local.proof import pulls
+from local.pull_check import can_pull
 from pullkeeper.fleet.table import Fleet
 from pullkeeper.model import TargetStatus
 
@@ -171,7 +171,7 @@ async def _prepare(stage: Stage, part: Part, server: ApiServer | None) -> None:
         stage.say(f"Cluster {part.name} is there, with nothing in it")
         return
     if part.category == "secret_conflict":
-        await cluster.human.create_secret(cluster.target.namespace, cluster.target.secret, _OLD_CRONJOB)
+        await cluster.admin.create_secret(cluster.target.namespace, cluster.target.secret, _OLD_CRONJOB)
     if part.category == "cluster_unreachable":
         await cluster.server.stop()
     await stage.fleet.register(cluster.member)
@@ -244,8 +244,8 @@ async def _play(stage: Stage) -> list[str]:
     )
     uids = {name: target.uid for name, target in (await stage.targets()).items()}
     deleted, edited = cloud.clusters["shop-south"], cloud.clusters["shop-lab"]
-    await deleted.human.delete_secret(deleted.target.namespace, deleted.target.secret)
-    await edited.human.edit_secret(edited.target.namespace, edited.target.secret, _OLD_CRONJOB)
+    await deleted.admin.delete_secret(deleted.target.namespace, deleted.target.secret)
+    await edited.admin.edit_secret(edited.target.namespace, edited.target.secret, _OLD_CRONJOB)
     meddled = cloud.clock()
     stage.say("A person deletes the secret of shop-south and edits that of shop-lab (kubectl edit)")
     await stage.until(
@@ -260,7 +260,7 @@ async def _play(stage: Stage) -> list[str]:
     stage.say(f"{len(kept)} secrets kept their UID; that of shop-south was made anew")
     wrong = [name for name, pulled in zip(good, proofs, strict=True) if not pulled]
     wrong += [name for name in good if name not in kept and name != "shop-south"]
-    legacy = await cloud.clusters["shop-legacy"].human.dockerconfig("deepintshield", "ar-pull-secret")
+    legacy = await cloud.clusters["shop-legacy"].admin.read_auths("deepintshield", "ar-pull-secret")
     wrong += [] if legacy == json.loads(_OLD_CRONJOB)["auths"] else ["shop-legacy"]
     for part in _PLAY:
         target = now.get(part.name, TargetStatus())
@@ -270,9 +270,9 @@ async def _play(stage: Stage) -> list[str]:
 
 
 async def _proved(stage: Stage, cluster: LocalCluster) -> bool:
-    auths = await cluster.human.dockerconfig(cluster.target.namespace, cluster.target.secret)
+    auths = await cluster.admin.read_auths(cluster.target.namespace, cluster.target.secret)
     hub = str(cluster.member.cluster.hub)
-    return await pulls(auths, stage.cloud.hubs[hub].image, stage.cloud.authority.pem)
+    return await can_pull(auths, stage.cloud.hubs[hub].image, stage.cloud.authority.pem)
 
 
 def _show(stage: Stage, targets: dict[str, TargetStatus], wrong: list[str]) -> None:

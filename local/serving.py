@@ -134,7 +134,7 @@ class Faults:
         self._rules.clear()
 
     @property
-    def spent(self) -> bool:
+    def have_fired(self) -> bool:
         """Whether any of them has struck."""
         return self._struck
 
@@ -179,10 +179,10 @@ class Journal:
     """A middleware that remembers every request, answered well or not."""
 
     def __init__(self) -> None:
-        self.seen: list[Seen] = []
+        self.requests: list[Seen] = []
 
     def count(self, method: str | None = None, path: str = ".*") -> int:
-        return sum(1 for seen in self.seen if method in {None, seen.method} and re.search(path, seen.path))
+        return sum(1 for seen in self.requests if method in {None, seen.method} and re.search(path, seen.path))
 
     @property
     def middleware(self) -> Middleware:
@@ -197,7 +197,7 @@ class Journal:
                 raise
             finally:
                 headers = {key: value for key, value in request.headers.items() if key.lower() not in _SECRET_HEADERS}
-                self.seen.append(Seen(request.method, request.path, dict(request.query), headers, status))
+                self.requests.append(Seen(request.method, request.path, dict(request.query), headers, status))
             return response
 
         return journalled

@@ -20,7 +20,7 @@ os.environ.update(SSL_CERT_FILE=str(_PEM), REQUESTS_CA_BUNDLE=str(_PEM), NO_PROX
 
 from local.azurite import Azurite  # noqa: E402
 from local.serving import Authority  # noqa: E402
-from tests.world import World, a_world  # noqa: E402
+from tests.world import World, open_world  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -41,5 +41,5 @@ async def world(
     request: pytest.FixtureRequest, azurite: Azurite, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[World]:
     """A cloud, clean storage, and the app's services on a clock that the test moves."""
-    async with a_world(azurite.account(request.node.nodeid), authority, monkeypatch) as made:
+    async with open_world(azurite.account(request.node.nodeid), authority, monkeypatch) as made:
         yield made

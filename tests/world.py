@@ -60,10 +60,10 @@ class World:
     def services(self) -> Services:
         """Built when first needed: hubs that are added later are unknown to the app, as in life."""
         if self._services is None:
-            self._services = self.another_instance()
+            self._services = self.build_services()
         return self._services
 
-    def another_instance(self) -> Services:
+    def build_services(self) -> Services:
         """A second process of the app, with nothing cached."""
         environment = {**self.cloud.environment(self.storage), **self.settings}
         for name in ("IDENTITY_ENDPOINT", "IDENTITY_HEADER"):
@@ -78,7 +78,7 @@ class World:
     async def refresh(self, cluster: LocalCluster, reason: Reason = "due") -> Status:
         return await self.services.refresher.refresh(RefreshMessage(cluster=cluster.id, reason=reason))
 
-    async def failing_refresh(self, cluster: LocalCluster, reason: Reason = "due") -> str:
+    async def refresh_category(self, cluster: LocalCluster, reason: Reason = "due") -> str:
         """The category of a refresh that does not succeed, whether the queue tries again or not."""
         try:
             status = await self.refresh(cluster, reason)
@@ -96,7 +96,7 @@ class World:
     async def target(self, cluster: LocalCluster) -> TargetStatus:
         return (await self.status(cluster)).targets[str(cluster.target)]
 
-    async def work_off(self, tries: int = 5) -> int:
+    async def process_queue(self, tries: int = 5) -> int:
         """What the Functions host does with the queue: each message, up to five tries, then poison. How many."""
         done = 0
         async with QueueClient.from_connection_string(
@@ -118,20 +118,20 @@ class World:
     async def tick(self) -> int:
         """One run of the timer, and the queue worked off."""
         await self.services.scheduler.run()
-        return await self.work_off()
+        return await self.process_queue()
 
-    async def token_in(self, cluster: LocalCluster) -> str:
+    async def read_token(self, cluster: LocalCluster) -> str:
         """The token that a kubelet would find."""
         target = cluster.target
-        auths: Mapping[str, Any] = await cluster.human.dockerconfig(target.namespace, target.secret)
+        auths: Mapping[str, Any] = await cluster.admin.read_auths(target.namespace, target.secret)
         return str(next(iter(auths.values()))["password"])
 
-    def pretty(self) -> str:
+    def format_events(self) -> str:
         return json.dumps(self.events.seen, indent=1, default=str)
 
 
 @asynccontextmanager
-async def a_world(
+async def open_world(
     storage: str, authority: Authority, monkeypatch: pytest.MonkeyPatch, entra: Entra | None = None
 ) -> AsyncIterator[World]:
     clock = Clock()

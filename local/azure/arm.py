@@ -61,14 +61,19 @@ class Arm:
         self.writes: list[Write] = []
         self.clusters = Clusters(entra, clock)
         self.identities = ManagedIdentities(entra, clock)
-        self.federation = FederatedCredentials(self.identities, clock)
+        self.federated_credentials = FederatedCredentials(self.identities, clock)
         self.function_apps = FunctionApps()
         self.reads, self.others = self.clusters.reads, self.clusters.others
         self._entra = entra
         self._clock = clock
         self._groups: set[tuple[str, str]] = set()
         self._assignments: set[tuple[str, str, frozenset[str]]] = set()
-        self._providers: tuple[Provider, ...] = (self.clusters, self.identities, self.federation, self.function_apps)
+        self._providers: tuple[Provider, ...] = (
+            self.clusters,
+            self.identities,
+            self.federated_credentials,
+            self.function_apps,
+        )
         self._calls = [call for provider in self._providers for call in provider.calls()]
         self._calls += Directory(self._calls).calls()
         self.application = web.Application(middlewares=middlewares)

@@ -54,7 +54,7 @@ class Clusters:
     def remove(self, resource_id: str) -> None:
         del self._held[resource_id.lower()]
 
-    def known(self, resource_id: str) -> ManagedCluster:
+    def get(self, resource_id: str) -> ManagedCluster:
         return self._held[resource_id.lower()]
 
     def resource_ids(self) -> Iterable[str]:

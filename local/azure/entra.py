@@ -63,7 +63,7 @@ class Entra:
         self.application.router.add_get("/{tenant}/.well-known/openid-configuration", self._configuration)
         self.application.router.add_get("/{tenant}/discovery/keys", self._keys)
 
-    def on(self, clock: Callable[[], datetime]) -> "Entra":
+    def with_clock(self, clock: Callable[[], datetime]) -> "Entra":
         """The same tenant and keys by another clock, with identities of its own."""
         other = Entra(clock)
         other.tenant, other._key, other._key_id = self.tenant, self._key, self._key_id
@@ -185,7 +185,7 @@ class IdentityEndpoint:
         """What App Service tells an app. The endpoint is no host for a proxy."""
         return {"IDENTITY_ENDPOINT": f"{url}/msi/token", "IDENTITY_HEADER": self.secret}
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Drop the tokens that are kept."""
         self._held.clear()
 

@@ -68,19 +68,21 @@ class FederatedCredentials:
     def add(self, identity: ManagedIdentity, name: str, trust: FederatedCredential) -> Credential:
         """Without asking anybody; Entra knows of it after `propagation`."""
         credential = Credential(name, trust, self._clock() + self.propagation)
-        self._held.setdefault(identity.known.client_id, {})[name.lower()] = credential
+        self._held.setdefault(identity.service_principal.client_id, {})[name.lower()] = credential
         return credential
 
-    def of(self, identity: ManagedIdentity) -> list[Credential]:
+    def find_all(self, identity: ManagedIdentity) -> list[Credential]:
         """In the order of their names."""
-        return [credential for _, credential in sorted(self._held.get(identity.known.client_id, {}).items())]
+        return [
+            credential for _, credential in sorted(self._held.get(identity.service_principal.client_id, {}).items())
+        ]
 
     def trusted(self, client_id: str) -> list[FederatedCredential]:
         """What Entra knows by now. Nothing where the identity is gone."""
         present = (self._identities.find(resource_id) for resource_id in self._identities.resource_ids())
-        identity = next((one for one in present if one and one.known.client_id == client_id), None)
+        identity = next((one for one in present if one and one.service_principal.client_id == client_id), None)
         now = self._clock()
-        return [one.trust for one in self.of(identity) if one.known_from <= now] if identity else []
+        return [one.trust for one in self.find_all(identity) if one.known_from <= now] if identity else []
 
     def resource_ids(self) -> Iterable[str]:
         return []
@@ -102,7 +104,7 @@ class FederatedCredentials:
 
     async def _list(self, asked: Asked) -> web.Response:
         identity = self._parent(asked)
-        return page(asked, [credential.document(identity) for credential in self.of(identity)], self.page_size)
+        return page(asked, [credential.document(identity) for credential in self.find_all(identity)], self.page_size)
 
     async def _put(self, asked: Asked) -> web.Response:
         identity = self._parent(asked)
@@ -112,7 +114,7 @@ class FederatedCredentials:
         trust = _trust(asked.body)
         self._admit(identity)
         existing = self._find(identity, name)
-        others = [credential for credential in self.of(identity) if credential is not existing]
+        others = [credential for credential in self.find_all(identity) if credential is not existing]
         if any((other.trust.issuer, other.trust.subject) == (trust.issuer, trust.subject) for other in others):
             raise _bad("Issuer and subject combination already exists for this Managed Identity.")
         if len(others) >= self.most:
@@ -128,7 +130,7 @@ class FederatedCredentials:
     async def _delete(self, asked: Asked) -> web.Response:
         identity = self._parent(asked)
         self._admit(identity)
-        if self._held.get(identity.known.client_id, {}).pop(asked.place.names[1].lower(), None) is None:
+        if self._held.get(identity.service_principal.client_id, {}).pop(asked.place.names[1].lower(), None) is None:
             return web.Response(status=204)
         asked.changed()
         await self._occupy(identity)
@@ -146,13 +148,13 @@ class FederatedCredentials:
         return identity
 
     def _find(self, identity: ManagedIdentity, name: str) -> Credential | None:
-        return self._held.get(identity.known.client_id, {}).get(name.lower())
+        return self._held.get(identity.service_principal.client_id, {}).get(name.lower())
 
     def _admit(self, identity: ManagedIdentity) -> None:
         """A write, unless somebody else is writing or there have been too many."""
         unlucky = self.conflicts > 0
         self.conflicts -= unlucky
-        if unlucky or identity.known.client_id in self._busy:
+        if unlucky or identity.service_principal.client_id in self._busy:
             raise refusal(
                 409,
                 "ConcurrentFederatedIdentityCredentialsWritesForSingleManagedIdentity",
@@ -164,11 +166,11 @@ class FederatedCredentials:
 
     async def _occupy(self, identity: ManagedIdentity) -> None:
         """The write has been made by now, also for a caller who hangs up."""
-        self._busy.add(identity.known.client_id)
+        self._busy.add(identity.service_principal.client_id)
         try:
             await asyncio.sleep(self.writing.total_seconds())
         finally:
-            self._busy.discard(identity.known.client_id)
+            self._busy.discard(identity.service_principal.client_id)
 
 
 def _trust(body: Mapping[str, Any]) -> FederatedCredential:

@@ -22,24 +22,24 @@ _NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9-_]{2,127}")
 
 @dataclass(slots=True)
 class ManagedIdentity:
-    """resource_id: the way Azure writes it. known: to Entra."""
+    """resource_id: the way Azure writes it. service_principal: what Entra knows."""
 
     resource_id: str
     location: str
-    known: Identity
+    service_principal: Identity
     tags: dict[str, str] = field(default_factory=dict)
 
     def document(self, tenant: str) -> dict[str, Any]:
         return {
             "id": self.resource_id,
-            "name": self.known.name,
+            "name": self.service_principal.name,
             "type": IDENTITIES,
             "location": self.location,
             "tags": dict(self.tags),
             "properties": {
                 "tenantId": tenant,
-                "principalId": self.known.principal_id,
-                "clientId": self.known.client_id,
+                "principalId": self.service_principal.principal_id,
+                "clientId": self.service_principal.client_id,
             },
         }
 
@@ -74,7 +74,7 @@ class ManagedIdentities:
         """What was there."""
         gone = self._held.pop(resource_id.lower().rstrip("/"), None)
         if gone:
-            self._entra.identities.pop(gone.known.client_id, None)
+            self._entra.identities.pop(gone.service_principal.client_id, None)
         return gone
 
     def find(self, resource_id: str) -> ManagedIdentity | None:

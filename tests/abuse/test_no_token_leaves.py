@@ -203,7 +203,7 @@ async def test_what_an_upstream_echoes_goes_nowhere(
         world.clock.advance(25 * MINUTE)
         if hop in {"identity", "arm"}:
             await world.services.close()
-            world._services = world.another_instance()
+            world._services = world.build_services()
         if hop == "arm":
             moved = cluster.member.endpoint.model_copy(update={"server": _GONE, "read_at": world.clock()})
             await world.services.fleet.register(Member(cluster.member.cluster, moved))
@@ -227,7 +227,7 @@ async def _lived_through(world: World, witness: Witness, cluster: LocalCluster) 
         witness.hear_error(e)
     await world.services.scheduler.run()
     await _hear_storage(world, witness)
-    await world.work_off(tries=2)
+    await world.process_queue(tries=2)
     for route in ("refresh_all", "refresh_cluster"):
         witness.hear("HTTP answer", await _answered(route, cluster))
     await _hear_storage(world, witness)
@@ -242,15 +242,15 @@ async def test_the_whole_of_a_good_life_is_silent_about_tokens(
     for _ in range(3):
         await world.services.scheduler.run()
         await _hear_storage(world, witness)
-        await world.work_off()
+        await world.process_queue()
         world.clock.advance(25 * MINUTE)
-    await cluster.human.delete_secret("deepintshield", "ar-pull-secret")
+    await cluster.admin.delete_secret("deepintshield", "ar-pull-secret")
     await world.tick()
     await _hear_storage(world, witness)
     _hear_exported(exported, witness)
     assert witness.leaks(_credentials(world)) == []
     assert {"secret.refreshed", "token.minted", "drift.repaired"} <= {event["event"] for event in world.events.seen}
-    secret = await cluster.human.secret("deepintshield", "ar-pull-secret")
+    secret = await cluster.admin.read_secret("deepintshield", "ar-pull-secret")
     witness.hear("the secret", json.dumps(secret))
     assert [leak[:10] for leak in witness.leaks(_credentials(world))] == ["the secret"]
 

@@ -87,7 +87,7 @@ async def test_a_cluster_is_known_in_any_case_of_letters(world: World) -> None:
         202,
         {"queued": 1},
     )
-    assert await world.work_off() == 1
+    assert await world.process_queue() == 1
     assert (await world.target(cluster)).state(world.clock()) == "fresh"
 
 
@@ -96,7 +96,7 @@ async def test_all_clusters_at_once(world: World) -> None:
         await world.join(f"aks-{n}")
     answer = await _called("refresh_all", _request("refresh"))
     assert (answer.status_code, json.loads(answer.get_body())) == (202, {"queued": 3})
-    assert await world.work_off() == 3
+    assert await world.process_queue() == 3
 
 
 @pytest.mark.parametrize("body", [b"{", b"x" * 10_000_000, b"[" * 100_000, b'{"server":"https://evil.example"}'])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import aiohttp
 
 from local.azure.entra import Entra, Identity
-from local.human import ApiServer
+from local.administrator import ApiServer
 from local.kubernetes.apiserver import AKS_SERVER_APPLICATION
 from tests.contract.conversation import Answer, Caller, Json, until
 

@@ -83,7 +83,7 @@ async def test_the_script_onboards_a_cluster(hosted: Hosted) -> None:
     assert "pull secret" in ended
     assert len(ended) == len(set(ended))
     assert re.search(r"^Succeeded after [\d.]+ s$", run.out, re.MULTILINE)
-    assert (await hosted.world.token_in(hosted.cluster)).startswith("ya29.")
+    assert (await hosted.world.read_token(hosted.cluster)).startswith("ya29.")
     assert hosted.host.keys.default not in run.out
 
 

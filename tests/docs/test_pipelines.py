@@ -235,7 +235,7 @@ async def test_a_step_onboards_what_it_can_and_tells_the_agent_what_it_cannot(
     assert "not onboarded" in told[bodies["else"]]
     assert ended.heard.masks == [key]
     assert key not in "\n".join(ended.heard.shown) + ended.err
-    assert (await agent.world.token_in(west)).startswith("ya29.")
+    assert (await agent.world.read_token(west)).startswith("ya29.")
     written = sorted(path.name for path in agent.repository.rglob("*.yaml"))
     assert written == ["edge-manifests.yaml"]
     manifests = yaml.safe_load_all((agent.repository / "clusters" / written[0]).read_text(encoding="utf-8"))

@@ -32,7 +32,7 @@ async def _until(reached: Callable[[], Awaitable[bool]]) -> None:
 
 async def _token(world: World, cluster: LocalCluster) -> str | None:
     try:
-        return await world.token_in(cluster)
+        return await world.read_token(cluster)
     except AssertionError:
         return None
 
@@ -50,7 +50,7 @@ async def test_timer_and_queue_keep_the_fleet_fresh_by_themselves(world: World, 
     await deployed.host()
     for cluster in clusters:
         await _until(lambda cluster=cluster: _is_new(world, cluster, None))  # type: ignore[misc]
-    tokens = {cluster.id: await world.token_in(cluster) for cluster in clusters}
+    tokens = {cluster.id: await world.read_token(cluster) for cluster in clusters}
     # From the secrets: the status is written a moment later.
     uids = {cluster.id: await _uid(cluster) for cluster in clusters}
     for cluster in clusters:
@@ -60,7 +60,7 @@ async def test_timer_and_queue_keep_the_fleet_fresh_by_themselves(world: World, 
 
 
 async def _uid(cluster: LocalCluster) -> str:
-    return str((await cluster.human.secret("deepintshield", "ar-pull-secret"))["metadata"]["uid"])
+    return str((await cluster.admin.read_secret("deepintshield", "ar-pull-secret"))["metadata"]["uid"])
 
 
 async def _is_new(world: World, cluster: LocalCluster, old: str | None) -> bool:
@@ -88,7 +88,7 @@ async def test_health_calls_nobody(world: World, deployed: Deployed) -> None:
     async with aiohttp.ClientSession() as session, session.get(f"{host.url}/api/health") as answer:
         assert answer.status == 200
         assert (await answer.json())["status"] == "ok"
-    assert world.cloud.identity_part.journal.seen == []
+    assert world.cloud.identity_part.journal.requests == []
 
 
 async def test_a_killed_host_loses_no_cluster(world: World, deployed: Deployed) -> None:
@@ -103,7 +103,7 @@ async def test_a_killed_host_loses_no_cluster(world: World, deployed: Deployed) 
 
 
 async def _asked(cluster: LocalCluster) -> bool:
-    return cluster.part.faults.spent
+    return cluster.part.faults.have_fired
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ async def test_fleet_status_and_queue_are_kept_without_a_key(keyless: World) -> 
     assert str(cluster.id) in message.content
     await keyless.refresh(cluster)
     assert (await keyless.target(cluster)).state(keyless.clock()) == "fresh"
-    asked = {seen.query["resource"].rstrip("/") for seen in keyless.cloud.identity_part.journal.seen}
+    asked = {seen.query["resource"].rstrip("/") for seen in keyless.cloud.identity_part.journal.requests}
     assert STORAGE in asked
 
 

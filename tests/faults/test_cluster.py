@@ -42,7 +42,7 @@ async def test_connection_refused_keeps_the_old_secret_and_is_the_queues_to_try_
     before = await world.status(cluster)
     await cluster.server.stop()
     world.clock.advance(25 * MINUTE)
-    assert await world.failing_refresh(cluster) == "cluster_unreachable"
+    assert await world.refresh_category(cluster) == "cluster_unreachable"
     after = await world.status(cluster)
     assert after.next_due == before.next_due
     assert after.targets[str(cluster.target)].state(world.clock()) == "stale"
@@ -56,7 +56,7 @@ async def test_a_hanging_cluster_is_given_up(world: World, monkeypatch: pytest.M
     cluster = await world.join("aks-1")
     monkeypatch.setattr("pullkeeper.cluster.api._TIMEOUT", aiohttp.ClientTimeout(total=0.3))
     cluster.part.faults.add(Fault(path=_SECRETS, method="PATCH", hang=True))
-    assert await world.failing_refresh(cluster) == "cluster_unreachable"
+    assert await world.refresh_category(cluster) == "cluster_unreachable"
     assert cluster.part.journal.count("PATCH", _SECRETS) <= 1
 
 
@@ -64,7 +64,7 @@ async def test_a_hanging_cluster_is_given_up(world: World, monkeypatch: pytest.M
 async def test_a_cluster_that_answers_with_errors_is_told_unreachable(world: World, *, dropped: bool) -> None:
     cluster = await world.join("aks-1")
     cluster.part.faults.add(Fault(path=_SECRETS, method="PATCH", status=503, body="upstream", drop=dropped))
-    assert await world.failing_refresh(cluster) == "cluster_unreachable"
+    assert await world.refresh_category(cluster) == "cluster_unreachable"
     assert cluster.part.journal.count("PATCH", _SECRETS) <= 3
 
 
@@ -78,7 +78,7 @@ async def test_overload_is_waited_for_as_the_server_asks(world: World) -> None:
     await world.refresh(cluster)
     assert cluster.part.journal.count("PATCH", _SECRETS) == 3
     fault.times = None
-    assert await world.failing_refresh(cluster) == "cluster_throttled"
+    assert await world.refresh_category(cluster) == "cluster_throttled"
     assert "Too many requests" in str((await world.target(cluster)).detail)
 
 
@@ -111,7 +111,7 @@ async def test_a_refusal_is_asked_for_once_and_retried_slowly(
 ) -> None:
     cluster = await world.join("aks-1")
     cluster.part.faults.add(Fault(path=_SECRETS, method="PATCH", status=status, body=body))
-    assert await world.failing_refresh(cluster) == category
+    assert await world.refresh_category(cluster) == category
     assert cluster.part.journal.count("PATCH", _SECRETS) == 1
     assert [category] == [event["category"] for event in world.events.named("secret.refresh_failed")]
     shortest, longest = _SLOW
@@ -129,13 +129,13 @@ async def test_a_refusal_is_asked_for_once_and_retried_slowly(
 async def test_a_500_is_tried_again(world: World, body: str, category: str) -> None:
     cluster = await world.join("aks-1")
     cluster.part.faults.add(Fault(path=_SECRETS, method="PATCH", status=500, body=body))
-    assert await world.failing_refresh(cluster) == category
+    assert await world.refresh_category(cluster) == category
     assert cluster.part.journal.count("PATCH", _SECRETS) == 3
 
 
 async def test_a_missing_role_is_told_with_the_permission_and_for_whom(world: World) -> None:
     cluster = await world.join("aks-1", access=False)
-    assert await world.failing_refresh(cluster) == "cluster_rbac_denied"
+    assert await world.refresh_category(cluster) == "cluster_rbac_denied"
     target = await world.target(cluster)
     who = world.cloud.app.principal_id
     assert f'User "{who}" cannot patch resource "secrets"' in str(target.detail)
@@ -149,7 +149,7 @@ async def test_a_namespace_that_is_going_is_no_matter_of_rights(world: World) ->
     text = "unable to create new content in namespace deepintshield because it is being terminated"
     message = f'secrets "ar-pull-secret" is forbidden: {text}'
     cluster.part.faults.add(Fault(path=_SECRETS, status=403, body=_status(403, message, "Forbidden")))
-    assert await world.failing_refresh(cluster) == "namespace_terminating"
+    assert await world.refresh_category(cluster) == "namespace_terminating"
 
 
 async def test_a_missing_namespace_is_told_as_such_to_who_may_see_it(world: World) -> None:
@@ -157,9 +157,9 @@ async def test_a_missing_namespace_is_told_as_such_to_who_may_see_it(world: Worl
     local = await world.join("local", local_accounts=True)
     entra = await world.join("entra")
     for cluster in (local, entra):
-        await cluster.human.call("DELETE", "/api/v1/namespaces/deepintshield")
-    assert "namespace" in await world.failing_refresh(local)
-    assert await world.failing_refresh(entra) in {"cluster_rbac_denied", "namespace_terminating"}
+        await cluster.admin.call("DELETE", "/api/v1/namespaces/deepintshield")
+    assert "namespace" in await world.refresh_category(local)
+    assert await world.refresh_category(entra) in {"cluster_rbac_denied", "namespace_terminating"}
 
 
 async def test_one_target_that_refuses_leaves_the_others_fresh(world: World) -> None:
@@ -167,7 +167,7 @@ async def test_one_target_that_refuses_leaves_the_others_fresh(world: World) -> 
     cluster = await world.join("aks-1", targets=targets)
     denied = _status(403, 'admission webhook "guard.example" denied the request: no', "Forbidden")
     cluster.part.faults.add(Fault(path="/namespaces/one/secrets/", status=403, body=denied))
-    await world.failing_refresh(cluster)
+    await world.refresh_category(cluster)
     told = (await world.status(cluster)).targets
     assert [told[str(target)].state(world.clock()) for target in targets] == ["pending", "fresh"]
 
@@ -176,7 +176,7 @@ async def test_one_target_that_refuses_leaves_the_others_fresh(world: World) -> 
 async def test_a_refusal_in_an_unknown_form_is_a_failure_all_the_same(world: World, body: str) -> None:
     cluster = await world.join("aks-1")
     cluster.part.faults.add(Fault(path=_SECRETS, status=418, body=body))
-    assert await world.failing_refresh(cluster) == "internal"
+    assert await world.refresh_category(cluster) == "internal"
 
 
 @pytest.mark.parametrize("body", ["[]", "null", '{"metadata":[]}', '{"metadata":{"managedFields":[1]}}', "{}"])
@@ -184,7 +184,7 @@ async def test_a_success_in_an_unknown_form_is_no_success(world: World, body: st
     """Something that answers 200 to everything is no API server."""
     cluster = await world.join("aks-1")
     cluster.part.faults.add(Fault(path=_SECRETS, status=200, body=body))
-    assert await world.failing_refresh(cluster) == "cluster_unreachable"
+    assert await world.refresh_category(cluster) == "cluster_unreachable"
 
 
 async def test_an_answer_in_many_pieces_is_read_to_its_end(world: World) -> None:
@@ -200,17 +200,17 @@ async def test_an_answer_in_many_pieces_is_read_to_its_end(world: World) -> None
 async def test_a_huge_answer_is_not_read_to_its_end(world: World) -> None:
     cluster = await world.join("aks-1")
     cluster.part.faults.add(Fault(path=_SECRETS, status=200, body='{"metadata":{"uid":"' + "x" * 5_000_000 + '"}}'))
-    assert await world.failing_refresh(cluster) == "cluster_unreachable"
+    assert await world.refresh_category(cluster) == "cluster_unreachable"
 
 
 @pytest.mark.parametrize("status", [301, 307])
 async def test_a_redirect_is_not_followed(world: World, status: int) -> None:
     """It would carry the cluster's token, and Google's, to wherever it says."""
     cluster, trap = await world.join("aks-1"), await world.join("trap")
-    seen = len(trap.part.journal.seen)
+    seen = len(trap.part.journal.requests)
     cluster.part.faults.add(Fault(path=_SECRETS, status=status, headers={"Location": f"{trap.server.url}/api"}))
-    assert await world.failing_refresh(cluster) == "cluster_unreachable"
-    assert seen == len(trap.part.journal.seen)
+    assert await world.refresh_category(cluster) == "cluster_unreachable"
+    assert seen == len(trap.part.journal.requests)
 
 
 async def test_a_cluster_that_stays_away_is_tried_ever_more_seldom(world: World) -> None:

@@ -30,7 +30,7 @@ async def test_an_endpoint_that_does_not_give_a_token_is_unavailable(world: Worl
     """The old secrets stay, and the queue tries again."""
     clusters = [await world.join(f"aks-{n}") for n in range(4)]
     world.cloud.identity_part.faults.add(fault)
-    told = await asyncio.gather(*(world.failing_refresh(cluster) for cluster in clusters))
+    told = await asyncio.gather(*(world.refresh_category(cluster) for cluster in clusters))
     assert {"entra_unavailable"} == set(told)
     world.cloud.identity_part.faults.clear()
     world.clock.advance(MINUTE)
@@ -40,17 +40,17 @@ async def test_an_endpoint_that_does_not_give_a_token_is_unavailable(world: Worl
 async def test_a_wrong_header_is_denied(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = await world.join("aks-1")
     assert world.services
-    other = world.another_instance()
+    other = world.build_services()
     await other.close()
     monkeypatch.setattr(world.cloud.identity, "secret", "another")
-    assert await world.failing_refresh(cluster) == "entra_denied"
+    assert await world.refresh_category(cluster) == "entra_denied"
     assert world.cloud.identity_part.journal.count() == 1
 
 
 async def test_an_identity_that_is_not_assigned_is_denied_at_once(world: World) -> None:
     clusters = [await world.join(f"aks-{n}") for n in range(4)]
     world.cloud.identity._assigned.clear()
-    told = await asyncio.gather(*(world.failing_refresh(cluster) for cluster in clusters))
+    told = await asyncio.gather(*(world.refresh_category(cluster) for cluster in clusters))
     assert {"entra_denied"} == set(told)
     assert world.cloud.identity_part.journal.count() == 1
     assert "az functionapp identity show" in str((await world.target(clusters[0])).remedy)
@@ -60,7 +60,7 @@ async def test_a_resource_that_the_tenant_does_not_know_is_denied(world: World) 
     """The hub's audience has no service principal here."""
     cluster = await world.join("aks-1")
     world.cloud.entra.resources.pop(EXCHANGE)
-    assert await world.failing_refresh(cluster) == "entra_denied"
+    assert await world.refresh_category(cluster) == "entra_denied"
     target = await world.target(cluster)
     assert "AADSTS500011" in str(target.detail)
     assert "az ad sp show --id api://AzureADTokenExchange" in str(target.remedy)

@@ -36,7 +36,7 @@ _DENIED: Final = json.dumps(
 
 
 async def _all_fail(world: World, clusters: list[LocalCluster]) -> set[str]:
-    return set(await asyncio.gather(*(world.failing_refresh(cluster) for cluster in clusters)))
+    return set(await asyncio.gather(*(world.refresh_category(cluster) for cluster in clusters)))
 
 
 @pytest.mark.parametrize(
@@ -57,13 +57,13 @@ async def test_three_tries_for_all_who_wait_and_the_old_secrets_stay(world: Worl
     clusters = [await world.join(f"aks-{n}") for n in range(8)]
     for cluster in clusters:
         await world.refresh(cluster)
-    before = [await cluster.human.secret("deepintshield", "ar-pull-secret") for cluster in clusters]
+    before = [await cluster.admin.read_secret("deepintshield", "ar-pull-secret") for cluster in clusters]
     asked = world.cloud.google_part.journal.count("POST", fault.path)
     world.cloud.google_part.faults.add(fault)
     world.clock.advance(25 * MINUTE)
     assert {"google_unavailable"} == await _all_fail(world, clusters)
     assert asked + 3 == world.cloud.google_part.journal.count("POST", fault.path)
-    assert before == [await cluster.human.secret("deepintshield", "ar-pull-secret") for cluster in clusters]
+    assert before == [await cluster.admin.read_secret("deepintshield", "ar-pull-secret") for cluster in clusters]
     told = world.events.named("secret.refresh_failed")
     assert [event["category"] for event in told] == ["google_unavailable"] * 8
 
@@ -109,7 +109,7 @@ async def test_nobody_holds_a_place_for_as_long_as_a_server_likes(world: World, 
     part, path = (world.cloud.google_part, STS) if hop == "google" else (cluster.part, "/secrets/")
     part.faults.add(Fault(path=path, status=429, headers={"Retry-After": "3600"}))
     with stamina.set_testing(False):
-        category = await world.failing_refresh(cluster)
+        category = await world.refresh_category(cluster)
     assert ("google_unavailable" if hop == "google" else "cluster_throttled") == category
     assert part.journal.count(path=path) == 1
 
@@ -124,7 +124,7 @@ async def test_a_retry_after_that_makes_no_sense_counts_as_none(world: World, ho
     cluster = await world.join("aks-1")
     part, path = (world.cloud.google_part, STS) if hop == "google" else (cluster.part, "/secrets/")
     part.faults.add(Fault(path=path, status=429, headers={"Retry-After": seconds}))
-    await world.failing_refresh(cluster)
+    await world.refresh_category(cluster)
     assert part.journal.count(path=path) == 3
 
 
@@ -181,7 +181,7 @@ async def test_a_stale_entra_token_is_renewed_once_and_then_told(world: World) -
     cluster = await world.join("aks-1")
     body = _refused("invalid_grant", "ID Token issued at 1 is stale to sign-in.")
     world.cloud.google_part.faults.add(Fault(path=STS, status=400, body=body))
-    assert await world.failing_refresh(cluster) == "federation_stale"
+    assert await world.refresh_category(cluster) == "federation_stale"
     assert world.cloud.google_part.journal.count("POST", STS) == 2
 
 
@@ -191,8 +191,8 @@ async def test_a_redirect_is_not_followed(world: World, path: str) -> None:
     cluster = await world.join("aks-1")
     trap = world.cloud._arm_server.url
     world.cloud.google_part.faults.add(Fault(path=path, status=307, headers={"Location": f"{trap}/v1/token"}))
-    assert await world.failing_refresh(cluster) == "google_unavailable"
-    assert world.cloud.arm_part.journal.seen == []
+    assert await world.refresh_category(cluster) == "google_unavailable"
+    assert world.cloud.arm_part.journal.requests == []
 
 
 @pytest.mark.parametrize("path", [STS, IAM])
@@ -200,7 +200,7 @@ async def test_a_huge_answer_is_a_failure_of_google(world: World, path: str) -> 
     cluster = await world.join("aks-1")
     huge = json.dumps({"access_token": "x" * 10_000_000, "accessToken": "x", "expires_in": 3600})
     world.cloud.google_part.faults.add(Fault(path=path, status=200, body=huge))
-    assert await world.failing_refresh(cluster) == "google_unavailable"
+    assert await world.refresh_category(cluster) == "google_unavailable"
     status = await world.target(cluster)
     assert len(str(status.detail)) < 700
 
@@ -220,7 +220,7 @@ async def test_googles_clock_never_makes_a_token_live_longer(
     monkeypatch.setattr(world.cloud.google, "_issue", skewed)
     await world.refresh(cluster)
     status = await world.target(cluster)
-    issued = world.cloud.google.lookup(await world.token_in(cluster))
+    issued = world.cloud.google.lookup(await world.read_token(cluster))
     assert status.expires_at is not None
     assert issued is not None
     assert status.expires_at <= issued.expires_at + timedelta(seconds=1)
@@ -238,20 +238,20 @@ async def test_a_token_that_was_expired_when_it_came_is_not_written(
         return token, until - 70 * MINUTE
 
     monkeypatch.setattr(world.cloud.google, "_issue", skewed)
-    assert await world.failing_refresh(cluster) == "google_unavailable"
+    assert await world.refresh_category(cluster) == "google_unavailable"
     assert cluster.part.journal.count("PATCH", "/secrets/") == 0
 
 
 async def test_a_revoked_token_is_replaced_by_hand_once_the_held_one_has_aged(world: World) -> None:
     clusters = [await world.join(f"aks-{n}") for n in range(2)]
     await world.tick()
-    revoked = await world.token_in(clusters[0])
+    revoked = await world.read_token(clusters[0])
     world.cloud.google.revoke_all()
     world.clock.advance(10 * MINUTE + timedelta(seconds=1))
     await world.services.scheduler.refresh_all_now()
-    await world.work_off()
+    await world.process_queue()
     for cluster in clusters:
-        token = await world.token_in(cluster)
+        token = await world.read_token(cluster)
         assert revoked != token
         assert world.cloud.google.lookup(token) is not None
 
@@ -266,7 +266,7 @@ async def test_a_failing_hub_leaves_the_others_clusters_fresh(world: World) -> N
     assert [(await world.target(cluster)).state(world.clock()) for cluster in bad] == ["pending"] * 3
     assert [(await world.target(cluster)).state(world.clock()) for cluster in good] == ["fresh"] * 3
     for cluster in good:
-        assert world.cloud.google.lookup(await world.token_in(cluster)) is not None
+        assert world.cloud.google.lookup(await world.read_token(cluster)) is not None
 
 
 async def test_a_shared_refusal_is_told_to_each_cluster_as_its_own(world: World) -> None:

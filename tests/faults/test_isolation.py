@@ -63,7 +63,7 @@ async def test_all_of_the_fleet_but_the_broken_stay_fresh(world: World) -> None:
     for _ in range(15):
         await world.tick()
         for cluster in good:
-            issued = world.cloud.google.lookup(await world.token_in(cluster))
+            issued = world.cloud.google.lookup(await world.read_token(cluster))
             assert issued is not None
             assert issued.expires_at - world.clock() > 30 * MINUTE
         world.clock.advance(5 * MINUTE)

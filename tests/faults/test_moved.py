@@ -40,7 +40,7 @@ def _asked(world: World) -> int:
 
 
 def _managed(world: World, cluster: LocalCluster) -> ManagedCluster:
-    return world.cloud.arm.clusters.known(str(cluster.id))
+    return world.cloud.arm.clusters.get(str(cluster.id))
 
 
 async def test_a_new_address_is_found_and_kept(world: World) -> None:
@@ -88,7 +88,7 @@ async def test_a_certificate_that_azure_does_not_vouch_for_is_never_trusted(worl
     managed = _managed(world, cluster)
     managed.ca_pem = other.server.ca_pem
     for _ in range(4):
-        assert await world.failing_refresh(cluster) == "cluster_tls_untrusted"
+        assert await world.refresh_category(cluster) == "cluster_tls_untrusted"
         world.clock.advance(4 * MINUTE)
     assert _asked(world) == 2
     assert cluster.part.journal.count("PATCH", "/secrets/") == 0
@@ -106,7 +106,7 @@ async def test_azure_knows_why(world: World, category: str) -> None:
         world.cloud.arm.remove_cluster(str(cluster.id))
     else:
         _managed(world, cluster).power_state = "Stopped"
-    assert await world.failing_refresh(cluster) == category
+    assert await world.refresh_category(cluster) == category
     target = await world.target(cluster)
     assert f"--name {cluster.id.name}" in str(target.remedy)
     assert timedelta() < (await world.status(cluster)).next_due - world.clock() <= 15 * MINUTE
@@ -130,9 +130,9 @@ async def test_when_azure_does_not_say_the_cluster_is_told_unreachable(
     cluster = await world.join("aks-1")
     await _onboarded_at(world, cluster, server=_NOWHERE)
     break_it(world)
-    assert await world.failing_refresh(cluster) == "cluster_unreachable"
+    assert await world.refresh_category(cluster) == "cluster_unreachable"
     asked = _asked(world)
-    assert await world.failing_refresh(cluster) == "cluster_unreachable"
+    assert await world.refresh_category(cluster) == "cluster_unreachable"
     assert asked == _asked(world)
     world.cloud.arm_part.faults.clear()
     world.clock.advance(10 * MINUTE)
@@ -143,7 +143,7 @@ async def test_without_a_right_in_azure_the_cluster_is_told_unreachable(world: W
     cluster = await world.join("aks-1")
     await _onboarded_at(world, cluster, server=_NOWHERE)
     world.cloud.arm.unassign(world.cloud.app.principal_id, str(cluster.id), CLUSTER_USER)
-    assert await world.failing_refresh(cluster) == "cluster_unreachable"
+    assert await world.refresh_category(cluster) == "cluster_unreachable"
 
 
 async def test_a_client_certificate_is_fetched_once(world: World) -> None:
@@ -178,7 +178,7 @@ async def test_rotated_certificates_of_server_and_client_heal(world: World) -> N
     await _onboarded_at(world, cluster, server=after.server.url)
     world.clock.advance(25 * MINUTE)
     await world.refresh(cluster)
-    assert (await world.token_in(after)).startswith("ya29.")
+    assert (await world.read_token(after)).startswith("ya29.")
 
 
 async def test_a_cluster_that_was_given_entra_meanwhile_is_refreshed_with_a_token(world: World) -> None:
@@ -187,15 +187,15 @@ async def test_a_cluster_that_was_given_entra_meanwhile_is_refreshed_with_a_toke
     managed = _managed(world, cluster)
     managed.client_certificate = managed.client_key = None
     await world.refresh(cluster)
-    assert (await world.token_in(cluster)).startswith("ya29.")
+    assert (await world.read_token(cluster)).startswith("ya29.")
 
 
 async def test_a_client_certificate_that_azure_does_not_hand_out_is_told(world: World) -> None:
     cluster = await world.join("aks-1", local_accounts=True)
     world.cloud.arm.unassign(world.cloud.app.principal_id, str(cluster.id), CLUSTER_USER)
-    assert await world.failing_refresh(cluster) == "arm_denied"
+    assert await world.refresh_category(cluster) == "arm_denied"
     world.cloud.arm_part.faults.add(Fault(status=429, headers={"Retry-After": "5"}))
-    assert await world.failing_refresh(cluster) == "arm_throttled"
+    assert await world.refresh_category(cluster) == "arm_throttled"
 
 
 async def test_what_azure_says_later_counts_more(world: World) -> None:

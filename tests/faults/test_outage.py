@@ -71,7 +71,7 @@ async def _identity(world: World, cluster: LocalCluster, *, on: bool) -> None:
     if on:
         world.cloud.identity_part.faults.add(_DOWN)
     await world.services.close()
-    world._services = world.another_instance()
+    world._services = world.build_services()
 
 
 async def _all(world: World, cluster: LocalCluster, *, on: bool) -> None:
@@ -100,7 +100,7 @@ async def _expired_minutes(world: World, outage: _Outage, switch: Callable[..., 
                 await world.tick()
             except StorageUnavailable:
                 assert outage.is_on(minute)
-            token = await world.token_in(cluster)
+            token = await world.read_token(cluster)
         if world.cloud.google.lookup(token) is None:
             expired.append(minute)
         world.clock.advance(MINUTE)

@@ -46,21 +46,21 @@ async def test_a_forged_message_ends_as_poison_with_an_event(world: World, body:
     """Nothing is written, nobody is called, and the event does not repeat what it carried."""
     cluster = await world.join("aks-1")
     await world.tick()
-    before = len(cluster.part.journal.seen), world.cloud.google.exchanges
+    before = len(cluster.part.journal.requests), world.cloud.google.exchanges
     await _sent(world, body.replace("{id}", str(cluster.id)))
-    await world.work_off()
+    await world.process_queue()
     [told] = world.events.named("message.poisoned")
     assert told["category"] == "invalid_request"
     assert told["remedy"]
-    assert "canary" not in world.pretty()
-    assert before == (len(cluster.part.journal.seen), world.cloud.google.exchanges)
+    assert "canary" not in world.format_events()
+    assert before == (len(cluster.part.journal.requests), world.cloud.google.exchanges)
 
 
 async def test_a_message_of_a_cluster_that_left_is_poison(world: World) -> None:
     cluster = await world.join("aks-1")
     await world.services.scheduler.run()
     await world.services.fleet.remove(cluster.id)
-    await world.work_off()
+    await world.process_queue()
     assert [event["category"] for event in world.events.named("message.poisoned")] == ["invalid_request"]
     assert cluster.part.journal.count("PATCH", "/secrets/") == 0
 
@@ -103,7 +103,7 @@ async def test_messages_in_the_wrong_order_write_nothing_older(world: World) -> 
     await world.services.scheduler.run()
     await world.refresh(cluster)
     first = await world.target(cluster)
-    await world.work_off()
+    await world.process_queue()
     last = await world.target(cluster)
     assert first.issued_at is not None
     assert last.issued_at is not None

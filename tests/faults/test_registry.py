@@ -14,7 +14,7 @@ pytestmark = pytest.mark.servers
 async def test_a_definite_refusal_stops_the_token(world: World, status: int) -> None:
     cluster = await world.join("aks-1")
     world.cloud.registry_parts[0].faults.add(Fault(path="/v2/token", status=status))
-    assert await world.failing_refresh(cluster) == "registry_denied"
+    assert await world.refresh_category(cluster) == "registry_denied"
     assert cluster.part.journal.count("PATCH", "/secrets/") == 0
 
 

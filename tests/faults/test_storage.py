@@ -70,7 +70,7 @@ async def test_the_next_tick_repairs(world: World, gates: list[Gate]) -> None:
     world.clock.advance(5 * MINUTE)
     await world.tick()
     for cluster in clusters:
-        issued = world.cloud.google.lookup(await world.token_in(cluster))
+        issued = world.cloud.google.lookup(await world.read_token(cluster))
         assert issued is not None
         assert issued.expires_at - world.clock() > 50 * MINUTE
 
@@ -104,12 +104,12 @@ async def test_storage_lost_between_the_secret_and_the_status_claims_nothing(wor
     world.services.fleet.update = cut  # type: ignore[method-assign, assignment]
     with pytest.raises(StorageUnavailable):
         await world.refresh(cluster)
-    token = await world.token_in(cluster)
+    token = await world.read_token(cluster)
     _open(gates)
     world.services.fleet.update = update  # type: ignore[method-assign]
     assert await world.services.fleet.status(cluster.id) is None
     await world.refresh(cluster)
-    assert token == await world.token_in(cluster)
+    assert token == await world.read_token(cluster)
     assert (await world.target(cluster)).state(world.clock()) == "fresh"
 
 
@@ -126,7 +126,7 @@ async def test_a_row_that_nobody_can_read_hides_no_other(world: World, table: st
     world.clock.advance(25 * MINUTE)
     await world.tick()
     for cluster in good:
-        issued = world.cloud.google.lookup(await world.token_in(cluster))
+        issued = world.cloud.google.lookup(await world.read_token(cluster))
         assert issued is not None
         assert issued.expires_at - world.clock() > 50 * MINUTE
     if table == "status":
@@ -160,13 +160,13 @@ async def test_two_schedulers_at_once_cost_one_write_more_at_most(world: World) 
     await world.tick()
     world.clock.advance(25 * MINUTE)
     calls = [cluster.part.journal.count("PATCH", "/secrets/") for cluster in clusters]
-    other = world.another_instance()
+    other = world.build_services()
     try:
         await world.services.scheduler.run()
         await other.scheduler.run()
     finally:
         await other.close()
-    await world.work_off()
+    await world.process_queue()
     for cluster, before in zip(clusters, calls, strict=True):
         assert cluster.part.journal.count("PATCH", "/secrets/") - before <= 2
     assert world.cloud.google.exchanges == 2

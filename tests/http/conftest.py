@@ -20,7 +20,7 @@ from local.cloud import GROUP, SUBSCRIPTION, LocalCluster
 from local.host import HostProcess
 from local.serving import Authority
 from tests.end_to_end.conftest import Deployed
-from tests.world import World, a_world
+from tests.world import World, open_world
 
 _PATIENCE = 60
 _ENDED = {"Succeeded", "AwaitingFederation", "Failed"}
@@ -99,7 +99,7 @@ class App:
 async def hosted(name: str, azurite: Azurite, authority: Authority, **settings: str) -> AsyncIterator[App]:
     """With the timer off, and the resource group of the local cloud open for onboarding."""
     with pytest.MonkeyPatch.context() as patch:
-        async with a_world(azurite.account(name), authority, patch) as world, AsyncExitStack() as opened:
+        async with open_world(azurite.account(name), authority, patch) as world, AsyncExitStack() as opened:
             world.cloud.arm.assign(world.cloud.app.principal_id, f"/subscriptions/{SUBSCRIPTION}", ONBOARDER)
             scope = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}"
             deployed = Deployed(world, opened)

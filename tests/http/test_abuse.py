@@ -433,13 +433,13 @@ async def test_a_large_body_is_too_large(app: App) -> None:
 async def test_somebodys_secret_is_never_overwritten(app: App) -> None:
     """Abuse case 13: without `adopt` it stops, and says whose it is."""
     cluster = await app.cluster("aks-3")
-    await cluster.human.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "deepintshield"}})
+    await cluster.admin.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "deepintshield"}})
     theirs = '{"auths":{"registry.example":{"auth":"eA=="}}}'
-    await cluster.human.create_secret("deepintshield", "ar-pull-secret", theirs)
+    await cluster.admin.create_secret("deepintshield", "ar-pull-secret", theirs)
     ended = await app.onboarded(cluster)
     assert ended["status"] == "Failed"
     assert [step["category"] for step in ended["steps"] if step["status"] == "failed"] == ["secret_conflict"]
-    assert await cluster.human.dockerconfig("deepintshield", "ar-pull-secret") == json.loads(theirs)["auths"]
+    assert await cluster.admin.read_auths("deepintshield", "ar-pull-secret") == json.loads(theirs)["auths"]
 
 
 async def test_nothing_of_all_this_was_begun(app: App) -> None:

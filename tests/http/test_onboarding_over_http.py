@@ -9,7 +9,7 @@ import pytest
 
 from functions.openapi import document
 from local.cloud import GROUP, SUBSCRIPTION, LocalCluster
-from local.proof import pulls
+from local.pull_check import can_pull
 from local.serving import Fault
 from pullkeeper.fleet.table import Member
 from pullkeeper.model import ClusterId, RefreshMessage
@@ -39,8 +39,8 @@ async def test_one_call_and_one_poll(app: App) -> None:
     assert 1 < ended["result"]["seconds"] < 60
     assert ended["result"]["handover"]["subject"] == app.world.cloud.app.principal_id
     assert any(_progress(answer) == ["done"] * 7 + ["running"] + ["pending"] * 3 for answer in seen)
-    auths = await cluster.human.dockerconfig("deepintshield", "ar-pull-secret")
-    assert await pulls(auths, app.world.cloud.hubs["main"].image, app.world.cloud.authority.pem)
+    auths = await cluster.admin.read_auths("deepintshield", "ar-pull-secret")
+    assert await can_pull(auths, app.world.cloud.hubs["main"].image, app.world.cloud.authority.pem)
 
 
 def _progress(operation: dict[str, Any]) -> list[str]:
@@ -60,21 +60,21 @@ async def test_what_is_onboarded_is_in_the_fleet_until_it_is_offboarded(app: App
     assert any("Namespace deepintshield" in left for left in gone["result"]["left"]), "the report of what is left"
     assert (await app.call("GET", path_of(cluster))).status == 404
     with pytest.raises(AssertionError, match="HTTP 404"):
-        await cluster.human.secret("deepintshield", "ar-pull-secret")
+        await cluster.admin.read_secret("deepintshield", "ar-pull-secret")
 
 
 async def test_the_same_call_again_changes_nothing(app: App) -> None:
     """Onboarding replayed: abuse case 16."""
     cluster = await app.cluster("aks-3")
     first = await app.onboarded(cluster)
-    uid = (await cluster.human.secret("deepintshield", "ar-pull-secret"))["metadata"]["uid"]
+    uid = (await cluster.admin.read_secret("deepintshield", "ar-pull-secret"))["metadata"]["uid"]
     writes = list(app.world.cloud.arm.writes)
     second = await app.onboarded(cluster)
     assert first["id"] != second["id"]
     assert (second["status"], _progress(second)) == ("Succeeded", ["done"] * len(_PHASES))
     assert second["result"]["handover"] == first["result"]["handover"]
     assert app.world.cloud.arm.writes == writes
-    assert (await cluster.human.secret("deepintshield", "ar-pull-secret"))["metadata"]["uid"] == uid
+    assert (await cluster.admin.read_secret("deepintshield", "ar-pull-secret"))["metadata"]["uid"] == uid
 
 
 async def test_while_one_runs_another_is_told_where_it_is(app: App) -> None:
@@ -107,7 +107,7 @@ async def test_a_dry_run_tells_and_changes_nothing(app: App) -> None:
     assert set(_progress(ended)) == {"planned"}
     assert app.world.cloud.arm.writes == writes
     with pytest.raises(AssertionError, match="HTTP 404"):
-        await cluster.human.call("GET", "/api/v1/namespaces/deepintshield")
+        await cluster.admin.call("GET", "/api/v1/namespaces/deepintshield")
     assert (await app.call("GET", path_of(cluster))).status == 404
 
 
@@ -122,7 +122,7 @@ async def test_without_a_hub_it_waits_for_the_publisher(app: App) -> None:
 
 async def test_what_fails_says_why_and_what_mends_it(app: App) -> None:
     cluster = await app.cluster("aks-8")
-    await cluster.human.call("DELETE", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/platform-team")
+    await cluster.admin.call("DELETE", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/platform-team")
     ended = await app.onboarded(cluster)
     assert ended["status"] == "Failed"
     (failed,) = (step for step in ended["steps"] if step["status"] == "failed")

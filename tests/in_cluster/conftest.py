@@ -21,10 +21,10 @@ from local.azure.managed_identities import IDENTITIES, ManagedIdentity
 from local.clock import Clock
 from local.cloud import GROUP, SUBSCRIPTION, Cloud, LocalHub
 from local.kubernetes.apiserver import Etcd, Issuer, RealApiServer
-from local.proof import pulls
+from local.pull_check import can_pull
 from local.serving import Authority, Faults
 from pullkeeper.cluster import manifests
-from pullkeeper.cluster.in_cluster import Chain, in_cluster_refresher
+from pullkeeper.cluster.in_cluster import Chain, build_refresher
 from pullkeeper.model import Hub, Target
 from tests.apiserver import at_hand
 from tests.contract.cluster import Cluster, connected, one_seat
@@ -132,7 +132,7 @@ class Place:
 
     @property
     def identity(self) -> Identity:
-        return self.managed.known
+        return self.managed.service_principal
 
     @property
     def subject(self) -> str:
@@ -146,7 +146,7 @@ class Place:
     async def onboard(self, chain: Chain = "entra", **options: Any) -> list[Answer]:
         """Apply the rendered manifests as onboarding does, and wait until the role counts."""
         manifests = list(
-            in_cluster_refresher(
+            build_refresher(
                 self.target,
                 self.parsed_hub,
                 self.identity.client_id if chain == "entra" else None,
@@ -204,7 +204,7 @@ class Place:
 
     async def pulls(self) -> bool:
         content = b64decode((await self.secret())["data"][".dockerconfigjson"])
-        return await pulls(json.loads(content)["auths"], self.hub.image, self.site.cloud.authority.pem)
+        return await can_pull(json.loads(content)["auths"], self.hub.image, self.site.cloud.authority.pem)
 
     async def trust_cluster(self) -> None:
         """Have Google's provider trust the cluster's own issuer, by the keys that it publishes."""
@@ -217,7 +217,7 @@ class Place:
     def federate(self, **change: str) -> None:
         """Have the identity trust the workload's service account; or what is nearly that."""
         right = FederatedCredential(self.site.cluster.url, self.subject, EXCHANGE)
-        self.site.cloud.arm.federation.add(self.managed, "the-one", replace(right, **change))
+        self.site.cloud.arm.federated_credentials.add(self.managed, "the-one", replace(right, **change))
 
     def allow(self, subject: str) -> None:
         """Have Google's provider accept this subject, and let it impersonate the hub's service account."""

@@ -87,15 +87,18 @@ async def test_by_the_entra_chain_it_makes_a_secret_that_pulls(owner: Owner) -> 
     group = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}"
     identity = cloud.arm.identities.find(f"{group}/providers/{IDENTITIES}/{owner.place.namespace}")
     assert identity is not None
-    assert (handed.client_id, handed.subject) == (identity.known.client_id, identity.known.principal_id)
+    assert (handed.client_id, handed.subject) == (
+        identity.service_principal.client_id,
+        identity.service_principal.principal_id,
+    )
     owner.place.allow(handed.subject)
 
     ended = await owner.run()
 
     assert ended.code == 0, ended.said
     assert await owner.place.pulls()
-    [written] = cloud.arm.federation.of(identity)
-    cloud.arm.federation._held[identity.known.client_id].clear()
+    [written] = cloud.arm.federated_credentials.find_all(identity)
+    cloud.arm.federated_credentials._held[identity.service_principal.client_id].clear()
     refused = await owner.run()
     assert refused.code == 2
     assert "AADSTS70021" in refused.said

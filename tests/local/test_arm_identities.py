@@ -68,7 +68,7 @@ async def azure(authority: Authority) -> AsyncIterator[Azure]:
     arm = Arm(entra, clock)
     arm.add_group(SUBSCRIPTION, "platform")
     arm.assign(caller.principal_id, GROUP, ONBOARDER)
-    arm.federation.writing = timedelta()
+    arm.federated_credentials.writing = timedelta()
     server = Server(arm.application, authority=authority)
     await server.start()
     async with ManagedServiceIdentityClient(
@@ -86,7 +86,7 @@ def _status(answer: Any, *_: object) -> int:
 
 def _patient(azure: Azure) -> None:
     """Lift the limit on writes, for tests of something else."""
-    azure.arm.federation.rate.burst = azure.arm.identities.rate.burst = 1000
+    azure.arm.federated_credentials.rate.burst = azure.arm.identities.rate.burst = 1000
 
 
 async def _refused(call: Callable[[], Any]) -> tuple[int | None, str | None, str | None]:
@@ -158,7 +158,7 @@ async def test_what_is_deleted_is_gone_from_entra_too_and_deleting_again_is_fine
     with pytest.raises(ResourceNotFoundError, match="userAssignedIdentities/Blue' under resource group 'Platform'"):
         await azure.client.user_assigned_identities.get("Platform", "Blue")
     assert made.client_id not in azure.entra.identities
-    assert azure.arm.federation.trusted(made.client_id) == []
+    assert azure.arm.federated_credentials.trusted(made.client_id) == []
 
 
 async def test_a_new_identity_has_nothing_of_its_namesake(azure: Azure) -> None:
@@ -210,7 +210,7 @@ async def test_a_credential_is_replaced_under_its_name(azure: Azure) -> None:
 
     await azure.trust(subject="system:serviceaccount:hub:other")
 
-    trusted = azure.arm.federation.trusted(identity.client_id)
+    trusted = azure.arm.federated_credentials.trusted(identity.client_id)
     assert [FederatedCredential(ISSUER, "system:serviceaccount:hub:other", EXCHANGE)] == trusted
 
 
@@ -253,7 +253,7 @@ async def test_an_identity_has_room_for_twenty(azure: Azure) -> None:
 async def test_lists_come_in_pages_of_the_size_asked_for(azure: Azure) -> None:
     _patient(azure)
     await azure.make()
-    azure.arm.federation.page_size = 3
+    azure.arm.federated_credentials.page_size = 3
     for number in range(5):
         await azure.trust(f"hub-{number}", subject=f"{SUBJECT}{number}")
 
@@ -302,7 +302,7 @@ async def test_a_credential_at_the_edge_of_the_rules_is_taken(azure: Azure, righ
 
 async def test_two_writes_at_once_do_not_both_go(azure: Azure) -> None:
     identity = await azure.make()
-    azure.arm.federation.writing = timedelta(seconds=0.5)
+    azure.arm.federated_credentials.writing = timedelta(seconds=0.5)
 
     results = await asyncio.gather(
         azure.trust("one"), azure.trust("two", subject=f"{SUBJECT}2"), return_exceptions=True
@@ -323,12 +323,12 @@ async def test_two_writes_at_once_do_not_both_go(azure: Azure) -> None:
 
 async def test_a_write_stays_when_its_caller_has_gone(azure: Azure) -> None:
     await azure.make()
-    azure.arm.federation.writing = timedelta(seconds=30)
+    azure.arm.federated_credentials.writing = timedelta(seconds=30)
 
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(azure.trust(), 0.5)
 
-    azure.arm.federation.writing = timedelta()
+    azure.arm.federated_credentials.writing = timedelta()
     assert await azure.names() == ["hub"]
     assert len(azure.arm.writes) == 2
 
@@ -336,7 +336,7 @@ async def test_a_write_stays_when_its_caller_has_gone(azure: Azure) -> None:
 async def test_two_identities_are_written_at_once(azure: Azure) -> None:
     await azure.make()
     await azure.make("green")
-    azure.arm.federation.writing = timedelta(seconds=0.2)
+    azure.arm.federated_credentials.writing = timedelta(seconds=0.2)
     body = {"properties": {"issuer": ISSUER, "subject": SUBJECT, "audiences": [EXCHANGE]}}
 
     await asyncio.gather(
@@ -349,7 +349,7 @@ async def test_two_identities_are_written_at_once(azure: Azure) -> None:
 
 async def test_conflicts_come_on_demand_and_change_nothing(azure: Azure) -> None:
     await azure.make()
-    azure.arm.federation.conflicts = 2
+    azure.arm.federated_credentials.conflicts = 2
 
     statuses = [(await _refused(azure.trust))[0], (await _refused(lambda: azure.distrust("hub")))[0]]
     await azure.trust()
@@ -375,14 +375,14 @@ async def test_an_identity_takes_one_write_in_four_seconds(azure: Azure) -> None
 
 async def test_entra_hears_of_a_credential_later(azure: Azure) -> None:
     identity = await azure.make()
-    azure.arm.federation.propagation = timedelta(minutes=2)
+    azure.arm.federated_credentials.propagation = timedelta(minutes=2)
 
     await azure.trust()
 
     assert await azure.names() == ["hub"]
-    assert azure.arm.federation.trusted(identity.client_id) == []
+    assert azure.arm.federated_credentials.trusted(identity.client_id) == []
     azure.clock.advance(timedelta(minutes=2))
-    trusted = azure.arm.federation.trusted(identity.client_id)
+    trusted = azure.arm.federated_credentials.trusted(identity.client_id)
     assert [FederatedCredential(ISSUER, SUBJECT, EXCHANGE)] == trusted
 
 

@@ -151,7 +151,7 @@ async def test_a_full_bucket_is_throttling_and_left_alone_for_as_long_as_it_says
         await azure.locate()
 
     assert raised.value.retryable is True
-    statuses = [seen.status for seen in azure.journal.seen if seen.method == method]
+    statuses = [seen.status for seen in azure.journal.requests if seen.method == method]
     assert statuses == [429]
     assert raised.value.retry_after
 

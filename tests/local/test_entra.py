@@ -183,7 +183,7 @@ async def test_the_endpoint_hands_out_the_token_it_has_until_that_is_nearly_over
 
     assert first == second != third
     assert tenant.endpoint.issued == 2
-    tenant.endpoint.forget()
+    tenant.endpoint.clear_cache()
     tenant.clock.advance(MINUTE)
     assert await tenant.token() != third
 

@@ -141,7 +141,7 @@ async def test_faults_come_before_the_server_and_the_journal_sees_them(entra: En
         worked = await human.apply(f"{SECRETS}/ar-pull-secret", pull_secret())
 
     assert (failed.status, worked.status) == (503, 201)
-    assert [seen.status for seen in journal.seen] == [503, 201]
+    assert [seen.status for seen in journal.requests] == [503, 201]
     assert journal.count("PATCH", "/secrets/ar-pull-secret$") == 2
 
 

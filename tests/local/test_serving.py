@@ -216,7 +216,7 @@ async def test_a_hanging_call_never_answers_and_goes_with_its_client(part: Part)
         await part.get(timeout=aiohttp.ClientTimeout(0.1))
 
     await _until(lambda: part.journal.count() == 1)
-    assert part.journal.seen[0].status == 0
+    assert part.journal.requests[0].status == 0
 
 
 async def test_a_dropped_connection_breaks_without_a_word(part: Part) -> None:
@@ -227,7 +227,7 @@ async def test_a_dropped_connection_breaks_without_a_word(part: Part) -> None:
         await part.call("POST")
 
     await _until(lambda: part.journal.count() == 1)
-    assert part.journal.seen[0].status == 0
+    assert part.journal.requests[0].status == 0
 
 
 async def test_a_delay_comes_before_the_answer_of_the_fault_or_of_the_handler(part: Part) -> None:
@@ -246,7 +246,7 @@ async def test_the_journal_has_every_request_and_how_it_was_answered(part: Part)
     for path in ("/things/a?x=1", "/things/faulty", "/things/teapot", "/nothing"):
         await part.get(path)
 
-    seen = part.journal.seen
+    seen = part.journal.requests
     assert [(one.path, one.status) for one in seen] == [
         ("/things/a", 200),
         ("/things/faulty", 500),
@@ -264,9 +264,9 @@ async def test_the_journal_keeps_no_credentials_and_no_bodies(part: Part) -> Non
 
     await part.call("POST", data=canary, headers=headers)
 
-    assert canary not in repr(part.journal.seen)
-    assert isinstance(part.journal.seen[0], Seen)
-    assert part.journal.seen[0].headers["X-Kept"] == "yes"
+    assert canary not in repr(part.journal.requests)
+    assert isinstance(part.journal.requests[0], Seen)
+    assert part.journal.requests[0].headers["X-Kept"] == "yes"
 
 
 async def _until(true: Callable[[], bool]) -> None:

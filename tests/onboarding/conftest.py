@@ -12,7 +12,7 @@ from local.azure.assertions import FederatedCredential
 from local.azure.entra import Identity
 from local.azure.managed_cluster import ManagedCluster
 from local.azure.managed_identities import ManagedIdentity
-from local.cloud import GROUP, SUBSCRIPTION, LocalCluster, _administrator
+from local.cloud import GROUP, SUBSCRIPTION, LocalCluster, cluster_admin_binding
 from pullkeeper.errors import PullkeeperError
 from pullkeeper.onboarding.documents import Onboarding as Request
 from pullkeeper.onboarding.documents import Operation, Step
@@ -56,7 +56,7 @@ class Onboarding:
         """One that Azure knows, and no more."""
         cluster = await self.world.cloud.add_cluster(name, "main", ready=False, **options)
         if self.stronger:
-            await cluster.human.apply(_administrator(self.stronger.principal_id))
+            await cluster.admin.apply(cluster_admin_binding(self.stronger.principal_id))
         return cluster
 
     async def run(self, body: Mapping[str, Any]) -> Operation:
@@ -97,7 +97,7 @@ class Onboarding:
     async def restart(self) -> None:
         """The app, with other settings perhaps, and with nothing in memory."""
         await self.world.services.close()
-        self.world._services = self.world.another_instance()
+        self.world._services = self.world.build_services()
 
     def trusting(self, count: int, name: str = IDENTITY, **tags: str) -> None:
         """An identity that has so many federated credentials already."""
@@ -105,11 +105,11 @@ class Onboarding:
         identity = arm.identities.add(identity_id(name), tags=tags)
         for number in range(count):
             trust = FederatedCredential(f"https://oidc.example/other-{number}/", SUBJECT, AUDIENCE)
-            arm.federation.add(identity, f"other-{number}", trust)
+            arm.federated_credentials.add(identity, f"other-{number}", trust)
 
     def azure(self, cluster: LocalCluster) -> ManagedCluster:
         """The cluster as Azure holds it."""
-        return self.world.cloud.arm.clusters._held[str(cluster.id).lower()]
+        return self.world.cloud.arm.clusters.get(str(cluster.id))
 
     def identity(self, name: str = IDENTITY) -> ManagedIdentity | None:
         return self.world.cloud.arm.identities.find(identity_id(name))
@@ -117,7 +117,7 @@ class Onboarding:
     def credentials(self, name: str = IDENTITY) -> dict[str, tuple[str, str]]:
         """Issuer and subject of each federated credential, by name."""
         identity = self.identity(name)
-        held = self.world.cloud.arm.federation.of(identity) if identity else []
+        held = self.world.cloud.arm.federated_credentials.find_all(identity) if identity else []
         return {one.name: (one.trust.issuer, one.trust.subject) for one in held}
 
     async def fleet(self) -> set[str]:
@@ -152,7 +152,7 @@ async def objects(cluster: LocalCluster) -> dict[str, dict[str, Any]]:
     """Everything that is in the cluster, by path."""
     found = {}
     for kind in _KINDS:
-        for item in (await cluster.human.call("GET", kind))["items"]:
+        for item in (await cluster.admin.call("GET", kind))["items"]:
             metadata = item["metadata"]
             found[f"{kind}/{metadata.get('namespace', '')}/{metadata['name']}"] = item
     return found
@@ -177,18 +177,18 @@ async def content(cluster: LocalCluster) -> dict[str, dict[str, Any]]:
 
 
 async def service_account(cluster: LocalCluster, name: str = ACCOUNT, namespace: str = NAMESPACE) -> dict[str, Any]:
-    return await cluster.human.call("GET", f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}")
+    return await cluster.admin.call("GET", f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}")
 
 
 async def namespace(cluster: LocalCluster, name: str = NAMESPACE) -> None:
     """Somebody's own."""
-    await cluster.human.call("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+    await cluster.admin.call("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
 
 
 async def made_account(cluster: LocalCluster, space: str = NAMESPACE, **more: Any) -> None:
     """Somebody's own service account, of the name that onboarding expects."""
     account = {"metadata": {"name": ACCOUNT, **more.pop("metadata", {})}, **more}
-    await cluster.human.call("POST", f"/api/v1/namespaces/{space}/serviceaccounts", account)
+    await cluster.admin.call("POST", f"/api/v1/namespaces/{space}/serviceaccounts", account)
 
 
 @pytest.fixture(autouse=True)

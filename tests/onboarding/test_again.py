@@ -113,7 +113,7 @@ async def test_once_offboarded_what_was_asked_before_is_forgotten(onboarding: On
     await onboarding.onboarded(cluster, targets=_TEAM_A)
     await onboarding.offboard(cluster)
     ours = {"metadata": {"name": "one", "labels": {"app.kubernetes.io/managed-by": "pullkeeper"}}}
-    await cluster.human.call("POST", "/api/v1/namespaces/team-a/serviceaccounts", ours)
+    await cluster.admin.call("POST", "/api/v1/namespaces/team-a/serviceaccounts", ours)
     await onboarding.onboarded(cluster)
     await onboarding.offboard(cluster)
     assert "/api/v1/serviceaccounts/team-a/one" in await objects(cluster)
@@ -177,7 +177,7 @@ async def test_once_offboarded_nothing_is_ours_any_more_whatever_is_asked_for(
     await onboarding.onboarded(cluster, targets=_TEAM_A)
     await onboarding.offboarded(cluster)
     role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": _THEIRS}
-    await cluster.human.apply(role, manager="pullkeeper")
+    await cluster.admin.apply(role, manager="pullkeeper")
     await onboarding.offboard(cluster, **between)
     await onboarding.onboarded(cluster)
     await onboarding.offboarded(cluster)
@@ -204,7 +204,7 @@ async def test_a_role_that_is_somebody_elses_by_now_is_not_promised_to_go(onboar
     await onboarding.onboarded(cluster, targets=_TEAM_A)
     await onboarding.onboarded(cluster)
     role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": _THEIRS}
-    await cluster.human.apply(role)
+    await cluster.admin.apply(role)
     planned = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "dryRun": True})
     assert step(planned, "retire").detail == "nobody refreshed before"
     told_so = "Secret team-a/pull: no longer asked for, so no longer refreshed; offboarding takes it away"

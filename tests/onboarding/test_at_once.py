@@ -48,7 +48,7 @@ async def test_of_two_who_work_on_one_message_one_goes_on(
         return await last(self, cluster)
 
     begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
-    another = onboarding.world.another_instance()
+    another = onboarding.world.build_services()
     with monkeypatch.context() as patch:
         patch.setattr(Operations, "last", waits)
         workers = onboarding.world.services.onboarder, another.onboarder
@@ -73,7 +73,7 @@ async def test_a_slow_double_does_not_bring_a_cluster_back_that_has_left(
     once_chosen(monkeypatch, held_up)
     double = asyncio.create_task(onboarding.worked_off(begun.id))
     await reached.wait()
-    another = onboarding.world.another_instance()
+    another = onboarding.world.build_services()
     ended = await onboarding.worked_off(begun.id, by=another)
     assert ended.status == "Succeeded", told(ended)
     await another.close()
@@ -89,7 +89,7 @@ async def test_the_twentieth_place_goes_to_one_and_the_other_gets_a_further_iden
     """Both have seen it free."""
     clusters = [await onboarding.cluster(name) for name in ("aks-1", "aks-2")]
     onboarding.trusting(19)
-    onboarding.world.cloud.arm.federation.writing = timedelta()  # nobody is told to wait, and so looks again
+    onboarding.world.cloud.arm.federated_credentials.writing = timedelta()  # nobody is told to wait, and so looks again
     both = asyncio.Barrier(2)
 
     async def waits() -> None:
@@ -130,7 +130,7 @@ async def test_an_identity_that_another_clusters_offboarding_took_away_is_made_a
     assert identity is not None
     assert list(onboarding.credentials().values()) == [(onboarding.azure(cluster).oidc_issuer, SUBJECT)]
     annotations = (await service_account(cluster))["metadata"]["annotations"]
-    assert annotations == {"azure.workload.identity/client-id": identity.known.client_id}
+    assert annotations == {"azure.workload.identity/client-id": identity.service_principal.client_id}
 
 
 async def test_a_token_is_never_older_than_what_another_instance_wrote(
@@ -140,10 +140,10 @@ async def test_a_token_is_never_older_than_what_another_instance_wrote(
     cluster, world = await onboarding.cluster("aks-1"), onboarding.world
     await onboarding.onboarded(cluster)
     world.clock.advance(timedelta(minutes=8))
-    another = world.another_instance()
+    another = world.build_services()
     await another.refresher.refresh(RefreshMessage(cluster=cluster.id, reason="manual"))
     await another.close()
-    secret = await cluster.human.secret("deepintshield", "ar-pull-secret")
+    secret = await cluster.admin.read_secret("deepintshield", "ar-pull-secret")
     newer = datetime.fromisoformat(secret["metadata"]["annotations"]["pullkeeper.dev/issued-at"])
     issued, write = [], pull_secret.write
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from local.cloud import LocalCluster
-from local.human import Human
+from local.administrator import Administrator
 from pullkeeper.fleet.table import Member
 from pullkeeper.refresh.refresh import Refresher
 from tests.onboarding.conftest import MERGE, Onboarding, namespace, step, told
@@ -23,17 +23,17 @@ async def cluster(onboarding: Onboarding) -> LocalCluster:
 
 async def with_cron_job(cluster: LocalCluster) -> None:
     await namespace(cluster)
-    await cluster.human.create_secret("deepintshield", "ar-pull-secret", '{"auths":{}}')
+    await cluster.admin.create_secret("deepintshield", "ar-pull-secret", '{"auths":{}}')
     pod = {"containers": [{"name": "refresh", "image": "google/cloud-sdk:slim"}], "restartPolicy": "OnFailure"}
     job = {
         "metadata": {"name": "refresh-ar-secret"},
         "spec": {"schedule": "*/45 * * * *", "jobTemplate": {"spec": {"template": {"spec": pod}}}},
     }
-    await cluster.human.call("POST", "/apis/batch/v1/namespaces/deepintshield/cronjobs", job)
+    await cluster.admin.call("POST", "/apis/batch/v1/namespaces/deepintshield/cronjobs", job)
 
 
 async def suspended(cluster: LocalCluster) -> bool:
-    return bool((await cluster.human.call("GET", PATH))["spec"].get("suspend"))
+    return bool((await cluster.admin.call("GET", PATH))["spec"].get("suspend"))
 
 
 async def test_its_secret_is_adopted_and_it_is_suspended_when_asked(
@@ -44,7 +44,7 @@ async def test_its_secret_is_adopted_and_it_is_suspended_when_asked(
     assert "adopted from kubectl-create" in (step(ended, "pull secret").detail or "")
     assert step(ended, "retire").detail == f"suspended {PATH}"
     assert await suspended(cluster)
-    assert (await onboarding.world.token_in(cluster)).startswith("ya29.")
+    assert (await onboarding.world.read_token(cluster)).startswith("ya29.")
 
 
 async def test_not_asked_for_it_still_runs_and_that_is_told(onboarding: Onboarding, cluster: LocalCluster) -> None:
@@ -82,21 +82,21 @@ async def test_offboarding_tells_that_it_is_suspended(onboarding: Onboarding, cl
 async def test_what_a_person_has_suspended_is_nobody_elses_business(
     onboarding: Onboarding, cluster: LocalCluster
 ) -> None:
-    await cluster.human.call("PATCH", PATH, {"spec": {"suspend": True}}, content_type=MERGE)
-    before = await cluster.human.call("GET", PATH)
+    await cluster.admin.call("PATCH", PATH, {"spec": {"suspend": True}}, content_type=MERGE)
+    before = await cluster.admin.call("GET", PATH)
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "adopt": True, "retireCronJob": True})
     assert step(ended, "retire").detail == "nobody refreshed before"
     gone = await onboarding.offboard(cluster)
     assert gone.result is not None
     assert [one for one in gone.result.left if "refresh-ar-secret" in one] == []
-    assert await cluster.human.call("GET", PATH) == before
+    assert await cluster.admin.call("GET", PATH) == before
 
 
 async def test_the_guides_role_is_told_as_left(onboarding: Onboarding, cluster: LocalCluster) -> None:
     """Whoever has it may delete every secret of the namespace, ours among them; it is not ours to take away."""
     rules = [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "create", "delete"]}]
     role = {"metadata": {"name": "secret-manager"}, "rules": rules}
-    await cluster.human.call("POST", "/apis/rbac.authorization.k8s.io/v1/namespaces/deepintshield/roles", role)
+    await cluster.admin.call("POST", "/apis/rbac.authorization.k8s.io/v1/namespaces/deepintshield/roles", role)
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "adopt": True, "retireCronJob": True})
     assert ended.result is not None
     [left] = ended.result.left
@@ -111,7 +111,7 @@ async def test_where_the_cluster_refreshes_itself_it_runs_on_until_the_successor
     ended = await onboarding.onboarded(cluster, **body)
     assert "the cluster's own refresher has not written yet" in (step(ended, "retire").detail or "")
     assert not await suspended(cluster)
-    await cluster.human.edit_secret("deepintshield", "ar-pull-secret", '{"auths":{"new":{}}}', manager="pullkeeper")
+    await cluster.admin.edit_secret("deepintshield", "ar-pull-secret", '{"auths":{"new":{}}}', manager="pullkeeper")
     ended = await onboarding.onboarded(cluster, **body)
     assert step(ended, "retire").detail == f"suspended {PATH}"
     assert await suspended(cluster)
@@ -122,7 +122,7 @@ async def test_a_job_of_ours_with_its_name_is_never_suspended(onboarding: Onboar
     targets = [{"secret": "ar-secret", "serviceAccounts": ["deepintshield-sa"]}]
     body = {"refresher": "in-cluster", "retireCronJob": True, "targets": targets}
     await onboarding.onboarded(cluster, **body)
-    await cluster.human.create_secret("deepintshield", "ar-secret", '{"auths":{}}', manager="pullkeeper")
+    await cluster.admin.create_secret("deepintshield", "ar-secret", '{"auths":{}}', manager="pullkeeper")
     await onboarding.onboarded(cluster, **body)
     assert not await suspended(cluster)
 
@@ -131,7 +131,7 @@ async def test_its_last_run_at_the_wrong_moment_costs_a_try(
     onboarding: Onboarding, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It deletes the secret and makes it anew, just after ours was written."""
-    write, runs = Refresher.first, [cluster.human]
+    write, runs = Refresher.first, [cluster.admin]
 
     async def then_it_runs(self: Refresher, member: Member) -> Any:
         written = await write(self, member)
@@ -139,11 +139,11 @@ async def test_its_last_run_at_the_wrong_moment_costs_a_try(
             await run(runs.pop())
         return written
 
-    async def run(human: Human) -> None:
-        await human.delete_secret("deepintshield", "ar-pull-secret")
-        await human.create_secret("deepintshield", "ar-pull-secret", '{"auths":{}}')
+    async def run(admin: Administrator) -> None:
+        await admin.delete_secret("deepintshield", "ar-pull-secret")
+        await admin.create_secret("deepintshield", "ar-pull-secret", '{"auths":{}}')
 
     monkeypatch.setattr(Refresher, "first", then_it_runs)
     await onboarding.onboarded(cluster, adopt=True, retireCronJob=True)
     assert await suspended(cluster)
-    assert (await onboarding.world.token_in(cluster)).startswith("ya29.")
+    assert (await onboarding.world.read_token(cluster)).startswith("ya29.")

@@ -62,7 +62,7 @@ async def test_of_a_cluster_that_is_onboarded_already(onboarding: Onboarding) ->
 async def test_of_a_cluster_with_somebody_elses_secret(onboarding: Onboarding, *, adopt: bool, verb: str) -> None:
     cluster = await onboarding.cluster("aks-1")
     await namespace(cluster)
-    await cluster.human.create_secret("deepintshield", "ar-pull-secret", '{"auths":{}}')
+    await cluster.admin.create_secret("deepintshield", "ar-pull-secret", '{"auths":{}}')
     planned = await dry(onboarding, cluster, adopt=adopt)
     told_so = f"would {verb} deepintshield/ar-pull-secret, which belongs to kubectl-create"
     assert step(planned, "pull secret").detail == told_so

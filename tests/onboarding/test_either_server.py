@@ -29,7 +29,7 @@ from tests.onboarding.conftest import (
     step,
     told,
 )
-from tests.world import World, a_world
+from tests.world import World, open_world
 
 pytestmark = [pytest.mark.servers, pytest.mark.asyncio(loop_scope="module")]
 LABEL = "app.kubernetes.io/managed-by"
@@ -62,7 +62,7 @@ async def world(
     tenant: tuple[Entra, Issuer],
 ) -> AsyncIterator[World]:
     """As everywhere, but of the tenant that the API server trusts."""
-    async with a_world(azurite.account(request.node.nodeid), authority, monkeypatch, tenant[0]) as made:
+    async with open_world(azurite.account(request.node.nodeid), authority, monkeypatch, tenant[0]) as made:
         yield made
 
 
@@ -121,18 +121,18 @@ async def test_what_was_adopted_keeps_its_values_and_bears_no_trace_of_ours(
     pod = {"containers": [{"name": "deepintshield", "image": "example/theirs:1"}]}
     spec = {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}}
     deployment = f"/apis/apps/v1/namespaces/{space}/deployments"
-    await cluster.human.call("POST", deployment, {"metadata": {"name": "deepintshield"}, "spec": spec})
+    await cluster.admin.call("POST", deployment, {"metadata": {"name": "deepintshield"}, "spec": spec})
     config = f"/api/v1/namespaces/{space}/configmaps"
     theirs = {"metadata": {"name": "gcp-credential-config"}, "data": {"credential-config.json": "{}"}}
-    await cluster.human.call("POST", config, theirs)
+    await cluster.admin.call("POST", config, theirs)
     paths = f"{deployment}/deepintshield", f"{config}/gcp-credential-config"
 
     await onboarding.onboarded(cluster, adopt=True, workload=WORKLOAD, targets=targets(space))
-    during = [await cluster.human.call("GET", path) for path in paths]
+    during = [await cluster.admin.call("GET", path) for path in paths]
     assert during[0]["spec"]["template"]["spec"]["containers"][0]["image"] == WORKLOAD["image"]
     left = await onboarding.offboarded(cluster)
 
-    after = [await cluster.human.call("GET", path) for path in paths]
+    after = [await cluster.admin.call("GET", path) for path in paths]
     assert [(one.get("spec"), one.get("data")) for one in after] == [
         (one.get("spec"), one.get("data")) for one in during
     ]
@@ -154,17 +154,17 @@ async def test_an_adopted_secret_is_somebodys_again_and_is_not_taken_twice(
     onboarding: Onboarding, cluster: LocalCluster, space: str
 ) -> None:
     await namespace(cluster, space)
-    await cluster.human.create_secret(space, "ar-pull-secret", '{"auths":{}}')
+    await cluster.admin.create_secret(space, "ar-pull-secret", '{"auths":{}}')
     await onboarding.onboarded(cluster, adopt=True, targets=targets(space))
-    written = await cluster.human.secret(space, "ar-pull-secret")
+    written = await cluster.admin.read_secret(space, "ar-pull-secret")
     await onboarding.offboarded(cluster)
 
-    after = await cluster.human.secret(space, "ar-pull-secret")
+    after = await cluster.admin.read_secret(space, "ar-pull-secret")
     assert after["data"] == written["data"]
     assert (after["metadata"].get("labels"), after["metadata"].get("annotations")) == (None, None)
     assert managers(after["metadata"]) == {"kubectl-create"}
 
-    await cluster.human.edit_secret(space, "ar-pull-secret", '{"auths":{"theirs":{}}}')
+    await cluster.admin.edit_secret(space, "ar-pull-secret", '{"auths":{"theirs":{}}}')
     refused = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "targets": targets(space)})
     assert step(refused, "pull secret").category == "secret_conflict"
 
@@ -188,10 +188,10 @@ async def test_a_namespace_that_cannot_end_does_not_keep_from_offboarding(
     """
     await onboarding.onboarded(cluster, targets=targets(space))
     held = {"metadata": {"name": "held", "finalizers": ["example.com/hold"]}}
-    await cluster.human.call("POST", f"/api/v1/namespaces/{space}/configmaps", held)
-    terminating = await cluster.human.call("DELETE", f"/api/v1/namespaces/{space}")
+    await cluster.admin.call("POST", f"/api/v1/namespaces/{space}/configmaps", held)
+    terminating = await cluster.admin.call("DELETE", f"/api/v1/namespaces/{space}")
     assert terminating["status"]["phase"] == "Terminating"
-    await cluster.human.delete_secret(space, "ar-pull-secret")
+    await cluster.admin.delete_secret(space, "ar-pull-secret")
     await onboarding.offboarded(cluster)
     assert onboarding.identity() is None
 
@@ -203,8 +203,8 @@ async def test_whoever_scales_the_workload_has_the_say(
     await onboarding.onboarded(cluster, workload=WORKLOAD, targets=targets(space))
     path = f"/apis/apps/v1/namespaces/{space}/deployments/deepintshield"
     autoscaler = {"content_type": MERGE, "manager": "kube-controller-manager"}
-    await cluster.human.call("PATCH", path, {"spec": {"replicas": 9}}, **autoscaler)
+    await cluster.admin.call("PATCH", path, {"spec": {"replicas": 9}}, **autoscaler)
     newer = {"image": "europe-docker.pkg.dev/p/r/app:2"}
     await onboarding.onboarded(cluster, workload=newer, targets=targets(space))
-    spec = (await cluster.human.call("GET", path))["spec"]
+    spec = (await cluster.admin.call("GET", path))["spec"]
     assert (spec["replicas"], spec["template"]["spec"]["containers"][0]["image"]) == (9, newer["image"])

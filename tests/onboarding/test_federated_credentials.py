@@ -38,7 +38,7 @@ async def test_the_issuer_is_the_clusters_to_the_letter(onboarding: Onboarding, 
     [(name, pair)] = onboarding.credentials().items()
     assert name.startswith("deepintshield-federated-credential-")
     assert pair == (issuer, SUBJECT)
-    [credential] = onboarding.world.cloud.arm.federation.of(onboarding.identity())  # type: ignore[arg-type]
+    [credential] = onboarding.world.cloud.arm.federated_credentials.find_all(onboarding.identity())  # type: ignore[arg-type]
     assert credential.trust.audience == AUDIENCE
 
 
@@ -46,7 +46,9 @@ async def test_a_pair_that_is_there_under_another_name_is_good(onboarding: Onboa
     cluster = await onboarding.cluster("aks-1")
     identity = onboarding.world.cloud.arm.identities.add(identity_id(IDENTITY))
     issuer = onboarding.azure(cluster).oidc_issuer or ""
-    onboarding.world.cloud.arm.federation.add(identity, "by-hand", FederatedCredential(issuer, SUBJECT, AUDIENCE))
+    onboarding.world.cloud.arm.federated_credentials.add(
+        identity, "by-hand", FederatedCredential(issuer, SUBJECT, AUDIENCE)
+    )
     await onboarding.onboarded(cluster)
     assert onboarding.credentials() == {"by-hand": (issuer, SUBJECT)}
     assert onboarding.world.cloud.arm.writes == []
@@ -65,7 +67,7 @@ async def test_no_cluster_takes_the_name_of_anothers(onboarding: Onboarding) -> 
 
 async def test_others_who_write_at_the_same_time_are_waited_for(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
-    onboarding.world.cloud.arm.federation.conflicts = 2
+    onboarding.world.cloud.arm.federated_credentials.conflicts = 2
     begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
     ended = await onboarding.world.services.onboarder.work_on(begun.id)
     assert ended.status == "Succeeded", told(ended)
@@ -73,7 +75,7 @@ async def test_others_who_write_at_the_same_time_are_waited_for(onboarding: Onbo
 
 async def test_others_who_never_stop_writing_are_told(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
-    onboarding.world.cloud.arm.federation.conflicts = 1000
+    onboarding.world.cloud.arm.federated_credentials.conflicts = 1000
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
     assert ended.status == "Failed"
     assert step(ended, "federated credential").category == "federated_credential_conflict"
@@ -86,7 +88,7 @@ async def test_clusters_of_a_group_onboarded_at_once_share_the_identity(onboardi
     assert set(onboarding.credentials().values()) == expected
     identity = onboarding.identity()
     assert identity is not None
-    assert {await client_id(cluster) for cluster in clusters} == {identity.known.client_id}
+    assert {await client_id(cluster) for cluster in clusters} == {identity.service_principal.client_id}
 
 
 async def test_the_twentieth_still_fits(onboarding: Onboarding) -> None:
@@ -108,7 +110,7 @@ async def test_past_twenty_there_is_a_further_identity_which_the_pods_get(onboar
         assert list(onboarding.credentials(f"{IDENTITY}-2").values()) == [
             (onboarding.azure(cluster).oidc_issuer, SUBJECT)
         ]
-        assert await client_id(cluster) == further.known.client_id
+        assert await client_id(cluster) == further.service_principal.client_id
     assert onboarding.identity(f"{IDENTITY}-3") is None
 
 
@@ -118,7 +120,7 @@ async def test_room_that_opens_later_moves_nobody(onboarding: Onboarding) -> Non
     await onboarding.onboarded(cluster)
     before = await client_id(cluster)
     arm = onboarding.world.cloud.arm
-    arm.federation._held[onboarding.identity().known.client_id].pop("other-3")  # type: ignore[union-attr]
+    arm.federated_credentials._held[onboarding.identity().service_principal.client_id].pop("other-3")  # type: ignore[union-attr]
     await onboarding.onboarded(cluster)
     assert await client_id(cluster) == before
     assert len(onboarding.credentials()) == 19
@@ -131,7 +133,7 @@ async def test_all_accounts_of_a_cluster_are_one_identity(onboarding: Onboarding
     await onboarding.onboarded(cluster, targets=[{"serviceAccounts": ["one", "two"]}])
     further = onboarding.identity(f"{IDENTITY}-2")
     assert further is not None
-    assert {await client_id(cluster, name) for name in ("one", "two")} == {further.known.client_id}
+    assert {await client_id(cluster, name) for name in ("one", "two")} == {further.service_principal.client_id}
     assert {subject for _, subject in onboarding.credentials(f"{IDENTITY}-2").values()} == {
         "system:serviceaccount:deepintshield:one",
         "system:serviceaccount:deepintshield:two",

@@ -46,7 +46,7 @@ async def test_without_the_publishers_answer_it_ends_with_the_handover_and_sent_
     assert second.result is not None
     assert second.result.handover is not None
     assert second.result.handover.subject == handover.subject
-    assert (await world.token_in(cluster)).startswith("ya29.")
+    assert (await world.read_token(cluster)).startswith("ya29.")
     [name] = onboarding.credentials()
     assert name.startswith("deepintshield-federated-credential-")
 
@@ -73,8 +73,8 @@ async def test_a_cluster_that_refreshes_itself_hands_over_its_own_identity(onboa
     assert ended.status == "AwaitingFederation"
     assert ended.result is not None
     assert ended.result.handover is not None
-    assert ended.result.handover.client_id == identity.known.client_id
-    assert ended.result.handover.object_id == ended.result.handover.subject == identity.known.principal_id
+    assert ended.result.handover.client_id == identity.service_principal.client_id
+    assert ended.result.handover.object_id == ended.result.handover.subject == identity.service_principal.principal_id
 
 
 async def test_images_of_gcr_are_in_a_repository_of_that_name(onboarding: Onboarding) -> None:

@@ -14,9 +14,9 @@ async def test_it_gets_its_own_refresher_and_nobody_is_let_in(onboarding: Onboar
     cluster = await onboarding.cluster("aks-1")
     operation = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "refresher": "in-cluster"})
     assert operation.status == "Succeeded", operation.to_json()
-    jobs = await cluster.human.call("GET", "/apis/batch/v1/namespaces/deepintshield/cronjobs")
+    jobs = await cluster.admin.call("GET", "/apis/batch/v1/namespaces/deepintshield/cronjobs")
     assert [job["metadata"]["name"] for job in jobs["items"]] == ["refresh-ar-pull-secret"]
-    roles = await cluster.human.call("GET", _ROLES)
+    roles = await cluster.admin.call("GET", _ROLES)
     assert "pullkeeper-refresher" not in {role["metadata"]["name"] for role in roles["items"]}
     identity = onboarding.world.cloud.entra.identities
     assert operation.result is not None
@@ -86,7 +86,7 @@ async def test_what_a_pipeline_applied_is_ours_and_goes_when_offboarded(onboardi
     await cluster.server.start()
     assert ended.result is not None
     for manifest in yaml.safe_load_all(ended.result.manifests or ""):
-        await cluster.human.apply(manifest, manager="pullkeeper")
+        await cluster.admin.apply(manifest, manager="pullkeeper")
     assert len(set(await objects(cluster)) - before) == 9
     assert await onboarding.offboarded(cluster) == ["Namespace deepintshield: it may hold what is not ours"]
     assert set(await objects(cluster)) - before == {"/api/v1/namespaces//deepintshield"}

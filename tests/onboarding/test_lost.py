@@ -46,7 +46,7 @@ async def lossy(onboarding: Onboarding) -> AsyncIterator[tuple[Services, list[Ga
     direct = world.storage
     async with gated(direct) as (behind, gates):
         world.storage = behind
-        services = world.another_instance()
+        services = world.build_services()
         world.storage = direct
         yield services, gates
         await services.close()

@@ -29,7 +29,9 @@ async def test_it_is_what_the_manifests_say_with_the_values_put_in(onboarding: O
     account = there["/api/v1/serviceaccounts/deepintshield/deepintshield-sa"]
     wanted = manifest("service-account")["metadata"]
     assert account["metadata"]["labels"].items() >= wanted["labels"].items()
-    assert account["metadata"]["annotations"] == {"azure.workload.identity/client-id": identity.known.client_id}
+    assert account["metadata"]["annotations"] == {
+        "azure.workload.identity/client-id": identity.service_principal.client_id
+    }
     assert set(wanted["annotations"]) == set(account["metadata"]["annotations"])
     assert account["imagePullSecrets"] == [{"name": "ar-pull-secret"}]
 
@@ -73,7 +75,7 @@ async def test_another_client_id_on_somebody_elses_account_is_theirs_until_adopt
     await namespace(cluster)
     theirs = {"azure.workload.identity/client-id": "theirs"}
     account = {"metadata": {"name": "deepintshield-sa", "annotations": theirs}}
-    await cluster.human.call("POST", "/api/v1/namespaces/deepintshield/serviceaccounts", account)
+    await cluster.admin.call("POST", "/api/v1/namespaces/deepintshield/serviceaccounts", account)
     body = {"cluster": str(cluster.id), "hub": "main"}
     ended = await onboarding.run(body)
     refused = step(ended, "manifests")
@@ -92,7 +94,7 @@ async def test_what_not_even_adopting_can_change_says_so_and_whose_it_is(onboard
     template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "deepintshield", "image": "theirs"}]}}
     spec = {"selector": {"matchLabels": labels}, "template": template}
     deployment = {"metadata": {"name": "deepintshield"}, "spec": spec}
-    await cluster.human.call("POST", "/apis/apps/v1/namespaces/deepintshield/deployments", deployment)
+    await cluster.admin.call("POST", "/apis/apps/v1/namespaces/deepintshield/deployments", deployment)
     body = {
         "cluster": str(cluster.id),
         "hub": "main",
@@ -107,7 +109,7 @@ async def test_what_not_even_adopting_can_change_says_so_and_whose_it_is(onboard
     await namespace(other)
     reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"}
     binding = {"metadata": {"name": "pullkeeper-refresher"}, "roleRef": reference}
-    await other.human.call("POST", f"{_ROLES}/namespaces/deepintshield/rolebindings", binding)
+    await other.admin.call("POST", f"{_ROLES}/namespaces/deepintshield/rolebindings", binding)
     refused = step(await onboarding.run({"cluster": str(other.id), "hub": "main", "adopt": True}), "refresher")
     assert refused.category == "object_conflict", refused
     assert "kubectl delete rolebinding/pullkeeper-refresher -n deepintshield" in (refused.remedy or "")
@@ -128,10 +130,10 @@ async def test_an_edit_of_what_is_ours_is_put_right(onboarding: Onboarding) -> N
     await onboarding.run(body)
     path = f"{_ROLES}/namespaces/deepintshield/roles/pullkeeper-refresher"
     wide = {"rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["*"]}]}
-    await cluster.human.call("PATCH", path, wide, content_type="application/merge-patch+json")
+    await cluster.admin.call("PATCH", path, wide, content_type="application/merge-patch+json")
     ended = await onboarding.run(body)
     assert ended.status == "Succeeded", told(ended)
-    assert (await cluster.human.call("GET", path))["rules"] == manifest("refresher-role")["rules"]
+    assert (await cluster.admin.call("GET", path))["rules"] == manifest("refresher-role")["rules"]
 
 
 async def test_unknown_fields_are_refused_by_the_cluster(onboarding: Onboarding) -> None:
@@ -141,7 +143,7 @@ async def test_unknown_fields_are_refused_by_the_cluster(onboarding: Onboarding)
     )
     applied = [
         seen
-        for seen in cluster.part.journal.seen
+        for seen in cluster.part.journal.requests
         if seen.method == "PATCH"
         and seen.headers.get("Content-Type") == "application/apply-patch+yaml"
         and "/secrets/" not in seen.path

@@ -111,9 +111,11 @@ async def test_what_somebody_else_made_is_as_it_was(onboarding: Onboarding) -> N
         "metadata": {"name": "deepintshield-sa", "labels": {"team": "a"}, "annotations": {"note": "ours"}},
         "imagePullSecrets": [{"name": "other"}],
     }
-    await cluster.human.call("POST", "/api/v1/namespaces/deepintshield/serviceaccounts", account)
+    await cluster.admin.call("POST", "/api/v1/namespaces/deepintshield/serviceaccounts", account)
     identity = arm.identities.add(identity_id(IDENTITY))
-    arm.federation.add(identity, "theirs", FederatedCredential("https://oidc.example/theirs/", SUBJECT, "api://x"))
+    arm.federated_credentials.add(
+        identity, "theirs", FederatedCredential("https://oidc.example/theirs/", SUBJECT, "api://x")
+    )
     before = await content(cluster)
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
     assert ended.status == "Succeeded", told(ended)
@@ -136,9 +138,9 @@ async def test_what_somebody_else_made_is_as_it_was(onboarding: Onboarding) -> N
 async def test_an_adopted_secret_stays_with_whoever_names_it(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     await namespace(cluster)
-    await cluster.human.create_secret("deepintshield", "ar-pull-secret", '{"auths":{}}')
+    await cluster.admin.create_secret("deepintshield", "ar-pull-secret", '{"auths":{}}')
     account = {"metadata": {"name": "deepintshield-sa"}, "imagePullSecrets": [{"name": "ar-pull-secret"}]}
-    await cluster.human.call("POST", "/api/v1/namespaces/deepintshield/serviceaccounts", account)
+    await cluster.admin.call("POST", "/api/v1/namespaces/deepintshield/serviceaccounts", account)
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "adopt": True})
     assert ended.status == "Succeeded", told(ended)
     assert "adopted from kubectl-create" in (step(ended, "pull secret").detail or "")
@@ -151,11 +153,11 @@ async def test_an_adopted_secret_stays_with_whoever_names_it(onboarding: Onboard
 async def test_a_secret_that_it_stopped_at_is_not_touched(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     await namespace(cluster)
-    uid = await cluster.human.create_secret("deepintshield", "ar-pull-secret", '{"auths":{}}')
+    uid = await cluster.admin.create_secret("deepintshield", "ar-pull-secret", '{"auths":{}}')
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
     assert (ended.status, step(ended, "pull secret").category) == ("Failed", "secret_conflict")
     await onboarding.offboarded(cluster)
-    secret = await cluster.human.secret("deepintshield", "ar-pull-secret")
+    secret = await cluster.admin.read_secret("deepintshield", "ar-pull-secret")
     assert secret["metadata"]["uid"] == uid
     assert set(await content(cluster)) & {SECRET} == {SECRET}
 

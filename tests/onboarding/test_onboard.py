@@ -17,7 +17,7 @@ async def test_a_cluster_is_onboarded_from_nothing(onboarding: Onboarding, accou
     assert operation.status == "Succeeded", told(operation)
     assert {step.status for step in operation.steps} == {"done"}
     assert all(step.detail for step in operation.steps)
-    assert (await onboarding.world.token_in(cluster)).startswith("ya29.")
+    assert (await onboarding.world.read_token(cluster)).startswith("ya29.")
     assert await onboarding.fleet() == {str(cluster.id)}
 
 

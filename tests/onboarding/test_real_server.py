@@ -48,7 +48,7 @@ async def test_planned_onboarded_onboarded_again_and_offboarded(onboarding: Onbo
 
     ended = await onboarding.run(body)
     assert ended.status == "Succeeded", told(ended)
-    assert (await onboarding.world.token_in(cluster)).startswith("ya29.")
+    assert (await onboarding.world.read_token(cluster)).startswith("ya29.")
     there = await versions(cluster)
 
     planned = await onboarding.run({**body, "dryRun": True})
@@ -109,19 +109,19 @@ async def test_killed_before_and_after_every_phase_the_end_is_the_same(
 
 async def test_what_the_guide_left_is_taken_over_in_place(onboarding: Onboarding, cluster: LocalCluster) -> None:
     await with_cron_job(cluster)
-    before = await cluster.human.secret("deepintshield", "ar-pull-secret")
+    before = await cluster.admin.read_secret("deepintshield", "ar-pull-secret")
     body = {"cluster": str(cluster.id), "hub": "main", "retireCronJob": True}
     refused = await onboarding.run(body)
     assert (refused.status, step(refused, "pull secret").category) == ("Failed", "secret_conflict")
-    assert await cluster.human.secret("deepintshield", "ar-pull-secret") == before
+    assert await cluster.admin.read_secret("deepintshield", "ar-pull-secret") == before
     assert not await suspended(cluster)
 
     ended = await onboarding.run({**body, "adopt": True})
     assert ended.status == "Succeeded", told(ended)
     assert "adopted from kubectl-create" in (step(ended, "pull secret").detail or "")
-    after = await cluster.human.secret("deepintshield", "ar-pull-secret")
+    after = await cluster.admin.read_secret("deepintshield", "ar-pull-secret")
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
-    assert (await onboarding.world.token_in(cluster)).startswith("ya29.")
+    assert (await onboarding.world.read_token(cluster)).startswith("ya29.")
     assert await suspended(cluster)
 
     gone = await onboarding.offboard(cluster)
@@ -132,10 +132,10 @@ async def test_what_the_guide_left_is_taken_over_in_place(onboarding: Onboarding
 
 
 async def test_what_is_somebody_elses_is_told_by_its_own_name(onboarding: Onboarding, cluster: LocalCluster) -> None:
-    await cluster.human.call("POST", "/api/v1/namespaces", {"metadata": {"name": "deepintshield"}})
+    await cluster.admin.call("POST", "/api/v1/namespaces", {"metadata": {"name": "deepintshield"}})
     theirs = {"azure.workload.identity/client-id": "theirs"}
     account = {"metadata": {"name": "deepintshield-sa", "annotations": theirs}}
-    await cluster.human.call("POST", "/api/v1/namespaces/deepintshield/serviceaccounts", account)
+    await cluster.admin.call("POST", "/api/v1/namespaces/deepintshield/serviceaccounts", account)
     body = {"cluster": str(cluster.id), "hub": "main"}
     refused = step(await onboarding.run(body), "manifests")
     assert (refused.category, "serviceaccount/deepintshield-sa" in (refused.remedy or "")) == ("object_conflict", True)
@@ -145,7 +145,7 @@ async def test_what_is_somebody_elses_is_told_by_its_own_name(onboarding: Onboar
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
     }
     bindings = "/apis/rbac.authorization.k8s.io/v1/namespaces/deepintshield/rolebindings"
-    await cluster.human.call("POST", bindings, binding)
+    await cluster.admin.call("POST", bindings, binding)
     refused = step(await onboarding.run({**body, "adopt": True}), "refresher")
     assert refused.category == "object_conflict", refused
     assert "kubectl delete rolebinding/pullkeeper-refresher -n deepintshield" in (refused.remedy or "")

@@ -61,14 +61,14 @@ async def test_a_full_quota_does_not_keep_from_looking_for_the_secret(onboarding
     """It is gone already, so that even a dry run would make it anew."""
     cluster = await onboarding.cluster("aks-1")
     await onboarding.onboarded(cluster)
-    await cluster.human.delete_secret("deepintshield", "ar-pull-secret")
+    await cluster.admin.delete_secret("deepintshield", "ar-pull-secret")
     quotas = "/api/v1/namespaces/deepintshield/resourcequotas"
     full: dict[str, Any] = {"metadata": {"name": "full"}, "spec": {"hard": {"secrets": "0"}}}
-    await cluster.human.call("POST", quotas, full)
+    await cluster.admin.call("POST", quotas, full)
     status = {"status": {"hard": {"secrets": "0"}, "used": {"secrets": "0"}}}
-    await cluster.human.call("PATCH", f"{quotas}/full/status", status, content_type=MERGE)
+    await cluster.admin.call("PATCH", f"{quotas}/full/status", status, content_type=MERGE)
     with pytest.raises(AssertionError, match="exceeded quota"):
-        await cluster.human.create_secret("deepintshield", "another", '{"auths":{}}')
+        await cluster.admin.create_secret("deepintshield", "another", '{"auths":{}}')
     await onboarding.offboarded(cluster)
     assert onboarding.identity() is None
 

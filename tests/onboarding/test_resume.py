@@ -47,7 +47,7 @@ async def test_killed_in_any_phase_another_process_brings_it_to_the_same_end(
     seen = await onboarding.world.services.onboarder.operation(begun.id)
     assert (seen.status, step(seen, phase.NAME).status) == ("Running", "running")
 
-    another = onboarding.world.another_instance()
+    another = onboarding.world.build_services()
     ended = await onboarding.worked_off(begun.id, by=another)
     await another.close()
 

@@ -21,7 +21,7 @@ async def test_each_does_its_own(two_identities: Onboarding) -> None:
     assert ended.result.handover.client_id == cloud.app.client_id
     asked = {
         (seen.query["client_id"], seen.query["resource"].rstrip("/"))
-        for seen in cloud.identity_part.journal.seen
+        for seen in cloud.identity_part.journal.requests
         if "client_id" in seen.query
     }
     arm = "https://management.azure.com"
@@ -31,11 +31,11 @@ async def test_each_does_its_own(two_identities: Onboarding) -> None:
     }
     assert arm not in {resource for client, resource in asked if client == cloud.app.client_id}
 
-    before = len(cloud.identity_part.journal.seen)
-    cloud.identity.forget()
+    before = len(cloud.identity_part.journal.requests)
+    cloud.identity.clear_cache()
     await onboarding.restart()
     await world.refresh(cluster)
-    later = cloud.identity_part.journal.seen[before:]
+    later = cloud.identity_part.journal.requests[before:]
     assert {seen.query["client_id"] for seen in later} == {cloud.app.client_id}
 
 

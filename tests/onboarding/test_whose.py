@@ -29,7 +29,7 @@ async def test_a_label_that_somebody_copied_does_not_make_it_ours(onboarding: On
     cluster = await onboarding.cluster("aks-1")
     await namespace(cluster)
     await made_account(cluster, metadata={"labels": LABELS})
-    await cluster.human.call("POST", CONFIGS, CONFIG)
+    await cluster.admin.call("POST", CONFIGS, CONFIG)
     await onboarding.onboarded(cluster, adopt=True)
     left = await onboarding.offboarded(cluster)
     account = await service_account(cluster)
@@ -41,7 +41,7 @@ async def test_what_onboarding_never_came_to_is_as_it_was_and_nothing_is_told_of
     cluster = await onboarding.cluster("aks-1")
     await namespace(cluster)
     await made_account(cluster, metadata={"annotations": {"note": "theirs"}})
-    await cluster.human.call("POST", CONFIGS, CONFIG)
+    await cluster.admin.call("POST", CONFIGS, CONFIG)
     before = await content(cluster)
     cluster.part.faults.add(Fault(path="/serviceaccounts/", method="PATCH", status=403, body=POLICY))
     refused = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
@@ -58,7 +58,7 @@ async def test_another_pullkeeper_offboards_only_what_it_has_onboarded(
     await onboarding.onboarded(cluster)
     before = await content(cluster)
     own, world.storage = world.storage, azurite.account(f"{request.node.nodeid} of another")
-    another, world.storage = world.another_instance(), own
+    another, world.storage = world.build_services(), own
     with pytest.raises(NotInFleet):
         await another.onboarder.offboard(cluster.id, keep_workload=False)
     await another.close()
@@ -70,8 +70,8 @@ async def test_a_name_that_reads_like_a_token_is_not_told(onboarding: Onboarding
     """Whoever writes an object chooses the name that he does it under."""
     cluster, name = await onboarding.cluster("aks-1"), "ya29.a0AfH6SMBsecretsecretsecretsecret"
     await namespace(cluster)
-    await cluster.human.create_secret("deepintshield", "ar-pull-secret", '{"auths":{}}', manager=name)
-    await cluster.human.call("POST", CONFIGS, CONFIG, manager=name)
+    await cluster.admin.create_secret("deepintshield", "ar-pull-secret", '{"auths":{}}', manager=name)
+    await cluster.admin.call("POST", CONFIGS, CONFIG, manager=name)
     body = {"cluster": str(cluster.id), "hub": "main"}
     said = [
         await onboarding.run({**body, "dryRun": True}),
@@ -92,7 +92,7 @@ async def test_a_list_of_names_that_somebody_else_has_written_since_is_his_and_t
     await onboarding.onboarded(cluster)
     names = {"imagePullSecrets": [{"name": "ar-pull-secret"}, {"name": "theirs"}]}
     path = "/api/v1/namespaces/deepintshield/serviceaccounts/deepintshield-sa"
-    await cluster.human.call("PATCH", path, names, content_type="application/merge-patch+json")
+    await cluster.admin.call("PATCH", path, names, content_type="application/merge-patch+json")
     left = await onboarding.offboarded(cluster)
     assert "ServiceAccount deepintshield/deepintshield-sa: names ar-pull-secret, by somebody else's hand" in left
     assert (await service_account(cluster))["imagePullSecrets"] == names["imagePullSecrets"]

@@ -53,7 +53,7 @@ def _pull(reference: str, secret: bytes, into: Path) -> Pull:
 async def content(cluster: LocalCluster) -> bytes:
     """Of the secret, decoded, byte for byte."""
     target = cluster.target
-    secret = await cluster.human.secret(target.namespace, target.secret)
+    secret = await cluster.admin.read_secret(target.namespace, target.secret)
     return base64.b64decode(secret["data"][".dockerconfigjson"])
 
 

@@ -17,7 +17,7 @@ from local.azure.entra import AKS, Entra
 from local.azurite import Azurite
 from local.cloud import LocalCluster
 from local.kubernetes.apiserver import Issuer, RealApiServer
-from local.proof import pulls
+from local.pull_check import can_pull
 from local.serving import Authority
 from pullkeeper.model import Target
 from tests.apiserver import at_hand
@@ -25,7 +25,7 @@ from tests.apiserver.running import Running, a_tenant, an_api_server
 from tests.contract.cluster import Cluster, connected, one_seat
 from tests.contract.conversation import Answer, Caller, until
 from tests.real.kubectl import Kubectl, encoded
-from tests.world import World, a_world
+from tests.world import World, open_world
 
 HERE = Path(__file__).parent
 ACCOUNT = "deepintshield-sa"
@@ -74,7 +74,7 @@ async def world(
 
     The API server's clock cannot be moved: a test gets its token for it (by a refresh) before it moves its own.
     """
-    async with a_world(azurite.account(request.node.nodeid), authority, monkeypatch, tenant[0]) as made:
+    async with open_world(azurite.account(request.node.nodeid), authority, monkeypatch, tenant[0]) as made:
         yield made
 
 
@@ -127,8 +127,8 @@ def join(world: World, server: RealApiServer, people: Cluster, target: Target) -
 
 async def pulled(world: World, cluster: LocalCluster) -> bool:
     """Whether what lies in the secret pulls the hub's image."""
-    auths = await cluster.human.dockerconfig(cluster.target.namespace, cluster.target.secret)
-    return await pulls(auths, world.cloud.hubs["main"].image, world.cloud.authority.pem)
+    auths = await cluster.admin.read_auths(cluster.target.namespace, cluster.target.secret)
+    return await can_pull(auths, world.cloud.hubs["main"].image, world.cloud.authority.pem)
 
 
 @pytest.fixture

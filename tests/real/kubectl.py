@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from local.human import ApiServer
+from local.administrator import ApiServer
 
 
 class Kubectl:

@@ -49,7 +49,7 @@ async def test_the_smallest_role_is_enough_for_the_whole_refresh(
     await world.refresh(cluster, "onboarding")
     world.clock.advance(25 * MINUTE)
     await world.refresh(cluster)
-    await cluster.human.delete_secret(target.namespace, target.secret)
+    await cluster.admin.delete_secret(target.namespace, target.secret)
     status = await world.refresh(cluster)
 
     assert await pulled(world, cluster)

@@ -20,7 +20,7 @@ async def test_it_is_byte_for_byte_what_kubectl_would_have_created(
     login = (
         f"--docker-server={registry}",
         "--docker-username=oauth2accesstoken",
-        f"--docker-password={await world.token_in(cluster)}",
+        f"--docker-password={await world.read_token(cluster)}",
     )
     create = ("create", "secret", "docker-registry")
     dry = await kubectl(*create, target.secret, *login, "--dry-run=client", "-o", form)

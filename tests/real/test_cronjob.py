@@ -75,14 +75,14 @@ async def test_its_secret_is_taken_over_in_place_and_never_missing_again(
 ) -> None:
     await run(job)
     cluster = await join(adopt=True)
-    left = (await cluster.human.secret(target.namespace, target.secret))["metadata"]["uid"]
-    tokens = {await world.token_in(cluster)}
+    left = (await cluster.admin.read_secret(target.namespace, target.secret))["metadata"]["uid"]
+    tokens = {await world.read_token(cluster)}
     async with watching(human, target.namespace) as watch:
         await world.refresh(cluster, "onboarding")
         for _ in range(10):
             world.clock.advance(25 * MINUTE)
             await world.refresh(cluster)
-            tokens.add(await world.token_in(cluster))
+            tokens.add(await world.read_token(cluster))
         events = await watch.events(target.secret)
 
     assert [told["detail"] for told in world.events.named("drift.repaired")] == ["adopted from kubectl-create"]
@@ -117,6 +117,6 @@ async def test_without_leave_to_adopt_the_job_keeps_its_secret(
     await run(job)
     cluster = await join()
     async with watching(human, target.namespace) as watch:
-        assert await world.failing_refresh(cluster) == "secret_conflict"
+        assert await world.refresh_category(cluster) == "secret_conflict"
         assert await watch.events(target.secret) == []
     assert await pulled(world, cluster)

@@ -85,7 +85,7 @@ async def test_what_a_person_edits_is_taken_back_and_told_with_the_way_it_was_do
     target = refreshed.target
     async with watching(human, target.namespace) as watch:
         await edit.made(kubectl)
-        there = await refreshed.human.dockerconfig(target.namespace, target.secret)
+        there = await refreshed.admin.read_auths(target.namespace, target.secret)
         assert json.loads(_THEIRS)["auths"] == there
         await world.refresh(refreshed)
         world.clock.advance(25 * MINUTE)
@@ -108,7 +108,7 @@ async def test_a_secret_that_a_person_made_is_left_untouched(
     before = await kubectl.json("get", "secret", "ar-pull-secret", "--show-managed-fields")
     async with watching(human, target.namespace) as watch:
         for reason in ("onboarding", "due", "manual"):
-            assert await world.failing_refresh(cluster, reason) == "secret_conflict"
+            assert await world.refresh_category(cluster, reason) == "secret_conflict"
         assert await watch.events(target.secret) == []
 
     assert before == await kubectl.json("get", "secret", "ar-pull-secret", "--show-managed-fields")
@@ -121,5 +121,5 @@ async def test_a_secret_that_a_person_replaced_by_force_is_theirs(world: World, 
     await kubectl("replace", "--force", "-f", "-", given=await content_of_theirs(kubectl))
     before = await kubectl.json("get", "secret", "ar-pull-secret")
 
-    assert await world.failing_refresh(cluster) == "secret_conflict"
+    assert await world.refresh_category(cluster) == "secret_conflict"
     assert before == await kubectl.json("get", "secret", "ar-pull-secret")

@@ -16,7 +16,7 @@ def _calls(clusters: list[LocalCluster]) -> int:
     return sum(
         1
         for cluster in clusters
-        for seen in cluster.part.journal.seen
+        for seen in cluster.part.journal.requests
         if seen.query.get("fieldManager", "pullkeeper").startswith("pullkeeper") and seen.method != "DELETE"
     )
 
@@ -27,7 +27,7 @@ async def test_one_mint_serves_50_clusters_refreshed_at_once(world: World) -> No
     assert world.cloud.google.exchanges == 1
     assert world.cloud.google.impersonations == 1
     assert world.cloud.registry_parts[0].journal.count("GET", "/v2/token") == 1
-    assert len({await world.token_in(cluster) for cluster in clusters}) == 1
+    assert len({await world.read_token(cluster) for cluster in clusters}) == 1
 
 
 async def test_steady_state_is_one_call_per_secret_and_none_to_azure(world: World) -> None:
@@ -41,7 +41,7 @@ async def test_steady_state_is_one_call_per_secret_and_none_to_azure(world: Worl
         for cluster in clusters:
             await world.refresh(cluster)
     assert _calls(clusters) - before == 4 * 3
-    assert len(world.cloud.arm_part.journal.seen) == 0
+    assert len(world.cloud.arm_part.journal.requests) == 0
 
 
 async def test_entra_is_asked_once_per_resource(world: World) -> None:
@@ -51,7 +51,7 @@ async def test_entra_is_asked_once_per_resource(world: World) -> None:
         for cluster in clusters:
             await world.refresh(cluster)
         world.clock.advance(25 * MINUTE)
-    assert len(world.cloud.identity_part.journal.seen) == 2
+    assert len(world.cloud.identity_part.journal.requests) == 2
 
 
 async def test_clusters_that_say_the_same_share_a_mint_whatever_the_hub_is_called(world: World) -> None:
@@ -65,8 +65,8 @@ async def test_clusters_that_say_the_same_share_a_mint_whatever_the_hub_is_calle
 async def test_a_message_delivered_twice_changes_nothing(world: World) -> None:
     cluster = await world.join("aks-1")
     await world.refresh(cluster)
-    before = await cluster.human.secret("deepintshield", "ar-pull-secret")
+    before = await cluster.admin.read_secret("deepintshield", "ar-pull-secret")
     message = RefreshMessage(cluster=cluster.id, reason="due")
     await asyncio.gather(*(world.services.refresher.refresh(message) for _ in range(2)))
-    assert before == await cluster.human.secret("deepintshield", "ar-pull-secret")
+    assert before == await cluster.admin.read_secret("deepintshield", "ar-pull-secret")
     assert world.events.named("drift.repaired") == []

@@ -21,14 +21,14 @@ async def test_its_lifetime_is_seen_without_writing(world: World) -> None:
     await world.refresh(cluster)
     written = await world.target(cluster)
     await _refreshes_itself(world, cluster)
-    before = await cluster.human.secret("deepintshield", "ar-pull-secret")
+    before = await cluster.admin.read_secret("deepintshield", "ar-pull-secret")
     world.clock.advance(30 * MINUTE)
     await world.refresh(cluster)
     seen = await world.target(cluster)
     assert seen.state(world.clock()) == "fresh"
     assert written.expires_at is not None
     assert seen.expires_at == written.expires_at.replace(microsecond=0)
-    assert before == await cluster.human.secret("deepintshield", "ar-pull-secret")
+    assert before == await cluster.admin.read_secret("deepintshield", "ar-pull-secret")
     assert world.cloud.google.exchanges == 1
     status = await world.status(cluster)
     assert status.next_due - world.clock() <= timedelta(minutes=10)
@@ -50,7 +50,7 @@ async def test_annotations_that_are_none_make_it_pending(world: World) -> None:
     await world.refresh(cluster)
     path = "/api/v1/namespaces/deepintshield/secrets/ar-pull-secret"
     patch = {"metadata": {"annotations": {"pullkeeper.dev/expires-at": "soon"}}}
-    await cluster.human.call("PATCH", path, patch, content_type="application/merge-patch+json")
+    await cluster.admin.call("PATCH", path, patch, content_type="application/merge-patch+json")
     await _refreshes_itself(world, cluster)
     await world.refresh(cluster)
     assert (await world.target(cluster)).state(world.clock()) == "pending"

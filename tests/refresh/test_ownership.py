@@ -15,10 +15,10 @@ async def test_a_humans_edit_is_taken_back_and_told_with_who_did_it(world: World
     cluster = await world.join("aks-1")
     await world.refresh(cluster)
     uid = (await world.target(cluster)).uid
-    await cluster.human.edit_secret(_NAMESPACE, _NAME, _THEIRS)
+    await cluster.admin.edit_secret(_NAMESPACE, _NAME, _THEIRS)
     await world.refresh(cluster)
     assert uid == (await world.target(cluster)).uid
-    assert (await world.token_in(cluster)).startswith("ya29.")
+    assert (await world.read_token(cluster)).startswith("ya29.")
     [told] = world.events.named("drift.repaired")
     assert told["detail"] == "edited by kubectl-edit"
     assert told["category"] == "drift_repaired"
@@ -27,19 +27,19 @@ async def test_a_humans_edit_is_taken_back_and_told_with_who_did_it(world: World
 async def test_a_deleted_secret_is_made_anew_and_told(world: World) -> None:
     cluster = await world.join("aks-1")
     await world.refresh(cluster)
-    await cluster.human.delete_secret(_NAMESPACE, _NAME)
+    await cluster.admin.delete_secret(_NAMESPACE, _NAME)
     await world.refresh(cluster)
-    assert (await world.token_in(cluster)).startswith("ya29.")
+    assert (await world.read_token(cluster)).startswith("ya29.")
     assert [told["detail"] for told in world.events.named("drift.repaired")] == ["it had been deleted"]
 
 
 async def test_a_foreign_secret_is_left_byte_for_byte_as_it_was(world: World) -> None:
     cluster = await world.join("aks-1")
-    await cluster.human.create_secret(_NAMESPACE, _NAME, _THEIRS)
-    before = await cluster.human.secret(_NAMESPACE, _NAME)
+    await cluster.admin.create_secret(_NAMESPACE, _NAME, _THEIRS)
+    before = await cluster.admin.read_secret(_NAMESPACE, _NAME)
     for reason in ("onboarding", "due", "manual"):
-        assert await world.failing_refresh(cluster, reason) == "secret_conflict"
-    assert before == await cluster.human.secret(_NAMESPACE, _NAME)
+        assert await world.refresh_category(cluster, reason) == "secret_conflict"
+    assert before == await cluster.admin.read_secret(_NAMESPACE, _NAME)
     target = await world.target(cluster)
     assert "kubectl-create" in str(target.detail)
     assert "kubectl get secret ar-pull-secret -n deepintshield" in str(target.remedy)
@@ -49,7 +49,7 @@ async def test_a_foreign_secret_is_left_byte_for_byte_as_it_was(world: World) ->
 async def test_a_foreign_secret_is_adopted_in_place_when_asked(world: World) -> None:
     """The older CronJob's secret: same UID, our content, and from then on ours without force."""
     cluster = await world.join("aks-1", adopt=True)
-    uid = await cluster.human.create_secret(_NAMESPACE, _NAME, _THEIRS)
+    uid = await cluster.admin.create_secret(_NAMESPACE, _NAME, _THEIRS)
     await world.refresh(cluster)
     assert uid == (await world.target(cluster)).uid
     assert [told["detail"] for told in world.events.named("drift.repaired")] == ["adopted from kubectl-create"]
@@ -63,11 +63,11 @@ async def test_a_secret_remade_by_somebody_else_is_theirs(world: World) -> None:
     """Deleted and created again by a person between two refreshes: that is no edit of ours any more."""
     cluster = await world.join("aks-1")
     await world.refresh(cluster)
-    await cluster.human.delete_secret(_NAMESPACE, _NAME)
-    await cluster.human.create_secret(_NAMESPACE, _NAME, _THEIRS)
-    before = await cluster.human.secret(_NAMESPACE, _NAME)
-    assert await world.failing_refresh(cluster) == "secret_conflict"
-    assert before == await cluster.human.secret(_NAMESPACE, _NAME)
+    await cluster.admin.delete_secret(_NAMESPACE, _NAME)
+    await cluster.admin.create_secret(_NAMESPACE, _NAME, _THEIRS)
+    before = await cluster.admin.read_secret(_NAMESPACE, _NAME)
+    assert await world.refresh_category(cluster) == "secret_conflict"
+    assert before == await cluster.admin.read_secret(_NAMESPACE, _NAME)
 
 
 @pytest.mark.parametrize("adopt", [False, True])
@@ -81,6 +81,6 @@ async def test_a_secret_of_another_type_is_never_deleted(world: World, *, adopt:
         "type": "Opaque",
         "data": {"a": "Yg=="},
     }
-    made = await cluster.human.call("POST", path, opaque, manager="kubectl-create")
-    assert ("secret_immutable" if adopt else "secret_conflict") == await world.failing_refresh(cluster)
-    assert made == await cluster.human.secret(_NAMESPACE, _NAME)
+    made = await cluster.admin.call("POST", path, opaque, manager="kubectl-create")
+    assert ("secret_immutable" if adopt else "secret_conflict") == await world.refresh_category(cluster)
+    assert made == await cluster.admin.read_secret(_NAMESPACE, _NAME)

@@ -15,9 +15,9 @@ async def test_uid_stays_over_100_rotations_and_every_token_is_new(world: World)
     uids, tokens = set(), set()
     for _ in range(100):
         await world.refresh(cluster)
-        secret = await cluster.human.secret("deepintshield", "ar-pull-secret")
+        secret = await cluster.admin.read_secret("deepintshield", "ar-pull-secret")
         uids.add(secret["metadata"]["uid"])
-        tokens.add(await world.token_in(cluster))
+        tokens.add(await world.read_token(cluster))
         # Within a day: azure-identity keeps its token for that long, by a clock that no test can move.
         world.clock.advance(14 * MINUTE)
     assert len(uids) == 1
@@ -28,15 +28,19 @@ async def test_no_secret_is_ever_read_listed_or_deleted(world: World) -> None:
     """On the wire there are applies of one name, whatever happens to it."""
     cluster = await world.join("aks-1")
     await world.refresh(cluster, "onboarding")
-    await cluster.human.delete_secret("deepintshield", "ar-pull-secret")
+    await cluster.admin.delete_secret("deepintshield", "ar-pull-secret")
     world.clock.advance(25 * MINUTE)
     await world.refresh(cluster)
-    await cluster.human.edit_secret("deepintshield", "ar-pull-secret", '{"auths":{}}')
+    await cluster.admin.edit_secret("deepintshield", "ar-pull-secret", '{"auths":{}}')
     world.clock.advance(25 * MINUTE)
     await world.refresh(cluster)
-    app = [seen for seen in cluster.part.journal.seen if seen.query.get("fieldManager", "").startswith("pullkeeper")]
+    app = [
+        seen for seen in cluster.part.journal.requests if seen.query.get("fieldManager", "").startswith("pullkeeper")
+    ]
     others = [
-        seen for seen in cluster.part.journal.seen if seen not in app and "aiohttp" not in seen.headers["User-Agent"]
+        seen
+        for seen in cluster.part.journal.requests
+        if seen not in app and "aiohttp" not in seen.headers["User-Agent"]
     ]
     assert others == []
     assert {"PATCH"} == {seen.method for seen in app}
@@ -47,7 +51,9 @@ async def test_answers_carry_no_content(world: World) -> None:
     """Every apply asks for metadata only, so no secret's content ever comes back."""
     cluster = await world.join("aks-1")
     await world.refresh(cluster)
-    accepts = {seen.headers["Accept"] for seen in cluster.part.journal.seen if "fieldManager" in seen.query} - {"*/*"}
+    accepts = {seen.headers["Accept"] for seen in cluster.part.journal.requests if "fieldManager" in seen.query} - {
+        "*/*"
+    }
     assert {"application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"} == accepts
 
 
@@ -56,7 +62,7 @@ async def test_secret_is_what_a_kubelet_wants(world: World) -> None:
     world.cloud.add_hub("two", registries=2)
     cluster = await world.join("aks-1", "two")
     await world.refresh(cluster)
-    secret = await cluster.human.secret("deepintshield", "ar-pull-secret")
+    secret = await cluster.admin.read_secret("deepintshield", "ar-pull-secret")
     status = await world.target(cluster)
     assert secret["type"] == "kubernetes.io/dockerconfigjson"
     assert secret["metadata"]["labels"] == {"app.kubernetes.io/managed-by": "pullkeeper"}
@@ -65,7 +71,7 @@ async def test_secret_is_what_a_kubelet_wants(world: World) -> None:
         status.expires_at.isoformat(timespec="seconds")
         == secret["metadata"]["annotations"]["pullkeeper.dev/expires-at"]
     )
-    auths = await cluster.human.dockerconfig("deepintshield", "ar-pull-secret")
+    auths = await cluster.admin.read_auths("deepintshield", "ar-pull-secret")
     assert world.cloud.hubs["two"].document["registries"] == list(auths)
     assert {"oauth2accesstoken"} == {entry["username"] for entry in auths.values()}
 
@@ -75,7 +81,7 @@ async def test_several_targets_of_a_cluster_carry_the_same_token(world: World) -
     cluster = await world.join("aks-1", targets=targets)
     status = await world.refresh(cluster)
     assert {str(target) for target in targets} == set(status.targets)
-    found = [await cluster.human.dockerconfig(target.namespace, target.secret) for target in targets]
+    found = [await cluster.admin.read_auths(target.namespace, target.secret) for target in targets]
     assert found[0] == found[1] == found[2]
     assert world.cloud.google.exchanges == 1
 
@@ -89,16 +95,16 @@ async def test_service_accounts_get_the_name_once_and_keep_what_they_had(world: 
             "kind": "ServiceAccount",
             "metadata": {"name": name, "namespace": "deepintshield"},
         }
-        await cluster.human.apply({**manifest, **({"imagePullSecrets": theirs} if theirs else {})})
+        await cluster.admin.apply({**manifest, **({"imagePullSecrets": theirs} if theirs else {})})
     status = await world.refresh(cluster)
     assert status.targets[str(target)].note == "no such service account yet: later"
     later = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "later", "namespace": "deepintshield"}}
-    await cluster.human.apply(later)
+    await cluster.admin.apply(later)
     for _ in range(2):
         status = await world.refresh(cluster, "manual")
     assert status.targets[str(target)].note is None
     listed = {
-        name: (await cluster.human.call("GET", f"/api/v1/namespaces/deepintshield/serviceaccounts/{name}"))[
+        name: (await cluster.admin.call("GET", f"/api/v1/namespaces/deepintshield/serviceaccounts/{name}"))[
             "imagePullSecrets"
         ]
         for name in target.service_accounts

@@ -29,7 +29,7 @@ async def test_an_older_token_never_replaces_a_newer_one(world: World) -> None:
     behind = world.services
     await world.refresh(other)
     world.clock.advance(5 * MINUTE)
-    world._services = world.another_instance()
+    world._services = world.build_services()
     await world.refresh(cluster)
     newer = (await world.target(cluster)).issued_at
     ahead, world._services = world._services, behind
@@ -47,7 +47,7 @@ async def test_a_token_that_aged_on_the_way_is_not_written(world: World) -> None
     world.cloud.add_hub("short", lifetime=6)
     cluster = await world.join("aks-1", "short")
     cluster.part.faults.add(Fault(path="/secrets/", method="PATCH", status=500, delay=timedelta(seconds=0.6)))
-    await world.failing_refresh(cluster)
+    await world.refresh_category(cluster)
     cluster.part.faults.clear()
     await world.refresh(cluster)
     status = await world.target(cluster)
@@ -58,12 +58,12 @@ async def test_a_token_that_aged_on_the_way_is_not_written(world: World) -> None
 async def test_a_refused_token_is_not_handed_out_and_the_last_good_secret_stays(world: World) -> None:
     cluster = await world.join("aks-1")
     await world.refresh(cluster)
-    before = await cluster.human.secret("deepintshield", "ar-pull-secret")
+    before = await cluster.admin.read_secret("deepintshield", "ar-pull-secret")
     hub = world.cloud.hubs["main"]
     world.cloud.registries[0].revoke("deepintshield-images/main", f"serviceAccount:{hub.service_account}")
     world.clock.advance(25 * MINUTE)
-    assert await world.failing_refresh(cluster) == "registry_denied"
-    assert before == await cluster.human.secret("deepintshield", "ar-pull-secret")
+    assert await world.refresh_category(cluster) == "registry_denied"
+    assert before == await cluster.admin.read_secret("deepintshield", "ar-pull-secret")
     assert (await world.target(cluster)).state(world.clock()) == "stale"
 
 
@@ -72,7 +72,7 @@ async def test_a_registry_that_does_not_answer_is_a_warning_only(world: World, f
     cluster = await world.join("aks-1")
     world.cloud.registry_parts[0].faults.add(fault)
     await world.refresh(cluster)
-    assert (await world.token_in(cluster)).startswith("ya29.")
+    assert (await world.read_token(cluster)).startswith("ya29.")
     assert [told["category"] for told in world.events.named("token.minted")] == ["registry_unavailable"]
 
 
@@ -80,7 +80,7 @@ async def test_a_hub_without_impersonation_hands_out_the_federated_token(world: 
     world.cloud.add_hub("direct", impersonate=False)
     cluster = await world.join("aks-1", "direct")
     await world.refresh(cluster)
-    assert (await world.token_in(cluster)).startswith("ya29.d.")
+    assert (await world.read_token(cluster)).startswith("ya29.d.")
     assert world.cloud.google.impersonations == 0
 
 
@@ -97,14 +97,14 @@ async def test_an_entra_token_that_google_calls_stale_is_replaced_once(world: Wo
     )
     world.clock.advance(25 * MINUTE)
     await world.refresh(cluster)
-    asked = [seen for seen in world.cloud.identity_part.journal.seen if seen.query["resource"] == EXCHANGE]
+    asked = [seen for seen in world.cloud.identity_part.journal.requests if seen.query["resource"] == EXCHANGE]
     assert len(asked) == 2
 
 
 async def test_a_longer_lifetime_is_asked_for_where_the_hub_says_so(world: World) -> None:
     hub = world.cloud.add_hub("long", lifetime=12 * 3600)
     cluster = await world.join("aks-1", "long")
-    assert await world.failing_refresh(cluster) == "lifetime_not_allowed"
+    assert await world.refresh_category(cluster) == "lifetime_not_allowed"
     world.cloud.google._accounts[hub.service_account].long_lifetimes = True
     world.clock.advance(15 * MINUTE)
     status = await world.refresh(cluster)

@@ -96,6 +96,6 @@ async def test_a_secret_gets_there_by_way_of_timer_and_queue(worker: Start, worl
     metadata = {"Id": message.id, "DequeueCount": message.dequeue_count, "PopReceipt": message.pop_receipt}
     refreshed = await running.invoke("refresh", queue={"body": message.content, "metadata": metadata})
     assert refreshed["result"]["status"] == SUCCESS, refreshed
-    token = await world.token_in(cluster)
+    token = await world.read_token(cluster)
     assert (await world.target(cluster)).state(world.clock()) == "fresh"
     assert token not in running.log + json.dumps([scheduled, refreshed, message.content])

@@ -30,7 +30,7 @@ class ApiServer(Protocol):
     async def stop(self) -> None: ...
 
 
-class Human:
+class Administrator:
     """`async with` it. Calls raise AssertionError for anything but success: a person would have looked, too."""
 
     def __init__(self, server: ApiServer) -> None:
@@ -82,13 +82,13 @@ class Human:
         path = f"{root}{space}/{plural}/{metadata['name']}"
         return await self.call("PATCH", path, manifest, content_type=_APPLY, manager=manager)
 
-    async def secret(self, namespace: str, name: str) -> dict[str, Any]:
+    async def read_secret(self, namespace: str, name: str) -> dict[str, Any]:
         """The whole object."""
         return await self.call("GET", f"/api/v1/namespaces/{namespace}/secrets/{name}")
 
-    async def dockerconfig(self, namespace: str, name: str) -> dict[str, Any]:
+    async def read_auths(self, namespace: str, name: str) -> dict[str, Any]:
         """What a kubelet would take out of it: host -> {username, password, auth}."""
-        secret = await self.secret(namespace, name)
+        secret = await self.read_secret(namespace, name)
         auths: dict[str, Any] = json.loads(base64.b64decode(secret["data"][".dockerconfigjson"]))["auths"]
         return auths
 

@@ -7,7 +7,7 @@ from typing import Any
 import aiohttp
 
 
-async def pulls(auths: Mapping[str, Any], image: str, ca_pem: str) -> bool:
+async def can_pull(auths: Mapping[str, Any], image: str, ca_pem: str) -> bool:
     """auths: the secret's `auths`; image: PROJECT/REPOSITORY/IMAGE, tag `latest`, at every registry in it."""
     connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cadata=ca_pem))
     async with aiohttp.ClientSession(connector=connector) as session:
