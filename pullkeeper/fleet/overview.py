@@ -1,4 +1,4 @@
-"""The fleet as an operator sees it, page by page."""
+"""The fleet as HTTP shows it, page by page."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,7 +15,7 @@ _PAGE: Final = 100
 
 
 class TargetView(Document):
-    """One secret."""
+    """One secret with its status."""
 
     target: str
     state: State
@@ -28,7 +28,7 @@ class TargetView(Document):
 
 
 class ClusterView(Document):
-    """One cluster with its secrets. hub: its name; None where the cluster brought one of its own."""
+    """One cluster with its secrets. hub: its name; None where the cluster was onboarded with a hub of its own."""
 
     cluster: ClusterRef
     hub: str | None = None
@@ -38,7 +38,7 @@ class ClusterView(Document):
 
 
 class FleetPage(Document):
-    """continuation: for the next page; None on the last. A page filtered by state may hold fewer than there is room."""
+    """continuation: of the next page; None on the last. A page filtered by state may hold fewer clusters, or none."""
 
     version: str
     clusters: tuple[ClusterView, ...]
@@ -48,32 +48,28 @@ class FleetPage(Document):
 class Overview:
     """Reads the fleet's tables. Raises StorageUnavailable."""
 
-    def __init__(
-        self,
-        fleet: Fleet,
-        clock: Callable[[], datetime],
-    ) -> None:
+    def __init__(self, fleet: Fleet, clock: Callable[[], datetime]) -> None:
         self._fleet = fleet
         self._clock = clock
 
     async def page(self, state: str | None, continuation: str | None) -> tuple[tuple[ClusterView, ...], str | None]:
-        """A page of the fleet, and where the next one begins. Raises InvalidRequest for another state than there is."""
+        """Return a page of the fleet, and the continuation of the next. Raises InvalidRequest for an unknown state."""
         if state not in {None, "pending", "fresh", "stale", "expired", "unknown"}:
             raise InvalidRequest("state: must be pending, fresh, stale, expired or unknown")
-        clusters, following = await self._fleet.page(continuation, _PAGE)
-        held = await asyncio.gather(*(self._fleet.status(identity) for identity, _ in clusters))
+        clusters, next_page = await self._fleet.page(continuation, _PAGE)
+        statuses = await asyncio.gather(*(self._fleet.status(identity) for identity, _ in clusters))
         views = [
-            self._view(identity, cluster, versioned.status if versioned else None)
-            for (identity, cluster), versioned in zip(clusters, held, strict=True)
+            self._view(identity, cluster, stored.status if stored else None)
+            for (identity, cluster), stored in zip(clusters, statuses, strict=True)
         ]
-        wanted = (view for view in views if state is None or any(one.state == state for one in view.targets))
-        return tuple(wanted), following
+        filtered = (view for view in views if state is None or any(target.state == state for target in view.targets))
+        return tuple(filtered), next_page
 
     async def one(self, cluster: ClusterId) -> ClusterView:
         """Raises NotInFleet."""
         member = await self._fleet.member(cluster)
-        held = await self._fleet.status(cluster)
-        return self._view(cluster, member.cluster, held.status if held else None)
+        stored = await self._fleet.status(cluster)
+        return self._view(cluster, member.cluster, stored.status if stored else None)
 
     def _view(self, identity: ClusterId, cluster: Cluster | None, status: Status | None) -> ClusterView:
         known = status.targets if status else {}

@@ -1,17 +1,17 @@
-"""The queue of refreshes. Queue Storage and the scale controller are what makes a fleet of any size no concern of ours.
+"""The app's queues in Queue Storage.
 
-The SDK rather than an output binding: a binding sends after the function has returned, so that nobody could move a
-cluster's due time only once its message is safely on the queue.
+The SDK is used rather than an output binding: a binding sends only after the function has returned, and a cluster's due
+time may move only once its message is on the queue.
 """
 
 from contextlib import suppress
 from typing import Final
 
-from azure.core.exceptions import AzureError, ResourceExistsError
+from azure.core.exceptions import ResourceExistsError
 from azure.storage.queue import TextBase64EncodePolicy
 from azure.storage.queue.aio import QueueClient, QueueServiceClient
 
-from pullkeeper.errors import StorageUnavailable
+from pullkeeper.fleet.storage import map_storage_errors
 from pullkeeper.model import Document
 
 REFRESH: Final = "refresh"
@@ -19,30 +19,26 @@ ONBOARDING: Final = "onboarding"
 
 
 class Queue:
-    """Raises StorageUnavailable when it cannot be reached."""
+    """One queue, created at its first use. Every method raises StorageUnavailable."""
 
     def __init__(self, service: QueueServiceClient, name: str) -> None:
-        # base64 is what the Functions host expects; anything else goes to the poison queue without a word.
+        # host.json says base64: the host moves any other encoding to the poison queue without calling a function.
         self._queue: QueueClient = service.get_queue_client(name, message_encode_policy=TextBase64EncodePolicy())
         self._exists = False
 
     async def put(self, message: Document) -> None:
-        try:
-            await self._ensure()
+        await self._create()
+        with map_storage_errors("queues"):
             await self._queue.send_message(message.to_json())
-        except AzureError as e:
-            raise StorageUnavailable(f"queues: {type(e).__name__}: {e.message}") from None
 
     async def depth(self) -> int:
-        """About how many messages lie there, hidden ones included."""
-        try:
-            await self._ensure()
+        """Return the approximate number of messages, hidden ones included."""
+        await self._create()
+        with map_storage_errors("queues"):
             return (await self._queue.get_queue_properties()).approximate_message_count or 0
-        except AzureError as e:
-            raise StorageUnavailable(f"queues: {type(e).__name__}: {e.message}") from None
 
-    async def _ensure(self) -> None:
+    async def _create(self) -> None:
         if not self._exists:
-            with suppress(ResourceExistsError):
+            with suppress(ResourceExistsError), map_storage_errors("queues"):
                 await self._queue.create_queue()
             self._exists = True

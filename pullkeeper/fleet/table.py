@@ -1,56 +1,52 @@
-"""Who is in the fleet and how each one is: two tables, so that no two writers share an entity.
+"""Tables `clusters` and `status`: the members of the fleet, and the status of each.
 
-`clusters` is written when a cluster joins or leaves, `status` by scheduler and refresher. PartitionKey is the
-subscription, RowKey `resource group|name`. An entity holds its document as JSON beside what a person wants to see in
-a table browser. Writes are conditional on the ETag that was read.
+Two tables, so that no two writers share an entity: `clusters` is written when a cluster joins or leaves, `status` by
+scheduler and refresher. PartitionKey is the subscription, RowKey `resource group|name`. An entity holds its document as
+JSON, beside the columns for people with a table browser. Writes are conditional on the ETag that was read.
 """
 
 import base64
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, cast
 
 from azure.core import MatchConditions
-from azure.core.exceptions import (
-    AzureError,
-    ResourceExistsError,
-    ResourceModifiedError,
-    ResourceNotFoundError,
-)
+from azure.core.exceptions import ResourceExistsError, ResourceModifiedError, ResourceNotFoundError
 from azure.data.tables import UpdateMode
 from azure.data.tables.aio import TableClient, TableServiceClient
 
-from pullkeeper.errors import NONSENSE, InvalidRequest, NotInFleet, StorageUnavailable
+from pullkeeper.errors import MALFORMED, InvalidRequest, NotInFleet, StorageUnavailable
+from pullkeeper.fleet.storage import map_storage_errors
 from pullkeeper.model import Cluster, ClusterId, Endpoint, Status
 
-_LISTED: Final = ["PartitionKey", "RowKey", "Document"]
+_CLUSTER_COLUMNS: Final = ["PartitionKey", "RowKey", "Document"]
 _TRIES: Final = 5
-_CONTINUED: Final = re.compile(r"[\w!=+/.-]{1,2048}", re.ASCII)
-"""What the service writes where the next page begins: base64, with its length before it. A row key may be missing."""
+_CONTINUATION_KEY: Final = re.compile(r"[\w!=+/.-]{1,2048}", re.ASCII)
+"""A key in the service's continuation token: base64, with its length before it. A row key may be missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A cluster as it was onboarded, with the API server's address of then."""
+    """A cluster as it was onboarded, and the API server's address at that time."""
 
     cluster: Cluster
     endpoint: Endpoint
 
 
 @dataclass(frozen=True, slots=True)
-class Versioned:
-    """A status and the ETag under which it was read; etag None: it is to be made."""
+class StoredStatus:
+    """A status and the ETag under which it was read."""
 
     status: Status
-    etag: str | None
+    etag: str
 
 
 class Fleet:
-    """The tables. Every method raises StorageUnavailable when they cannot be reached."""
+    """The tables. Every method raises StorageUnavailable."""
 
     def __init__(self, tables: TableServiceClient, trusted_hosts: frozenset[str]) -> None:
         self._service = tables
@@ -58,71 +54,76 @@ class Fleet:
         self._tables: dict[str, TableClient] = {}
 
     async def register(self, member: Member) -> None:
-        """Let a cluster join, or change what it was onboarded with."""
+        """Add a cluster, or replace what it was onboarded with."""
         entity = {
             **entity_keys(member.cluster.cluster),
             "Document": member.cluster.to_json(),
             "Endpoint": member.endpoint.to_json(),
         }
         table = await self._table("clusters")
-        with mapped():
+        with map_storage_errors("tables"):
             await table.upsert_entity(entity, mode=UpdateMode.REPLACE)
 
     async def remove(self, cluster: ClusterId) -> None:
-        """Let a cluster leave, so that nothing refreshes it any more. The scheduler clears its status away."""
+        """Remove a cluster, so that nothing refreshes it any more. The scheduler removes its status."""
         await self._delete("clusters", cluster)
 
     async def member(self, cluster: ClusterId) -> Member:
-        """Raises NotInFleet; InvalidRequest for an entity that somebody edited into something else."""
+        """Raises NotInFleet; InvalidRequest for an entity that was edited into an invalid one."""
         table = await self._table("clusters")
         keys = entity_keys(cluster)
         try:
-            with mapped():
+            with map_storage_errors("tables"):
                 entity = await table.get_entity(keys["PartitionKey"], keys["RowKey"])
         except ResourceNotFoundError:
             raise NotInFleet("the cluster is not in the fleet", {"cluster": str(cluster)}) from None
-        return Member(self._cluster(entity), Endpoint.parse(entity.get("Endpoint")))
+        return Member(self._parse_cluster(entity), Endpoint.parse(entity.get("Endpoint")))
 
     async def clusters(self) -> AsyncIterator[tuple[ClusterId, Cluster | None]]:
-        """All of them, page by page. None for an entity that cannot be read (a host no longer trusted, a row that
-        somebody edited): it must not hide the others, and its refresh will say what is wrong.
+        """Yield all clusters, read page by page. None stands for an entity that cannot be read (edited by hand, or its
+        host is no longer trusted): it must not hide the others, and its refresh reports what is wrong.
         """
-        async for entity in self._listed("clusters", _LISTED):
-            yield self._row(entity)
+        async for entity in self._entities("clusters", _CLUSTER_COLUMNS):
+            yield self._parse_row(entity)
 
     async def page(
         self, continuation: str | None, size: int
     ) -> tuple[list[tuple[ClusterId, Cluster | None]], str | None]:
-        """Up to `size` clusters, and what to continue with. Raises InvalidRequest for a continuation that is none."""
+        """Return up to `size` clusters, and the continuation of the next page. Raises InvalidRequest for a continuation
+        that is none.
+        """
         table = await self._table("clusters")
-        pages = table.list_entities(results_per_page=size, select=_LISTED).by_page(cast("Any", _unpacked(continuation)))
-        found = []
-        with mapped():
+        start = cast("Any", _decode_continuation(continuation))
+        pages = table.list_entities(results_per_page=size, select=_CLUSTER_COLUMNS).by_page(start)
+        clusters = []
+        with map_storage_errors("tables"):
             async for page in pages:
-                found = [self._row(entity) async for entity in page]
+                clusters = [self._parse_row(entity) async for entity in page]
                 break
-        return found, _packed(pages.continuation_token)  # type: ignore[attr-defined]
+        return clusters, _encode_continuation(pages.continuation_token)  # type: ignore[attr-defined]
 
-    async def statuses(self) -> AsyncIterator[Versioned]:
-        """All of them, page by page."""
-        async for entity in self._listed("status", None):
-            yield _versioned(entity)
+    async def statuses(self) -> AsyncIterator[StoredStatus]:
+        """Yield all statuses, read page by page."""
+        async for entity in self._entities("status", None):
+            yield _parse_status(entity)
 
-    async def status(self, cluster: ClusterId) -> Versioned | None:
+    async def status(self, cluster: ClusterId) -> StoredStatus | None:
         table = await self._table("status")
         keys = entity_keys(cluster)
         try:
-            with mapped():
-                return _versioned(await table.get_entity(keys["PartitionKey"], keys["RowKey"]))
+            with map_storage_errors("tables"):
+                return _parse_status(await table.get_entity(keys["PartitionKey"], keys["RowKey"]))
         except ResourceNotFoundError:
             return None
 
     async def save(self, status: Status, etag: str | None) -> bool:
-        """Write a status under the ETag it was read with. False: somebody was quicker, and nothing was written."""
+        """Write a status under the ETag it was read with; None creates it. False: it was changed since, nothing was
+        written.
+        """
         table = await self._table("status")
         entity = {**entity_keys(status.cluster), "NextDue": status.next_due, "Document": status.to_json()}
         try:
-            with mapped():
+            with map_storage_errors("tables"):
                 if etag is None:
                     await table.create_entity(entity)
                 else:
@@ -134,86 +135,75 @@ class Fleet:
         return True
 
     async def update(self, cluster: ClusterId, change: Callable[[Status | None], Status]) -> Status:
-        """Read, change, write; again when somebody was quicker."""
+        """Read, change and write a status; again if another writer changed it meanwhile."""
         for _ in range(_TRIES):
-            held = await self.status(cluster)
-            changed = change(held.status if held else None)
-            if await self.save(changed, held.etag if held else None):
+            stored = await self.status(cluster)
+            changed = change(stored.status if stored else None)
+            if await self.save(changed, stored.etag if stored else None):
                 return changed
         raise StorageUnavailable(f"the status was changed by others {_TRIES} times in a row", {"cluster": str(cluster)})
 
     async def forget(self, cluster: ClusterId) -> None:
-        """Drop the status of a cluster that has left."""
+        """Remove the status of a cluster that has left."""
         await self._delete("status", cluster)
 
     async def _delete(self, name: str, cluster: ClusterId) -> None:
         table = await self._table(name)
-        with mapped():
+        with map_storage_errors("tables"):
             await table.delete_entity(entity_keys(cluster))
 
-    def _row(self, entity: Any) -> tuple[ClusterId, Cluster | None]:
+    def _parse_row(self, entity: Any) -> tuple[ClusterId, Cluster | None]:
         try:
-            return _named(entity), self._cluster(entity)
+            return _parse_keys(entity), self._parse_cluster(entity)
         except InvalidRequest:
-            return _named(entity), None
+            return _parse_keys(entity), None
 
-    def _cluster(self, entity: Any) -> Cluster:
+    def _parse_cluster(self, entity: Any) -> Cluster:
         return Cluster.parse(entity.get("Document"), trusted_hosts=self._trusted_hosts)
 
-    async def _listed(self, name: str, select: list[str] | None) -> AsyncIterator[Any]:
+    async def _entities(self, name: str, select: list[str] | None) -> AsyncIterator[Any]:
         table = await self._table(name)
-        with mapped():
+        with map_storage_errors("tables"):
             async for entity in table.list_entities(results_per_page=1000, select=select):
                 yield entity
 
     async def _table(self, name: str) -> TableClient:
         if name not in self._tables:
-            with mapped():
+            with map_storage_errors("tables"):
                 self._tables[name] = await self._service.create_table_if_not_exists(name)
         return self._tables[name]
-
-
-def _packed(token: Any) -> str | None:
-    """A continuation for an address: opaque to whoever gets it."""
-    return base64.urlsafe_b64encode(json.dumps(token).encode()).decode() if token else None
-
-
-def _unpacked(continuation: str | None) -> dict[str, str | None] | None:
-    if continuation is None:
-        return None
-    with suppress(*NONSENSE):
-        token = json.loads(base64.urlsafe_b64decode(continuation))
-        keys = {name: token[name] for name in ("PartitionKey", "RowKey")}
-        if all(key is None or _CONTINUED.fullmatch(key) for key in keys.values()):
-            return keys
-    raise InvalidRequest("continuation: must be what the page before gave")
 
 
 def entity_keys(cluster: ClusterId) -> dict[str, str]:
     return {"PartitionKey": cluster.subscription, "RowKey": f"{cluster.resource_group}|{cluster.name}"}
 
 
-def _named(entity: Any) -> ClusterId:
-    """By its keys, which may be anything that somebody typed."""
+def _parse_keys(entity: Any) -> ClusterId:
+    """Read a cluster's id from the keys, without validation: a row that was edited by hand must not hide the others."""
     group, _, name = entity["RowKey"].partition("|")
     return ClusterId(entity["PartitionKey"], group, name)
 
 
-def _versioned(entity: Any) -> Versioned:
-    """A status that cannot be read is one that is due: the next refresh finds out anew what it said."""
+def _parse_status(entity: Any) -> StoredStatus:
+    """A status that cannot be read is replaced by one that is due: the next refresh finds out again what it said."""
     try:
         status = Status.parse(entity.get("Document"))
     except InvalidRequest:
-        status = Status(cluster=_named(entity), next_due=datetime.min.replace(tzinfo=UTC))
-    return Versioned(status, entity.metadata["etag"])
+        status = Status(cluster=_parse_keys(entity), next_due=datetime.min.replace(tzinfo=UTC))
+    return StoredStatus(status, entity.metadata["etag"])
 
 
-@contextmanager
-def mapped() -> Iterator[None]:
-    """Found, gone and changed are answers; everything else means that the storage account is not there for us."""
-    try:
-        yield
-    except (ResourceExistsError, ResourceModifiedError, ResourceNotFoundError):
-        raise
-    except AzureError as e:
-        raise StorageUnavailable(f"tables: {type(e).__name__}: {e.message}") from None
+def _encode_continuation(token: Any) -> str | None:
+    """Encode the service's continuation token for a URL."""
+    return base64.urlsafe_b64encode(json.dumps(token).encode()).decode() if token else None
+
+
+def _decode_continuation(continuation: str | None) -> dict[str, str | None] | None:
+    if continuation is None:
+        return None
+    with suppress(*MALFORMED):
+        token = json.loads(base64.urlsafe_b64decode(continuation))
+        keys = {name: token[name] for name in ("PartitionKey", "RowKey")}
+        if all(key is None or _CONTINUATION_KEY.fullmatch(key) for key in keys.values()):
+            return keys
+    raise InvalidRequest("continuation: must be what the page before gave")

@@ -1,4 +1,4 @@
-"""How a refresh went, target by target: what that makes of the status, and what is told of it."""
+"""Outcomes of a refresh, one per target: the status that follows from them, and the events that report them."""
 
 import logging
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from pullkeeper.tokens import Token, lease, next_due, slow_retry
 
 @dataclass(frozen=True, slots=True)
 class Fresh:
-    """A target that took the token."""
+    """The target has the token."""
 
     written: pull_secret.Written
     token: Token
@@ -25,31 +25,31 @@ class Fresh:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """A target that the cluster itself refreshes, as its annotations tell; without times where they tell nothing."""
+    """A target that the cluster itself refreshes, read from its annotations; without times where they have none."""
 
     uid: str | None = None
     issued_at: datetime | None = None
     expires_at: datetime | None = None
 
     @classmethod
-    def of(cls, seen: ObjectMetadata | None) -> Self:
-        if seen is None:
+    def parse(cls, secret: ObjectMetadata | None) -> Self:
+        if secret is None:
             return cls()
-        annotations = seen.metadata.get("annotations") or {}
+        annotations = secret.metadata.get("annotations") or {}
         try:
             issued, expires = (
                 datetime.fromisoformat(annotations[f"pullkeeper.dev/{name}"]) for name in ("issued-at", "expires-at")
             )
         except (KeyError, ValueError, TypeError):
-            return cls(seen.uid)
-        return cls(seen.uid, issued, expires) if issued.tzinfo and expires.tzinfo else cls(seen.uid)
+            return cls(secret.uid)
+        return cls(secret.uid, issued, expires) if issued.tzinfo and expires.tzinfo else cls(secret.uid)
 
 
 @dataclass(frozen=True, slots=True)
 class Unobserved:
-    """A target that the cluster itself refreshes, where we may not look."""
+    """A target that the cluster itself refreshes, where the app may not look."""
 
-    why: str
+    reason: str
 
 
 Outcome = Fresh | Observed | Unobserved | PullkeeperError
@@ -57,17 +57,17 @@ Outcome = Fresh | Observed | Unobserved | PullkeeperError
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """How each target fared. endpoint: where the cluster turned out to be, if Azure had to be asked."""
+    """The outcome of each target. endpoint, located_at: what Azure answered and when, if it had to be asked."""
 
     outcomes: Mapping[Target, Outcome]
     endpoint: Endpoint | None = None
     located_at: datetime | None = None
 
 
-def concluded(status: Status, cluster: Cluster, attempt: Attempt, now: datetime) -> Status:
-    """The status after an attempt. While a try of the queue's is still to come the lease stands."""
+def next_status(status: Status, cluster: Cluster, attempt: Attempt, now: datetime) -> Status:
+    """Return the status after an attempt. A retryable failure leaves the due time as it is: the queue tries again."""
     targets = {
-        str(target): _target_status(status.targets.get(str(target)), outcome, now)
+        str(target): _next_target_status(status.targets.get(str(target)), outcome, now)
         for target, outcome in attempt.outcomes.items()
     }
     failures = [outcome for outcome in attempt.outcomes.values() if isinstance(outcome, PullkeeperError)]
@@ -91,7 +91,7 @@ def concluded(status: Status, cluster: Cluster, attempt: Attempt, now: datetime)
     )
 
 
-def _target_status(held: TargetStatus | None, outcome: Outcome, now: datetime) -> TargetStatus:
+def _next_target_status(previous: TargetStatus | None, outcome: Outcome, now: datetime) -> TargetStatus:
     if isinstance(outcome, Fresh):
         return TargetStatus(
             uid=outcome.written.uid,
@@ -101,28 +101,29 @@ def _target_status(held: TargetStatus | None, outcome: Outcome, now: datetime) -
             note=outcome.note,
         )
     if isinstance(outcome, Unobserved):
-        return TargetStatus(unseen=True, note=outcome.why)
+        return TargetStatus(unseen=True, note=outcome.reason)
     if isinstance(outcome, Observed):
         return TargetStatus(uid=outcome.uid, issued_at=outcome.issued_at, expires_at=outcome.expires_at)
-    failed = {"category": outcome.category, "detail": outcome.detail, "remedy": outcome.remedy}
-    return (held or TargetStatus()).model_copy(update=failed)
+    failure = {"category": outcome.category, "detail": outcome.detail, "remedy": outcome.remedy}
+    return (previous or TargetStatus()).model_copy(update=failure)
 
 
-def tell(cluster: Cluster, target: Target, outcome: Outcome) -> None:
-    told: dict[str, telemetry.Attribute] = {
+def report_outcome(cluster: Cluster, target: Target, outcome: Outcome) -> None:
+    """Emit the events of one target. One that the cluster itself refreshes has none."""
+    if isinstance(outcome, Observed | Unobserved):
+        return
+    event: dict[str, telemetry.Attribute] = {
         "cluster": str(cluster.cluster),
         "target": f"{cluster.cluster}/{target}",
     }
-    if isinstance(outcome, Observed | Unobserved):
-        return
     if isinstance(outcome, PullkeeperError):
-        told |= {"category": outcome.category, "detail": outcome.detail, "remedy": outcome.remedy}
+        event |= {"category": outcome.category, "detail": outcome.detail, "remedy": outcome.remedy}
         telemetry.measure(telemetry.refresh_count.add, 1, {"category": outcome.category})
-        telemetry.emit("secret.refresh_failed", told, logging.WARNING)
+        telemetry.emit("secret.refresh_failed", event, logging.WARNING)
         return
-    told |= {"uid": outcome.written.uid, "token_expiry": outcome.token.expires_at}
+    event |= {"uid": outcome.written.uid, "token_expiry": outcome.token.expires_at}
     telemetry.measure(telemetry.refresh_count.add, 1, {"category": "ok"})
-    telemetry.emit("secret.refreshed", {**told, "note": outcome.note})
+    telemetry.emit("secret.refreshed", {**event, "note": outcome.note})
     if outcome.written.drift:
-        told |= {"category": "drift_repaired", "detail": outcome.written.drift}
-        telemetry.emit("drift.repaired", told, logging.WARNING)
+        event |= {"category": "drift_repaired", "detail": outcome.written.drift}
+        telemetry.emit("drift.repaired", event, logging.WARNING)
