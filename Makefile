@@ -3,40 +3,41 @@ PYTHON ?= python3
 VENV   ?= .venv
 CLUSTERS ?= stand-in
 BIN     = $(VENV)/bin
+UV     := $(or $(shell uv --version >/dev/null 2>&1 && command -v uv),$(BIN)/uv)
 AZURITE = local/azurite/node_modules/.package-lock.json
 JUDGES  = .venv-judges
 
 .PHONY: demo up test check bench start setup judges lock clean
 .DEFAULT_GOAL := help
 
-help: ## What there is to make
+help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 10
 
-setup: $(VENV)/.ready $(AZURITE) ## Install what the rest needs (the rest does it by itself)
+setup: $(VENV)/.ready $(AZURITE) ## Install what the other targets need (they do so themselves)
 
-demo: setup ## A fleet on this machine: refreshed, broken, mended, proved, and gone again
+demo: setup ## Run a fleet on this machine: onboard, refresh, break, repair, offboard
 	$(BIN)/python -m local.demo --clusters $(CLUSTERS)
 
-up: setup ## The same, left running until Ctrl-C
+up: setup ## The same, and keep it running until Ctrl-C
 	$(BIN)/python -m local.demo --clusters $(CLUSTERS) --keep
 
-test: setup ## All tests
+test: setup ## Run all tests (TESTS=tests/refresh: a part)
 	$(BIN)/pytest -n 4 $(TESTS)
 
-check: $(VENV)/.ready ## Format, lint, types, import contracts
+check: $(VENV)/.ready ## Check format, lint, types and import contracts
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache --no-logo
 
-bench: setup ## Cold start and cost of a refresh, as ratios
+bench: setup ## Measure cold start and the cost of a refresh, as ratios
 	$(BIN)/python -m tests.bench
 
-start: setup ## Azure Functions Core Tools, with local.settings.json and Azurite's default ports
+start: setup ## Run Azure Functions Core Tools, with local.settings.json and Azurite's default ports
 	test -f local.settings.json || cp local.settings.sample.json local.settings.json
 	func start
 
-judges: $(JUDGES)/.ready ## The Azure CLI (0.7 GB) and others that tests/docs ask about the documentation; needs Go
+judges: $(JUDGES)/.ready ## Install the Azure CLI (0.7 GB) and linters that tests/docs use; needs Go
 
 lock: $(VENV)/.ready ## Pin the newest versions, with hashes
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --upgrade \
@@ -49,12 +50,24 @@ lock: $(VENV)/.ready ## Pin the newest versions, with hashes
 clean: ## Remove what setup made
 	rm -rf .venv* local/azurite/node_modules
 
-$(VENV)/.ready: requirements-dev.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+# uv takes seconds where pip takes a minute. It reads no configuration of pip's, so it is given pip's index.
+$(VENV)/.ready: requirements-dev.txt | $(UV)
+	test -x $(BIN)/python || $(UV) venv --quiet --no-python-downloads --python $(PYTHON) $(VENV)
+	index=$$({ $(BIN)/pip config list || $(PYTHON) -m pip config list; } 2>/dev/null \
+	  | sed -n "s/^[^=]*[.]index-url='\(.*\)'$$/\1/p" | head -n 1); \
+	  UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$${UV_INDEX_URL:-$$index}}" \
+	  $(UV) pip sync --quiet --no-python-downloads --python $(BIN)/python --require-hashes $<
 	touch $@
 
-# Bytecode is compiled here: where Python may write none, every call of az would do it anew.
+# Where PATH has no uv: the one that requirements-dev.txt pins, by hash, without a pip of its own if there is another.
+$(BIN)/uv:
+	$(PYTHON) -m venv --without-pip $(VENV)
+	sed -n '/^uv==/,/[^\]$$/p' requirements-dev.txt >$(VENV)/uv.txt
+	pip="$(PYTHON) -m pip --python $(BIN)/python"; \
+	  $$pip --version >/dev/null 2>&1 || { $(BIN)/python -m ensurepip && pip="$(BIN)/python -m pip"; }; \
+	  $$pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(VENV)/uv.txt
+
+# Compile bytecode now: where Python may not write it, every call of az would compile again.
 $(JUDGES)/.ready: tests/docs/judges/requirements.txt tests/docs/judges/go.sum | $(VENV)/.ready
 	$(BIN)/uv venv -q --clear --no-python-downloads --python $(PYTHON) $(JUDGES)
 	$(BIN)/uv pip install -q --python $(JUDGES) --require-hashes --compile-bytecode -r $<
