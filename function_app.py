@@ -1,4 +1,4 @@
-"""The app object: puts the triggers together, nothing else."""
+"""The app object: registers all triggers."""
 
 import azure.functions as func
 

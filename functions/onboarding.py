@@ -1,9 +1,11 @@
-"""HTTP and queue: onboarding and offboarding, as operations that one can poll."""
+"""HTTP and queue: onboarding and offboarding, as operations that callers poll."""
 
 import azure.functions as func
 
-from functions.responses import ONBOARD, READ, answer, body_of, cluster_of, route, started, yes_or_no
-from functions.unexpected import guarded
+from functions.invocation import trigger
+from functions.requests import boolean_parameter, cluster_from_route, read_body
+from functions.responses import json_response, operation_response
+from functions.route import ONBOARD, READ, route
 from pullkeeper.onboarding.documents import Onboarding, OnboardingMessage
 from pullkeeper.services import services
 
@@ -14,35 +16,37 @@ blueprint = func.Blueprint()
 @route(ONBOARD)
 async def onboard(req: func.HttpRequest) -> func.HttpResponse:
     """Onboard a cluster."""
-    request = Onboarding.parse(body_of(req), trusted_hosts=services().settings.trusted_hosts)
-    return started(await services().onboarder.onboard(request))
+    request = Onboarding.parse(read_body(req), trusted_hosts=services().settings.trusted_hosts)
+    return operation_response(await services().onboarder.onboard(request))
 
 
 @blueprint.route("clusters/{subscription}/{resourceGroup}/{name}", methods=["DELETE"])
 @route(ONBOARD, "keepWorkload", "dryRun")
 async def offboard(req: func.HttpRequest) -> func.HttpResponse:
-    """Offboard a cluster: all that onboarding made goes, and what is left is told."""
-    keep, dry = yes_or_no(req, "keepWorkload"), yes_or_no(req, "dryRun")
-    return started(await services().onboarder.offboard(cluster_of(req), keep_workload=keep, dry_run=dry))
+    """Offboard a cluster: remove everything that onboarding made, and report what is left."""
+    keep, dry = boolean_parameter(req, "keepWorkload"), boolean_parameter(req, "dryRun")
+    return operation_response(
+        await services().onboarder.offboard(cluster_from_route(req), keep_workload=keep, dry_run=dry)
+    )
 
 
 @blueprint.route("operations/{id}", methods=["GET"])
 @route(READ)
 async def operation(req: func.HttpRequest) -> func.HttpResponse:
-    """How an operation goes, step by step."""
+    """Return an operation with its steps."""
     wanted = OnboardingMessage.parse({"operation": req.route_params["id"]})
-    return answer(await services().onboarder.operation(wanted.operation))
+    return json_response(await services().onboarder.operation(wanted.operation))
 
 
 @blueprint.queue_trigger(arg_name="message", queue_name="onboarding", connection="AzureWebJobsStorage")
-@guarded
+@trigger
 async def onboarding(message: func.QueueMessage) -> None:
-    """Work an operation off. Raising gives the message back to the queue."""
+    """Work on an operation. If it raises, the queue delivers the message again."""
     await services().onboarder.work_on(OnboardingMessage.parse(message.get_body()).operation)
 
 
 @blueprint.queue_trigger(arg_name="message", queue_name="onboarding-poison", connection="AzureWebJobsStorage")
-@guarded
+@trigger
 async def onboarding_poison(message: func.QueueMessage) -> None:
-    """What the queue gave up after its last try has failed."""
+    """Mark an operation as failed whose message the queue has given up."""
     await services().onboarder.give_up(OnboardingMessage.parse(message.get_body()).operation)

@@ -12,7 +12,7 @@ from pullkeeper.version import VERSION
 
 
 class Problem(Document):
-    """RFC 9457, with what to do about it. operation: where the one is that has the cluster."""
+    """RFC 9457, with category and remedy. operation: the address of the operation that already runs for the cluster."""
 
     type: str
     title: str
@@ -24,7 +24,7 @@ class Problem(Document):
 
 
 class Queued(Document):
-    """How many clusters will be refreshed."""
+    """queued: how many clusters will be refreshed."""
 
     queued: int
 
@@ -35,16 +35,16 @@ class Health(Document):
 
 
 _CLUSTER: Final = "/clusters/{subscription}/{resourceGroup}/{name}"
-# Method and path, what it does, its parameters in the query, the body it takes, the status and body of success.
+# Method, path, summary, query parameters, body, and the status and body of success.
 _ROUTES: Final[tuple[tuple[str, str, str, tuple[str, ...], type[BaseModel] | None, int, type[BaseModel]], ...]] = (
-    ("get", "/health", "Whether the app runs", (), None, 200, Health),
+    ("get", "/health", "Whether the app works", (), None, 200, Health),
     ("get", "/clusters", "The fleet, page by page", ("state", "continuation"), None, 200, FleetPage),
     ("post", "/clusters", "Onboard a cluster", (), Onboarding, 202, Operation),
     ("get", _CLUSTER, "One cluster", (), None, 200, ClusterView),
     ("delete", _CLUSTER, "Offboard a cluster", ("keepWorkload", "dryRun"), None, 202, Operation),
     ("post", f"{_CLUSTER}/refresh", "Refresh one cluster now", (), None, 202, Queued),
     ("post", "/refresh", "Refresh the whole fleet now", (), None, 202, Queued),
-    ("get", "/operations/{id}", "How an operation goes", (), None, 200, Operation),
+    ("get", "/operations/{id}", "An operation with its steps", (), None, 200, Operation),
     ("get", "/handover", "What the publisher must trust", ("hub",), None, 200, Handover),
     ("get", "/openapi.json", "This document", (), None, 200, Health),
 )
@@ -62,7 +62,7 @@ _PARAMETERS: Final[dict[str, dict[str, Any]]] = {
 
 
 def document() -> dict[str, Any]:
-    """OpenAPI 3.1."""
+    """Return the OpenAPI 3.1 document of all routes."""
     models = [(Onboarding, "validation"), (Problem, "serialization")]
     models += [(route[6], "serialization") for route in _ROUTES]
     references, schemas = models_json_schema(models, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
@@ -77,9 +77,9 @@ def document() -> dict[str, Any]:
                 str(status): {
                     "description": summary,
                     "content": {"application/json": {"schema": references[result, "serialization"]}},
-                    **({"headers": _STARTED} if result is Operation and status == _ACCEPTED else {}),
+                    **({"headers": _OPERATION_HEADERS} if result is Operation and status == _ACCEPTED else {}),
                 },
-                "401": {"description": "No key or a wrong one: the platform's answer, which has no body"},
+                "401": {"description": "No key or a wrong one: the platform's response, which has no body"},
                 **dict.fromkeys(_REFUSALS, _PROBLEM),
             },
         }
@@ -105,9 +105,9 @@ def document() -> dict[str, Any]:
 
 
 _ACCEPTED: Final = 202
-_STARTED: Final = {
-    "Location": {"description": "The operation, to be polled", "required": True, "schema": _TEXT},
-    "Retry-After": {"description": "Seconds until it is worth asking", "required": True, "schema": _TEXT},
+_OPERATION_HEADERS: Final = {
+    "Location": {"description": "The address of the operation, to be polled", "required": True, "schema": _TEXT},
+    "Retry-After": {"description": "Seconds to wait before the next poll", "required": True, "schema": _TEXT},
 }
 _PLAIN: Final = str.maketrans("", "", "/{}.")
 _PROBLEM: Final = {

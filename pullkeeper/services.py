@@ -1,4 +1,4 @@
-"""The composition root: builds everything once per process, from settings, when it is first needed."""
+"""The composition root: builds everything once per process, from the settings, at first use."""
 
 import asyncio
 import os
@@ -10,9 +10,7 @@ from functools import cache, partial
 from typing import Self
 
 from azure.core.credentials_async import AsyncTokenCredential
-from azure.data.tables.aio import TableServiceClient
 from azure.identity.aio import ManagedIdentityCredential
-from azure.storage.queue.aio import QueueServiceClient
 
 from pullkeeper.azure.arm import Arm
 from pullkeeper.azure.clusters import AzureClusters
@@ -22,6 +20,7 @@ from pullkeeper.cluster.access import Access
 from pullkeeper.errors import OnboardingRoleMissing
 from pullkeeper.fleet.overview import Overview
 from pullkeeper.fleet.queues import ONBOARDING, REFRESH, Queue
+from pullkeeper.fleet.storage import connect_storage
 from pullkeeper.fleet.table import Fleet
 from pullkeeper.onboarding.documents import Handover
 from pullkeeper.onboarding.handover import fleet_handover
@@ -36,7 +35,7 @@ from pullkeeper.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The use cases, and the fleet for those who onboard."""
+    """The use cases of the app, built from its settings."""
 
     fleet: Fleet
     scheduler: Scheduler
@@ -45,11 +44,11 @@ class Services:
     overview: Overview
     handover: Callable[[str | None], Awaitable[Handover]]
     settings: Settings
-    _open: AsyncExitStack
+    _connections: AsyncExitStack
 
     @classmethod
     def build(cls, environment: Mapping[str, str], clock: Callable[[], datetime]) -> Self:
-        """Raises InvalidRequest naming each setting that is wrong. Nothing is connected to yet."""
+        """Build everything; connects to nothing yet. Raises InvalidRequest that names each wrong setting."""
         settings = Settings.read(environment)
 
         def credential(client_id: str | None = settings.client_id) -> AsyncTokenCredential:
@@ -57,14 +56,14 @@ class Services:
 
         entra = Entra(credential)
         onboarding = Entra(lambda: credential(settings.onboarding_client_id or settings.client_id))
-        tables, queues = _storage(settings, entra.credential)
+        tables, queues = connect_storage(settings, entra.credential)
         fleet = Fleet(tables, settings.trusted_hosts)
         access = Access(entra, AzureClusters(Arm(entra, settings.arm_endpoint), clock))
         refresher = Refresher(fleet, Federation(entra, clock), access, settings.hubs, clock)
         arm = Arm(onboarding, settings.arm_endpoint, denied=OnboardingRoleMissing)
         clusters = AzureClusters(arm, clock)
 
-        async def app(resource: str) -> Mapping[str, str]:
+        async def app_claims(resource: str) -> Mapping[str, str]:
             return claims(await entra.token(resource))
 
         tools = Tools(
@@ -74,14 +73,14 @@ class Services:
             fleet=fleet,
             refresher=refresher,
             hubs=settings.hubs,
-            app=app,
+            app=app_claims,
             authority_host=settings.authority_host,
             clock=clock,
         )
         operations = Operations(tables, settings.trusted_hosts)
-        opened = AsyncExitStack()
+        connections = AsyncExitStack()
         for client in (entra, onboarding, tables, queues):
-            opened.push_async_callback(client.close)
+            connections.push_async_callback(client.close)
         return cls(
             fleet=fleet,
             scheduler=Scheduler(fleet, Queue(queues, REFRESH), clock),
@@ -90,40 +89,30 @@ class Services:
             overview=Overview(fleet, clock),
             handover=partial(fleet_handover, tools),
             settings=settings,
-            _open=opened,
+            _connections=connections,
         )
 
     async def close(self) -> None:
-        """Close the connections. The Functions host never asks for it; whoever builds services for a while does."""
-        await self._open.aclose()
+        """Close all connections."""
+        await self._connections.aclose()
 
 
 @cache
 def services() -> Services:
-    """Those of this process; closed when the event loop that first asked for them ends in order."""
-    made = Services.build(os.environ, lambda: datetime.now(UTC))
-    _closing.append(asyncio.get_running_loop().create_task(_close_with_the_loop(made)))
-    return made
+    """Return the services of this process. They are closed when the event loop that called first ends in order."""
+    built = Services.build(os.environ, lambda: datetime.now(UTC))
+    _closing.append(asyncio.get_running_loop().create_task(_close_with_loop(built)))
+    return built
 
 
 _closing: list[asyncio.Task[None]] = []
 
 
-async def _close_with_the_loop(made: Services) -> None:
-    """The platform tells an app nothing of its end, but a loop that ends cancels what still runs in it."""
+async def _close_with_loop(built: Services) -> None:
+    """Close the services when the task is cancelled: the platform does not announce its end, but an event loop that
+    ends cancels the tasks that still run.
+    """
     try:
         await asyncio.Event().wait()
     finally:
-        await made.close()
-
-
-def _storage(settings: Settings, credential: AsyncTokenCredential) -> tuple[TableServiceClient, QueueServiceClient]:
-    if settings.storage:
-        return (
-            TableServiceClient.from_connection_string(settings.storage),
-            QueueServiceClient.from_connection_string(settings.storage),
-        )
-    return (
-        TableServiceClient(settings.table_service or "", credential=credential),
-        QueueServiceClient(settings.queue_service or "", credential=credential),
-    )
+        await built.close()

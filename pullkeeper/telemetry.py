@@ -1,8 +1,7 @@
-"""Events and instruments, by name. Everything that an alert, a workbook or a test looks for is named here.
+"""Events and instruments. Everything that an alert, a workbook or a test looks for is named here.
 
-Events are log records of the logger `pullkeeper` that the Azure Monitor exporter turns into customEvents; instruments
-are OpenTelemetry's, which do nothing until the Functions worker has set up an exporter (that is: until there is an
-Application Insights connection string). Nothing here can fail a refresh.
+Events are log records of the logger `pullkeeper`, which the Azure Monitor exporter turns into customEvents. Instruments
+are OpenTelemetry's, and do nothing until the Functions worker has set up an exporter. Nothing here can fail a refresh.
 Source: https://learn.microsoft.com/azure/azure-monitor/app/opentelemetry-add-modify
 """
 
@@ -25,50 +24,52 @@ Event = Literal[
     "operation.completed",
 ]
 
-_TAKEN: Final = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime"})
+_RESERVED: Final = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime"})
 _logger = logging.getLogger("pullkeeper")
-# The worker's root logger is at INFO on Azure, and at WARNING on a bare interpreter: our events are wanted on both.
+# The root logger is at INFO on Azure and at WARNING elsewhere; events must pass in both cases.
 _logger.setLevel(logging.INFO)
 _meter = metrics.get_meter("pullkeeper")
 
 remaining_lifetime = _meter.create_histogram("secret.remaining_lifetime", unit="s")
-"""Of the token in a secret, when the scheduler looked."""
+"""Of the token in a secret, measured at every run of the timer."""
 refresh_duration = _meter.create_histogram("refresh.duration", unit="s")
 """Of one cluster, all its targets."""
 refresh_count = _meter.create_counter("refresh.count")
 """Refreshes of targets, by `category` (`ok` for none)."""
 queue_depth = _meter.create_gauge("queue.depth")
-"""Messages on the queue `refresh`: the platform's own figure is hourly and has no queue dimension."""
+"""Messages on the queue `refresh`. The platform's own figure is hourly and has no queue dimension."""
 
 Attribute = str | int | float | datetime | None
 
 
 def emit(event: Event, attributes: Mapping[str, Attribute], level: int = logging.INFO) -> None:
-    """Flat attributes, because a nested dict becomes one string at the exporter; times as ISO 8601 in UTC."""
-    flat = {_free(key): _flat(value) for key, value in attributes.items() if value is not None}
-    # On one line: some of it was said by others, who shall not write lines of their own into the log.
+    """Log an event. Attributes are flat, because the exporter makes one string of a nested dict; times become ISO 8601
+    in UTC; None is left out.
+    """
+    flat = {_attribute_name(key): _attribute_value(value) for key, value in attributes.items() if value is not None}
+    # On one line: some values quote other services, which must not forge lines of the log.
     text = " ".join(" ".join(f"{key}={value}".splitlines()) for key, value in flat.items())
-    with _harmless():
+    with _suppress_failures():
         _logger.log(level, "%s %s", event, text, extra={"microsoft.custom_event.name": event, **flat})
 
 
 def measure(instrument: Callable[..., None], amount: float, attributes: Mapping[str, str] | None = None) -> None:
-    """instrument: what takes the figure, as in `measure(queue_depth.set, 7)`."""
-    with _harmless():
+    """Record a figure. instrument: the method that takes it, as in `measure(queue_depth.set, 7)`."""
+    with _suppress_failures():
         instrument(amount, attributes)
 
 
-def _harmless() -> AbstractContextManager[None]:
-    """Handlers and exporters are others' code, and what they raise would otherwise come out where we speak."""
+def _suppress_failures() -> AbstractContextManager[None]:
+    """Suppress what handlers and exporters raise: a refresh must not fail because of its log."""
     return suppress(Exception)
 
 
-def _free(key: str) -> str:
-    """`logging` raises KeyError for an attribute that its records have themselves."""
-    return f"{key}_" if key in _TAKEN else key
+def _attribute_name(key: str) -> str:
+    """Append `_` to a name that log records use themselves: `logging` raises KeyError for those."""
+    return f"{key}_" if key in _RESERVED else key
 
 
-def _flat(value: Attribute) -> str | int | float:
+def _attribute_value(value: Attribute) -> str | int | float:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
     return value if isinstance(value, (int, float)) else str(value)

@@ -1,3 +1,3 @@
-"""The version that answers carry."""
+"""The version that responses and events carry."""
 
 VERSION = "0.1.0"

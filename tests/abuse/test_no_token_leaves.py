@@ -1,7 +1,7 @@
-"""Promise 7: no token ever reaches a log, an exception, a span, a metric, a table, a queue or an HTTP answer.
+"""Promise 7: no token ever reaches a log, an exception, a span, a metric, a table, a queue or an HTTP response.
 
-Everybody whom the app calls misbehaves here: in turn each of them echoes every credential that there is, in the shapes
-of its own errors. Then all that the app said and stored is searched for pieces of them.
+Each service that the app calls echoes, in turn, every existing credential in the shapes of its own errors. Then
+everything that the app logged, stored and responded is searched for pieces of them.
 """
 
 import base64
@@ -35,22 +35,22 @@ from tests.world import MINUTE, World
 
 pytestmark = pytest.mark.servers
 _PIECE: Final = 24
-"""So many characters in a row are no chance."""
+"""So many equal characters in a row are no coincidence."""
 _GONE: Final = "https://does-not-resolve.invalid:443"
 
 
 @dataclass(slots=True)
 class Witness:
-    """What the app said: every text, with where it was found."""
+    """Every text that the app produced, with the place where it was found."""
 
-    heard: list[tuple[str, str]] = field(default_factory=list)
+    records: list[tuple[str, str]] = field(default_factory=list)
 
-    def hear(self, where: str, text: object) -> None:
-        self.heard.append((where, str(text)))
+    def record(self, where: str, text: object) -> None:
+        self.records.append((where, str(text)))
 
-    def hear_error(self, error: BaseException) -> None:
-        """What is printed of it, and what anybody could print of all that hangs on it."""
-        self.hear("traceback", "".join(traceback.format_exception(error)))
+    def record_error(self, error: BaseException) -> None:
+        """Record an exception as it is printed, and everything that is attached to it."""
+        self.record("traceback", "".join(traceback.format_exception(error)))
         seen: dict[int, BaseException] = {}
         links: list[BaseException | None] = [error]
         while links:
@@ -58,13 +58,13 @@ class Witness:
             if link is None or id(link) in seen:
                 continue
             seen[id(link)] = link
-            self.hear("exception", f"{link!s} {link!r} {link.args!r} {vars(link)!r}")
+            self.record("exception", f"{link!s} {link!r} {link.args!r} {vars(link)!r}")
             links += [link.__cause__, link.__context__, *getattr(link, "exceptions", ())]
 
     def leaks(self, credentials: list[str]) -> list[str]:
-        """Where pieces of credentials were found, and a little of what stands there."""
+        """Return the places that hold pieces of credentials, each with the beginning of its text."""
         pieces = {piece for credential in credentials for piece in _pieces(credential)}
-        return sorted({f"{where}: {text[:300]}" for where, text in self.heard if _holds(text, pieces)})
+        return sorted({f"{where}: {text[:300]}" for where, text in self.records if _holds(text, pieces)})
 
 
 def _holds(text: str, pieces: set[str]) -> bool:
@@ -72,50 +72,50 @@ def _holds(text: str, pieces: set[str]) -> bool:
 
 
 def _pieces(credential: str) -> Iterator[str]:
-    """Of the text, and of its base64 wherever it begins in what is encoded: all of the same length."""
+    """Yield pieces of one length: of the text, and of its base64 at each of the three possible offsets."""
     encoded = (base64.b64encode(credential[start:].encode()).decode()[:-4] for start in range(3))
     for form in (credential, *encoded):
         for start in range(0, len(form) - _PIECE, _PIECE // 2):
             yield form[start : start + _PIECE]
 
 
-class _Ear(logging.Handler):
-    """Every logger, every level, everything that a record carries."""
+class _Handler(logging.Handler):
+    """Records every log record of every level, with all its attributes."""
 
     def __init__(self, witness: Witness) -> None:
         super().__init__(logging.DEBUG)
         self._witness = witness
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._witness.hear(f"log of {record.name}", f"{self.format(record)} {vars(record)!r}")
+        self._witness.record(f"log of {record.name}", f"{self.format(record)} {vars(record)!r}")
 
 
 @pytest.fixture
 def witness(monkeypatch: pytest.MonkeyPatch) -> Iterator[Witness]:
     witness = Witness()
-    ear = _Ear(witness)
+    handler = _Handler(witness)
     root, ours = logging.getLogger(), logging.getLogger("pullkeeper")
     levels = root.level, ours.level
-    root.addHandler(ear)
+    root.addHandler(handler)
     root.setLevel(logging.DEBUG)
     ours.setLevel(logging.DEBUG)
 
-    async def at_once(*_: object) -> None:
+    async def return_at_once(*_: object) -> None:
         pass
 
-    monkeypatch.setattr("azure.core.pipeline.transport.AsyncHttpTransport.sleep", at_once)
+    monkeypatch.setattr("azure.core.pipeline.transport.AsyncHttpTransport.sleep", return_at_once)
     try:
         with stamina.set_testing(True, attempts=2, cap=True):
             yield witness
     finally:
-        root.removeHandler(ear)
+        root.removeHandler(handler)
         root.setLevel(levels[0])
         ours.setLevel(levels[1])
 
 
 @pytest.fixture(scope="module")
 def exported() -> Iterator[tuple[InMemorySpanExporter, InMemoryMetricReader]]:
-    """Spans and figures, as the Functions worker would export them; a process sets its providers once."""
+    """Spans and metrics, as the Functions worker would export them. A process sets its providers once."""
     spans, figures = InMemorySpanExporter(), InMemoryMetricReader()
     tracers = TracerProvider(shutdown_on_exit=False)
     tracers.add_span_processor(SimpleSpanProcessor(spans))
@@ -130,21 +130,21 @@ def exported() -> Iterator[tuple[InMemorySpanExporter, InMemoryMetricReader]]:
 
 
 class Echo(Fault):
-    """Answers with every credential there is at that moment, in a shape."""
+    """Responds with every existing credential, in a given shape."""
 
     def __init__(self, world: World, shape: Callable[[str], str], **more: Any) -> None:
         super().__init__(**more)
         self._world, self._shape = world, shape
 
     def fits(self, request: web.Request) -> bool:
-        found = super().fits(request)
-        if found:
+        fits = super().fits(request)
+        if fits:
             self.body = self._shape(" ".join(_credentials(self._world)))
-        return found
+        return fits
 
 
 def _credentials(world: World) -> list[str]:
-    """All that would open something, the newest first."""
+    """All credentials that are valid somewhere, the newest first."""
     cloud = world.cloud
     google = list(cloud.google._issued)
     entra = [token for token, _ in cloud.identity._held.values()]
@@ -154,7 +154,7 @@ def _credentials(world: World) -> list[str]:
 
 
 def _json(**fields: Any) -> Callable[[str], str]:
-    """`$` stands for what is echoed."""
+    """A JSON body; `$` stands for the credentials."""
     return lambda text: json.dumps(fields).replace("$", json.dumps(text)[1:-1])
 
 
@@ -190,7 +190,7 @@ def _faults(world: World, cluster: LocalCluster) -> dict[str, tuple[Faults, str]
 
 @pytest.mark.usefixtures("exported")
 @pytest.mark.parametrize("hop", ["sts", "iam", "registry", "cluster", "arm", "identity"])
-async def test_what_an_upstream_echoes_goes_nowhere(
+async def test_a_credential_that_a_service_echoes_leaks_nowhere(
     world: World, witness: Witness, monkeypatch: pytest.MonkeyPatch, hop: str
 ) -> None:
     monkeypatch.setattr(fleet, "services", lambda: world.services)
@@ -209,55 +209,55 @@ async def test_what_an_upstream_echoes_goes_nowhere(
             await world.services.fleet.register(Member(cluster.member.cluster, moved))
         echo = Echo(world, body, path=path, status=status)
         faults.add(echo)
-        await _lived_through(world, witness, cluster)
+        await _exercise(world, witness, cluster)
         faults.clear()
-        assert echo.body, f"{shape} was never asked for"
+        assert echo.body, f"{shape} was never called"
         if found := witness.leaks(_credentials(world)):
             leaks[shape] = found
-        witness.heard.clear()
+        witness.records.clear()
         world.events.seen.clear()
     assert leaks == {}
 
 
-async def _lived_through(world: World, witness: Witness, cluster: LocalCluster) -> None:
-    """A refresh by itself, one by way of the queue, the routes; and all of it heard."""
+async def _exercise(world: World, witness: Witness, cluster: LocalCluster) -> None:
+    """Run a refresh directly, one through the queue, and the routes, and record everything."""
     try:
         await world.refresh(cluster, "manual")
-    except Exception as e:  # noqa: BLE001 - whatever it is, it is searched
-        witness.hear_error(e)
+    except Exception as e:  # noqa: BLE001 - any exception is searched
+        witness.record_error(e)
     await world.services.scheduler.run()
-    await _hear_storage(world, witness)
+    await _record_storage(world, witness)
     await world.process_queue(tries=2)
     for route in ("refresh_all", "refresh_cluster"):
-        witness.hear("HTTP answer", await _answered(route, cluster))
-    await _hear_storage(world, witness)
+        witness.record("HTTP response", await _call_route(route, cluster))
+    await _record_storage(world, witness)
 
 
-async def test_the_whole_of_a_good_life_is_silent_about_tokens(
+async def test_a_successful_run_leaks_no_token(
     world: World, witness: Witness, exported: tuple[InMemorySpanExporter, InMemoryMetricReader]
 ) -> None:
-    """Spans and figures of the tests before count too. And the secret holds one: the search finds what is there."""
+    """Includes the spans and metrics of earlier tests. The token in the secret is found, which proves the search."""
     cluster = await world.join("aks-1")
     await world.join("aks-2", local_accounts=True)
     for _ in range(3):
         await world.services.scheduler.run()
-        await _hear_storage(world, witness)
+        await _record_storage(world, witness)
         await world.process_queue()
         world.clock.advance(25 * MINUTE)
     await cluster.admin.delete_secret("deepintshield", "ar-pull-secret")
     await world.tick()
-    await _hear_storage(world, witness)
-    _hear_exported(exported, witness)
+    await _record_storage(world, witness)
+    _record_exported(exported, witness)
     assert witness.leaks(_credentials(world)) == []
     assert {"secret.refreshed", "token.minted", "drift.repaired"} <= {event["event"] for event in world.events.seen}
     secret = await cluster.admin.read_secret("deepintshield", "ar-pull-secret")
-    witness.hear("the secret", json.dumps(secret))
+    witness.record("the secret", json.dumps(secret))
     assert [leak[:10] for leak in witness.leaks(_credentials(world))] == ["the secret"]
 
 
-async def _hear_storage(world: World, witness: Witness) -> None:
+async def _record_storage(world: World, witness: Witness) -> None:
     async for where, text in _stored(world):
-        witness.hear(where, text)
+        witness.record(where, text)
 
 
 async def _stored(world: World) -> AsyncIterator[tuple[str, str]]:
@@ -272,21 +272,21 @@ async def _stored(world: World) -> AsyncIterator[tuple[str, str]]:
                     yield f"queue {queue.name}", base64.b64decode(message.content).decode(errors="replace")
 
 
-def _hear_exported(exported: tuple[InMemorySpanExporter, InMemoryMetricReader], witness: Witness) -> None:
+def _record_exported(exported: tuple[InMemorySpanExporter, InMemoryMetricReader], witness: Witness) -> None:
     spans, figures = exported
     for span in spans.get_finished_spans():
-        witness.hear("span", span.to_json())
+        witness.record("span", span.to_json())
     found = figures.get_metrics_data()
-    witness.hear("metrics", found.to_json() if found else "")
+    witness.record("metrics", found.to_json() if found else "")
     spans.clear()
 
 
-async def _answered(route: str, cluster: LocalCluster) -> str:
+async def _call_route(route: str, cluster: LocalCluster) -> str:
     parts = {
         "subscription": cluster.id.subscription,
         "resourceGroup": cluster.id.resource_group,
         "name": cluster.id.name,
     }
     request = func.HttpRequest("POST", "https://app.example/api/refresh", route_params=parts, body=b"")
-    answer = await getattr(fleet, route)._function.get_user_function()(request)
-    return f"{answer.status_code} {answer.headers} {answer.get_body().decode()}"
+    response = await getattr(fleet, route)._function.get_user_function()(request)
+    return f"{response.status_code} {response.headers} {response.get_body().decode()}"

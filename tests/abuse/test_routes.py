@@ -1,4 +1,4 @@
-"""The routes, called as the platform calls them, with what nobody should send."""
+"""The routes, called with hostile input as the worker calls them."""
 
 import json
 import logging
@@ -17,7 +17,7 @@ _PROBLEM: Final = {"type", "title", "status", "detail", "category", "remedy"}
 
 @pytest.fixture(autouse=True)
 def _app(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The app's process is this one."""
+    """Let the routes use the services of the test's world."""
     monkeypatch.setattr(fleet, "services", lambda: world.services)
 
 
@@ -25,16 +25,16 @@ def _request(path: str, parts: dict[str, str] | None = None, body: bytes = b"") 
     return func.HttpRequest("POST", f"https://app.example/api/{path}", route_params=parts or {}, body=body)
 
 
-async def _refreshed(subscription: str, group: str, name: str) -> tuple[int, dict[str, Any]]:
+async def _refresh_cluster(subscription: str, group: str, name: str) -> tuple[int, dict[str, Any]]:
     parts = {"subscription": subscription, "resourceGroup": group, "name": name}
-    answer = await _called("refresh_cluster", _request("clusters/x/y/z/refresh", parts))
-    return answer.status_code, json.loads(answer.get_body())
+    response = await _call("refresh_cluster", _request("clusters/x/y/z/refresh", parts))
+    return response.status_code, json.loads(response.get_body())
 
 
-async def _called(route: str, request: func.HttpRequest) -> func.HttpResponse:
+async def _call(route: str, request: func.HttpRequest) -> func.HttpResponse:
     builder = getattr(fleet, route)
-    answer: func.HttpResponse = await builder._function.get_user_function()(request)
-    return answer
+    response: func.HttpResponse = await builder._function.get_user_function()(request)
+    return response
 
 
 @pytest.mark.parametrize(
@@ -62,9 +62,9 @@ async def _called(route: str, request: func.HttpRequest) -> func.HttpResponse:
         ("x" * 1_000_000, "g", "n"),
     ],
 )
-async def test_what_is_no_clusters_id_is_a_bad_request(subscription: str, group: str, name: str) -> None:
+async def test_an_invalid_cluster_id_is_a_bad_request(subscription: str, group: str, name: str) -> None:
     """Traversal, extra segments, injection into table keys and filters: abuse cases 5 and 15."""
-    status, problem = await _refreshed(subscription, group, name)
+    status, problem = await _refresh_cluster(subscription, group, name)
     assert status == 400
     assert set(problem) == _PROBLEM
     assert problem["category"] == "invalid_request"
@@ -74,16 +74,16 @@ async def test_what_is_no_clusters_id_is_a_bad_request(subscription: str, group:
 
 
 async def test_an_unknown_cluster_is_not_found(world: World) -> None:
-    status, problem = await _refreshed(_GUID, "platform", "nobodys")
+    status, problem = await _refresh_cluster(_GUID, "platform", "unknown")
     assert status == 404
     assert set(problem) == _PROBLEM
     assert await world.tick() == 0
 
 
-async def test_a_cluster_is_known_in_any_case_of_letters(world: World) -> None:
-    """As Azure compares ids."""
+async def test_cluster_ids_ignore_case(world: World) -> None:
+    """As Azure does."""
     cluster = await world.join("aks-1")
-    assert await _refreshed(cluster.id.subscription.upper(), cluster.id.resource_group.upper(), "AKS-1") == (
+    assert await _refresh_cluster(cluster.id.subscription.upper(), cluster.id.resource_group.upper(), "AKS-1") == (
         202,
         {"queued": 1},
     )
@@ -91,20 +91,20 @@ async def test_a_cluster_is_known_in_any_case_of_letters(world: World) -> None:
     assert (await world.target(cluster)).state(world.clock()) == "fresh"
 
 
-async def test_all_clusters_at_once(world: World) -> None:
+async def test_the_whole_fleet_is_refreshed_at_once(world: World) -> None:
     for n in range(3):
         await world.join(f"aks-{n}")
-    answer = await _called("refresh_all", _request("refresh"))
-    assert (answer.status_code, json.loads(answer.get_body())) == (202, {"queued": 3})
+    response = await _call("refresh_all", _request("refresh"))
+    assert (response.status_code, json.loads(response.get_body())) == (202, {"queued": 3})
     assert await world.process_queue() == 3
 
 
 @pytest.mark.parametrize("body", [b"{", b"x" * 10_000_000, b"[" * 100_000, b'{"server":"https://evil.example"}'])
-async def test_a_body_is_not_looked_at(world: World, body: bytes) -> None:
-    """Neither route takes one: abuse cases 4, 10 and 14."""
+async def test_a_body_is_ignored(world: World, body: bytes) -> None:
+    """The route takes none: abuse cases 4, 10 and 14."""
     await world.join("aks-1")
-    answer = await _called("refresh_all", _request("refresh", body=body))
-    assert answer.status_code == 202
+    response = await _call("refresh_all", _request("refresh", body=body))
+    assert response.status_code == 202
 
 
 @pytest.mark.parametrize("route", ["refresh_all", "refresh_cluster"])
@@ -114,26 +114,26 @@ async def test_storage_that_is_down_is_503(world: World, monkeypatch: pytest.Mon
         f";{service}Endpoint=http://127.0.0.1:9/a" for service in ("Blob", "Queue", "Table")
     )
 
-    async def at_once(*_: object) -> None:
+    async def return_at_once(*_: object) -> None:
         pass
 
-    monkeypatch.setattr("azure.core.pipeline.transport.AsyncHttpTransport.sleep", at_once)
+    monkeypatch.setattr("azure.core.pipeline.transport.AsyncHttpTransport.sleep", return_at_once)
     broken = type(world.services).build({**environment, "AzureWebJobsStorage": nowhere}, world.clock)
     monkeypatch.setattr(fleet, "services", lambda: broken)
     parts = {"subscription": _GUID, "resourceGroup": "g", "name": "n"}
-    answer = await _called(route, _request("refresh", parts))
-    problem = json.loads(answer.get_body())
+    response = await _call(route, _request("refresh", parts))
+    problem = json.loads(response.get_body())
     await broken.close()
-    assert answer.status_code == 503
-    assert answer.mimetype == "application/problem+json"
+    assert response.status_code == 503
+    assert response.mimetype == "application/problem+json"
     assert problem["category"] == "storage_unavailable"
     assert "YQ==" not in json.dumps(problem)
 
 
-async def test_what_nobody_expected_is_told_without_its_text(
+async def test_an_unexpected_exception_is_reported_without_its_text(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It might quote anything. The type and the place are enough to begin with."""
+    """The text may quote anything. The type is reported, and the log has the traceback."""
     canary = "ya29.canary-of-the-routes"
 
     def broken() -> object:
@@ -141,9 +141,9 @@ async def test_what_nobody_expected_is_told_without_its_text(
 
     monkeypatch.setattr(fleet, "services", broken)
     with caplog.at_level(logging.DEBUG):
-        answer = await _called("refresh_all", _request("refresh"))
-    assert answer.status_code in {500, 502}
-    problem = json.loads(answer.get_body())
+        response = await _call("refresh_all", _request("refresh"))
+    assert response.status_code in {500, 502}
+    problem = json.loads(response.get_body())
     assert problem["category"] == "internal"
     assert "RuntimeError" in problem["detail"]
     assert canary not in json.dumps(problem)
@@ -151,20 +151,20 @@ async def test_what_nobody_expected_is_told_without_its_text(
     assert "in broken" in caplog.text
 
 
-async def test_a_setting_that_is_wrong_is_told_by_its_name_only(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_wrong_setting_is_reported_without_its_value(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     environment = {**world.cloud.environment(world.storage), "HUBS": '{"main": {"token": "ya29.canary"}}'}
     monkeypatch.setattr(fleet, "services", lambda: type(world.services).build(environment, world.clock))
-    answer = await _called("refresh_all", _request("refresh"))
-    problem = json.loads(answer.get_body())
+    response = await _call("refresh_all", _request("refresh"))
+    problem = json.loads(response.get_body())
     assert problem["category"] == "invalid_request"
     assert "HUBS" in problem["detail"]
     assert "canary" not in json.dumps(problem)
 
 
-async def test_health_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    def nobody() -> object:
-        raise AssertionError("asked")
+async def test_health_calls_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> object:
+        raise AssertionError("health must not need the services")
 
-    monkeypatch.setattr(fleet, "services", nobody)
-    answer = await _called("health", _request("health"))
-    assert json.loads(answer.get_body())["status"] == "ok"
+    monkeypatch.setattr(fleet, "services", fail)
+    response = await _call("health", _request("health"))
+    assert json.loads(response.get_body())["status"] == "ok"

@@ -1,4 +1,4 @@
-"""The app hosted once for a module's tests, and one who calls it."""
+"""The app, hosted once for a module's tests, and its HTTP client."""
 
 import asyncio
 import io
@@ -27,8 +27,8 @@ _ENDED = {"Succeeded", "AwaitingFederation", "Failed"}
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """body: JSON, or {} where there is none."""
+class Response:
+    """body: JSON, or {} if it is empty."""
 
     status: int
     headers: Mapping[str, str]
@@ -36,13 +36,13 @@ class Answer:
 
     @property
     def body(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.text) if self.text else {}
-        return found
+        body: dict[str, Any] = json.loads(self.text) if self.text else {}
+        return body
 
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """The app at its address, the world around it, and a caller with the function key."""
+    """The hosted app, the world around it, and a client with the function key."""
 
     world: World
     host: HostProcess
@@ -55,49 +55,49 @@ class App:
         *,
         key: str | None = "",
         headers: Mapping[str, str] | None = None,
-    ) -> Answer:
-        """path: below /api, or with it, sent as it stands. body: bytes go out as they are, all else as JSON. key: None
-        sends none, and nothing stands for the right one.
+    ) -> Response:
+        """Send a request. path: below /api or with it, not encoded again. body: bytes are sent as they are, everything
+        else as JSON. key: None sends none, and the empty default sends the right one.
         """
         url = URL(self.host.url + "/api/" + path.removeprefix("/api/"), encoded=True)
         data = body if body is None else io.BytesIO(body if isinstance(body, bytes) else json.dumps(body).encode())
         sent = {} if key is None else {"x-functions-key": key or self.host.keys.default}
         async with (
             aiohttp.ClientSession() as session,
-            session.request(method, url, data=data, headers={**sent, **(headers or {})}) as answer,
+            session.request(method, url, data=data, headers={**sent, **(headers or {})}) as response,
         ):
-            return Answer(answer.status, dict(answer.headers), await answer.text())
+            return Response(response.status, dict(response.headers), await response.text())
 
-    async def cluster(self, name: str, **options: Any) -> LocalCluster:
-        """One that Azure knows, and no more."""
+    async def add_cluster(self, name: str, **options: Any) -> LocalCluster:
+        """Add a cluster that only Azure knows: it is not onboarded."""
         return await self.world.cloud.add_cluster(name, "main", ready=False, **options)
 
-    async def watched(self, operation: str) -> list[dict[str, Any]]:
-        """Every different answer that one who polls gets, up to the end."""
-        seen: list[dict[str, Any]] = []
+    async def poll(self, operation: str) -> list[dict[str, Any]]:
+        """Poll an operation until it ends; return each different state."""
+        states: list[dict[str, Any]] = []
         deadline = time.monotonic() + _PATIENCE
-        while not seen or seen[-1]["status"] not in _ENDED:
-            assert time.monotonic() < deadline, f"it has not ended: {seen[-1:]}"
-            answer = await self.call("GET", operation)
-            assert answer.status == 200, answer.text
-            if answer.body not in seen[-1:]:
-                seen.append(answer.body)
+        while not states or states[-1]["status"] not in _ENDED:
+            assert time.monotonic() < deadline, f"the operation has not ended: {states[-1:]}"
+            response = await self.call("GET", operation)
+            assert response.status == 200, response.text
+            if response.body not in states[-1:]:
+                states.append(response.body)
             await asyncio.sleep(0.05)
-        return seen
+        return states
 
-    async def onboarded(self, cluster: LocalCluster, **wanted: Any) -> dict[str, Any]:
-        """The operation's last answer."""
-        return await self.ended("POST", "clusters", wish(cluster, **wanted))
+    async def onboard(self, cluster: LocalCluster, **fields: Any) -> dict[str, Any]:
+        """Onboard a cluster and return the operation as it ended."""
+        return await self.run_operation("POST", "clusters", onboarding_body(cluster, **fields))
 
-    async def ended(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
-        answer = await self.call(method, path, body)
-        assert answer.status == 202, answer.text
-        return (await self.watched(answer.headers["Location"]))[-1]
+    async def run_operation(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        response = await self.call(method, path, body)
+        assert response.status == 202, response.text
+        return (await self.poll(response.headers["Location"]))[-1]
 
 
 @asynccontextmanager
-async def hosted(name: str, azurite: Azurite, authority: Authority, **settings: str) -> AsyncIterator[App]:
-    """With the timer off, and the resource group of the local cloud open for onboarding."""
+async def host_app(name: str, azurite: Azurite, authority: Authority, **settings: str) -> AsyncIterator[App]:
+    """Host the app. The timer is off, and the resource group of the local cloud is allowed for onboarding."""
     with pytest.MonkeyPatch.context() as patch:
         async with open_world(azurite.account(name), authority, patch) as world, AsyncExitStack() as opened:
             world.cloud.arm.assign(world.cloud.app.principal_id, f"/subscriptions/{SUBSCRIPTION}", ONBOARDER)
@@ -111,14 +111,16 @@ async def hosted(name: str, azurite: Azurite, authority: Authority, **settings: 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def app(request: pytest.FixtureRequest, azurite: Azurite, authority: Authority) -> AsyncIterator[App]:
-    async with hosted(request.node.nodeid, azurite, authority) as made:
-        yield made
+    async with host_app(request.node.nodeid, azurite, authority) as app:
+        yield app
 
 
-def wish(cluster: LocalCluster, **wanted: Any) -> dict[str, Any]:
-    """The body of the call. An identity for each: Azure lets nobody write often below one identity."""
-    return {"cluster": str(cluster.id), "hub": "main", "identity": f"{cluster.id.name}-identity", **wanted}
+def onboarding_body(cluster: LocalCluster, **fields: Any) -> dict[str, Any]:
+    """The body of `POST /api/clusters`. Each cluster has an identity of its own, because Azure limits the rate of
+    writes to the credentials of one identity.
+    """
+    return {"cluster": str(cluster.id), "hub": "main", "identity": f"{cluster.id.name}-identity", **fields}
 
 
-def path_of(cluster: LocalCluster) -> str:
+def cluster_path(cluster: LocalCluster) -> str:
     return f"clusters/{cluster.id.subscription}/{cluster.id.resource_group}/{cluster.id.name}"

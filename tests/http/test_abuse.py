@@ -1,6 +1,6 @@
-"""What nobody should send to the routes of onboarding, and what it gets: through the host, as an attacker would.
+"""Hostile requests to the routes, sent through the host as an attacker would send them.
 
-Wrong tokens under Easy Auth (abuse case 1) never reach the app: the platform refuses them. Forged queue messages are
+The platform refuses wrong tokens under Easy Auth (abuse case 1): they never reach the app. Forged queue messages are
 tested in tests/end_to_end, upstream errors that echo a token in tests/abuse.
 """
 
@@ -15,7 +15,7 @@ import pytest_asyncio
 from local.azurite import Azurite
 from local.cloud import GROUP, SUBSCRIPTION
 from local.serving import Authority
-from tests.http.conftest import Answer, App, hosted, path_of, wish
+from tests.http.conftest import App, Response, cluster_path, host_app, onboarding_body
 
 pytestmark = [pytest.mark.servers, pytest.mark.asyncio(loop_scope="module")]
 _CANARY: Final = "c4n4ry"
@@ -37,19 +37,19 @@ _OWN_HUB: Final[dict[str, Any]] = {
 }
 
 
-def _is_problem(answer: Answer, status: int, category: str = "invalid_request") -> None:
-    """With category and remedy, and without a word of what was sent."""
-    assert answer.status == status, answer.text
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    assert set(answer.body) == _PROBLEM
-    assert (answer.body["status"], answer.body["category"]) == (status, category)
-    assert answer.body["remedy"]
-    assert len(answer.text) < 2000
-    assert _CANARY not in answer.text
+def _assert_problem(response: Response, status: int, category: str = "invalid_request") -> None:
+    """A problem document with category and remedy, which does not quote the request."""
+    assert response.status == status, response.text
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert set(response.body) == _PROBLEM
+    assert (response.body["status"], response.body["category"]) == (status, category)
+    assert response.body["remedy"]
+    assert len(response.text) < 2000
+    assert _CANARY not in response.text
 
 
-async def _posted(app: App, **wanted: Any) -> Answer:
-    return await app.call("POST", "clusters", {"cluster": _CLUSTER, "hub": "main", **wanted})
+async def _post_cluster(app: App, **fields: Any) -> Response:
+    return await app.call("POST", "clusters", {"cluster": _CLUSTER, "hub": "main", **fields})
 
 
 _ROUTES: Final = [
@@ -66,15 +66,15 @@ _ROUTES: Final = [
 
 
 @pytest.mark.parametrize(("method", "path"), _ROUTES)
-async def test_without_the_key_nothing_opens(app: App, method: str, path: str) -> None:
-    """A forged principal is no key either: abuse cases 1 and 18."""
+async def test_every_route_but_health_needs_the_key(app: App, method: str, path: str) -> None:
+    """A forged principal does not replace it: abuse cases 1 and 18."""
     forged = _principal("Pullkeeper.Onboard", "Pullkeeper.Read")
     for key in (None, "wrong", app.host.keys.default[:-1], app.host.keys.default + "="):
         assert (await app.call(method, path, key=key, headers=forged)).status == 401
 
 
 def _principal(*roles: str, kind: str = "roles") -> dict[str, str]:
-    """The header that Easy Auth adds."""
+    """The header that Easy Auth adds for a caller with these claims."""
     return _header({"auth_typ": "aad", "role_typ": "roles", "claims": [{"typ": kind, "val": role} for role in roles]})
 
 
@@ -83,11 +83,11 @@ def _header(principal: object) -> dict[str, str]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def guarded(request: pytest.FixtureRequest, azurite: Azurite, authority: Authority) -> AsyncIterator[App]:
-    """Where the platform says that callers sign in with Entra."""
-    name = f"{request.node.nodeid}-guarded"
-    async with hosted(name, azurite, authority, WEBSITE_AUTH_ENABLED="True") as made:
-        yield made
+async def signed_in_app(request: pytest.FixtureRequest, azurite: Azurite, authority: Authority) -> AsyncIterator[App]:
+    """The app where the platform has callers sign in with Entra."""
+    name = f"{request.node.nodeid}-signed-in"
+    async with host_app(name, azurite, authority, WEBSITE_AUTH_ENABLED="True") as app:
+        yield app
 
 
 _NO_ROLE: Final[dict[str, Mapping[str, str]]] = {
@@ -109,33 +109,35 @@ _NO_ROLE: Final[dict[str, Mapping[str, str]]] = {
 
 @pytest.mark.parametrize("principal", _NO_ROLE.values(), ids=_NO_ROLE)
 @pytest.mark.parametrize(("method", "path"), [("GET", "clusters"), ("POST", "clusters"), ("DELETE", _ONE)])
-async def test_who_has_no_role_gets_nothing(guarded: App, principal: Mapping[str, str], method: str, path: str) -> None:
-    """Though signed in, or pretending to be: abuse case 2."""
-    answer = await guarded.call(method, path, headers=principal)
-    _is_problem(answer, 403, answer.body["category"])
+async def test_a_caller_without_the_role_is_refused(
+    signed_in_app: App, principal: Mapping[str, str], method: str, path: str
+) -> None:
+    """Signed in, or with a forged principal: abuse case 2."""
+    response = await signed_in_app.call(method, path, headers=principal)
+    _assert_problem(response, 403, response.body["category"])
 
 
-async def test_a_refusal_is_logged(guarded: App) -> None:
-    await guarded.call("POST", "refresh")
-    assert "refused: POST needs the app role Pullkeeper.Onboard" in guarded.host.said
+async def test_a_refusal_is_logged(signed_in_app: App) -> None:
+    await signed_in_app.call("POST", "refresh")
+    assert "refused: POST needs the app role Pullkeeper.Onboard" in signed_in_app.host.said
 
 
-async def test_the_right_role_opens(guarded: App) -> None:
-    """And the role that reads does not onboard."""
+async def test_the_role_opens_its_routes(signed_in_app: App) -> None:
+    """The role that reads does not onboard."""
     reader, onboarder = _principal("Pullkeeper.Read"), _principal("Pullkeeper.Onboard")
-    assert (await guarded.call("GET", "clusters", headers=reader)).status == 200
-    assert (await guarded.call("POST", "refresh", headers=onboarder)).status == 202
-    cluster = await guarded.cluster("aks-2")
-    for method, path, body in (("POST", "clusters", wish(cluster)), ("DELETE", path_of(cluster), None)):
-        refused = await guarded.call(method, path, body, headers=reader)
-        _is_problem(refused, 403, refused.body["category"])
-    begun = await guarded.call("POST", "clusters", wish(cluster), headers=onboarder)
-    assert begun.status == 202
-    assert (await guarded.call("GET", begun.headers["Location"], headers=reader)).status == 200
+    assert (await signed_in_app.call("GET", "clusters", headers=reader)).status == 200
+    assert (await signed_in_app.call("POST", "refresh", headers=onboarder)).status == 202
+    cluster = await signed_in_app.add_cluster("aks-2")
+    for method, path, body in (("POST", "clusters", onboarding_body(cluster)), ("DELETE", cluster_path(cluster), None)):
+        refused = await signed_in_app.call(method, path, body, headers=reader)
+        _assert_problem(refused, 403, refused.body["category"])
+    started = await signed_in_app.call("POST", "clusters", onboarding_body(cluster), headers=onboarder)
+    assert started.status == 202
+    assert (await signed_in_app.call("GET", started.headers["Location"], headers=reader)).status == 200
     # The longest claim type that Entra writes, named by the principal itself.
     long = "http://schemas.microsoft.com/ws/2008/06/identity/claims/role"
     named = _header({"role_typ": long, "claims": [{"typ": long, "val": "Pullkeeper.Read"}]})
-    assert (await guarded.call("GET", "clusters", headers=named)).status == 200
+    assert (await signed_in_app.call("GET", "clusters", headers=named)).status == 200
 
 
 @pytest.mark.parametrize(
@@ -147,18 +149,18 @@ async def test_the_right_role_opens(guarded: App) -> None:
         (SUBSCRIPTION.replace("5eed", "5eee"), GROUP),
     ],
 )
-async def test_what_is_not_on_the_list_is_not_onboarded(app: App, subscription: str, group: str) -> None:
-    """Another team's cluster: abuse cases 3 and 6. Nor is it offboarded."""
-    refused = await _posted(app, cluster=_ARM.format(subscription, group, "aks-1"))
-    assert (refused.status, "ONBOARDING_SCOPES" in refused.body["detail"]) == (403, True)
+async def test_a_cluster_outside_the_allowed_scopes_is_refused(app: App, subscription: str, group: str) -> None:
+    """For onboarding and for offboarding. Another team's cluster: abuse cases 3 and 6."""
+    response = await _post_cluster(app, cluster=_ARM.format(subscription, group, "aks-1"))
+    assert (response.status, "ONBOARDING_SCOPES" in response.body["detail"]) == (403, True)
     assert (await app.call("DELETE", f"clusters/{subscription}/{group}/aks-1")).status == 403
 
 
-async def test_by_default_nothing_is_on_the_list(
+async def test_no_scope_is_allowed_by_default(
     request: pytest.FixtureRequest, azurite: Azurite, authority: Authority
 ) -> None:
-    async with hosted(request.node.nodeid, azurite, authority, ONBOARDING_SCOPES="") as app:
-        assert (await _posted(app)).status == 403
+    async with host_app(request.node.nodeid, azurite, authority, ONBOARDING_SCOPES="") as app:
+        assert (await _post_cluster(app)).status == 403
 
 
 _CLUSTERS: Final = [
@@ -185,9 +187,9 @@ _CLUSTERS: Final = [
 
 
 @pytest.mark.parametrize("cluster", _CLUSTERS, ids=range(len(_CLUSTERS)))
-async def test_what_is_no_id_of_a_cluster_is_refused(app: App, cluster: object) -> None:
+async def test_an_invalid_cluster_id_is_refused(app: App, cluster: object) -> None:
     """Abuse cases 5 and 6."""
-    _is_problem(await _posted(app, cluster=cluster), 400)
+    _assert_problem(await _post_cluster(app, cluster=cluster), 400)
 
 
 @pytest.mark.parametrize(
@@ -195,24 +197,24 @@ async def test_what_is_no_id_of_a_cluster_is_refused(app: App, cluster: object) 
     ["%2e%2e", "a%2fb", "a%2f..%2fb", "a%5cb", "a'%20or%20'1'%20eq%20'1", "a|b", "a%00", "%25252e", "a" * 91],
 )
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
-async def test_routes_take_names_only(app: App, method: str, part: str) -> None:
-    """Traversal, and injection into table keys: abuse cases 5 and 15. A dot segment never gets as far as the app."""
+async def test_an_invalid_name_in_a_route_is_refused(app: App, method: str, part: str) -> None:
+    """Traversal, and injection into table keys: abuse cases 5 and 15. A dot segment never reaches the app."""
     for path in (
         f"clusters/{SUBSCRIPTION}/{part}/aks-1",
         f"clusters/{SUBSCRIPTION}/{GROUP}/{part}",
         f"clusters/{part}/{GROUP}/aks-1",
     ):
-        answer = await app.call(method, path)
+        response = await app.call(method, path)
         if part == "%2e%2e":
-            assert (answer.status, answer.text) == (404, "")
+            assert (response.status, response.text) == (404, "")
         else:
-            _is_problem(answer, 400)
+            _assert_problem(response, 400)
 
 
 @pytest.mark.parametrize(
     "extra", ["/agentPools", "/refresh/x", "//refresh/x", "/%2e%2e/%2e%2e/%2e%2e/%2e%2e/admin/host"]
 )
-async def test_extra_segments_lead_nowhere(app: App, extra: str) -> None:
+async def test_a_path_with_extra_segments_is_not_found(app: App, extra: str) -> None:
     assert (await app.call("GET", _ONE + extra)).status == 404
 
 
@@ -220,11 +222,11 @@ async def test_extra_segments_lead_nowhere(app: App, extra: str) -> None:
     "operation",
     ["x", "0" * 31, "0" * 33, "0" * 31 + "'", f"{'0' * 32}'%20or%20'", "a%2fb", "%00", "A" * 32, "%23", "%3f"],
 )
-async def test_what_is_no_id_of_an_operation_is_refused(app: App, operation: str) -> None:
-    _is_problem(await app.call("GET", f"operations/{operation}"), 400)
+async def test_an_invalid_operation_id_is_refused(app: App, operation: str) -> None:
+    _assert_problem(await app.call("GET", f"operations/{operation}"), 400)
 
 
-def _packed(token: object) -> str:
+def _encode(token: object) -> str:
     return base64.urlsafe_b64encode(json.dumps(token).encode()).decode()
 
 
@@ -232,58 +234,58 @@ _CONTINUATIONS: Final = {
     "no base64": "~~~",
     "no JSON": base64.urlsafe_b64encode(b"nothing").decode(),
     "empty": "",
-    "an array": _packed([_CANARY]),
-    "text": _packed("PartitionKey"),
-    "half": _packed({"PartitionKey": "a"}),
-    "filter": _packed({"PartitionKey": f"a' or PartitionKey ne '{_CANARY}", "RowKey": "b"}),
-    "more parameters": _packed({"PartitionKey": f"a&$filter={_CANARY}", "RowKey": "b"}),
-    "a header": _packed({"PartitionKey": "a\r\nX-Evil: yes", "RowKey": "b"}),
-    "objects": _packed({"PartitionKey": {"a": _CANARY}, "RowKey": []}),
-    "control characters": _packed({"PartitionKey": "\0", "RowKey": "\x7f"}),
+    "an array": _encode([_CANARY]),
+    "text": _encode("PartitionKey"),
+    "half": _encode({"PartitionKey": "a"}),
+    "filter": _encode({"PartitionKey": f"a' or PartitionKey ne '{_CANARY}", "RowKey": "b"}),
+    "more parameters": _encode({"PartitionKey": f"a&$filter={_CANARY}", "RowKey": "b"}),
+    "a header": _encode({"PartitionKey": "a\r\nX-Evil: yes", "RowKey": "b"}),
+    "objects": _encode({"PartitionKey": {"a": _CANARY}, "RowKey": []}),
+    "control characters": _encode({"PartitionKey": "\0", "RowKey": "\x7f"}),
     "deep": base64.urlsafe_b64encode(b"[" * 4000).decode(),
 }
 
 
 @pytest.mark.parametrize("continuation", _CONTINUATIONS.values(), ids=_CONTINUATIONS)
-async def test_a_continuation_is_what_the_page_before_gave(app: App, continuation: str) -> None:
-    """Or it is refused: abuse case 15."""
-    _is_problem(await app.call("GET", f"clusters?continuation={continuation}"), 400)
+async def test_a_forged_continuation_is_refused(app: App, continuation: str) -> None:
+    """Abuse case 15."""
+    _assert_problem(await app.call("GET", f"clusters?continuation={continuation}"), 400)
 
 
 @pytest.mark.parametrize("query", ["state=", f"state={_CANARY}", "state=fresh'", "state=fresh&state=stale"])
-async def test_a_state_is_one_of_those_there_are(app: App, query: str) -> None:
-    _is_problem(await app.call("GET", f"clusters?{query}"), 400)
+async def test_an_unknown_state_is_refused(app: App, query: str) -> None:
+    _assert_problem(await app.call("GET", f"clusters?{query}"), 400)
 
 
 @pytest.mark.parametrize("hub", [_CANARY, "main%00", "..", "", "main,main"])
-async def test_a_hub_is_one_of_those_there_are(app: App, hub: str) -> None:
-    _is_problem(await app.call("GET", f"handover?hub={hub}"), 400)
-    _is_problem(await _posted(app, hub=hub or "-"), 400)
+async def test_an_unknown_hub_is_refused(app: App, hub: str) -> None:
+    _assert_problem(await app.call("GET", f"handover?hub={hub}"), 400)
+    _assert_problem(await _post_cluster(app, hub=hub or "-"), 400)
 
 
-async def test_keep_workload_is_yes_or_no(app: App) -> None:
-    """What is misread here deletes what somebody wanted to keep."""
+async def test_a_boolean_parameter_is_true_or_false(app: App) -> None:
+    """A value that is misread would delete what the caller wants to keep."""
     for value in ("yes", "1", "tru", "", _CANARY):
-        _is_problem(await app.call("DELETE", f"{_ONE}?keepWorkload={value}"), 400)
-        _is_problem(await app.call("DELETE", f"{_ONE}?dryRun={value}"), 400)
+        _assert_problem(await app.call("DELETE", f"{_ONE}?keepWorkload={value}"), 400)
+        _assert_problem(await app.call("DELETE", f"{_ONE}?dryRun={value}"), 400)
 
 
 @pytest.mark.parametrize(
     ("method", "path"),
     [("DELETE", f"{_ONE}?keepworkload=true"), ("GET", f"clusters?filter={_CANARY}"), ("GET", f"{_ONE}?{_CANARY}=1")],
 )
-async def test_what_a_query_does_not_take_is_refused(app: App, method: str, path: str) -> None:
-    """A misspelt wish must not go unheard: abuse case 10."""
-    _is_problem(await app.call(method, path), 400)
+async def test_an_unknown_parameter_is_refused(app: App, method: str, path: str) -> None:
+    """A misspelled parameter must not be ignored: abuse case 10."""
+    _assert_problem(await app.call(method, path), 400)
 
 
-async def test_the_key_may_stand_in_the_query(app: App) -> None:
-    answer = await app.call("GET", f"clusters?code={app.host.keys.default}&clientId=default", key=None)
-    assert answer.status == 200
+async def test_the_key_may_be_in_the_query(app: App) -> None:
+    response = await app.call("GET", f"clusters?code={app.host.keys.default}&clientId=default", key=None)
+    assert response.status == 200
 
 
 _FIELDS: Final[dict[str, dict[str, Any]]] = {
-    # The API server's address is Azure's to tell: abuse case 4; other fields: 10.
+    # The API server's address comes from Azure alone: abuse case 4. Other unknown fields: 10.
     "a server": {"server": f"https://{_CANARY}.example"},
     "an endpoint": {"endpoint": {"server": f"https://{_CANARY}.example", "ca": ""}},
     "a kubeconfig": {"kubeconfig": _CANARY},
@@ -294,12 +296,12 @@ _FIELDS: Final[dict[str, dict[str, Any]]] = {
     "a yes that is text": {"adopt": "yes"},
     "a yes that is a number": {"dryRun": 1},
     "two hubs": _OWN_HUB,
-    # Where Kubernetes runs itself: 11.
+    # Namespaces of Kubernetes' own components: 11.
     **{
         name: {"targets": [{"namespace": name}]}
         for name in ("kube-system", "kube-public", "gatekeeper-system", "aks-command", "azure-arc", "calico-system")
     },
-    # What Kubernetes takes for no name, 12.
+    # Names that Kubernetes does not accept: 12.
     **{
         f"name {name!r}": {"targets": [{"namespace": name}]}
         for name in (
@@ -332,7 +334,7 @@ _FIELDS: Final[dict[str, dict[str, Any]]] = {
     "an image with a line more": {"workload": {"image": "registry.example/image\nprivileged: true"}},
     "a secret for the workload": {"workload": {"image": "registry.example/image", "configSecret": "A"}},
     "too many copies": {"workload": {"image": "registry.example/image", "replicas": 10**6}},
-    # More than anybody needs, 14.
+    # Too many: 14.
     "10,000 targets": {"targets": [{"namespace": f"n{n}"} for n in range(10_000)]},
     "no targets": {"targets": []},
     "the same target twice": {"targets": [{}, {}]},
@@ -341,9 +343,9 @@ _FIELDS: Final[dict[str, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("wanted", _FIELDS.values(), ids=_FIELDS)
-async def test_what_should_not_be_asked_for_is_refused(app: App, wanted: dict[str, Any]) -> None:
-    _is_problem(await _posted(app, **wanted), 400)
+@pytest.mark.parametrize("fields", _FIELDS.values(), ids=_FIELDS)
+async def test_a_hostile_field_is_refused(app: App, fields: dict[str, Any]) -> None:
+    _assert_problem(await _post_cluster(app, **fields), 400)
 
 
 _CONFIGS: Final[dict[str, dict[str, Any]]] = {
@@ -371,9 +373,11 @@ _CONFIGS: Final[dict[str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("config", _CONFIGS.values(), ids=_CONFIGS)
-async def test_a_credential_configuration_leads_to_google_only(app: App, config: dict[str, Any]) -> None:
-    """And names nothing to be run, read or fetched: abuse cases 7 and 8."""
-    _is_problem(await _posted(app, **{**_OWN_HUB, "hub": None, "credentialConfig": {**_CONFIG, **config}}), 400)
+async def test_a_hostile_credential_configuration_is_refused(app: App, config: dict[str, Any]) -> None:
+    """Something to run, to read or to fetch, or a host that is not Google's: abuse cases 7 and 8."""
+    _assert_problem(
+        await _post_cluster(app, **{**_OWN_HUB, "hub": None, "credentialConfig": {**_CONFIG, **config}}), 400
+    )
 
 
 @pytest.mark.parametrize(
@@ -394,10 +398,10 @@ async def test_a_credential_configuration_leads_to_google_only(app: App, config:
         "",
     ],
 )
-async def test_a_registry_is_one_of_googles(app: App, registry: str) -> None:
+async def test_a_registry_that_is_not_googles_is_refused(app: App, registry: str) -> None:
     """Abuse case 9."""
     own = {**_OWN_HUB, "hub": None, "registries": [registry], "probe": f"{registry}/project/repository/image"}
-    _is_problem(await _posted(app, **own), 400)
+    _assert_problem(await _post_cluster(app, **own), 400)
 
 
 _BODIES: Final = {
@@ -418,33 +422,33 @@ _BODIES: Final = {
 
 
 @pytest.mark.parametrize("body", _BODIES.values(), ids=_BODIES)
-async def test_a_body_is_a_small_json_object(app: App, body: bytes) -> None:
-    _is_problem(await app.call("POST", "clusters", body), 400)
+async def test_a_body_that_is_not_a_json_object_is_refused(app: App, body: bytes) -> None:
+    _assert_problem(await app.call("POST", "clusters", body), 400)
 
 
-async def test_a_large_body_is_too_large(app: App) -> None:
+async def test_a_large_body_is_refused(app: App) -> None:
     """Abuse case 14."""
     for body in (b"x" * 10_000_000, json.dumps({"cluster": _CLUSTER, "x": "y" * 300_000}).encode()):
-        _is_problem(await app.call("POST", "clusters", body), 413)
+        _assert_problem(await app.call("POST", "clusters", body), 413)
     targets = [{"namespace": f"namespace-{n}", "secret": f"secret-{n}"} for n in range(10_000)]
-    _is_problem(await _posted(app, targets=targets), 413)
+    _assert_problem(await _post_cluster(app, targets=targets), 413)
 
 
-async def test_somebodys_secret_is_never_overwritten(app: App) -> None:
-    """Abuse case 13: without `adopt` it stops, and says whose it is."""
-    cluster = await app.cluster("aks-3")
+async def test_a_secret_of_another_owner_is_not_overwritten(app: App) -> None:
+    """Abuse case 13: without `adopt` the onboarding stops."""
+    cluster = await app.add_cluster("aks-3")
     await cluster.admin.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "deepintshield"}})
     theirs = '{"auths":{"registry.example":{"auth":"eA=="}}}'
     await cluster.admin.create_secret("deepintshield", "ar-pull-secret", theirs)
-    ended = await app.onboarded(cluster)
-    assert ended["status"] == "Failed"
-    assert [step["category"] for step in ended["steps"] if step["status"] == "failed"] == ["secret_conflict"]
+    operation = await app.onboard(cluster)
+    assert operation["status"] == "Failed"
+    assert [step["category"] for step in operation["steps"] if step["status"] == "failed"] == ["secret_conflict"]
     assert await cluster.admin.read_auths("deepintshield", "ar-pull-secret") == json.loads(theirs)["auths"]
 
 
-async def test_nothing_of_all_this_was_begun(app: App) -> None:
-    """Whatever was refused has not come as far as Azure."""
-    for wanted in (*_FIELDS.values(), {"cluster": None}):
-        await _posted(app, **wanted)
+async def test_a_refused_request_starts_nothing(app: App) -> None:
+    """No refused request has reached Azure."""
+    for fields in (*_FIELDS.values(), {"cluster": None}):
+        await _post_cluster(app, **fields)
     assert [write for write in app.world.cloud.arm.writes if "aks-1" in write.path] == []
     assert (await app.call("GET", _ONE)).status == 404

@@ -1,4 +1,4 @@
-"""Onboarding as a pipeline does it: one call, and one poll; through the host, the queue and the tables."""
+"""Onboarding as a pipeline does it: one call, then polling. Through the host, the queue and the tables."""
 
 import asyncio
 import json
@@ -14,31 +14,31 @@ from local.serving import Fault
 from pullkeeper.fleet.table import Member
 from pullkeeper.model import ClusterId, RefreshMessage
 from pullkeeper.onboarding.run import ONBOARD
-from tests.http.conftest import App, path_of, wish
+from tests.http.conftest import App, cluster_path, onboarding_body
 
 pytestmark = [pytest.mark.servers, pytest.mark.asyncio(loop_scope="module")]
 _PHASES = [phase.NAME for phase in ONBOARD]
 
 
-def _is_slow(cluster: LocalCluster, seconds: float) -> None:
+def _delay_secrets(cluster: LocalCluster, seconds: float) -> None:
     cluster.part.faults.add(Fault(path="/secrets/", slow_only=True, delay=timedelta(seconds=seconds), times=1))
 
 
-async def test_one_call_and_one_poll(app: App) -> None:
-    cluster = await app.cluster("aks-1")
-    _is_slow(cluster, 1)
-    begun = await app.call("POST", "clusters", wish(cluster))
-    assert begun.status == 202
-    assert begun.headers["Location"] == f"/api/operations/{begun.body['id']}"
-    assert begun.headers["Retry-After"] == "2"
-    *_, ended = seen = await app.watched(begun.headers["Location"])
+async def test_a_cluster_is_onboarded_with_one_call(app: App) -> None:
+    cluster = await app.add_cluster("aks-1")
+    _delay_secrets(cluster, 1)
+    started = await app.call("POST", "clusters", onboarding_body(cluster))
+    assert started.status == 202
+    assert started.headers["Location"] == f"/api/operations/{started.body['id']}"
+    assert started.headers["Retry-After"] == "2"
+    *_, ended = states = await app.poll(started.headers["Location"])
     assert [step["name"] for step in ended["steps"]] == _PHASES
     assert {step["status"] for step in ended["steps"]} == {"done"}
     assert all(step["detail"] for step in ended["steps"])
     assert ended["status"] == "Succeeded"
     assert 1 < ended["result"]["seconds"] < 60
     assert ended["result"]["handover"]["subject"] == app.world.cloud.app.principal_id
-    assert any(_progress(answer) == ["done"] * 7 + ["running"] + ["pending"] * 3 for answer in seen)
+    assert any(_progress(state) == ["done"] * 7 + ["running"] + ["pending"] * 3 for state in states)
     auths = await cluster.admin.read_auths("deepintshield", "ar-pull-secret")
     assert await can_pull(auths, app.world.cloud.hubs["main"].image, app.world.cloud.authority.pem)
 
@@ -47,29 +47,29 @@ def _progress(operation: dict[str, Any]) -> list[str]:
     return [step["status"] for step in operation["steps"]]
 
 
-async def test_what_is_onboarded_is_in_the_fleet_until_it_is_offboarded(app: App) -> None:
-    cluster = await app.cluster("aks-2")
-    await app.onboarded(cluster)
-    one = await app.call("GET", path_of(cluster))
+async def test_a_cluster_is_in_the_fleet_until_it_is_offboarded(app: App) -> None:
+    cluster = await app.add_cluster("aks-2")
+    await app.onboard(cluster)
+    one = await app.call("GET", cluster_path(cluster))
     assert one.status == 200
     assert (one.body["cluster"], one.body["hub"]) == (str(cluster.id), "main")
     (target,) = one.body["targets"]
     assert (target["target"], target["state"]) == ("deepintshield/ar-pull-secret", "fresh")
-    gone = await app.ended("DELETE", path_of(cluster))
-    assert (gone["kind"], gone["status"]) == ("offboard", "Succeeded"), json.dumps(gone)
-    assert any("Namespace deepintshield" in left for left in gone["result"]["left"]), "the report of what is left"
-    assert (await app.call("GET", path_of(cluster))).status == 404
+    offboarded = await app.run_operation("DELETE", cluster_path(cluster))
+    assert (offboarded["kind"], offboarded["status"]) == ("offboard", "Succeeded"), json.dumps(offboarded)
+    assert any("Namespace deepintshield" in left for left in offboarded["result"]["left"])
+    assert (await app.call("GET", cluster_path(cluster))).status == 404
     with pytest.raises(AssertionError, match="HTTP 404"):
         await cluster.admin.read_secret("deepintshield", "ar-pull-secret")
 
 
-async def test_the_same_call_again_changes_nothing(app: App) -> None:
-    """Onboarding replayed: abuse case 16."""
-    cluster = await app.cluster("aks-3")
-    first = await app.onboarded(cluster)
+async def test_onboarding_twice_changes_nothing(app: App) -> None:
+    """A replayed request: abuse case 16."""
+    cluster = await app.add_cluster("aks-3")
+    first = await app.onboard(cluster)
     uid = (await cluster.admin.read_secret("deepintshield", "ar-pull-secret"))["metadata"]["uid"]
     writes = list(app.world.cloud.arm.writes)
-    second = await app.onboarded(cluster)
+    second = await app.onboard(cluster)
     assert first["id"] != second["id"]
     assert (second["status"], _progress(second)) == ("Succeeded", ["done"] * len(_PHASES))
     assert second["result"]["handover"] == first["result"]["handover"]
@@ -77,77 +77,77 @@ async def test_the_same_call_again_changes_nothing(app: App) -> None:
     assert (await cluster.admin.read_secret("deepintshield", "ar-pull-secret"))["metadata"]["uid"] == uid
 
 
-async def test_while_one_runs_another_is_told_where_it_is(app: App) -> None:
-    cluster = await app.cluster("aks-4")
-    _is_slow(cluster, 2)
-    wanted = wish(cluster)
+async def test_a_second_operation_is_refused_with_the_address_of_the_first(app: App) -> None:
+    cluster = await app.add_cluster("aks-4")
+    _delay_secrets(cluster, 2)
+    wanted = onboarding_body(cluster)
     first = await app.call("POST", "clusters", wanted)
-    for refused in (await app.call("POST", "clusters", wanted), await app.call("DELETE", path_of(cluster))):
+    for refused in (await app.call("POST", "clusters", wanted), await app.call("DELETE", cluster_path(cluster))):
         assert refused.status == 409
         assert refused.headers["Content-Type"] == "application/problem+json"
         assert refused.body["operation"] == first.headers["Location"]
-    assert (await app.watched(first.headers["Location"]))[-1]["status"] == "Succeeded"
+    assert (await app.poll(first.headers["Location"]))[-1]["status"] == "Succeeded"
 
 
-async def test_two_at_once_for_one_cluster(app: App) -> None:
-    cluster = await app.cluster("aks-5")
-    wanted = wish(cluster)
-    answers = await asyncio.gather(*(app.call("POST", "clusters", wanted) for _ in range(4)))
-    assert sorted(answer.status for answer in answers) == [202, 409, 409, 409]
-    (begun,) = (answer.headers["Location"] for answer in answers if answer.status == 202)
-    assert {answer.body["operation"] for answer in answers if answer.status == 409} == {begun}
-    assert (await app.watched(begun))[-1]["status"] == "Succeeded"
+async def test_one_of_several_simultaneous_requests_wins(app: App) -> None:
+    cluster = await app.add_cluster("aks-5")
+    wanted = onboarding_body(cluster)
+    responses = await asyncio.gather(*(app.call("POST", "clusters", wanted) for _ in range(4)))
+    assert sorted(response.status for response in responses) == [202, 409, 409, 409]
+    (started,) = (response.headers["Location"] for response in responses if response.status == 202)
+    assert {response.body["operation"] for response in responses if response.status == 409} == {started}
+    assert (await app.poll(started))[-1]["status"] == "Succeeded"
 
 
-async def test_a_dry_run_tells_and_changes_nothing(app: App) -> None:
-    cluster = await app.cluster("aks-6")
+async def test_a_dry_run_changes_nothing(app: App) -> None:
+    cluster = await app.add_cluster("aks-6")
     writes = list(app.world.cloud.arm.writes)
-    ended = await app.onboarded(cluster, dryRun=True)
+    ended = await app.onboard(cluster, dryRun=True)
     assert (ended["status"], ended["dryRun"]) == ("Succeeded", True), json.dumps(ended)
     assert set(_progress(ended)) == {"planned"}
     assert app.world.cloud.arm.writes == writes
     with pytest.raises(AssertionError, match="HTTP 404"):
         await cluster.admin.call("GET", "/api/v1/namespaces/deepintshield")
-    assert (await app.call("GET", path_of(cluster))).status == 404
+    assert (await app.call("GET", cluster_path(cluster))).status == 404
 
 
-async def test_without_a_hub_it_waits_for_the_publisher(app: App) -> None:
-    """And completes when it is sent again with one."""
-    cluster = await app.cluster("aks-7")
-    ended = await app.onboarded(cluster, hub=None)
+async def test_onboarding_without_a_hub_waits_for_the_publisher(app: App) -> None:
+    """Sent again with a hub, it completes."""
+    cluster = await app.add_cluster("aks-7")
+    ended = await app.onboard(cluster, hub=None)
     assert ended["status"] == "AwaitingFederation"
     assert ended["result"]["handover"]["commands"]
-    assert (await app.onboarded(cluster))["status"] == "Succeeded"
+    assert (await app.onboard(cluster))["status"] == "Succeeded"
 
 
-async def test_what_fails_says_why_and_what_mends_it(app: App) -> None:
-    cluster = await app.cluster("aks-8")
+async def test_a_failed_step_has_a_category_and_a_remedy(app: App) -> None:
+    cluster = await app.add_cluster("aks-8")
     await cluster.admin.call("DELETE", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/platform-team")
-    ended = await app.onboarded(cluster)
+    ended = await app.onboard(cluster)
     assert ended["status"] == "Failed"
     (failed,) = (step for step in ended["steps"] if step["status"] == "failed")
     assert (failed["name"], failed["category"]) == ("cluster access", "cluster_rbac_denied")
     assert failed["remedy"]
 
 
-async def test_what_the_queue_gives_up_has_failed(app: App) -> None:
-    """An outage outlasts all tries: the operation ends with the last failure, and another one may begin."""
-    cluster = await app.cluster("aks-9")
+async def test_an_operation_fails_when_the_queue_gives_it_up(app: App) -> None:
+    """An outage outlasts all tries: the operation ends with the last failure, and another one may start."""
+    cluster = await app.add_cluster("aks-9")
     cluster.part.faults.add(Fault(status=503))
-    ended = await app.onboarded(cluster)
+    ended = await app.onboard(cluster)
     assert ended["status"] == "Failed"
     assert [step["category"] for step in ended["steps"] if step["status"] == "failed"] == ["cluster_unreachable"]
     cluster.part.faults.clear()
-    assert (await app.onboarded(cluster))["status"] == "Succeeded"
+    assert (await app.onboard(cluster))["status"] == "Succeeded"
 
 
-async def test_an_operation_that_nobody_began_is_not_found(app: App) -> None:
-    answer = await app.call("GET", f"operations/{'0' * 32}")
-    assert (answer.status, answer.body["category"]) == (404, "invalid_request")
+async def test_an_unknown_operation_is_not_found(app: App) -> None:
+    response = await app.call("GET", f"operations/{'0' * 32}")
+    assert (response.status, response.body["category"]) == (404, "invalid_request")
 
 
-async def test_the_fleet_page_by_page(app: App) -> None:
-    """More clusters than a page holds; each is shown once."""
+async def test_the_fleet_is_paged(app: App) -> None:
+    """With more clusters than a page holds, each is shown once."""
     cluster = await app.world.cloud.add_cluster("aks-10", "main")
     names = [ClusterId(SUBSCRIPTION, GROUP, f"many-{n}") for n in range(120)]
     fleet = app.world.services.fleet
@@ -163,7 +163,7 @@ async def test_the_fleet_page_by_page(app: App) -> None:
     assert {str(name) for name in names} <= set(shown)
 
 
-async def test_the_fleet_by_state(app: App) -> None:
+async def test_the_fleet_is_filtered_by_state(app: App) -> None:
     fresh, pending = [await app.world.cloud.add_cluster(f"aks-{n}", "main") for n in (11, 12)]
     for cluster in (fresh, pending):
         await app.world.services.fleet.register(cluster.member)
@@ -173,28 +173,28 @@ async def test_the_fleet_by_state(app: App) -> None:
         shown = {one["cluster"] for one in page["clusters"]}
         assert str(cluster.id) in shown
         assert str(other.id) not in shown
-    assert (await app.call("GET", "clusters?state=rotten")).status == 400
+    assert (await app.call("GET", "clusters?state=unheard-of")).status == 400
 
 
-async def test_the_handover_of_the_whole_fleet(app: App) -> None:
-    answer = await app.call("GET", "handover?hub=main")
-    assert answer.status == 200
-    assert answer.body["subject"] == app.world.cloud.app.principal_id
-    assert any("main-azure-provider" in command for command in answer.body["commands"])
-    assert (await app.call("GET", "handover?hub=nobodys")).status == 400
+async def test_the_handover_names_the_apps_identity(app: App) -> None:
+    response = await app.call("GET", "handover?hub=main")
+    assert response.status == 200
+    assert response.body["subject"] == app.world.cloud.app.principal_id
+    assert any("main-azure-provider" in command for command in response.body["commands"])
+    assert (await app.call("GET", "handover?hub=unknown")).status == 400
 
 
-async def test_the_interface_is_told(app: App) -> None:
-    answer = await app.call("GET", "openapi.json")
-    assert answer.status == 200
-    assert answer.body == document()
+async def test_the_openapi_document_is_served(app: App) -> None:
+    response = await app.call("GET", "openapi.json")
+    assert response.status == 200
+    assert response.body == document()
 
 
-async def test_a_hub_may_be_brought_along(app: App) -> None:
-    """The publisher's document as it is handed out, in place of a configured hub's name."""
-    cluster = await app.cluster("aks-13")
+async def test_a_request_may_bring_its_own_hub(app: App) -> None:
+    """The publisher's document instead of a configured hub's name."""
+    cluster = await app.add_cluster("aks-13")
     hub = app.world.cloud.hubs["main"].document
     own = {name: hub[name] for name in ("credentialConfig", "registries", "probe")}
-    ended = await app.onboarded(cluster, hub=None, **own)
+    ended = await app.onboard(cluster, hub=None, **own)
     assert ended["status"] == "Succeeded", json.dumps(ended)
-    assert (await app.call("GET", path_of(cluster))).body["hub"] is None
+    assert (await app.call("GET", cluster_path(cluster))).body["hub"] is None

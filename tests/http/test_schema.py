@@ -1,4 +1,4 @@
-"""The served document is true: whatever is sent, the answer is one that it tells of."""
+"""The OpenAPI document is true: every response is one that it describes."""
 
 import asyncio
 from typing import Any, Final
@@ -18,7 +18,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from functions.openapi import document
-from tests.http.conftest import App, wish
+from tests.http.conftest import App, onboarding_body
 
 pytestmark = [pytest.mark.servers, pytest.mark.asyncio(loop_scope="module")]
 _DOCUMENT: Final = document()
@@ -28,7 +28,7 @@ _ROUTES: Final = [
     for path, methods in _DOCUMENT["paths"].items()
     for method, operation in methods.items()
     for mode in GenerationMode
-    # Where nothing is asked for, nothing can be wrong.
+    # A request without parameters and body cannot be wrong.
     if mode.is_positive or operation["parameters"] or "requestBody" in operation
 ]
 _EXAMPLES: Final = 12
@@ -41,13 +41,13 @@ _CHECKS: Final = [
     negative_data_rejection,
     ignored_auth,
 ]
-"""Not `unsupported_method`: the platform answers 404 where there is no route for a method. Not
-`positive_data_acceptance`: which clusters may be onboarded, and which hubs there are, is no matter of a schema.
+"""Not `unsupported_method`: the platform responds with 404 where there is no route for a method. Not
+`positive_data_acceptance`: the schema does not know which clusters may be onboarded, or which hubs there are.
 """
 
 
 @pytest.mark.parametrize(("path", "method", "mode"), _ROUTES)
-async def test_every_answer_is_told_of(app: App, path: str, method: str, mode: GenerationMode) -> None:
+async def test_every_response_is_described(app: App, path: str, method: str, mode: GenerationMode) -> None:
     operation = _SCHEMA[path][method]
 
     @settings(
@@ -58,20 +58,20 @@ async def test_every_answer_is_told_of(app: App, path: str, method: str, mode: G
         suppress_health_check=list(HealthCheck),
     )
     @given(operation.as_strategy(generation_mode=mode))
-    def holds(case: schemathesis.Case[Any]) -> None:
-        _validated(app, case)
+    def check(case: schemathesis.Case[Any]) -> None:
+        _call(app, case)
 
-    await asyncio.to_thread(holds)
+    await asyncio.to_thread(check)
 
 
-def _validated(app: App, case: schemathesis.Case[Any]) -> Any:
+def _call(app: App, case: schemathesis.Case[Any]) -> Any:
     headers = {"x-functions-key": app.host.keys.default}
     return case.call_and_validate(f"{app.host.url}/api", headers=headers, checks=_CHECKS)
 
 
-async def test_what_succeeds_is_told_of_too(app: App) -> None:
-    """By names that there are: from onboarding to offboarding."""
-    cluster = await app.cluster("aks-1")
+async def test_every_successful_response_is_described(app: App) -> None:
+    """With names that exist, from onboarding to offboarding."""
+    cluster = await app.add_cluster("aks-1")
     parts = {
         "subscription": cluster.id.subscription,
         "resourceGroup": cluster.id.resource_group,
@@ -79,18 +79,18 @@ async def test_what_succeeds_is_told_of_too(app: App) -> None:
     }
     one = "/clusters/{subscription}/{resourceGroup}/{name}"
 
-    async def answer(method: str, path: str, status: int, **parts: Any) -> Any:
+    async def call(method: str, path: str, status: int, **parts: Any) -> Any:
         case = _SCHEMA[path][method].Case(**parts)
-        answer = await asyncio.to_thread(_validated, app, case)
-        assert answer.status_code == status
-        return answer.json()
+        response = await asyncio.to_thread(_call, app, case)
+        assert response.status_code == status
+        return response.json()
 
-    begun = await answer("POST", "/clusters", 202, body=wish(cluster), media_type="application/json")
-    await app.watched(f"operations/{begun['id']}")
-    ended = await answer("GET", "/operations/{id}", 200, path_parameters={"id": begun["id"]})
+    started = await call("POST", "/clusters", 202, body=onboarding_body(cluster), media_type="application/json")
+    await app.poll(f"operations/{started['id']}")
+    ended = await call("GET", "/operations/{id}", 200, path_parameters={"id": started["id"]})
     assert ended["status"] == "Succeeded"
-    assert (await answer("GET", one, 200, path_parameters=parts))["cluster"] == str(cluster.id)
-    assert await answer("POST", one + "/refresh", 202, path_parameters=parts) == {"queued": 1}
-    assert len((await answer("GET", "/clusters", 200, query={"state": "fresh"}))["clusters"]) == 1
-    gone = await answer("DELETE", one, 202, path_parameters=parts)
-    assert (await app.watched(f"operations/{gone['id']}"))[-1]["status"] == "Succeeded"
+    assert (await call("GET", one, 200, path_parameters=parts))["cluster"] == str(cluster.id)
+    assert await call("POST", one + "/refresh", 202, path_parameters=parts) == {"queued": 1}
+    assert len((await call("GET", "/clusters", 200, query={"state": "fresh"}))["clusters"]) == 1
+    offboarding = await call("DELETE", one, 202, path_parameters=parts)
+    assert (await app.poll(f"operations/{offboarding['id']}"))[-1]["status"] == "Succeeded"

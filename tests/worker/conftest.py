@@ -1,4 +1,4 @@
-"""Microsoft's worker in a process of its own, with an app in it."""
+"""Microsoft's worker library in a process of its own, with an app."""
 
 import asyncio
 import json
@@ -18,11 +18,11 @@ SUCCESS, FAILURE = 1, 0
 
 
 class Worker:
-    """`async with Worker(app, environment) as worker`: `indexed` is what it found, `invoke` calls a function."""
+    """`async with Worker(app, environment) as worker`: `indexed` has the functions it found, `invoke` calls one."""
 
     def __init__(self, app: Path, environment: dict[str, str], log: Path) -> None:
         self._app = app
-        # Nothing of ours but the way to programs: the app has to find all it needs in its settings.
+        # Only PATH of the tests' own environment: the app must find everything else in its settings.
         self._environment = {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1", **environment}
         self._log = log
         self.indexed: dict[str, Any] = {}
@@ -36,14 +36,14 @@ class Worker:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
             )
-        self.indexed = await self._answer()
+        self.indexed = await self._read()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None:
-            await self._process.communicate()  # its input ends, and so does it
+            await self._process.communicate()  # closes its input, which ends it
         else:
             self._process.kill()
             await self._process.communicate()
@@ -57,19 +57,19 @@ class Worker:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"function": function, **trigger}).encode() + b"\n")
         await self._process.stdin.drain()
-        return await self._answer()
+        return await self._read()
 
-    async def _answer(self) -> dict[str, Any]:
+    async def _read(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         line = await self._process.stdout.readline()
-        assert line, f"the worker is gone; it said:\n{self.log}"
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+        assert line, f"the worker has ended; its log:\n{self.log}"
+        response: dict[str, Any] = json.loads(line)
+        return response
 
 
 @pytest.fixture
 async def worker(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Worker]]]:
-    """Starts a worker for the app in a directory, or for one given as code."""
+    """Start a worker for the app in a directory, or for an app given as code."""
     async with AsyncExitStack() as stack:
 
         async def start(app: Path | str, environment: dict[str, str] | None = None) -> Worker:

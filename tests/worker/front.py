@@ -1,10 +1,10 @@
 """Microsoft's Python worker without its gRPC front: `python front.py APP_DIRECTORY`.
 
-The worker library (azure-functions-runtime) is on PyPI; the front that hands it the host's messages is not. This one
-gives it objects of the same shape. Requests come as JSON lines on standard input, answers go out as JSON lines on
-standard output, and everything that the app and the worker log goes to standard error.
+The worker library (azure-functions-runtime) is on PyPI; the front that passes it the host's messages is not. This one
+passes it objects of the same shape. Requests are JSON lines on standard input, responses are JSON lines on standard
+output, and the logs of the app and the worker go to standard error.
 
-The first line out is the outcome of indexing, with the functions that the worker found. Each line in is one
+The first line of output is the result of indexing: the functions that the worker found. Each line of input is one
 invocation: `{"function": name, "http": {...}}`, `{"function": name, "timer": {...}}` or
 `{"function": name, "queue": {"body": ..., "metadata": {...}}}`.
 """
@@ -104,12 +104,12 @@ PROTOS = SimpleNamespace(
 
 
 def request(**content: Any) -> SimpleNamespace:
-    """A request as the front hands it on: the host's streaming message, and what the front itself knows."""
+    """A request as the worker expects it: the host's streaming message, and the properties of the front."""
     return SimpleNamespace(request=SimpleNamespace(**content), properties={"host": "127.0.0.1", "protos": PROTOS})
 
 
 async def index(app: Path) -> dict[str, Any]:
-    """Have the worker index the app. The answer is what the host gets: an id and raw bindings for each function."""
+    """Index the app. Returns what the host gets: an id and raw bindings for each function."""
     start = SimpleNamespace(capabilities={}, function_app_directory=str(app))
     response = await worker.worker_init_request(request(worker_init_request=start))
     if response.result.status != PROTOS.StatusResult.Success:
@@ -126,21 +126,21 @@ async def index(app: Path) -> dict[str, Any]:
     return {"functions": functions, "capabilities": response.capabilities}
 
 
-async def invoke(function: dict[str, Any], order: dict[str, Any]) -> Message:
-    """Invoke a function as the host would: its trigger's data in the shapes that the host sends."""
+async def invoke(function: dict[str, Any], call: dict[str, Any]) -> Message:
+    """Invoke a function with its trigger's data in the shapes that the host sends."""
     trigger = next(binding for binding in function["bindings"] if binding["type"].endswith("Trigger"))
-    if "http" in order:
-        http = order["http"]
+    if "http" in call:
+        http = call["http"]
         body = TypedData(bytes=http.get("body", "").encode())
         data = TypedData(http=RpcHttp(**{"headers": {}, "params": {}, "query": {}} | http | {"body": body}))
-    elif "timer" in order:
-        data = TypedData(json=json.dumps(order["timer"]))
+    elif "timer" in call:
+        data = TypedData(json=json.dumps(call["timer"]))
     else:
-        data = TypedData(string=order["queue"]["body"])
+        data = TypedData(string=call["queue"]["body"])
     metadata = {
-        # Text goes out as it is, all else as JSON.
+        # Text is sent as it is, everything else as JSON.
         name: TypedData(string=value) if isinstance(value, str) else TypedData(json=json.dumps(value))
-        for name, value in order.get("queue", {}).get("metadata", {}).items()
+        for name, value in call.get("queue", {}).get("metadata", {}).items()
     }
     invocation = SimpleNamespace(
         invocation_id=str(uuid.uuid4()),
@@ -154,8 +154,8 @@ async def invoke(function: dict[str, Any], order: dict[str, Any]) -> Message:
     return response
 
 
-def plain(value: object) -> Any:
-    """What `json` cannot write: messages by their fields, bytes as text."""
+def encode(value: object) -> Any:
+    """Convert what `json` cannot write: messages to their fields, bytes to text."""
     if isinstance(value, Message):
         return value.set
     if isinstance(value, bytes):
@@ -164,20 +164,20 @@ def plain(value: object) -> Any:
 
 
 async def serve(app: Path) -> None:
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what the app prints must not end up among the answers
+    output = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what the app prints must not mix with the responses
     os.chdir(app)
     sys.path.insert(0, str(app))
     worker.start_threadpool_executor()
 
-    def answer(value: object) -> None:
-        print(json.dumps(value, default=plain), file=answers, flush=True)
+    def respond(value: object) -> None:
+        print(json.dumps(value, default=encode), file=output, flush=True)
 
     indexed = await index(app)
-    answer(indexed)
+    respond(indexed)
     while line := await asyncio.to_thread(sys.stdin.readline):
-        order = json.loads(line)
-        answer(await invoke(indexed["functions"][order["function"]], order))
+        call = json.loads(line)
+        respond(await invoke(indexed["functions"][call["function"]], call))
     worker.stop_threadpool_executor()
 
 

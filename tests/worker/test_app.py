@@ -1,4 +1,4 @@
-"""Our own app, as Microsoft's worker sees it: all of it is indexed, and each trigger invoked."""
+"""The app in Microsoft's worker: every function is indexed, and each trigger invoked."""
 
 import json
 import sys
@@ -23,79 +23,82 @@ pytestmark = [
 Start = Callable[..., Awaitable[Worker]]
 ROOT = Path(__file__).parents[2]
 
-PLACE = {
+ROUTE = {
     "subscription": "00000000-0000-0000-0000-000000005eed",
     "resourceGroup": "platform",
     "name": "not-in-the-fleet",
 }
 CLUSTER = (
-    f"/subscriptions/{PLACE['subscription']}/resourceGroups/{PLACE['resourceGroup']}"
-    f"/providers/Microsoft.ContainerService/managedClusters/{PLACE['name']}"
+    f"/subscriptions/{ROUTE['subscription']}/resourceGroups/{ROUTE['resourceGroup']}"
+    f"/providers/Microsoft.ContainerService/managedClusters/{ROUTE['name']}"
 )
 OPERATION = "0" * 32
-BEGUN = {"body": json.dumps({"operation": OPERATION}), "metadata": {"Id": "1", "DequeueCount": 1}}
-QUEUED = {"body": json.dumps({"cluster": CLUSTER, "reason": "due"}), "metadata": {"Id": "1", "DequeueCount": 1}}
+OPERATION_MESSAGE = {"body": json.dumps({"operation": OPERATION}), "metadata": {"Id": "1", "DequeueCount": 1}}
+REFRESH_MESSAGE = {
+    "body": json.dumps({"cluster": CLUSTER, "reason": "due"}),
+    "metadata": {"Id": "1", "DequeueCount": 1},
+}
 
 
 def http(method: str, path: str, **params: str) -> dict[str, Any]:
     return {"http": {"method": method, "url": f"http://localhost/api/{path}", "params": params}}
 
 
-# What each function does with a fleet of nobody, in storage that has never been used.
+# What each function does with an empty fleet, in storage that has never been used.
 INVOCATIONS: dict[str, tuple[dict[str, Any], int, str]] = {
     "schedule": ({"timer": {"IsPastDue": False, "Schedule": {}, "ScheduleStatus": {}}}, SUCCESS, ""),
-    "refresh": ({"queue": QUEUED}, FAILURE, "NotInFleet"),
-    "refresh_poison": ({"queue": QUEUED}, SUCCESS, ""),
+    "refresh": ({"queue": REFRESH_MESSAGE}, FAILURE, "NotInFleet"),
+    "refresh_poison": ({"queue": REFRESH_MESSAGE}, SUCCESS, ""),
     "health": (http("GET", "health"), SUCCESS, "200"),
     "refresh_all": (http("POST", "refresh"), SUCCESS, "202"),
-    "refresh_cluster": (http("POST", "clusters/s/g/n/refresh", **PLACE), SUCCESS, "404"),
+    "refresh_cluster": (http("POST", "clusters/s/g/n/refresh", **ROUTE), SUCCESS, "404"),
     "clusters": (http("GET", "clusters"), SUCCESS, "200"),
-    "cluster": (http("GET", "clusters/s/g/n", **PLACE), SUCCESS, "404"),
+    "cluster": (http("GET", "clusters/s/g/n", **ROUTE), SUCCESS, "404"),
     "onboard": (http("POST", "clusters"), SUCCESS, "400"),
-    "offboard": (http("DELETE", "clusters/s/g/n", **PLACE), SUCCESS, "403"),
+    "offboard": (http("DELETE", "clusters/s/g/n", **ROUTE), SUCCESS, "403"),
     "operation": (http("GET", "operations/o", id=OPERATION), SUCCESS, "404"),
-    "onboarding": ({"queue": BEGUN}, FAILURE, "NotInFleet"),
-    "onboarding_poison": ({"queue": BEGUN}, SUCCESS, ""),
+    "onboarding": ({"queue": OPERATION_MESSAGE}, FAILURE, "NotInFleet"),
+    "onboarding_poison": ({"queue": OPERATION_MESSAGE}, SUCCESS, ""),
     "handover": (http("GET", "handover"), SUCCESS, "502"),
     "openapi": (http("GET", "openapi.json"), SUCCESS, "200"),
 }
 
 
 @pytest.fixture
-async def running(worker: Start, azurite: Azurite, request: pytest.FixtureRequest) -> Worker:
+async def worker_with_app(worker: Start, azurite: Azurite, request: pytest.FixtureRequest) -> Worker:
     return await worker(ROOT, {"AzureWebJobsStorage": azurite.account(request.node.nodeid)})
 
 
-async def test_all_of_it_is_indexed(running: Worker) -> None:
-    """Azure says no more than «0 functions found» when it is not."""
-    assert "error" not in running.indexed
-    assert INVOCATIONS.keys() == running.indexed["functions"].keys()
+async def test_every_function_is_indexed(worker_with_app: Worker) -> None:
+    """Azure reports no more than "0 functions found" otherwise."""
+    assert "error" not in worker_with_app.indexed
+    assert INVOCATIONS.keys() == worker_with_app.indexed["functions"].keys()
 
 
 @pytest.mark.parametrize("name", INVOCATIONS)
-async def test_each_trigger_takes_what_the_host_sends(running: Worker, name: str) -> None:
-    trigger, status, answer = INVOCATIONS[name]
-    response = await running.invoke(name, **trigger)
+async def test_each_trigger_takes_what_the_host_sends(worker_with_app: Worker, name: str) -> None:
+    trigger, status, expected = INVOCATIONS[name]
+    response = await worker_with_app.invoke(name, **trigger)
     assert response["result"]["status"] == status, response
     if status == FAILURE:
-        assert response["result"]["exception"]["message"].startswith(f"{answer}: ")
-    elif answer:
-        assert response["return_value"]["http"]["status_code"] == answer
+        assert response["result"]["exception"]["message"].startswith(f"{expected}: ")
+    elif expected:
+        assert response["return_value"]["http"]["status_code"] == expected
 
 
-async def test_a_secret_gets_there_by_way_of_timer_and_queue(worker: Start, world: World) -> None:
-    """The whole way: the timer's run puts the cluster on the queue, and its message writes a token that pulls."""
+async def test_timer_and_queue_refresh_a_secret(worker: Start, world: World) -> None:
+    """The timer queues the cluster, and its message writes a token."""
     cluster = await world.join("aks-1")
-    running = await worker(ROOT, world.cloud.environment(world.storage))
-    scheduled = await running.invoke("schedule", **INVOCATIONS["schedule"][0])
+    worker_with_app = await worker(ROOT, world.cloud.environment(world.storage))
+    scheduled = await worker_with_app.invoke("schedule", **INVOCATIONS["schedule"][0])
     assert scheduled["result"]["status"] == SUCCESS, scheduled
     async with QueueClient.from_connection_string(
         world.storage, "refresh", message_decode_policy=TextBase64DecodePolicy()
     ) as queue:
         (message,) = [message async for message in queue.receive_messages()]
     metadata = {"Id": message.id, "DequeueCount": message.dequeue_count, "PopReceipt": message.pop_receipt}
-    refreshed = await running.invoke("refresh", queue={"body": message.content, "metadata": metadata})
+    refreshed = await worker_with_app.invoke("refresh", queue={"body": message.content, "metadata": metadata})
     assert refreshed["result"]["status"] == SUCCESS, refreshed
     token = await world.read_token(cluster)
     assert (await world.target(cluster)).state(world.clock()) == "fresh"
-    assert token not in running.log + json.dumps([scheduled, refreshed, message.content])
+    assert token not in worker_with_app.log + json.dumps([scheduled, refreshed, message.content])

@@ -1,4 +1,4 @@
-"""The front itself, on apps of a few lines: what Microsoft's worker takes, refuses, and answers."""
+"""The front itself, with apps of a few lines: what Microsoft's worker accepts, refuses and returns."""
 
 import sys
 from collections.abc import Awaitable, Callable
@@ -30,7 +30,7 @@ async def clock(timer: func.TimerRequest) -> None:
 @app.queue_output(arg_name="out", queue_name="done", connection="AzureWebJobsStorage")
 def job(message: func.QueueMessage, out: func.Out[str]) -> None:
     if message.dequeue_count > 4:
-        raise RuntimeError("given up")
+        raise RuntimeError("too many tries")
     out.set(f"{message.id} {message.dequeue_count} {message.insertion_time:%Y} {message.get_body().decode()}")
 """
 METADATA = {
@@ -82,15 +82,15 @@ async def test_it_invokes_a_queue_function_and_collects_its_output(worker: Start
     assert response["output_data"] == [{"name": "out", "data": {"string": "the-id 2 2026 hello"}}]
 
 
-async def test_what_a_function_raises_is_a_failure_with_type_and_text(worker: Start) -> None:
+async def test_an_exception_is_a_failure_with_type_and_text(worker: Start) -> None:
     metadata = METADATA | {"DequeueCount": 5}
     response = await (await worker(ONE_OF_EACH)).invoke("job", queue={"body": "hello", "metadata": metadata})
     assert response["result"]["status"] == FAILURE
-    assert response["result"]["exception"]["message"] == "RuntimeError: given up"
+    assert response["result"]["exception"]["message"] == "RuntimeError: too many tries"
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "message"),
     [
         ("import nowhere_to_be_found", "ModuleNotFoundError"),
         ("import azure.functions as func\na = func.FunctionApp()\nb = func.FunctionApp()", "More than one FunctionApp"),
@@ -116,7 +116,7 @@ async def test_what_a_function_raises_is_a_failure_with_type_and_text(worker: St
         ),
     ],
 )
-async def test_what_the_worker_cannot_index_is_told(worker: Start, code: str, told: str) -> None:
+async def test_an_app_that_cannot_be_indexed_is_reported(worker: Start, code: str, message: str) -> None:
     indexed = (await worker(code)).indexed
     assert indexed.keys() == {"error"}
-    assert told in indexed["error"]
+    assert message in indexed["error"]
