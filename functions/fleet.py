@@ -3,7 +3,7 @@
 import azure.functions as func
 
 from functions.openapi import document
-from functions.requests import cluster_from_route
+from functions.requests import cluster_from_route, parameter
 from functions.responses import accepted_response, json_response
 from functions.route import ONBOARD, READ, route
 from pullkeeper.fleet.overview import FleetPage
@@ -24,7 +24,7 @@ async def health(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - 
 @route(READ, "state", "continuation")
 async def clusters(req: func.HttpRequest) -> func.HttpResponse:
     """Return a page of the fleet with its status."""
-    found, following = await services().overview.page(req.params.get("state"), req.params.get("continuation"))
+    found, following = await services().overview.page(parameter(req, "state"), parameter(req, "continuation"))
     return json_response(FleetPage(version=VERSION, clusters=found, continuation=following))
 
 
@@ -39,7 +39,7 @@ async def cluster(req: func.HttpRequest) -> func.HttpResponse:
 @route(READ, "hub")
 async def handover(req: func.HttpRequest) -> func.HttpResponse:
     """Return what the publisher must trust, once for the whole fleet."""
-    return json_response(await services().handover(req.params.get("hub")))
+    return json_response(await services().handover(parameter(req, "hub")))
 
 
 @blueprint.route("openapi.json", methods=["GET"])

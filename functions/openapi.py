@@ -5,8 +5,9 @@ from typing import Any, Final, get_args
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from pullkeeper.document import Document
 from pullkeeper.fleet.overview import ClusterView, FleetPage
-from pullkeeper.model import Document, State
+from pullkeeper.model import State
 from pullkeeper.onboarding.documents import Handover, Onboarding, Operation
 from pullkeeper.version import VERSION
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import azure.functions as func
 
+from pullkeeper.document import Document
 from pullkeeper.errors import (
     Forbidden,
     InternalError,
@@ -16,7 +17,6 @@ from pullkeeper.errors import (
     StorageUnavailable,
     TooLarge,
 )
-from pullkeeper.model import Document
 from pullkeeper.onboarding.documents import Operation
 
 _STATUS: Final[Mapping[type[PullkeeperError], int]] = {

@@ -1,0 +1,72 @@
+"""The query is what the caller wrote in the URL, whatever the host made of it."""
+
+import azure.functions as func
+import pytest
+
+from functions.requests import boolean_parameter, check_query, parameter
+from pullkeeper.errors import InvalidRequest
+
+_TAKEN = ("keepWorkload", "dryRun")
+
+
+def _request(query: str, **params: str) -> func.HttpRequest:
+    """params: what the host makes of the query, as it was recorded on the real host."""
+    return func.HttpRequest("DELETE", f"https://app.example/api/clusters/s/g/n?{query}", params=params, body=b"")
+
+
+@pytest.mark.parametrize(
+    ("query", "params", "fault"),
+    [
+        ("dryRun=", {}, "dryRun: empty"),
+        ("dryRun", {}, "dryRun: empty"),
+        ("keepWorkload=true&dryRun=", {"keepWorkload": "true"}, "dryRun: empty"),
+        ("dryRun=true&dryRun=false", {"dryRun": "true,false"}, "dryRun: repeated"),
+        ("dryRun=true&dryRun=true", {"dryRun": "true,true"}, "dryRun: repeated"),
+        ("dryRun=&dryRun=true", {"dryRun": "true"}, "dryRun: repeated"),
+        ("DRYRUN=true", {"DRYRUN": "true"}, "DRYRUN: unknown"),
+        ("dryRun=true&DryRun=false", {"dryRun": "true,false"}, "DryRun: unknown"),
+        ("dryrun", {}, "dryrun: unknown"),
+        ("dry-run=true", {"dry-run": "true"}, "dry-run: unknown"),
+        ("foo=", {}, "foo: unknown"),
+        ("=true", {}, "letters and digits: unknown"),
+        ("Code=key", {"Code": "key"}, "Code: unknown"),
+        ("dryRun=true%26dryRun%3Dfalse&x", {"dryRun": "true&dryRun=false"}, "x: unknown"),
+        ("dryRun%20=true", {"dryRun ": "true"}, "letters and digits: unknown"),
+    ],
+)
+def test_a_parameter_that_is_empty_repeated_or_unknown_is_named(query: str, params: dict[str, str], fault: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        check_query(_request(query, **params), _TAKEN)
+
+    assert fault in refused.value.detail
+    assert "keepWorkload, dryRun" in refused.value.detail
+
+
+def test_every_fault_of_a_query_is_named_at_once() -> None:
+    with pytest.raises(InvalidRequest, match=r"x: unknown; keepWorkload: empty; dryRun: repeated"):
+        check_query(_request("x=1&keepWorkload=&dryRun=true&dryRun=true"), _TAKEN)
+
+
+def test_a_route_without_parameters_says_so() -> None:
+    with pytest.raises(InvalidRequest, match=r"state: unknown. This route takes no parameters"):
+        check_query(_request("state=fresh"), ())
+
+
+@pytest.mark.parametrize("query", ["", "&", "code=a&clientId=b", "code=", "code=a&code=b", "dryRun=true&code=a"])
+def test_the_parameters_of_the_platform_are_ignored(query: str) -> None:
+    check_query(_request(query), _TAKEN)
+
+
+@pytest.mark.parametrize("value", ["TRUE", "True", "1", "yes", "%20", "+", "true,true", "%ff", "%zz", "true%20"])
+def test_a_boolean_is_true_or_false(value: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"^invalid_request: dryRun: must be true or false$"):
+        boolean_parameter(_request(f"dryRun={value}"), "dryRun")
+
+
+def test_parameters_are_read_from_the_url_alone() -> None:
+    request = _request("keepWorkload=true&hub=a%20b", keepWorkload="false", dryRun="true")
+
+    assert boolean_parameter(request, "keepWorkload")
+    assert not boolean_parameter(request, "dryRun")
+    assert parameter(request, "hub") == "a b"
+    assert parameter(request, "state") is None
