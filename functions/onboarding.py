@@ -2,7 +2,7 @@
 
 import azure.functions as func
 
-from functions.invocation import trigger
+from functions.invocation import poison_trigger, trigger
 from functions.requests import boolean_parameter, cluster_from_route, read_body
 from functions.responses import json_response, operation_response
 from functions.route import ONBOARD, READ, route
@@ -35,18 +35,18 @@ async def offboard(req: func.HttpRequest) -> func.HttpResponse:
 async def operation(req: func.HttpRequest) -> func.HttpResponse:
     """Return an operation with its steps."""
     wanted = OnboardingMessage.parse({"operation": req.route_params["id"]})
-    return json_response(await services().onboarder.operation(wanted.operation))
+    return json_response(await services().onboarder.get_operation(wanted.operation))
 
 
 @blueprint.queue_trigger(arg_name="message", queue_name="onboarding", connection="AzureWebJobsStorage")
 @trigger
 async def onboarding(message: func.QueueMessage) -> None:
     """Work on an operation. If it raises, the queue delivers the message again."""
-    await services().onboarder.work_on(OnboardingMessage.parse(message.get_body()).operation)
+    await services().onboarder.run(OnboardingMessage.parse(message.get_body()).operation)
 
 
 @blueprint.queue_trigger(arg_name="message", queue_name="onboarding-poison", connection="AzureWebJobsStorage")
-@trigger
+@poison_trigger
 async def onboarding_poison(message: func.QueueMessage) -> None:
     """Mark an operation as failed whose message the queue has given up."""
     await services().onboarder.give_up(OnboardingMessage.parse(message.get_body()).operation)

@@ -2,7 +2,7 @@
 
 import azure.functions as func
 
-from functions.invocation import trigger
+from functions.invocation import poison_trigger, trigger
 from pullkeeper.model import RefreshMessage
 from pullkeeper.services import services
 
@@ -17,7 +17,7 @@ async def refresh(message: func.QueueMessage) -> None:
 
 
 @blueprint.queue_trigger(arg_name="message", queue_name="refresh-poison", connection="AzureWebJobsStorage")
-@trigger
+@poison_trigger
 async def refresh_poison(message: func.QueueMessage) -> None:
     """Report a message that the queue has given up, and make its cluster due again soon."""
     await services().refresher.give_up(message.get_body())

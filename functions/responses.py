@@ -8,9 +8,11 @@ import azure.functions as func
 
 from pullkeeper.document import Document
 from pullkeeper.errors import (
+    DeadlinePassed,
     Forbidden,
     InternalError,
     InvalidRequest,
+    InvalidSetting,
     NotInFleet,
     OperationRunning,
     PullkeeperError,
@@ -24,7 +26,9 @@ _STATUS: Final[Mapping[type[PullkeeperError], int]] = {
     Forbidden: 403,
     OperationRunning: 409,
     TooLarge: 413,
+    InvalidSetting: 503,
     InvalidRequest: 400,
+    DeadlinePassed: 503,
     InternalError: 500,
     StorageUnavailable: 503,
 }

@@ -1,11 +1,15 @@
-"""An unexpected exception is reported by its type and place, without its text."""
+"""Every invocation has a deadline, and an unexpected exception is reported without its text."""
 
+import asyncio
 import logging
+import time
+from datetime import timedelta
 
 import pytest
 
-from functions.invocation import trigger
-from pullkeeper.errors import InternalError, StorageUnavailable
+from functions.invocation import poison_trigger, run, trigger
+from pullkeeper.deadline import INVOCATION, remaining
+from pullkeeper.errors import DeadlinePassed, InternalError, StorageUnavailable
 
 # The log shows the line that raises, so the text must not stand in it as a whole.
 _DASH = "-"
@@ -32,3 +36,69 @@ async def test_a_known_failure_is_raised_as_it_is() -> None:
     with pytest.raises(StorageUnavailable) as raised:
         await trigger(failing)("message")
     assert raised.value is failure
+
+
+_SHORT = timedelta(milliseconds=50)
+
+
+async def test_every_call_of_an_invocation_has_its_deadline() -> None:
+    seen = []
+
+    async def function() -> None:
+        seen.append(remaining(10 * INVOCATION.total_seconds()))
+
+    await trigger(function)()
+
+    assert INVOCATION.total_seconds() - 5 < seen[0] <= INVOCATION.total_seconds()
+
+
+async def test_an_invocation_is_cancelled_at_its_deadline(caplog: pytest.LogCaptureFixture) -> None:
+    """With a failure of its own, although what it waits for would be an outage of storage at the same time."""
+    cancelled = []
+
+    async def wait() -> None:
+        try:
+            async with asyncio.timeout(remaining(30)):
+                await asyncio.Event().wait()
+        except TimeoutError:
+            raise StorageUnavailable("tables: no response") from None
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
+
+    begin = time.monotonic()
+    with pytest.raises(DeadlinePassed, match="refresh was cancelled after 0 s"):
+        await run("refresh", wait(), _SHORT)
+
+    assert time.monotonic() - begin < 1
+    assert cancelled
+    assert "refresh was cancelled" in caplog.text
+
+
+async def test_a_timeout_of_a_call_is_not_the_deadline() -> None:
+    async def call() -> None:
+        async with asyncio.timeout(0):
+            await asyncio.Event().wait()
+
+    with pytest.raises(InternalError, match=r"^internal: TimeoutError$") as raised:
+        await run("refresh", call())
+    assert not isinstance(raised.value, DeadlinePassed)
+
+
+async def test_a_function_on_a_poison_queue_never_raises(caplog: pytest.LogCaptureFixture) -> None:
+    """Its message would get into a second poison queue, or stay hidden for ever."""
+
+    @poison_trigger
+    async def refresh_poison(failure: Exception) -> None:
+        raise failure
+
+    await refresh_poison(StorageUnavailable("tables: down"))
+    await refresh_poison(ValueError(f"ya29{_DASH}quoted"))
+
+    events = [record for record in caplog.records if hasattr(record, "microsoft.custom_event.name")]
+    names = {vars(event)["microsoft.custom_event.name"] for event in events}
+    assert names == {"message.poisoned"}
+    assert [vars(event)["category"] for event in events] == ["storage_unavailable", "internal"]
+    assert "function=refresh_poison" in events[0].getMessage()
+    assert "az storage account show" in events[0].getMessage()
+    assert "ya29-quoted" not in caplog.text
