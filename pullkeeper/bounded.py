@@ -1,13 +1,13 @@
-"""Reading answers of services that may have gone mad: to the end, and not for ever."""
+"""Responses are read to a limit of size: a broken service may send without end."""
 
 import asyncio
 
 import aiohttp
 
 
-async def read(answer: aiohttp.ClientResponse, limit: int) -> bytes:
-    """The whole body, or its first `limit` bytes. aiohttp's own `read(n)` gives what has arrived so far."""
+async def read(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """Read the body, or its first `limit` bytes. aiohttp's own `read(n)` returns what has arrived so far."""
     try:
-        return await answer.content.readexactly(limit)
+        return await response.content.readexactly(limit)
     except asyncio.IncompleteReadError as e:
         return e.partial

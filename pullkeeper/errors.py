@@ -1,8 +1,8 @@
-"""What can go wrong, as one tree: a class is a failure category.
+"""Every failure of Pullkeeper, as one tree: a class is a failure category.
 
-The tree exists because the answer to a failure depends on where it stands, not on which library raised it: whether
-trying again can help, what the operator should type, which page of the runbook (`docs/runbook/<category>.md`)
-explains it. Adapters translate foreign errors into these; nothing above an adapter looks at an HTTP status.
+The category decides whether a retry can help, which command the operator should run, and which page of the runbook
+(`docs/runbook/<category>.md`) explains it; the library that raised the error decides nothing. Adapters translate
+foreign errors into these classes. No code above an adapter looks at an HTTP status.
 
     PullkeeperError
     ├── EntraError        entra_unavailable*, entra_denied
@@ -12,11 +12,11 @@ explains it. Adapters translate foreign errors into these; nothing above an adap
     ├── ClusterError      cluster_*, admission_denied*, quota_exceeded, namespace_*, secret_*, object_conflict
     ├── ArmError          arm_denied, arm_throttled*, workload_identity_off, identity_limit,
     │                     federated_credential_conflict*
-    ├── StorageUnavailable*, InvalidRequest, InternalError
-                                                                      (* trying again in seconds can help)
+    ├── StorageUnavailable*, RefreshStopped, InvalidRequest, InternalError
+                                                                      (* a retry within seconds can help)
 
-A message or a remedy may quote what a foreign service said, and nobody knows what a foreign service may say:
-every text passes `redact` before it is kept.
+A detail or a remedy may quote the response of a foreign service, and such a response may contain anything, a token
+included: every text passes `redact` before it is stored.
 """
 
 import re
@@ -24,8 +24,8 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import ClassVar, Self
 
-NONSENSE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
-"""What the libraries that we call let through when an answer is of another shape than they expect."""
+MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What client libraries raise when a response does not have the shape that they expect."""
 
 _LONGEST_DETAIL, _LONGEST_REMEDY = 600, 800
 _LONGEST_WAIT = timedelta(hours=1)
@@ -41,38 +41,36 @@ _TOKENS = re.compile(
 
 
 def redact(text: str, longest: int = _LONGEST_DETAIL) -> str:
-    """The text without anything that looks like a token, cut to a length that a table and a log line can bear."""
-    text = _TOKENS.sub(_redacted, text)
+    """Remove everything that looks like a token, and cut the text to `longest` characters."""
+    text = _TOKENS.sub(_replacement, text)
     return text if len(text) <= longest else f"{text[:longest]}..."
 
 
-def _redacted(found: re.Match[str]) -> str:
-    """Names can be as long as tokens. But those of Kubernetes, and cluster ids as we write them, have no capitals, and
-    Azure's longest error codes are all letters.
-    """
+def _replacement(found: re.Match[str]) -> str:
+    """Keep long names: those of Kubernetes and our cluster ids have no capitals, Azure's error codes only letters."""
     long = found["long"]
     return long if long and (long.islower() or long.isalpha()) else "[redacted]"
 
 
-def wait_asked(headers: Mapping[str, str]) -> timedelta | None:
-    """What a `Retry-After` in seconds asks for, an hour at most: a server may write anything there."""
+def parse_retry_after(headers: Mapping[str, str]) -> timedelta | None:
+    """Return the wait that `Retry-After` asks for, an hour at most; None unless it is a number of seconds."""
     seconds = headers.get("Retry-After", "")
     return min(timedelta(seconds=int(seconds)), _LONGEST_WAIT) if _SECONDS.fullmatch(seconds) else None
 
 
 class _Blanks(dict[str, str]):
-    """Leaves a placeholder that nobody could fill readable in the command: `<namespace>`."""
+    """Keep a placeholder without a value readable in the command: `<namespace>`."""
 
     def __missing__(self, key: str) -> str:
         return f"<{key}>"
 
 
 class PullkeeperError(Exception):
-    """A failure with its category, and what to do about it.
+    """A failure with its category and its remedy.
 
-    detail: one sentence, from us or from the service that refused.
-    context: whatever is known of cluster, namespace, secret, principal, audience...: it fills the remedy's command.
-    retry_after: what the service asked us to wait, if it did.
+    detail: one sentence, ours or that of the service that refused.
+    context: the known names (cluster, namespace, secret, principal, audience...) that fill in the remedy's command.
+    retry_after: the wait that the service asked for, if it did.
     """
 
     category: ClassVar[str] = "internal"
@@ -90,27 +88,21 @@ class PullkeeperError(Exception):
 
     @property
     def remedy(self) -> str:
-        """What to type, with the blanks filled as far as they are known."""
-        known = _Blanks({**self._parts_of_the_cluster(), **self.context})
+        """The command to run, with the known names filled in."""
+        known = _Blanks({**self._cluster_parts(), **self.context})
         return redact(self.remedy_template.format_map(known), _LONGEST_REMEDY)
 
-    def _parts_of_the_cluster(self) -> dict[str, str]:
-        """`az aks` takes no resource ids: subscription, group and name, out of the id."""
+    def _cluster_parts(self) -> dict[str, str]:
+        """Split the cluster's id into subscription, group and name: `az aks` takes no resource ids."""
         parts = self.context.get("cluster", "").split("/")
         whole = 9
         return {"subscription": parts[2], "group": parts[4], "name": parts[8]} if len(parts) == whole else {}
 
-    def within(self, **context: str) -> Self:
-        """The same failure, told where it happened. What was known nearer to the failure stands. A new object, because
-        one refusal by Google is raised for every cluster of the hub.
+    def with_context(self, **context: str) -> Self:
+        """Return a copy that also knows `context`. A value that the failure already has is kept: it was set nearer to
+        the cause. Always a new object, because one refusal by Google is raised for every cluster of the hub.
         """
         return type(self)(self.detail, {**context, **self.context}, retry_after=self.retry_after)
-
-    def again(self, patience: timedelta) -> bool | timedelta:
-        """For a loop of tries: whether to try again, or after how long where the service said so. A wait beyond the
-        loop's patience would hold a place that others need: then it is the queue's business.
-        """
-        return self.retry_after is None or (self.retry_after <= patience and (self.retry_after or True))
 
     def __str__(self) -> str:
         return f"{self.category}: {self.detail}"
@@ -123,9 +115,9 @@ class EntraError(PullkeeperError):
 class EntraUnavailable(EntraError):
     category = "entra_unavailable"
     retryable = True
-    meaning = "The managed identity endpoint did not answer, or answered with an error of its own."
+    meaning = "The managed identity endpoint did not respond, or responded with an error of its own."
     remedy_template = (
-        "Wait: it is tried again. If it lasts, restart the app: az functionapp restart --ids <function app id>"
+        "Wait: it is retried. If it lasts, restart the app: az functionapp restart --ids <function app id>"
     )
 
 
@@ -147,25 +139,26 @@ class GoogleError(PullkeeperError):
 class GoogleUnavailable(GoogleError):
     category = "google_unavailable"
     retryable = True
-    meaning = "Google's token service did not answer, or answered with an error of its own. The old secrets stay."
-    remedy_template = "Wait: it is tried again. See https://status.cloud.google.com for an outage."
+    meaning = "Google's token service did not respond, or responded with an error of its own. The secrets stay."
+    remedy_template = "Wait: it is retried. See https://status.cloud.google.com for an outage."
 
 
 class FederationAudience(GoogleError):
     category = "federation_audience"
-    meaning = "The provider at Google expects another audience than the Entra token carries."
+    meaning = "The provider at Google expects another audience than the Entra token has."
     remedy_template = (
         "Publisher: gcloud iam workload-identity-pools providers update-oidc {provider} --project={project} "
         "--location=global --workload-identity-pool={pool} --allowed-audiences={audience} "
-        "(and those of others: it replaces the list) - or set the hub's entraResource to what the provider allows."
+        "(add the audiences that are there: the command replaces the list) - or set the hub's entraResource to an "
+        "audience that the provider allows."
     )
 
 
 class FederationIssuer(GoogleError):
     category = "federation_issuer"
     meaning = (
-        "The provider at Google trusts another issuer: mostly another tenant, v1 against v2, or a missing "
-        "slash at the end."
+        "The provider at Google trusts another issuer: mostly another tenant, v1 instead of v2, or without the slash "
+        "at the end."
     )
     remedy_template = (
         "Publisher: gcloud iam workload-identity-pools providers update-oidc {provider} --project={project} "
@@ -176,8 +169,8 @@ class FederationIssuer(GoogleError):
 class FederationCondition(GoogleError):
     category = "federation_condition"
     meaning = (
-        "The provider's attribute condition does not accept this identity: mostly the client id stands there "
-        "instead of the object id."
+        "The provider's attribute condition does not accept this identity: mostly it names the client id instead of "
+        "the object id."
     )
     remedy_template = (
         "Publisher: gcloud iam workload-identity-pools providers update-oidc {provider} --project={project} "
@@ -197,9 +190,7 @@ class FederationProvider(GoogleError):
 
 class FederationStale(GoogleError):
     category = "federation_stale"
-    meaning = (
-        "Google finds the Entra token too old, and a fresh one from Entra did not help: mostly a clock that is wrong."
-    )
+    meaning = "Google rejects the Entra token as too old, and a fresh one did not help: mostly a clock is wrong."
     remedy_template = "Restart the app, which drops its cached tokens: az functionapp restart --ids <function app id>"
 
 
@@ -216,8 +207,8 @@ class FederationToken(GoogleError):
 class ImpersonationDenied(GoogleError):
     category = "impersonation_denied"
     meaning = (
-        "Google knows the identity, but it may not act as the service account. Normal for up to 7 minutes "
-        "after the binding was made."
+        "Google knows the identity, but it may not impersonate the service account. This is normal for up to 7 minutes "
+        "after the binding was added."
     )
     remedy_template = (
         "Publisher: gcloud iam service-accounts add-iam-policy-binding {service_account} "
@@ -230,14 +221,14 @@ class ServiceAccountMissing(GoogleError):
     category = "service_account_missing"
     meaning = "The service account in the credential configuration does not exist."
     remedy_template = (
-        "Publisher: gcloud iam service-accounts describe {service_account}, and hand out the configuration again."
+        "Publisher: gcloud iam service-accounts describe {service_account}, and send the configuration again."
     )
 
 
 class LifetimeNotAllowed(GoogleError):
     category = "lifetime_not_allowed"
     meaning = (
-        "The hub asks for a token lifetime that the service account may not give (more than an hour needs a policy)."
+        "The hub requests a token lifetime that the service account does not allow (more than an hour needs a policy)."
     )
     remedy_template = (
         "Set the hub's tokenLifetime to 3600, or, publisher: allow {service_account} in the organisation policy "
@@ -246,14 +237,14 @@ class LifetimeNotAllowed(GoogleError):
 
 
 class RegistryError(PullkeeperError):
-    """The registry was asked whether the new token can pull."""
+    """The probe of a new token at the registry failed."""
 
 
 class RegistryDenied(RegistryError):
     category = "registry_denied"
     meaning = (
-        "Google gave a token, but the registry does not let it pull the hub's probe image. It was not handed "
-        "out; the old secrets stay."
+        "The registry does not let Google's token pull the hub's probe image. The token was not used; the secrets stay "
+        "as they are."
     )
     remedy_template = (
         "Publisher: gcloud artifacts repositories add-iam-policy-binding {repository} --project={registry_project} "
@@ -265,17 +256,17 @@ class RegistryDenied(RegistryError):
 class RegistryUnavailable(RegistryError):
     category = "registry_unavailable"
     retryable = True
-    meaning = "The registry did not answer the probe. That is a warning only: the token is handed out unproved."
-    remedy_template = "Check that the app may reach https://{host} (outbound firewall, proxy, DNS)."
+    meaning = "The registry did not respond to the probe. This is only a warning: the token is used without the proof."
+    remedy_template = "Check that the app can reach https://{host} (outbound firewall, proxy, DNS)."
 
 
 class ClusterError(PullkeeperError):
-    """One cluster did not take the secret."""
+    """The secret could not be written in one cluster."""
 
 
 class ClusterGone(ClusterError):
     category = "cluster_gone"
-    meaning = "Azure Resource Manager knows no such cluster."
+    meaning = "The cluster does not exist in Azure."
     remedy_template = (
         "Offboard it (DELETE /api/clusters/...), or look for it: az aks show --subscription {subscription} "
         "--resource-group {group} --name {name}"
@@ -284,57 +275,57 @@ class ClusterGone(ClusterError):
 
 class ClusterStopped(ClusterError):
     category = "cluster_stopped"
-    meaning = "The cluster is stopped. Its secrets are refreshed soon after it has been started."
+    meaning = "The cluster is stopped. Its secrets are refreshed soon after its start."
     remedy_template = "az aks start --subscription {subscription} --resource-group {group} --name {name}"
 
 
 class ClusterUnreachable(ClusterError):
     category = "cluster_unreachable"
     retryable = True
-    meaning = "The API server did not answer: it is down, it is private, or authorised IP ranges leave the app out."
+    meaning = "The API server did not respond: it is down or private, or its authorised IP ranges exclude the app."
     remedy_template = (
         "az aks show --subscription {subscription} --resource-group {group} --name {name} "
         "--query '{{power:powerState.code,"
         "private:apiServerAccessProfile.enablePrivateCluster,ranges:apiServerAccessProfile.authorizedIpRanges}}', "
-        "and let the app's outbound addresses or its network in."
+        "and allow the app's outbound addresses or connect its network."
     )
 
 
 class ClusterMoved(ClusterUnreachable):
-    """Nothing there by that name (DNS), or something that is no API server (404): the address may be an old one."""
+    """The name does not resolve, or the server is no API server (404): the cluster may have a new address."""
 
 
 class ClusterUnwell(ClusterUnreachable):
-    """It answers, with errors of its own (5xx)."""
+    """The API server responds with errors of its own (5xx)."""
 
 
 class ClusterTlsUntrusted(ClusterError):
     category = "cluster_tls_untrusted"
-    meaning = "The API server's certificate is not signed by the cluster's CA as Azure Resource Manager gives it."
+    meaning = "The API server's certificate is not signed by the CA that Azure reports for the cluster."
     remedy_template = (
         "Compare: az aks get-credentials --subscription {subscription} --resource-group {group} --name {name} "
         "--file cluster.config, then kubectl --kubeconfig cluster.config cluster-info. "
-        "A proxy that opens TLS between app and cluster does this."
+        "A proxy that intercepts TLS between app and cluster causes this."
     )
 
 
 class ClusterUnauthorized(ClusterError):
     category = "cluster_unauthorized"
     meaning = (
-        "The API server does not know the identity: the cluster trusts another tenant, or its certificates "
-        "were rotated."
+        "The API server does not accept the identity: the cluster trusts another tenant, or its certificates were "
+        "rotated."
     )
     remedy_template = (
         "az aks show --subscription {subscription} --resource-group {group} --name {name} --query aadProfile, "
-        "and compare tenantId with the app's; then refresh by hand."
+        "and compare tenantId with the app's; then refresh the cluster (POST /api/clusters/.../refresh)."
     )
 
 
 class ClusterRbacDenied(ClusterError):
     category = "cluster_rbac_denied"
     meaning = (
-        "The role for Pullkeeper is missing in the namespace. A deleted namespace looks the same, because the"
-        " role went with it."
+        "The role for Pullkeeper is missing in the namespace. A deleted namespace looks the same, because its role is "
+        "deleted too."
     )
     remedy_template = (
         "kubectl get namespace {namespace}; kubectl auth can-i patch secret/{secret} -n {namespace} --as={principal}; "
@@ -343,9 +334,9 @@ class ClusterRbacDenied(ClusterError):
 
 
 class AdministratorMissing(ClusterRbacDenied):
-    """Not the small role is missing, but the rights of the identity that gives it out."""
+    """The identity that onboards may not grant the role."""
 
-    meaning = "The role for Pullkeeper is missing: the identity that onboards is no administrator of the cluster."
+    meaning = "The role for Pullkeeper is missing: the identity that onboards is not administrator of the cluster."
     remedy_template = (
         "az role assignment create --assignee-object-id {principal} --assignee-principal-type ServicePrincipal "
         "--role 'Azure Kubernetes Service RBAC Cluster Admin' --scope {cluster} - or, without Azure RBAC: "
@@ -356,15 +347,15 @@ class AdministratorMissing(ClusterRbacDenied):
 class ClusterThrottled(ClusterError):
     category = "cluster_throttled"
     retryable = True
-    meaning = "The API server is overloaded and asked us to come back later, or another writer was quicker."
+    meaning = "The API server is overloaded, or another client changed the object at the same time."
     remedy_template = (
-        "Wait: it is tried again. If it lasts: kubectl get --raw /metrics | grep apiserver_flowcontrol_rejected"
+        "Wait: it is retried. If it lasts: kubectl get --raw /metrics | grep apiserver_flowcontrol_rejected"
     )
 
 
 class AdmissionDenied(ClusterError):
     category = "admission_denied"
-    meaning = "A policy or an admission webhook in the cluster refused the secret, or what onboarding makes around it."
+    meaning = "A policy or an admission webhook in the cluster refused the secret or another object of onboarding."
     remedy_template = (
         "Exempt {object} in namespace {namespace} from the policy named in the message: "
         "kubectl get validatingadmissionpolicies,validatingwebhookconfigurations"
@@ -372,14 +363,14 @@ class AdmissionDenied(ClusterError):
 
 
 class AdmissionUnavailable(AdmissionDenied):
-    """The webhook is down rather than of another opinion: the same page for the operator, but a retry can help."""
+    """The webhook is down. The runbook page is the same, but a retry can help."""
 
     retryable = True
 
 
 class QuotaExceeded(ClusterError):
     category = "quota_exceeded"
-    meaning = "The namespace's quota has no room for what has to be made: mostly the secret, anew."
+    meaning = "The namespace's quota does not allow another object: mostly the secret, after it was deleted."
     remedy_template = "kubectl describe resourcequota -n {namespace}"
 
 
@@ -391,17 +382,18 @@ class NamespaceMissing(ClusterError):
 
 class NamespaceTerminating(ClusterError):
     category = "namespace_terminating"
-    meaning = "The namespace is being deleted, and nothing can be made in it."
+    meaning = "The namespace is being deleted, and nothing can be created in it."
     remedy_template = (
-        "kubectl get namespace {namespace} -o yaml shows what it waits for. If it is to go, take the target off."
+        "kubectl get namespace {namespace} -o yaml shows what it waits for. If it is not needed any more, onboard the "
+        "cluster without this target (POST /api/clusters)."
     )
 
 
 class SecretConflict(ClusterError):
     category = "secret_conflict"
-    meaning = "A secret of that name belongs to somebody else. It was left as it is."
+    meaning = "A secret of that name has another owner. It was not changed."
     remedy_template = (
-        "kubectl get secret {secret} -n {namespace} --show-managed-fields -o yaml shows whose it is; "
+        "kubectl get secret {secret} -n {namespace} --show-managed-fields -o yaml shows the owner; "
         "onboard with adopt: true to take it over in place, or choose another name."
     )
 
@@ -409,35 +401,36 @@ class SecretConflict(ClusterError):
 class SecretImmutable(ClusterError):
     category = "secret_immutable"
     meaning = (
-        "The secret has another type, or is marked immutable: only deleting it could change that, and "
-        "Pullkeeper never deletes one."
+        "The secret has another type, or is marked immutable: it would have to be deleted, and Pullkeeper deletes no "
+        "secret for a refresh."
     )
     remedy_template = (
-        "kubectl delete secret {secret} -n {namespace}; it is made anew within minutes, or, where an onboarding "
-        "stopped at it, by onboarding again."
+        "kubectl delete secret {secret} -n {namespace}; the next refresh creates it. If an onboarding stopped at it, "
+        "onboard again."
     )
 
 
 class ObjectConflict(ClusterError):
     category = "object_conflict"
-    meaning = "Something that onboarding needs is there already, and somebody else has written it otherwise."
+    meaning = "An object that onboarding needs exists with other content, and has another owner."
     remedy_template = (
-        "kubectl get {object} -n {namespace} --show-managed-fields -o yaml shows whose it is; onboard with adopt: true "
+        "kubectl get {object} -n {namespace} --show-managed-fields -o yaml shows the owner; onboard with adopt: true "
         "to take over the fields that are needed, or choose another name."
     )
 
 
 class ObjectImmutable(ObjectConflict):
-    """Not even by force: Kubernetes lets nobody change that field."""
+    """Kubernetes does not allow a change of that field, not even by force."""
 
     remedy_template = (
-        "kubectl get {object} -n {namespace} --show-managed-fields -o yaml shows whose it is. What differs cannot be "
-        "changed: if nobody needs it, kubectl delete {object} -n {namespace} and onboard again; or choose another name."
+        "kubectl get {object} -n {namespace} --show-managed-fields -o yaml shows the owner. The field cannot be "
+        "changed: if the object is not needed, kubectl delete {object} -n {namespace} and onboard again; or choose "
+        "another name."
     )
 
 
 class ArmError(PullkeeperError):
-    """Azure Resource Manager, asked for a cluster's address and CA."""
+    """A call to Azure Resource Manager failed."""
 
 
 class ArmDenied(ArmError):
@@ -450,18 +443,18 @@ class ArmDenied(ArmError):
 
 
 class OnboardingRoleMissing(ArmDenied):
-    """Not the right to refresh is missing, but one of the identity that onboards."""
+    """The identity that onboards lacks a right."""
 
     meaning = "The app's identity may not do in Azure what onboarding needs."
     remedy_template = (
         "az role assignment create --assignee-object-id {principal} --assignee-principal-type ServicePrincipal "
         "--role 'Pullkeeper onboarding' --scope /subscriptions/{subscription}/resourceGroups/{group} - the custom role "
-        "whose actions docs/onboarding.md lists; the message names the one that is missing."
+        "whose actions docs/onboarding.md lists; the message names the missing one."
     )
 
 
 class OperationsRoleMissing(OnboardingRoleMissing):
-    """To wait for a cluster's change is a right in the subscription, and so a role of its own."""
+    """The right to wait for a cluster's change is one of the subscription, and so has a role of its own."""
 
     remedy_template = (
         "az role assignment create --assignee-object-id {principal} --assignee-principal-type ServicePrincipal "
@@ -473,18 +466,18 @@ class OperationsRoleMissing(OnboardingRoleMissing):
 class ArmThrottled(ArmError):
     category = "arm_throttled"
     retryable = True
-    meaning = "Azure Resource Manager is throttling, or did not answer."
+    meaning = "Azure Resource Manager is throttling, or did not respond."
     remedy_template = (
-        "Wait: it is tried again. If it lasts, look for another reader of the subscription: az monitor "
+        "Wait: it is retried. If it lasts, look for other clients of the subscription: az monitor "
         "activity-log list --subscription {subscription}"
     )
 
 
 class ClusterChanging(ArmThrottled):
-    """Azure is at work on the cluster: an upgrade, or the change that we asked for ourselves."""
+    """Azure is changing the cluster: an upgrade, or the change that onboarding requested."""
 
     remedy_template = (
-        "Wait: it is tried again. If it lasts: az aks wait --updated --subscription {subscription} "
+        "Wait: it is retried. If it lasts: az aks wait --updated --subscription {subscription} "
         "--resource-group {group} --name {name}, and send the same body again."
     )
 
@@ -495,26 +488,25 @@ class WorkloadIdentityOff(ArmError):
     remedy_template = (
         "az aks update --subscription {subscription} --resource-group {group} --name {name} --enable-oidc-issuer "
         "--enable-workload-identity, "
-        "or onboard with enableWorkloadIdentity: true. The API server restarts, and it cannot be undone."
+        "or onboard with enableWorkloadIdentity: true. The API server restarts, and the change cannot be undone."
     )
 
 
 class IdentityLimit(ArmError):
     category = "identity_limit"
-    meaning = "A managed identity takes 20 federated credentials, and all the identities beside it are full too."
+    meaning = "A managed identity can have 20 federated credentials, and all that onboarding may use are full."
     remedy_template = (
         "az identity federated-credential list --subscription {subscription} --resource-group {group} "
-        "--identity-name {name}, and remove those of "
-        "clusters that are gone; or onboard with another name in identity."
+        "--identity-name {name}, and delete those of deleted clusters; or onboard with another name in identity."
     )
 
 
 class FederatedCredentialConflict(ArmError):
     category = "federated_credential_conflict"
     retryable = True
-    meaning = "Somebody else is writing federated credentials of the same identity, or was quicker with one of ours."
+    meaning = "Another client is writing federated credentials of the same identity."
     remedy_template = (
-        "Wait: it is tried again. If it lasts: az identity federated-credential list --subscription {subscription} "
+        "Wait: it is retried. If it lasts: az identity federated-credential list --subscription {subscription} "
         "--resource-group {group} --identity-name {name}"
     )
 
@@ -522,7 +514,7 @@ class FederatedCredentialConflict(ArmError):
 class StorageUnavailable(PullkeeperError):
     category = "storage_unavailable"
     retryable = True
-    meaning = "The app's own storage account (tables, queues) did not answer or refused."
+    meaning = "The app's own storage account (tables, queues) did not respond, or refused the call."
     remedy_template = (
         "az storage account show --ids <storage account id> --query '[networkRuleSet,allowSharedKeyAccess]', "
         "and check the app identity's roles "
@@ -530,14 +522,57 @@ class StorageUnavailable(PullkeeperError):
     )
 
 
+class RefreshStopped(PullkeeperError):
+    """No exception of a call: the status of an expired secret whose refresh has not failed."""
+
+    category = "refresh_stopped"
+    meaning = "The token in the secret has expired, and no refresh has failed since it was written: none has run."
+    remedy_template = (
+        "az functionapp config appsettings list --name <function app> --resource-group <its group> "
+        "--query \"[?name=='REFRESH_SCHEDULE'].value\" shows whether the timer has a schedule; then "
+        "az functionapp restart --ids <function app id>"
+    )
+
+
+class InClusterRefreshStopped(RefreshStopped):
+    """The cluster refreshes this secret itself."""
+
+    meaning = "The token in the secret has expired: the CronJob in the cluster does not replace it."
+    remedy_template = (
+        "kubectl get cronjobs,jobs -n {namespace}; kubectl logs -n {namespace} -l "
+        "app.kubernetes.io/name=pullkeeper-refresher --tail=5 shows which hop refused."
+    )
+
+
 class InvalidRequest(PullkeeperError):
     category = "invalid_request"
-    meaning = "A request, a message or a setting is not of the form it must have."
-    remedy_template = "Mend what the message names. The shapes are in the documentation and in the message."
+    meaning = "A request, a message or a setting does not have the required form."
+    remedy_template = "Correct the fields that the message names. The documentation has the form of each."
+
+
+class InvalidSetting(InvalidRequest):
+    """A setting of the app is missing or wrong."""
+
+    meaning = "A setting of the app is missing or wrong. What needs it does not run; everything else does."
+    remedy_template = (
+        "Correct the setting that the message names: az functionapp config appsettings set --ids <function app id> "
+        "--settings '<name>=<value>'. The app restarts by itself. GET /api/status lists every wrong setting."
+    )
+
+
+class MessagesUnread(InvalidRequest):
+    """Messages in a poison queue that the host gives to no function: not base64, or not UTF-8."""
+
+    remedy_template = (
+        "az storage message peek --queue-name {queue} --account-name <storage account> --auth-mode login "
+        "--num-messages 32 shows them, unless they are hidden at the moment; az storage message clear "
+        "--queue-name {queue} --account-name <storage account> --auth-mode login removes them. No work is lost: the "
+        "timer queues it again."
+    )
 
 
 class ClusterTooOld(InvalidRequest):
-    """Its Kubernetes lacks what onboarding needs."""
+    """The cluster's Kubernetes version lacks a feature that onboarding needs."""
 
     remedy_template = (
         "az aks upgrade --subscription {subscription} --resource-group {group} --name {name} "
@@ -546,31 +581,42 @@ class ClusterTooOld(InvalidRequest):
 
 
 class TooLarge(InvalidRequest):
-    """More than anybody could mean."""
+    """The body is larger than any valid request."""
 
 
 class Forbidden(InvalidRequest):
-    """A good request for something that this app, or this caller, may not do."""
+    """A valid request for something that this app or this caller may not do."""
 
 
 class OperationRunning(InvalidRequest):
-    """Another operation has the cluster."""
+    """Another operation of the same cluster is running."""
 
-    remedy_template = "Look at {operation} until it has ended, and send the same again."
+    remedy_template = "Poll {operation} until it has ended, and send the same request again."
 
 
 class NotInFleet(InvalidRequest):
-    """The request names a cluster that nobody has onboarded, or that has left."""
+    """The cluster is not onboarded, or has been offboarded."""
 
 
 class InternalError(PullkeeperError):
     category = "internal"
-    meaning = "Something that Pullkeeper does not know. It is a defect, or a foreign service has changed."
-    remedy_template = "Report it with the detail and the time."
+    meaning = "An unexpected failure: a defect of Pullkeeper, or a service has changed."
+    remedy_template = "Report it with its detail and time."
+
+
+class DeadlinePassed(InternalError):
+    """An invocation has been cancelled at its deadline."""
+
+    retryable = True
+    meaning = "Pullkeeper did not finish in the time that an invocation has, and stopped itself."
+    remedy_template = (
+        "Wait: the next run does it again. If it lasts, the events of the same time name what was slow: report it with "
+        "the detail and the time."
+    )
 
 
 def categories(of: type[PullkeeperError] = PullkeeperError) -> Iterator[type[PullkeeperError]]:
-    """Every concrete failure category, in the order of the tree."""
+    """Yield every failure category, in the order of the tree."""
     for kind in of.__subclasses__():
         if "category" in vars(kind):
             yield kind

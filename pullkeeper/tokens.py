@@ -1,4 +1,4 @@
-"""The types in which a credential exists, and the times that follow from a token's life.
+"""The types that hold credentials, and the times that follow from a token's life.
 
 Every time in Pullkeeper is a fraction of the token's life (an hour, unless a hub says otherwise), so a fleet with
 ten-minute tokens keeps the same promises as one with hour-long ones:
@@ -24,33 +24,33 @@ _TOKEN = re.compile(r"[!-~]+")
 
 
 def is_token(text: object) -> TypeGuard[str]:
-    """Whether it may stand in a header: ASCII without blanks and controls."""
+    """Whether the text may be sent in a header: ASCII without blanks and control characters."""
     return isinstance(text, str) and _TOKEN.fullmatch(text) is not None
 
 
 class _Sealed:
-    """A text that comes out by `reveal` alone. It lies in a closure rather than in a field, so that there is no other
-    way to print, format, copy, pickle or take it apart.
+    """A text that only `reveal` returns. It is kept in a closure rather than in a field, so that printing, formatting,
+    copying, pickling and inspecting do not show it.
     """
 
     __slots__: tuple[str, ...] = ("_sealed",)
     _sealed: Callable[[], str]
 
     def reveal(self) -> str:
-        """The text. Whoever calls this sends it where it belongs, and keeps it nowhere."""
+        """Return the text. The caller sends it to its service, and stores it nowhere."""
         return self._sealed()
 
     def _seal(self, text: str) -> None:
         object.__setattr__(self, "_sealed", lambda: text)
 
-    def _known(self) -> tuple[object, ...]:
+    def _key(self) -> tuple[object, ...]:
         return self.reveal(), *(getattr(self, name) for name in self.__slots__)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Sealed) and type(other) is type(self) and self._known() == other._known()
+        return isinstance(other, _Sealed) and type(other) is type(self) and self._key() == other._key()
 
     def __hash__(self) -> int:
-        return hash(self._known())
+        return hash(self._key())
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}([redacted])"
@@ -59,7 +59,7 @@ class _Sealed:
         return repr(self)
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("a credential is not to be pickled")
+        raise TypeError("a credential must not be pickled")
 
     def __copy__(self) -> Self:
         return self
@@ -90,7 +90,7 @@ class Token(_Sealed):
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class EntraToken(_Sealed):
-    """A bearer token of our own identity, good for one resource. azure-identity looks after its life."""
+    """A bearer token of our own identity for one resource. azure-identity tracks its life."""
 
     text: InitVar[str]
 
@@ -100,7 +100,7 @@ class EntraToken(_Sealed):
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ClientCertificate(_Sealed):
-    """For clusters without Entra integration. PEM texts, kept in memory only; the key is the secret of the two."""
+    """The certificate (PEM) of clusters without Entra integration, kept in memory only. Only the key is secret."""
 
     certificate: str
     private_key: InitVar[str]
@@ -121,8 +121,17 @@ def next_due(token: Token) -> datetime:
 
 
 def lease(life: timedelta) -> timedelta:
-    """How long the scheduler leaves a cluster to the message that it has put on the queue. A host that was killed
-    gives its messages back after 10 minutes; with an hour's token that is the same time.
+    """Return how long the scheduler leaves a cluster to its message on the queue, or to the queue's next try.
+
+    It is shorter than a tick: a host that is killed hides its messages for 10 minutes, and the next tick must queue the
+    cluster again.
+    """
+    return life / 24
+
+
+def look_again(life: timedelta) -> timedelta:
+    """Return after how long Azure is asked again for a cluster's address, and a cluster that refreshes itself is looked
+    at again.
     """
     return life / 6
 

@@ -1,27 +1,19 @@
-"""How every call to Azure Resource Manager is made, and what its refusals mean."""
+"""How every call to Azure Resource Manager is made: clients, time-outs, and errors as failure categories."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from http import HTTPStatus
 from typing import Any, Final
 
-from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError
+from azure.core.exceptions import AzureError, HttpResponseError
 
 from pullkeeper.azure.entra import ARM, Entra
-from pullkeeper.errors import (
-    ArmDenied,
-    ArmThrottled,
-    InternalError,
-    OnboardingRoleMissing,
-    OperationsRoleMissing,
-    PullkeeperError,
-    wait_asked,
-)
+from pullkeeper.azure.refusals import Meanings, map_refusal
+from pullkeeper.deadline import remaining
+from pullkeeper.errors import ArmDenied, ArmThrottled, InternalError, PullkeeperError
 
-TIMEOUT: Final = 30.0
-"""Seconds for a call."""
-_CONFLICTS: Final = frozenset({409, 412})
+_TIMEOUT: Final = 30.0
+"""In seconds, for one call."""
 _OPTIONS: Final[dict[str, Any]] = {
     "redirect_max": 0,
     "retry_total": 0,
@@ -29,54 +21,44 @@ _OPTIONS: Final[dict[str, Any]] = {
     "read_timeout": 25,
     "polling_interval": 5,
 }
-"""The SDKs would sleep for as long as a Retry-After says. Whoever needs an answer asks again."""
+"""No retries of the SDK's own: it would sleep for as long as a Retry-After says."""
 
 
 class Arm:
     """Azure Resource Manager under one identity."""
 
     def __init__(self, entra: Entra, endpoint: str, denied: type[ArmDenied] = ArmDenied) -> None:
-        """denied: what a refusal means for what this identity is there to do."""
+        """denied: the category of a missing right. It differs between refreshing and onboarding."""
         self._entra = entra
         self._endpoint = endpoint
         self._denied = denied
 
     async def open(self, client: Any, subscription: str) -> Any:
-        """A management client of the given class. Raises EntraError: an SDK that asked for its first token itself would
-        tell that trouble as if it were Azure Resource Manager's.
+        """Create a management client of the given class.
+
+        Raises EntraError. The token is fetched here, because an SDK that fetched its first token itself would report
+        Entra's failure as one of Azure Resource Manager.
         """
         await self._entra.token(ARM)
         return client(self._entra.credential, subscription, base_url=self._endpoint, **_OPTIONS)
 
     @asynccontextmanager
-    async def answered(
+    async def map_errors(
         self,
-        at: Mapping[str, str],
+        context: Mapping[str, str],
         *,
         missing: type[PullkeeperError] = InternalError,
-        conflicts: bool = False,
-        within: float | None = None,
+        conflict: type[PullkeeperError] = ArmThrottled,
+        seconds: float = _TIMEOUT,
     ) -> AsyncIterator[None]:
-        """Around one call: raises `missing` for 404, what a denial means, ArmThrottled, or InternalError for what is
-        our own fault.
+        """Limit one call in time, and translate its errors (`pullkeeper.azure.refusals`). No response is ArmThrottled.
 
-        conflicts: let 409 and 412 pass through, for those who know what to do; to all others they mean: not now.
+        missing: the category of 404. conflict: that of 409 and 412. seconds: the time-out.
         """
         try:
-            async with asyncio.timeout(within or TIMEOUT):
+            async with asyncio.timeout(remaining(seconds)):
                 yield
-        except ResourceNotFoundError as e:
-            raise missing(e.message, at) from None
         except HttpResponseError as e:
-            status = e.status_code or 0
-            if conflicts and status in _CONFLICTS:
-                raise
-            if status in {401, 403}:
-                operations = self._denied is OnboardingRoleMissing and "/locations/operations/read" in e.message
-                raise (OperationsRoleMissing if operations else self._denied)(e.message, at) from None
-            # 200: JSON that is none; 500 and more: its own errors.
-            if status in {200, 408, 429, *_CONFLICTS} or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-                raise ArmThrottled(e.message, at, retry_after=wait_asked(getattr(e.response, "headers", {}))) from None
-            raise InternalError(e.message, at) from None
+            raise map_refusal(e, context, Meanings(self._denied, missing, conflict)) from None
         except (AzureError, TimeoutError, ValueError) as e:
-            raise ArmThrottled(f"no answer from Azure Resource Manager ({type(e).__name__})", at) from None
+            raise ArmThrottled(f"no response from Azure Resource Manager ({type(e).__name__})", context) from None

@@ -1,7 +1,7 @@
-"""What Azure Resource Manager knows of a cluster: where its API server is, its CA, whether it runs, and its issuer.
+"""AKS clusters in Azure Resource Manager: the API server's address and CA, the power state, the issuer.
 
-Asked only when needed: at onboarding, after an address has gone stale, and for the client certificate of a cluster with
-local accounts. AKS allows one such call a second per subscription and region.
+Called only when needed: at onboarding, after an address has become stale, and for the client certificate of a cluster
+with local accounts. AKS allows one such call a second per subscription and region.
 """
 
 import asyncio
@@ -17,17 +17,21 @@ from azure.core import MatchConditions
 from azure.core.exceptions import HttpResponseError
 
 from pullkeeper.azure.arm import Arm
+from pullkeeper.deadline import remaining
 from pullkeeper.errors import ClusterChanging, ClusterGone, ClusterStopped, InternalError, WorkloadIdentityOff
 from pullkeeper.model import ClusterId, Endpoint
 from pullkeeper.tokens import ClientCertificate
 
-_PAUSE: Final = 5.0
+_POLL: Final = 5.0
+"""In seconds, between two looks at a cluster that is changing."""
+_RESERVE: Final = 20.0
+"""In seconds: what an invocation needs to record that a cluster is still changing."""
 _AT_REST: Final = frozenset({"Succeeded", "Failed", "Canceled"})
 
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """certificate: only where the cluster has no Entra integration."""
+    """A cluster's API server. certificate: only where the cluster has no Entra integration."""
 
     endpoint: Endpoint
     certificate: ClientCertificate | None
@@ -35,7 +39,9 @@ class Located:
 
 @dataclass(frozen=True, slots=True)
 class ClusterFacts:
-    """issuer: of the cluster's service account tokens, to the letter; None where it is off."""
+    """What onboarding has to know of a cluster. issuer: that of its service account tokens, exactly as Azure spells it;
+    None where it is off.
+    """
 
     location: str
     version: str
@@ -48,8 +54,7 @@ class ClusterFacts:
 class AzureClusters:
     """Clusters under one identity.
 
-    patience: how long one try waits for a cluster to change: the API server restarts, and functions end after five
-    minutes. The queue tries five times.
+    patience: how long one call of `enable_workload_identity` waits for Azure, at most.
     """
 
     def __init__(self, arm: Arm, clock: Callable[[], datetime], patience: timedelta = timedelta(minutes=4)) -> None:
@@ -58,66 +63,64 @@ class AzureClusters:
         self._patience = patience.total_seconds()
 
     async def describe(self, cluster: ClusterId) -> ClusterFacts:
-        """Raises ClusterGone, ArmDenied, ArmThrottled, EntraError."""
+        """Read a cluster. Raises ClusterGone, ArmDenied, ArmThrottled, EntraError."""
         async with await self._client(cluster) as client:
-            return _facts(await self._get(client, cluster))
+            return _parse_facts(await self._get(client, cluster))
 
     async def locate(self, cluster: ClusterId) -> Located:
-        """Raises as `describe` does, and ClusterStopped."""
+        """Find the API server of a running cluster. Raises as `describe` does, and ClusterStopped."""
         at = {"cluster": str(cluster)}
         async with await self._client(cluster) as client:
-            state = _facts(await self._get(client, cluster)).power_state
+            state = _parse_facts(await self._get(client, cluster)).power_state
             if state != "Running":
                 raise ClusterStopped(f"power state: {state}", at)
-            async with self._arm.answered(at, missing=ClusterGone):
-                given = await client.managed_clusters.list_cluster_user_credentials(
+            async with self._arm.map_errors(at, missing=ClusterGone):
+                credentials = await client.managed_clusters.list_cluster_user_credentials(
                     cluster.resource_group, cluster.name
                 )
-        return self._parsed(getattr(given, "kubeconfigs", None), at)
+        return self._parse_kubeconfig(getattr(credentials, "kubeconfigs", None), at)
 
     async def enable_workload_identity(self, cluster: ClusterId) -> ClusterFacts:
-        """Switch OIDC issuer and workload identity on, and wait until the cluster has it.
+        """Switch on OIDC issuer and workload identity, and wait until the cluster has them.
 
-        Azure takes whole clusters only: what was read is changed in place and put back under its ETag, so that nothing
-        that we do not know is lost. Raises as `describe` does; ClusterChanging where it takes longer than one try can
-        wait, or somebody else changes the cluster.
+        Azure accepts whole clusters only: the cluster is changed in place as it was read, and put back under its ETag,
+        so that no field is lost. Raises as `describe` does; ClusterChanging if it takes longer than `patience` or than
+        the invocation may last, or if another client changes the cluster; WorkloadIdentityOff if Azure fails to do it.
         """
         at, state = {"cluster": str(cluster)}, "unknown"
+        limit = remaining(self._patience + _RESERVE) - _RESERVE
         try:
-            async with asyncio.timeout(self._patience), await self._client(cluster) as client:
+            async with asyncio.timeout(limit), await self._client(cluster) as client:
                 found = await self._get(client, cluster)
-                while (state := _facts(found).provisioning_state) not in _AT_REST:
-                    await asyncio.sleep(_PAUSE)
+                while (state := _parse_facts(found).provisioning_state) not in _AT_REST:
+                    await asyncio.sleep(_POLL)
                     found = await self._get(client, cluster)
-                facts = _facts(found)
+                facts = _parse_facts(found)
                 if not (facts.issuer and facts.workload_identity):
                     state = "Updating"
-                    await self._put_enabled(client, cluster, found)
-                    facts = _facts(await self._get(client, cluster))
+                    await self._put_with_workload_identity(client, cluster, found)
+                    facts = _parse_facts(await self._get(client, cluster))
         except TimeoutError:
-            raise ClusterChanging(f"Azure is at work on the cluster ({state})", at) from None
+            raise ClusterChanging(f"Azure is still changing the cluster ({state})", at) from None
         if not (facts.issuer and facts.workload_identity):
-            raise ClusterChanging("OIDC issuer and workload identity are asked for, and not on yet", at)
+            raise ClusterChanging("OIDC issuer and workload identity were requested, and are not on yet", at)
         return facts
 
-    async def _put_enabled(self, client: Any, cluster: ClusterId, found: Any) -> None:
+    async def _put_with_workload_identity(self, client: Any, cluster: ClusterId, found: Any) -> None:
         at = {"cluster": str(cluster)}
         properties = found["properties"]
         properties["oidcIssuerProfile"] = {**(properties.get("oidcIssuerProfile") or {}), "enabled": True}
         security = properties.get("securityProfile") or {}
         properties["securityProfile"] = {**security, "workloadIdentity": {"enabled": True}}
-        try:
-            async with self._arm.answered(at, missing=ClusterGone, conflicts=True, within=self._patience):
-                poller = await client.managed_clusters.begin_create_or_update(
-                    cluster.resource_group,
-                    cluster.name,
-                    found,
-                    etag=found.get("eTag") or found.get("etag"),
-                    match_condition=MatchConditions.IfNotModified,
-                )
-                await _finished(poller, at)
-        except HttpResponseError as e:
-            raise ClusterChanging(f"somebody else changed the cluster meanwhile: {e.message}", at) from None
+        async with self._arm.map_errors(at, missing=ClusterGone, conflict=ClusterChanging, seconds=self._patience):
+            poller = await client.managed_clusters.begin_create_or_update(
+                cluster.resource_group,
+                cluster.name,
+                found,
+                etag=found.get("eTag") or found.get("etag"),
+                match_condition=MatchConditions.IfNotModified,
+            )
+            await _wait_for(poller, at)
 
     async def _client(self, cluster: ClusterId) -> Any:
         # The SDK costs 0.2 s to import; a fleet in steady state never needs it.
@@ -126,33 +129,33 @@ class AzureClusters:
         return await self._arm.open(ContainerServiceClient, cluster.subscription)
 
     async def _get(self, client: Any, cluster: ClusterId) -> Any:
-        async with self._arm.answered({"cluster": str(cluster)}, missing=ClusterGone):
+        async with self._arm.map_errors({"cluster": str(cluster)}, missing=ClusterGone):
             return await client.managed_clusters.get(cluster.resource_group, cluster.name)
 
-    def _parsed(self, kubeconfigs: Any, at: dict[str, str]) -> Located:
+    def _parse_kubeconfig(self, kubeconfigs: Any, at: dict[str, str]) -> Located:
         try:
             document = yaml.safe_load(kubeconfigs[0].value)
             server = document["clusters"][0]["cluster"]
             user = document["users"][0]["user"]
             certificate = (
-                ClientCertificate(_decoded(user["client-certificate-data"]), _decoded(user["client-key-data"]))
+                ClientCertificate(_decode(user["client-certificate-data"]), _decode(user["client-key-data"]))
                 if "client-certificate-data" in user
                 else None
             )
             endpoint = Endpoint(
                 server=server["server"].rstrip("/"),
-                ca=_decoded(server["certificate-authority-data"]),
+                ca=_decode(server["certificate-authority-data"]),
                 local_accounts=certificate is not None,
                 read_at=self._clock(),
             )
         except (AttributeError, KeyError, IndexError, TypeError, ValueError, yaml.YAMLError) as e:
-            # Not chained: a kubeconfig holds a key.
+            # Not chained: a kubeconfig contains a key.
             raise InternalError(f"the kubeconfig from Azure has an unknown form ({type(e).__name__})", at) from None
         return Located(endpoint, certificate)
 
 
-async def _finished(poller: Any, at: dict[str, str]) -> None:
-    """Wait for a change. One that fails is told with 200 for the asking: another try would fail in the same way."""
+async def _wait_for(poller: Any, at: dict[str, str]) -> None:
+    """Wait for a change. Azure reports one that has failed with status 200; another try would fail in the same way."""
     try:
         await poller.result()
     except HttpResponseError as e:
@@ -161,8 +164,8 @@ async def _finished(poller: Any, at: dict[str, str]) -> None:
         raise WorkloadIdentityOff(f"Azure could not switch it on: {e.message}", at) from None
 
 
-def _facts(found: Any) -> ClusterFacts:
-    """Raises InternalError for JSON that is no cluster: the SDK hands out whatever it got."""
+def _parse_facts(found: Any) -> ClusterFacts:
+    """Raises InternalError for JSON that is no cluster: the SDK returns any response as it is."""
     try:
         properties = found["properties"]
         issuer = properties.get("oidcIssuerProfile") or {}
@@ -179,5 +182,5 @@ def _facts(found: Any) -> ClusterFacts:
         raise InternalError(f"Azure described a cluster in an unknown form ({type(e).__name__})") from None
 
 
-def _decoded(text: str) -> str:
+def _decode(text: str) -> str:
     return base64.b64decode(text).decode()

@@ -1,21 +1,26 @@
-"""Tokens for the app's own identity, from Entra by way of the platform's managed identity endpoint."""
+"""Entra tokens for the app's own identity, from the platform's managed identity endpoint."""
 
 import asyncio
 import base64
 import json
 import logging
 from collections.abc import Callable
+from contextvars import Context
+from typing import Final
 
 from azure.core.credentials_async import AsyncTokenCredential
 from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
 from azure.identity import CredentialUnavailableError
 
-from pullkeeper.errors import NONSENSE, EntraDenied, EntraError, EntraUnavailable
+from pullkeeper.deadline import remaining
+from pullkeeper.errors import MALFORMED, EntraDenied, EntraError, EntraUnavailable
 from pullkeeper.tokens import EntraToken, is_token
 
-# It quotes whole answers in its warnings, a token included; what has failed is told by us.
+# Its warnings quote whole responses, a token included; we report what has failed.
 logging.getLogger("azure.identity").setLevel(logging.CRITICAL)
 
+_TIMEOUT: Final = 30.0
+"""In seconds, with the SDK's retries."""
 AKS = "6dae42f8-4368-4678-94ff-3960e28e3630"
 """The application id of every Entra-integrated AKS API server: public, the same in all tenants."""
 
@@ -25,60 +30,70 @@ ARM = "https://management.azure.com"
 
 class Entra:
     """One credential for the whole process: azure-identity caches tokens per credential object, and the endpoint
-    throttles those who ask for each call.
+    throttles clients that fetch a token for each call.
     """
 
     def __init__(self, create: Callable[[], AsyncTokenCredential]) -> None:
         self.credential = create()
-        self._asking: dict[tuple[str, bool], asyncio.Task[EntraToken]] = {}
+        self._requests: dict[tuple[str, bool], asyncio.Task[EntraToken]] = {}
 
     async def token(self, resource: str, *, fresh: bool = False) -> EntraToken:
-        """A token for the resource; `fresh` for one that is not from the cache. Raises EntraUnavailable or EntraDenied.
+        """Return a token for the resource; `fresh` bypasses the cache. Raises EntraUnavailable or EntraDenied.
 
-        Whoever asks while the endpoint is being asked for the same shares the answer: azure-identity would ask once
-        for each of the clusters that a cold start finds on the queue.
+        Callers that want the same token at the same time share one request: azure-identity would send one for each of
+        the clusters that a cold start finds on the queue.
         """
-        question = resource, fresh
-        if question not in self._asking:
-            self._asking[question] = asyncio.create_task(self._ask(*question))
-            self._asking[question].add_done_callback(lambda _: self._asking.pop(question))
+        key = resource, fresh
+        if key not in self._requests:
+            # A context of its own: the first caller's deadline must not end the request for the others.
+            self._requests[key] = asyncio.create_task(self._request(*key), context=Context())
+            self._requests[key].add_done_callback(lambda _: self._requests.pop(key))
         try:
-            # Shielded: one who gives up must not take the answer away from the others.
-            return await asyncio.shield(self._asking[question])
+            # Shielded: a caller that is cancelled must not cancel the request of the others.
+            return await asyncio.wait_for(asyncio.shield(self._requests[key]), remaining(_TIMEOUT))
+        except TimeoutError:
+            raise _no_answer(resource) from None
         except EntraError as e:
-            raise e.within() from None
+            raise e.with_context() from None
 
-    async def _ask(self, resource: str, fresh: bool) -> EntraToken:  # noqa: FBT001 - as the question has it
+    async def _request(self, resource: str, fresh: bool) -> EntraToken:  # noqa: FBT001 - as the key has it
         context = {"resource": resource}
-        # A managed identity has no use for claims, but what is asked for with some is never answered from the cache. A
-        # new credential instead of this one would leave those who are in the middle of a call without theirs.
-        past_the_cache = "{}" if fresh else None
+        # A managed identity ignores claims, but a request with claims is never answered from the cache. Replacing the
+        # credential instead would take it away from calls that are under way.
+        bypass = "{}" if fresh else None
         try:
-            token: object = (await self.credential.get_token(f"{resource}/.default", claims=past_the_cache)).token
+            async with asyncio.timeout(_TIMEOUT):
+                token: object = (await self.credential.get_token(f"{resource}/.default", claims=bypass)).token
         except (ClientAuthenticationError, CredentialUnavailableError, HttpResponseError) as e:
-            # The reply is quoted in these, and nobody knows what a reply may hold: not chained.
-            answer = getattr(e, "response", None)
-            refused = answer is not None and answer.status_code in {400, 401, 403, 404}
-            kind = EntraDenied if refused else EntraUnavailable
+            # Not chained: these quote the response, which may contain anything.
+            response = getattr(e, "response", None)
+            denied = response is not None and response.status_code in {400, 401, 403, 404}
+            kind = EntraDenied if denied else EntraUnavailable
             raise kind(f"{type(e).__name__}: {e.message}", context) from None
-        except (AzureError, *NONSENSE) as e:
-            # In azure-identity 1.27, a reply without `resource` is a KeyError, and so on.
+        except TimeoutError:
+            raise _no_answer(resource) from None
+        except (AzureError, *MALFORMED) as e:
+            # azure-identity 1.27 raises KeyError for a response without `resource`, and so on.
             raise EntraUnavailable(
-                f"the identity endpoint's answer made no sense: {type(e).__name__}", context
+                f"the response of the identity endpoint is malformed: {type(e).__name__}", context
             ) from None
         if not is_token(token):
-            raise EntraUnavailable("the identity endpoint's answer held no token", context)
+            raise EntraUnavailable("the response of the identity endpoint has no token", context)
         return EntraToken(token)
 
     async def close(self) -> None:
-        for asking in self._asking.values():
-            asking.cancel()
+        for request in self._requests.values():
+            request.cancel()
         await self.credential.close()
 
 
+def _no_answer(resource: str) -> EntraUnavailable:
+    return EntraUnavailable("the identity endpoint did not respond in time", {"resource": resource})
+
+
 def claims(token: EntraToken) -> dict[str, str]:
-    """Who a token of our own is about (`oid`, `iss`, `aud`, `tid`, and `appid` or `azp`), for messages and handovers.
-    Its signature is its audience's business.
+    """Read `oid`, `iss`, `aud`, `tid`, and `appid` or `azp` from one of our own tokens, for messages and handovers.
+    The signature is not checked. Returns an empty dict for anything but a token.
     """
     try:
         payload = token.reveal().split(".")[1]

@@ -3,33 +3,38 @@
 Source of the rules: https://learn.microsoft.com/entra/workload-id/workload-identity-federation-considerations
 """
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
 import stamina
-from azure.core.exceptions import HttpResponseError
 
 from pullkeeper.azure.arm import Arm
 from pullkeeper.errors import ArmThrottled, FederatedCredentialConflict, InternalError
+from pullkeeper.retries import attempts
 
 MOST_CREDENTIALS: Final = 20
-"""Federated credentials that one identity can have."""
+"""Azure's limit of federated credentials for one identity."""
+SHARED: Final = {"pullkeeper": "shared"}
+"""The tag with which the owner of an identity allows Pullkeeper to add federated credentials to it."""
 _OURS: Final = {"managed-by": "pullkeeper"}
-LENT: Final = {"pullkeeper": "lent"}
 _PATIENCE: Final = timedelta(seconds=60)
-"""With others who write at the same time: a write takes seconds, and a fleet may be onboarded in one go."""
+"""For one write: each takes seconds, Azure takes one at a time, and a fleet may be onboarded in one go."""
 
 
 class _Missing(InternalError):
-    """No such identity."""
+    """There is no such identity."""
+
+
+class _Busy(FederatedCredentialConflict):
+    """Another client is writing federated credentials of the same identity."""
 
 
 @dataclass(frozen=True, slots=True)
 class ManagedIdentity:
-    """ours: made by Pullkeeper, by its tag. lent: somebody's who lets Pullkeeper have service accounts count as it."""
+    """A user-assigned identity. ours: created by Pullkeeper, by its tag. shared: tagged with SHARED by its owner."""
 
     subscription: str
     resource_group: str
@@ -38,7 +43,12 @@ class ManagedIdentity:
     client_id: str
     principal_id: str
     ours: bool
-    lent: bool
+    shared: bool
+
+    @property
+    def context(self) -> dict[str, str]:
+        """What a failure reports of the identity."""
+        return _context(self.subscription, self.resource_group, self.name)
 
     def __str__(self) -> str:
         return (
@@ -49,7 +59,7 @@ class ManagedIdentity:
 
 @dataclass(frozen=True, slots=True)
 class FederatedCredential:
-    """Which tokens from elsewhere count as the identity: compared to the letter, a slash at the end included."""
+    """The tokens that Entra accepts for an identity. Azure compares every character, a slash at the end included."""
 
     name: str
     issuer: str
@@ -57,118 +67,89 @@ class FederatedCredential:
 
 
 class AzureIdentities:
-    """Identities under one identity that may make them. Raises ArmDenied, ArmThrottled, EntraError."""
+    """Identities and their federated credentials. Every call raises ArmDenied, ArmThrottled, EntraError."""
 
     def __init__(self, arm: Arm) -> None:
         self._arm = arm
 
     async def find(self, subscription: str, group: str, name: str) -> ManagedIdentity | None:
-        at = _at(subscription, group, name)
         async with await self._client(subscription) as client:
             try:
-                async with self._arm.answered(at, missing=_Missing):
+                async with self._arm.map_errors(_context(subscription, group, name), missing=_Missing):
                     found = await client.user_assigned_identities.get(group, name)
             except _Missing:
                 return None
-        return _identity(subscription, group, found)
+        return _parse_identity(subscription, group, found)
 
-    async def make(self, subscription: str, group: str, name: str, location: str) -> ManagedIdentity:
-        """Raises InternalError where the resource group is not there."""
+    async def create(self, subscription: str, group: str, name: str, location: str) -> ManagedIdentity:
+        """Create an identity with our tag, or update it. Raises InternalError if the resource group is missing."""
         body = {"location": location, "tags": _OURS}
-        at = _at(subscription, group, name)
-        async with await self._client(subscription) as client:
-            try:
-                async with self._arm.answered(at, conflicts=True):
-                    made = await client.user_assigned_identities.create_or_update(group, name, body)
-            except HttpResponseError as e:
-                raise ArmThrottled(e.message, at) from None
-        return _identity(subscription, group, made)
+        async with (
+            await self._client(subscription) as client,
+            self._arm.map_errors(_context(subscription, group, name)),
+        ):
+            created = await client.user_assigned_identities.create_or_update(group, name, body)
+        return _parse_identity(subscription, group, created)
 
     async def delete(self, identity: ManagedIdentity) -> None:
-        at = _at(identity.subscription, identity.resource_group, identity.name)
-        async with await self._client(identity.subscription) as client:
-            try:
-                async with self._arm.answered(at, conflicts=True):
-                    await client.user_assigned_identities.delete(identity.resource_group, identity.name)
-            except HttpResponseError as e:
-                raise ArmThrottled(e.message, at) from None
+        async with await self._client(identity.subscription) as client, self._arm.map_errors(identity.context):
+            await client.user_assigned_identities.delete(identity.resource_group, identity.name)
 
-    async def credentials(self, identity: ManagedIdentity) -> list[FederatedCredential]:
-        """All of them, over all pages."""
+    async def list_credentials(self, identity: ManagedIdentity) -> list[FederatedCredential]:
+        """Read all pages of credentials. Raises FederatedCredentialConflict if the identity is gone."""
         async with (
             await self._client(identity.subscription) as client,
-            self._arm.answered(
-                _at(identity.subscription, identity.resource_group, identity.name), missing=FederatedCredentialConflict
-            ),
+            self._arm.map_errors(identity.context, missing=FederatedCredentialConflict),
         ):
-            return [credential async for credential in _listed(client, identity)]
+            return [
+                FederatedCredential(str(found.name), str(found.issuer), str(found.subject))
+                async for found in client.federated_identity_credentials.list(identity.resource_group, identity.name)
+            ]
 
-    async def trust(self, identity: ManagedIdentity, credential: FederatedCredential, audience: str) -> None:
-        """Add a federated credential. Raises FederatedCredentialConflict: the pair has another name by now, somebody
-        else has taken the last place or keeps writing (Azure takes one write per identity at a time), or the identity
-        is gone.
+    async def add_credential(self, identity: ManagedIdentity, credential: FederatedCredential, audience: str) -> None:
+        """Add a federated credential, or update the one of that name.
+
+        Raises FederatedCredentialConflict: another credential has this issuer and subject by now, the identity is full
+        or gone, or other clients keep writing to it (Azure takes one write per identity at a time).
         """
-        at = _at(identity.subscription, identity.resource_group, identity.name)
-        body = {
-            "properties": {"issuer": credential.issuer, "subject": credential.subject, "audiences": [audience]},
-        }
+        properties = {"issuer": credential.issuer, "subject": credential.subject, "audiences": [audience]}
         async with await self._client(identity.subscription) as client:
-            writes = client.federated_identity_credentials
-            try:
-                async for attempt in _patiently():
-                    with attempt:
-                        async with self._alone(at):
-                            await writes.create_or_update(identity.resource_group, identity.name, credential.name, body)
-            except InternalError as e:
-                if any(part in e.detail for part in ("already exists", "Too many", "exceed")):
-                    raise FederatedCredentialConflict(e.detail, at) from None
-                raise
-
-    async def distrust(self, identity: ManagedIdentity, name: str) -> None:
-        """Remove a federated credential, if it is there."""
-        at = _at(identity.subscription, identity.resource_group, identity.name)
-        async with await self._client(identity.subscription) as client:
-            async for attempt in _patiently():
+            async for attempt in _attempts():
                 with attempt:
-                    async with self._alone(at):
+                    async with self._map_write_errors(identity):
+                        await client.federated_identity_credentials.create_or_update(
+                            identity.resource_group, identity.name, credential.name, {"properties": properties}
+                        )
+
+    async def remove_credential(self, identity: ManagedIdentity, name: str) -> None:
+        """Remove a federated credential, if it is there."""
+        async with await self._client(identity.subscription) as client:
+            async for attempt in _attempts():
+                with attempt:
+                    async with self._map_write_errors(identity):
                         await client.federated_identity_credentials.delete(identity.resource_group, identity.name, name)
 
-    @asynccontextmanager
-    async def _alone(self, at: Mapping[str, str]) -> AsyncIterator[None]:
-        """Around one write of a federated credential."""
-        try:
-            async with self._arm.answered(at, conflicts=True, missing=FederatedCredentialConflict):
-                yield
-        except HttpResponseError as e:
-            raise _Busy(e.message, at) from None
+    def _map_write_errors(self, identity: ManagedIdentity) -> AbstractAsyncContextManager[None]:
+        return self._arm.map_errors(identity.context, missing=FederatedCredentialConflict, conflict=_Busy)
 
     async def _client(self, subscription: str) -> Any:
-        from azure.mgmt.msi.aio import ManagedServiceIdentityClient  # noqa: PLC0415 - as in azure_clusters
+        from azure.mgmt.msi.aio import ManagedServiceIdentityClient  # noqa: PLC0415 - as in azure/clusters.py
 
         return await self._arm.open(ManagedServiceIdentityClient, subscription)
 
 
-class _Busy(FederatedCredentialConflict):
-    """Somebody else writes federated credentials of the same identity."""
-
-
-def _patiently() -> AsyncIterator[stamina.Attempt]:
+def _attempts() -> AsyncIterator[stamina.Attempt]:
     """Azure takes about one write per identity every four seconds, and says how long to wait."""
-    return stamina.retry_context(
-        on=_worth_waiting, attempts=8, timeout=_PATIENCE, wait_initial=1.0, wait_max=10.0, wait_jitter=2.0
+    return attempts(
+        8,
+        within=_PATIENCE,
+        when=lambda failure: isinstance(failure, (ArmThrottled, _Busy)),
+        first_wait=1.0,
+        longest_wait=10.0,
     )
 
 
-def _worth_waiting(error: Exception) -> bool | timedelta:
-    return isinstance(error, (ArmThrottled, _Busy)) and error.again(_PATIENCE / 2)
-
-
-async def _listed(client: Any, identity: ManagedIdentity) -> AsyncIterator[FederatedCredential]:
-    async for found in client.federated_identity_credentials.list(identity.resource_group, identity.name):
-        yield FederatedCredential(str(found.name), str(found.issuer), str(found.subject))
-
-
-def _identity(subscription: str, group: str, found: Any) -> ManagedIdentity:
+def _parse_identity(subscription: str, group: str, found: Any) -> ManagedIdentity:
     return ManagedIdentity(
         subscription=subscription,
         resource_group=group,
@@ -177,9 +158,9 @@ def _identity(subscription: str, group: str, found: Any) -> ManagedIdentity:
         client_id=str(found.client_id),
         principal_id=str(found.principal_id),
         ours=(found.tags or {}).items() >= _OURS.items(),
-        lent=(found.tags or {}).items() >= LENT.items(),
+        shared=(found.tags or {}).items() >= SHARED.items(),
     )
 
 
-def _at(subscription: str, group: str, name: str) -> dict[str, str]:
+def _context(subscription: str, group: str, name: str) -> dict[str, str]:
     return {"subscription": subscription, "group": group, "name": name}

@@ -1,4 +1,4 @@
-"""Opens a cluster's API server: its address from the fleet, the token or certificate that it accepts."""
+"""Access to a cluster's API server: its address, and the token or certificate that it accepts."""
 
 from pullkeeper.azure.clusters import AzureClusters
 from pullkeeper.azure.entra import AKS, Entra, claims
@@ -9,33 +9,34 @@ from pullkeeper.tokens import ClientCertificate
 
 
 class Access:
-    """Keeps client certificates of clusters with local accounts in memory, and nowhere else."""
+    """Opens API servers. Client certificates (of clusters with local accounts) are kept in memory only."""
 
     def __init__(self, entra: Entra, clusters: AzureClusters) -> None:
-        """entra, clusters: of the identity under which clusters are opened."""
+        """entra, clusters: those of the identity that calls the API servers."""
         self._entra = entra
         self._clusters = clusters
         self._certificates: dict[ClusterId, ClientCertificate] = {}
 
     async def locate(self, cluster: ClusterId) -> Endpoint:
-        """Ask Azure Resource Manager where the cluster is now. Raises ClusterGone, ClusterStopped or ArmError."""
+        """Read the cluster's address from Azure Resource Manager. Raises ClusterGone, ClusterStopped or ArmError."""
         located = await self._clusters.locate(cluster)
         if located.certificate:
             self._certificates[cluster] = located.certificate
         return located.endpoint
 
     async def open(self, cluster: ClusterId, endpoint: Endpoint, *, dry: bool = False) -> Api:
-        """A client for the API server at this endpoint. dry: whose writes change nothing. Raises EntraError, or as
-        `locate` does.
+        """Create a client for the API server at this endpoint. dry: its writes change nothing.
+
+        Raises EntraError, and as `locate` does.
         """
         if endpoint.local_accounts and cluster not in self._certificates:
             endpoint = await self.locate(cluster)
-        # Azure may just have said that the cluster has got its Entra integration meanwhile.
+        # Not the parameter: the cluster may have got its Entra integration meanwhile.
         credential = self._certificates[cluster] if endpoint.local_accounts else await self._entra.token(AKS)
         return Api(endpoint, credential, dry=dry)
 
     async def principal(self) -> str:
-        """The object id under which clusters know the app, for messages."""
+        """The object id of the app's identity, for messages; `<object id>` if Entra gives no token."""
         try:
             return claims(await self._entra.token(AKS)).get("oid", "<object id>")
         except EntraError:

@@ -1,60 +1,55 @@
-"""The one Kubernetes transport: server-side apply, get, patch, and what an API server's refusals mean.
+"""The one Kubernetes transport: server-side apply, get, patch, delete.
 
 Raw calls of `kubernetes.aio`'s ApiClient: the generated API classes cost a second of cold start, and their apply
-silently becomes a merge when the content type is forgotten. One client per cluster and refresh; the CA comes from
-memory; nothing retries but what is written here. Answers to an apply are asked for as metadata only, so that no
-secret's content ever comes back.
-Status bodies: seen on kube-apiserver 1.37; `tests/contract` holds them to it.
+silently becomes a merge when the content type is missing. One client per cluster and refresh. Only the retries written
+here are made. Responses to an apply are requested as metadata only, so that no secret's content ever comes back.
 """
 
 import contextlib
 import json
-import os
-import ssl
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Self
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
-import stamina
-from kubernetes.aio.client import ApiClient, Configuration
 
 from pullkeeper import bounded, errors
+from pullkeeper.cluster.connection import connect, host_of
 from pullkeeper.cluster.ownership import MANAGER, OBSERVER, managers
-from pullkeeper.cluster.refusals import NotFound, Overtaken, refusal
+from pullkeeper.cluster.refusals import NotFound, PatchTestFailed, map_refusal
+from pullkeeper.deadline import remaining
 from pullkeeper.model import Endpoint
+from pullkeeper.retries import attempts
 from pullkeeper.tokens import ClientCertificate, EntraToken
 
 _REVIEWS: Final = "authorization.k8s.io/v1"
+_JSON: Final = "application/json"
 _METADATA_ONLY: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
-_TIMEOUT: Final = aiohttp.ClientTimeout(total=40, sock_connect=5)
-"""The server itself gives up a PATCH after 34 s. A firewall that drops packets shows as no connection."""
+_TIMEOUT: Final = 40.0
+"""In seconds, for one try: the server itself ends a PATCH after 34 s."""
+_CONNECT_TIMEOUT: Final = 5.0
+"""In seconds: a firewall that drops packets shows as no connection."""
 _DEADLINE: Final = timedelta(seconds=45)
+"""For all tries of one call."""
 _LONGEST_ANSWER: Final = 1024 * 1024
-_SOON: Final = (errors.ClusterThrottled, errors.ClusterUnwell, errors.AdmissionUnavailable)
-"""Worth another try at once. A cluster that does not answer at all is not: it would hold a place that others wait for,
-and the queue tries it again.
-"""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectMetadata:
-    """An object's metadata, as an apply answers it."""
+    """An object's metadata, as the response to an apply has it. created: the apply created the object."""
 
     created: bool
     metadata: Mapping[str, Any]
 
     @property
     def uid(self) -> str:
-        # A name or an id that a server gives is kept and told: from a broken one it may be anything.
+        # Stored and logged, and a broken server may put anything there.
         return errors.redact(str(self.metadata["uid"]))
 
     @property
     def managers(self) -> frozenset[str]:
-        """Who has written the object; the observer that only looks does not count."""
+        """The field managers of the object, without the observer."""
         return managers(self.metadata)
 
 
@@ -62,36 +57,13 @@ class Api:
     """One cluster's API server. `async with` it; calls raise ClusterError."""
 
     def __init__(self, endpoint: Endpoint, credential: EntraToken | ClientCertificate, *, dry: bool = False) -> None:
-        """credential: a token for AKS, or a client certificate. dry: the server goes through every write, and keeps
-        none. Raises ClusterTlsUntrusted.
+        """credential: a token for AKS, or a client certificate. dry: the server checks every write, and keeps none.
+        Raises ClusterTlsUntrusted.
         """
         self._dry = {"dryRun": "All"} if dry else {}
-        configuration = Configuration(host=endpoint.server)
-        configuration.ca_cert_data = endpoint.ca
-        # RFC 5280 pedantry that Python 3.13 switches on and AKS's own CAs have failed; the chain and the name are
-        # checked all the same.
-        configuration.disable_strict_ssl_verification = True
-        configuration.retries = False
-        # With trust_env aiohttp looks up netrc for every request, at half of all CPU; so the proxy is named here.
-        configuration.client_session_kwargs = {"trust_env": False, "read_bufsize": 2**16}
-        configuration.trace_configs = [_no_redirects()]
-        proxy = getproxies().get("https")
-        host = endpoint.server.removeprefix("https://")
-        configuration.proxy = proxy if proxy and not proxy_bypass(host.partition(":")[0]) else None
+        self._host = host_of(endpoint)
         self._token = credential if isinstance(credential, EntraToken) else None
-        if not endpoint.ca:
-            # The client would take the system's CAs instead.
-            raise errors.ClusterTlsUntrusted(f"{host}: no CA to hold it to")
-        try:
-            if isinstance(credential, ClientCertificate):
-                with _in_memory(credential.certificate + "\n" + credential.key) as path:
-                    configuration.cert_file = configuration.key_file = path
-                    self._client = ApiClient(configuration)
-            else:
-                self._client = ApiClient(configuration)
-        except ssl.SSLError as e:
-            raise errors.ClusterTlsUntrusted(f"{host}: its CA or our certificate cannot be read: {e}") from None
-        self._host = host
+        self._client = connect(endpoint, credential if isinstance(credential, ClientCertificate) else None)
 
     async def __aenter__(self) -> Self:
         return self
@@ -102,9 +74,10 @@ class Api:
     async def apply(
         self, path: str, body: Mapping[str, Any], *, force: bool = False, strict: bool = False
     ) -> ObjectMetadata:
-        """Server-side apply under the manager `pullkeeper`. Without force, fields of somebody else with another value
-        raise OwnershipConflict; with it they are taken over. Sends no resourceVersion: last writer wins, by design.
-        strict: unknown fields are refused, not dropped.
+        """Apply an object server-side under the field manager `pullkeeper`.
+
+        force: take over fields of other managers; without it they raise OwnershipConflict if the value differs.
+        strict: refuse unknown fields instead of dropping them. No resourceVersion is sent: the last writer wins.
         """
         query = {"fieldManager": MANAGER, "force": str(force).lower()}
         if strict:
@@ -112,8 +85,8 @@ class Api:
         return await self._apply(path, body, query)
 
     async def look(self, path: str, kind: str) -> ObjectMetadata | None:
-        """An object's metadata, with no right but `patch` on its name: a dry run of an apply that says nothing, which
-        the server answers with what is there. None if there is nothing.
+        """Read an object's metadata with no right but `patch` on its name: the server answers the dry run of an empty
+        apply with the metadata of the object that exists. None if there is none.
         """
         namespace, _, name = path.split("/")[-3:]
         body = {"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": namespace}}
@@ -121,83 +94,82 @@ class Api:
         return None if seen.created else seen
 
     async def get(self, path: str) -> dict[str, Any]:
-        """Never of a secret: there is no such call in Pullkeeper, and no right to it in its role."""
-        _, answer = await self._object("GET", path, {}, {"Accept": "application/json"}, None)
+        """Read an object, never a secret: Pullkeeper's role has no right to that. Raises NotFound."""
+        _, answer = await self._call_for_object("GET", path, {}, {"Accept": _JSON}, None)
         return answer
 
     async def find(self, path: str) -> dict[str, Any] | None:
-        """As `get`; None where there is nothing."""
+        """Read an object, never a secret. None if object or namespace is missing."""
         try:
             return await self.get(path)
         except (NotFound, errors.NamespaceMissing):
             return None
 
-    async def release(self, path: str, manifest: Mapping[str, Any], uid: str) -> ObjectMetadata:
-        """Give up every field that we have applied to this very object, and the values with them: an apply that says
-        nothing leaves nothing of it behind.
-        """
+    async def withdraw(self, path: str, manifest: Mapping[str, Any], uid: str) -> ObjectMetadata:
+        """Remove every field that we have applied to the object with this uid: an empty apply does that."""
         metadata = {key: manifest["metadata"][key] for key in ("name", "namespace") if key in manifest["metadata"]}
         bare = {"apiVersion": manifest["apiVersion"], "kind": manifest["kind"], "metadata": {**metadata, "uid": uid}}
         return await self._apply(path, bare, {"fieldManager": MANAGER})
 
-    async def merge(self, path: str, body: Mapping[str, Any]) -> None:
+    async def merge_patch(self, path: str, body: Mapping[str, Any]) -> None:
         headers = {"Accept": _METADATA_ONLY, "Content-Type": "application/merge-patch+json"}
-        await self._object("PATCH", path, {"fieldManager": MANAGER}, headers, dict(body))
+        await self._call_for_object("PATCH", path, {"fieldManager": MANAGER}, headers, dict(body))
 
     async def delete(self, path: str, uid: str) -> None:
-        """Delete this very object: one that was made anew meanwhile has another uid, and stays."""
+        """Delete the object with this uid. One that was created again meanwhile has another uid, and stays."""
         dry = {"dryRun": ["All"]} if self._dry else {}
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}, **dry}
-        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        headers = {"Accept": _JSON, "Content-Type": _JSON}
         with contextlib.suppress(NotFound):
-            await self._tried("DELETE", path, {}, headers, body)
+            await self._call_with_retries("DELETE", path, {}, headers, body)
 
-    async def may(self, verb: str, group: str, resource: str) -> bool:
-        """Whether we may do that in every namespace."""
+    async def is_allowed(self, verb: str, group: str, resource: str) -> bool:
+        """Whether we have that right in every namespace."""
         attributes = {"verb": verb, "group": group, "resource": resource}
         review = {"apiVersion": _REVIEWS, "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": attributes}}
-        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        headers = {"Accept": _JSON, "Content-Type": _JSON}
         path = f"/apis/{_REVIEWS}/selfsubjectaccessreviews"
-        _, answer = await self._tried("POST", path, {}, headers, review)
+        _, answer = await self._call_with_retries("POST", path, {}, headers, review)
         return bool(answer.get("status", {}).get("allowed"))
 
     async def json_patch(self, path: str, operations: Sequence[Mapping[str, Any]]) -> None:
         headers = {"Accept": _METADATA_ONLY, "Content-Type": "application/json-patch+json"}
-        await self._object("PATCH", path, {"fieldManager": MANAGER}, headers, list(operations))
+        await self._call_for_object("PATCH", path, {"fieldManager": MANAGER}, headers, list(operations))
 
     async def _apply(self, path: str, body: Mapping[str, Any], query: dict[str, str]) -> ObjectMetadata:
         headers = {"Accept": _METADATA_ONLY, "Content-Type": "application/apply-patch+yaml"}
-        status, answer = await self._object("PATCH", path, query, headers, dict(body))
+        status, answer = await self._call_for_object("PATCH", path, query, headers, dict(body))
         return ObjectMetadata(created=status == 201, metadata=answer["metadata"])  # noqa: PLR2004 - Created
 
-    async def _object(
+    async def _call_for_object(
         self, method: str, path: str, query: dict[str, str], headers: dict[str, str], body: Any
     ) -> tuple[int, dict[str, Any]]:
-        """A call that is answered with an object, or with an object's metadata."""
-        changing = self._dry if method == "PATCH" else {}
-        status, answer = await self._tried(method, path, {**query, **changing}, headers, body)
+        """Make a call whose response is an object, or an object's metadata."""
+        dry = self._dry if method == "PATCH" else {}
+        status, answer = await self._call_with_retries(method, path, {**query, **dry}, headers, body)
         metadata = answer.get("metadata")
         if not isinstance(metadata, dict) or "uid" not in metadata:
-            raise errors.ClusterMoved(f"{self._host} does not speak as an API server does")
+            raise self._no_api_server()
         return status, answer
 
-    async def _tried(
+    async def _call_with_retries(
         self, method: str, path: str, query: dict[str, str], headers: dict[str, str], body: Any
     ) -> tuple[int, dict[str, Any]]:
-        async for attempt in stamina.retry_context(on=_worth_retrying, attempts=3, timeout=_DEADLINE):
+        async for attempt in attempts(3, within=_DEADLINE, when=_may_retry):
             with attempt:
-                return await self._once(method, path, query, headers, body)
+                return await self._call(method, path, query, headers, body)
         raise AssertionError("stamina raises the last error")
 
-    async def _once(
+    async def _call(
         self, method: str, path: str, query: dict[str, str], headers: dict[str, str], body: Any
     ) -> tuple[int, dict[str, Any]]:
         authorization = {"Authorization": f"Bearer {self._token.reveal()}"} if self._token else {}
         request = await self._client.param_serialize(
             method, path, query_params=list(query.items()), header_params={**authorization, **headers}, body=body
         )
+        limits = aiohttp.ClientTimeout(total=remaining(_TIMEOUT), sock_connect=_CONNECT_TIMEOUT)
         try:
-            response = (await self._client.call_api(*request, _request_timeout=_TIMEOUT)).response
+            response = (await self._client.call_api(*request, _request_timeout=limits)).response
             async with response:
                 text = await bounded.read(response, _LONGEST_ANSWER)
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as e:
@@ -207,45 +179,29 @@ class Api:
         except (aiohttp.ClientError, TimeoutError, OSError) as e:
             raise errors.ClusterUnreachable(f"{self._host}: {type(e).__name__}: {e}") from e
         if response.status not in {200, 201}:
-            raise refusal(response.status, text, response.headers)
+            raise map_refusal(response.status, text, response.headers)
         try:
             answer = json.loads(text)
         except (ValueError, RecursionError):
             answer = None
         if not isinstance(answer, dict):
-            raise errors.ClusterMoved(f"{self._host} does not speak as an API server does")
+            raise self._no_api_server()
         return response.status, answer
+
+    def _no_api_server(self) -> errors.ClusterMoved:
+        return errors.ClusterMoved(f"{self._host} does not respond as an API server does")
 
 
 def path_of(manifest: Mapping[str, Any]) -> str:
-    """Where an object lives. All kinds that Pullkeeper applies have regular plurals."""
+    """The object's path at the API server. All kinds that Pullkeeper applies have regular plurals."""
     metadata, version = manifest["metadata"], manifest["apiVersion"]
     root = f"/apis/{version}" if "/" in version else f"/api/{version}"
     space = f"/namespaces/{metadata['namespace']}" if "namespace" in metadata else ""
     return f"{root}{space}/{manifest['kind'].lower()}s/{metadata['name']}"
 
 
-def _worth_retrying(error: Exception) -> bool | timedelta:
-    return isinstance(error, _SOON) and not isinstance(error, Overtaken) and error.again(_DEADLINE / 2)
-
-
-def _no_redirects() -> aiohttp.TraceConfig:
-    """An API server never redirects an apply. Whoever does wants the token."""
-
-    async def refuse(*_: object) -> None:
-        raise errors.ClusterMoved("the server answered with a redirect")
-
-    trace = aiohttp.TraceConfig()
-    trace.on_request_redirect.append(refuse)
-    return trace
-
-
-@contextmanager
-def _in_memory(pem: str) -> Iterator[str]:
-    """A path to the PEM that exists in memory only: Python's ssl module takes client certificates by path alone."""
-    descriptor = os.memfd_create("client-certificate")
-    try:
-        os.write(descriptor, pem.encode())
-        yield f"/proc/self/fd/{descriptor}"
-    finally:
-        os.close(descriptor)
+def _may_retry(failure: errors.PullkeeperError) -> bool:
+    """A server that does not respond at all is left to the queue: its retries would hold a place that others need."""
+    if isinstance(failure, PatchTestFailed):
+        return False  # the caller has to read again first
+    return isinstance(failure, (errors.ClusterThrottled, errors.ClusterUnwell, errors.AdmissionUnavailable))

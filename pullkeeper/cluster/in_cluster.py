@@ -1,7 +1,7 @@
-"""The in-cluster refresher: a CronJob that keeps one pull secret fresh without anybody from outside.
+"""The in-cluster refresher: a CronJob that keeps one pull secret fresh from inside the cluster.
 
-For owners who allow no standing access, and for clusters that the app cannot reach. What it writes is what the central
-refresher writes, under the same field manager and with the same annotations, so either can follow the other.
+It is for owners who allow no permanent access from outside, and for clusters that the app cannot reach. It writes the
+same secret as the central refresher, with the same field manager and annotations, so either can replace the other.
 """
 
 import hashlib
@@ -15,21 +15,22 @@ from typing import Any, Final, Literal
 import yaml
 
 from pullkeeper.errors import InvalidRequest
-from pullkeeper.model import Hub, Target
+from pullkeeper.model import Target
+from pullkeeper.publisher.hub import Hub
 
 Chain = Literal["entra", "kubernetes"]
 
 _DEADLINE: Final = timedelta(seconds=120)
-"""For one try of the job, of which its activeDeadlineSeconds allows several."""
+"""For one pod of the job; its activeDeadlineSeconds allows several."""
 _PERIODS: Final = (20, 15, 12, 10, 6, 5, 4, 3, 2, 1)
-"""In minutes: those that divide an hour evenly, which is all that a cron schedule can say."""
+"""In minutes: a cron schedule can only express the divisors of an hour."""
 _LONGEST_NAME: Final = 52
-"""Of a CronJob: the controller appends the time to it."""
+"""Of a CronJob, because the controller appends the time to the name."""
 _LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 _FOLDER: Final = Path(__file__).parents[2] / "manifests"
 
 
-def in_cluster_refresher(
+def build_refresher(
     target: Target,
     hub: Hub,
     identity_client_id: str | None,
@@ -40,24 +41,24 @@ def in_cluster_refresher(
     adopt: bool = False,
     image: str | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Role, role binding, ConfigMap and CronJob for one target, in the order to apply them. The namespace and the
-    service account, the target's first, must be there.
+    """Yield Role, RoleBinding, ConfigMap and CronJob for one target, in the order to apply them. The namespace and the
+    target's first service account must exist.
 
-    chain: whom the provider at Google trusts. A credential configuration cannot tell, because both kinds read the same
-    projected file; so it is told here.
-        entra: the tenant, as the guide has it. The projected token is exchanged at Entra for one of the managed
-            identity `identity_client_id`, for the hub's entra_resource.
-        kubernetes: the cluster's own issuer. The projected token goes to Google as it is, and its audience is the
-            hub's entra_resource to the letter, which is then what the provider has to allow. No identity is needed.
+    chain: the issuer that the provider at Google trusts. The credential configuration does not say, because both kinds
+    read the same projected file.
+        entra: the tenant, as in the guide. The projected token is exchanged at Entra for one of the managed identity
+            `identity_client_id`, for the hub's entra_resource.
+        kubernetes: the cluster's own issuer. The projected token is sent to Google; its audience is the hub's
+            entra_resource, which the provider has to allow. No identity is needed.
     authority_host: Entra's address, for the chain `entra`.
-    adopt: take the secret over where somebody else has written it.
-    image: one with Python 3.11 or newer; the manifest's unless given. Best pinned by digest, and mirrored.
+    adopt: take over a secret of other field managers.
+    image: one with Python 3.11 or newer, best mirrored and pinned by digest. Default: the manifest's.
 
-    Raises InvalidRequest: the chain `entra` without an identity.
+    Raises InvalidRequest for the chain `entra` without an identity.
     """
     if chain == "entra" and identity_client_id is None:
         raise InvalidRequest("the token chain entra needs a managed identity: name one, or choose the chain kubernetes")
-    role, binding, config, job = by_name(target)
+    role, binding, config, job = name_objects(target)
     name = role["metadata"]["name"]
     role["rules"][0]["resourceNames"] = [target.secret]
     binding["roleRef"]["name"] = name
@@ -86,10 +87,10 @@ def in_cluster_refresher(
     yield from (role, binding, config, job)
 
 
-def by_name(target: Target) -> list[dict[str, Any]]:
-    """The same four, of which nothing but the names is the target's own: enough to find them again."""
+def name_objects(target: Target) -> list[dict[str, Any]]:
+    """Return the same four with the target's names and the manifests' content, which is enough to find them."""
     name = _name(target.secret)
-    # Parsed anew each time, so that values may be put into it.
+    # Parsed each time, because the caller changes the result.
     manifests = list(yaml.safe_load_all((_FOLDER / "in-cluster-refresher.yaml").read_text(encoding="utf-8")))
     for manifest in manifests:
         manifest["metadata"] |= {"name": name, "namespace": target.namespace}
@@ -97,7 +98,7 @@ def by_name(target: Target) -> list[dict[str, Any]]:
 
 
 def schedule(life: timedelta) -> str:
-    """The cron schedule for tokens of this life: every 20 minutes, or every third of a shorter life."""
+    """Return the cron schedule for tokens of this life: every 20 minutes, or every third of a shorter life."""
     third = life / 3
     period = next((minutes for minutes in _PERIODS if timedelta(minutes=minutes) <= third), _PERIODS[-1])
     return f"*/{period} * * * *"
@@ -124,7 +125,7 @@ def _settings(target: Target, hub: Hub) -> dict[str, Any]:
 
 
 def _name(secret: str) -> str:
-    """Of everything that refreshes this secret: a DNS label, since pods and their hosts are named after it."""
+    """Return the name of the four objects: a DNS label, because pods and their host names are derived from it."""
     name = f"refresh-{secret}"
     if len(name) <= _LONGEST_NAME and _LABEL.fullmatch(name):
         return name

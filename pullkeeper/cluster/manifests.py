@@ -1,6 +1,5 @@
-"""The manifests that make a cluster ready: YAML that is parsed first, and values put into the parsed tree.
-
-Never templated as text: no value can become structure.
+"""The manifests of onboarding: YAML that is parsed first. Values are put into the parsed tree, never into text, so that
+no value can become structure.
 """
 
 import json
@@ -19,7 +18,7 @@ _TOKEN_FILE: Final = "/var/run/secrets/azure/tokens/azure-identity-token"
 
 
 def refresher_access(targets: Iterable[Target], principal: str) -> Iterator[dict[str, Any]]:
-    """Role and role binding for every namespace among the targets, in the order to apply them.
+    """Yield role and role binding for every namespace of the targets, in the order to apply them.
 
     principal: the object id of the identity that refreshes.
     """
@@ -38,7 +37,7 @@ def namespace(name: str) -> dict[str, Any]:
 
 
 def service_account(namespace: str, name: str, client_id: str) -> dict[str, Any]:
-    """The account of the workload's pods, with what makes the identity theirs."""
+    """The service account of the workload's pods, with the client id of their identity."""
     manifest = _load("service-account")
     manifest["metadata"] |= {"name": name, "namespace": namespace}
     manifest["metadata"]["annotations"]["azure.workload.identity/client-id"] = client_id
@@ -46,7 +45,7 @@ def service_account(namespace: str, name: str, client_id: str) -> dict[str, Any]
 
 
 def credential_config_map(namespace: str, config: CredentialConfig | None) -> dict[str, Any]:
-    """The credential configuration for pods that talk to Google themselves, rebuilt from its ids; empty without."""
+    """The ConfigMap for pods that call Google themselves, built from the configuration's ids; without one, empty."""
     manifest = _load("credential-config")
     manifest["metadata"]["namespace"] = namespace
     if config is None:
@@ -84,7 +83,7 @@ def _role(namespace: str, targets: list[Target]) -> dict[str, Any]:
     secrets, accounts = manifest["rules"]
     secrets["resourceNames"] = sorted({target.secret for target in targets})
     accounts["resourceNames"] = sorted({name for target in targets for name in target.service_accounts})
-    # A rule without names would mean every service account.
+    # A rule without names would allow every service account.
     manifest["rules"] = [rule for rule in (secrets, accounts) if rule["resourceNames"]]
     return manifest
 

@@ -1,4 +1,4 @@
-"""Who has written an object, as the API server keeps it in `managedFields`, and how to give back what we hold.
+"""Field ownership: the managers that an object's `managedFields` name, and the patch that ends ours.
 
 https://kubernetes.io/docs/reference/using-api/server-side-apply/#managing-fields
 """
@@ -10,26 +10,26 @@ from pullkeeper import errors
 
 MANAGER: Final = "pullkeeper"
 OBSERVER: Final = "pullkeeper-diagnosis"
-"""Under this name we look, and never write."""
+"""The field manager of dry runs that only look."""
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 LABELS: Final = {MANAGED_BY: MANAGER}
-"""Of what we make."""
+"""The labels of the objects that we create."""
 
 
 def managers(metadata: Mapping[str, Any], *field: str) -> frozenset[str]:
-    """Who has written the object; with the names on the way to a field (`"spec", "replicas"`) who holds that one."""
+    """The field managers of an object, or of one field (`"spec", "replicas"`); the observer does not count."""
     entries = metadata.get("managedFields") or ()
-    writers = frozenset(
+    names = frozenset(
         errors.redact(str(entry.get("manager", "")))
         for entry in entries
-        if isinstance(entry, dict) and _holds(entry.get("fieldsV1"), field)
+        if isinstance(entry, dict) and _has_field(entry.get("fieldsV1"), field)
     )
-    return writers - {OBSERVER}
+    return names - {OBSERVER}
 
 
-def given_back(metadata: Mapping[str, Any], labels: Iterable[str] = ()) -> dict[str, Any]:
-    """A merge patch of an object's metadata, as it was seen, after which we hold none of its fields, and every value is
-    as it was but our annotations and these labels.
+def release_patch(metadata: Mapping[str, Any], labels: Iterable[str] = ()) -> dict[str, Any]:
+    """Return a merge patch of an object's metadata that ends our ownership of all its fields and keeps every value but
+    our annotations and these labels. It fails if the object has changed since `metadata` was read.
     """
     entries = [entry for entry in metadata.get("managedFields") or () if entry.get("manager") != MANAGER]
     annotations = [name for name in metadata.get("annotations") or () if name.startswith("pullkeeper.dev/")]
@@ -41,7 +41,7 @@ def given_back(metadata: Mapping[str, Any], labels: Iterable[str] = ()) -> dict[
     }
 
 
-def _holds(fields: Any, path: tuple[str, ...]) -> bool:
+def _has_field(fields: Any, path: tuple[str, ...]) -> bool:
     for part in path:
         fields = fields.get(f"f:{part}") if isinstance(fields, dict) else None
     return not path or fields is not None

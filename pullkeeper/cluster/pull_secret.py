@@ -1,43 +1,65 @@
-"""One pull secret in one cluster: written in place, never deleted, never read, never taken from somebody else.
+"""One pull secret in one cluster: written in place, never deleted, never read.
 
-The first apply is always without force. So what it meets tells drift from ownership at no cost: no conflict, and the
-secret is ours or new; a conflict, and its metadata says whose it is.
+This module decides whether a secret is taken back from another field manager: `_resolve_conflict`. The first apply is
+always without force, so a secret that is ours or new costs one call. A conflict is followed by a look at the secret's
+managers: one that is ours or adopted is applied again with force, any other raises SecretConflict.
 """
 
 import base64
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any
+from datetime import timedelta
+from typing import Any, Final
 
 import stamina
 
 from pullkeeper.cluster.api import Api, ObjectMetadata
-from pullkeeper.cluster.ownership import LABELS, MANAGER, given_back, managers
-from pullkeeper.cluster.refusals import Overtaken, OwnershipConflict
+from pullkeeper.cluster.ownership import LABELS, MANAGER, managers, release_patch
+from pullkeeper.cluster.refusals import OwnershipConflict, PatchTestFailed
 from pullkeeper.errors import ClusterError, NamespaceMissing, NamespaceTerminating, QuotaExceeded, SecretConflict
-from pullkeeper.model import Hub, Target
+from pullkeeper.model import Target
+from pullkeeper.publisher.hub import Hub
 from pullkeeper.publisher.registry import dockerconfigjson
+from pullkeeper.retries import attempts
 from pullkeeper.tokens import Token
+
+_PATIENCE: Final = timedelta(seconds=45)
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """drift: what had happened to the secret since we last wrote it, for a person to read; None if nothing."""
+class WriteResult:
+    """drift: what had happened to the secret since it was last written, for the operator to read; None if nothing."""
 
     uid: str
     created: bool
     drift: str | None
 
 
-async def write(api: Api, target: Target, hub: Hub, token: Token, *, known_uid: str | None, adopt: bool) -> Written:
-    """Put the token into the target. Raises ClusterError; SecretConflict where the secret is somebody else's."""
-    where = path(target)
-    body = _manifest(target, hub, token)
+async def write(api: Api, target: Target, hub: Hub, token: Token, *, known_uid: str | None, adopt: bool) -> WriteResult:
+    """Write the token into the target.
+
+    known_uid: the uid of the secret that was written last. adopt: take over a secret of other field managers.
+    Raises ClusterError; SecretConflict if the secret is not ours and not to be adopted.
+    """
+    where, manifest = path(target), _manifest(target, hub, token)
     try:
-        seen = await api.apply(where, body)
+        seen = await api.apply(where, manifest)
     except OwnershipConflict as conflict:
-        return await _take_back(api, where, body, conflict, known_uid=known_uid, adopt=adopt)
-    return Written(seen.uid, seen.created, _drift(seen, known_uid))
+        return await _resolve_conflict(api, where, manifest, conflict, known_uid=known_uid, adopt=adopt)
+    return WriteResult(seen.uid, seen.created, _drift(seen, known_uid))
+
+
+async def _resolve_conflict(
+    api: Api, path: str, manifest: dict[str, Any], conflict: OwnershipConflict, *, known_uid: str | None, adopt: bool
+) -> WriteResult:
+    """Take the secret back if it is ours, take it over if it is to be adopted, else raise SecretConflict."""
+    seen = await api.look(path, "Secret")
+    ours = seen is None or seen.uid == known_uid or is_ours(seen)
+    if not ours and not adopt:
+        raise SecretConflict(conflict.detail, conflict.context) from None
+    others = ", ".join(conflict.managers)
+    written = await api.apply(path, manifest, force=True)
+    return WriteResult(written.uid, written.created, f"edited by {others}" if ours else f"adopted from {others}")
 
 
 def path(target: Target) -> str:
@@ -45,8 +67,8 @@ def path(target: Target) -> str:
 
 
 async def look(api: Api, target: Target) -> ObjectMetadata | None:
-    """The secret's metadata; None where there is none, or where none could be made: what is there could be changed.
-    Raises ClusterError.
+    """Read the secret's metadata. None if there is none, or if none can be created in the namespace (an existing one
+    could be changed all the same). Raises ClusterError.
     """
     try:
         return await api.look(path(target), "Secret")
@@ -55,86 +77,82 @@ async def look(api: Api, target: Target) -> ObjectMetadata | None:
 
 
 def is_ours(seen: ObjectMetadata) -> bool:
-    """Whether Pullkeeper has a hand in the secret."""
+    """Whether Pullkeeper is one of the secret's field managers."""
     return MANAGER in seen.managers
 
 
-async def give_back(api: Api, target: Target, seen: ObjectMetadata) -> None:
-    """Leave the secret to whoever else has a hand in it, as it is, but no longer as ours. Raises ClusterError, which
-    quotes nothing: a server may answer what it cannot patch with the whole object.
+async def release(api: Api, target: Target, seen: ObjectMetadata) -> None:
+    """End our ownership of the secret, and keep its content for its other managers.
+
+    Raises ClusterError without the server's text, because a server may answer a failed patch with the whole object.
     """
-    patch = {"metadata": given_back(seen.metadata, LABELS)}
     try:
-        await api.merge(path(target), patch)
+        await api.merge_patch(path(target), {"metadata": release_patch(seen.metadata, LABELS)})
     except ClusterError as e:
         raise type(e)("the server refused the patch", e.context, retry_after=e.retry_after) from None
 
 
-async def dereference(api: Api, target: Target, service_account: str) -> dict[str, Any] | None:
-    """Take the name off a service account again, at the place where it was seen; whoever is quicker is not overrun.
-    Only where we were the last to write its list of names, which has one holder as a whole. The account if it still
-    names the secret, because somebody else was.
+async def add_reference(api: Api, target: Target, service_account: str) -> None:
+    """Add the secret to the service account's `imagePullSecrets`. Raises ClusterError; NotFound without the account.
+
+    The list has one owner as a whole, so an apply would remove the names of others: one name is appended instead.
     """
-    where = f"/api/v1/namespaces/{target.namespace}/serviceaccounts/{service_account}"
-    async for attempt in _anew():
-        with attempt:
-            found = await api.find(where)
-            listed = (found or {}).get("imagePullSecrets") or []
-            entry = {"name": target.secret}
-            if found is None or entry not in listed:
-                return None
-            if MANAGER in managers(found["metadata"], "imagePullSecrets"):
-                index = f"/imagePullSecrets/{listed.index(entry)}"
-                test = {"op": "test", "path": index, "value": entry}
-                await api.json_patch(where, [test, {"op": "remove", "path": index}])
-                return None
-            return found
-    raise AssertionError("stamina raises the last error")
-
-
-async def reference(api: Api, target: Target, service_account: str) -> None:
-    """Have the service account name the secret, so that pods need not. Raises ClusterError; NotFound where there is no
-    such service account.
-
-    `imagePullSecrets` of a service account is one atomic list for apply, so that applying it would take everybody
-    else's names off: one name is appended instead.
-    """
-    path = f"/api/v1/namespaces/{target.namespace}/serviceaccounts/{service_account}"
+    path = _account_path(target, service_account)
     entry = {"name": target.secret}
-    async for attempt in _anew():
+    async for attempt in _attempts():
         with attempt:
-            found = await api.get(path)
-            listed, version = found.get("imagePullSecrets"), found["metadata"]["resourceVersion"]
-            if listed and entry in listed:
+            account = await api.get(path)
+            names, version = account.get("imagePullSecrets"), account["metadata"]["resourceVersion"]
+            if names and entry in names:
                 return
-            if listed:
+            if names:
                 await api.json_patch(path, [{"op": "add", "path": "/imagePullSecrets/-", "value": entry}])
             else:
                 unchanged = {"op": "test", "path": "/metadata/resourceVersion", "value": version}
                 await api.json_patch(path, [unchanged, {"op": "add", "path": "/imagePullSecrets", "value": [entry]}])
 
 
-def _anew() -> AsyncIterator[stamina.Attempt]:
-    """Reads again what somebody else has changed meanwhile: another target of the same service account, mostly."""
-    return stamina.retry_context(on=Overtaken, attempts=5, wait_initial=0.05)
+async def remove_reference(api: Api, target: Target, service_account: str) -> dict[str, Any] | None:
+    """Remove the secret from the service account's `imagePullSecrets`, if we own that list. Raises ClusterError.
+
+    Returns the account if it still names the secret, because another manager owns the list.
+    """
+    path = _account_path(target, service_account)
+    entry = {"name": target.secret}
+    async for attempt in _attempts():
+        with attempt:
+            account = await api.find(path)
+            names = (account or {}).get("imagePullSecrets") or []
+            if account is None or entry not in names:
+                return None
+            if MANAGER not in managers(account["metadata"], "imagePullSecrets"):
+                return account
+            index = f"/imagePullSecrets/{names.index(entry)}"
+            unchanged = {"op": "test", "path": index, "value": entry}
+            await api.json_patch(path, [unchanged, {"op": "remove", "path": index}])
+            return None
+    raise AssertionError("stamina raises the last error")
+
+
+def _account_path(target: Target, service_account: str) -> str:
+    return f"/api/v1/namespaces/{target.namespace}/serviceaccounts/{service_account}"
+
+
+def _attempts() -> AsyncIterator[stamina.Attempt]:
+    """Read again after a change by another client: mostly another target of the same service account."""
+    return attempts(
+        5,
+        within=_PATIENCE,
+        when=lambda failure: isinstance(failure, PatchTestFailed),
+        first_wait=0.05,
+        longest_wait=2.0,
+    )
 
 
 def _drift(seen: ObjectMetadata, known_uid: str | None) -> str | None:
     if known_uid is None or seen.uid == known_uid:
         return None
-    return "it had been deleted" if seen.created else "it had been deleted and made anew"
-
-
-async def _take_back(
-    api: Api, path: str, body: dict[str, Any], conflict: OwnershipConflict, *, known_uid: str | None, adopt: bool
-) -> Written:
-    seen = await api.look(path, "Secret")
-    ours = seen is None or seen.uid == known_uid or MANAGER in seen.managers
-    if not ours and not adopt:
-        raise SecretConflict(conflict.detail, conflict.context) from None
-    who = ", ".join(conflict.managers)
-    taken = await api.apply(path, body, force=True)
-    return Written(taken.uid, taken.created, f"edited by {who}" if ours else f"adopted from {who}")
+    return "it had been deleted" if seen.created else "it had been deleted and created again"
 
 
 def _manifest(target: Target, hub: Hub, token: Token) -> dict[str, Any]:

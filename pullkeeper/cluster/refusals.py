@@ -1,6 +1,6 @@
-"""What an API server's refusals mean: the only place that looks at its words.
+"""What the error responses of an API server mean: the only place that looks at their status and text.
 
-Status bodies: seen on kube-apiserver 1.36 and 1.37; `tests/contract` holds the stand-in to them too.
+The texts are those of kube-apiserver 1.36 and 1.37.
 """
 
 import json
@@ -12,11 +12,11 @@ from pullkeeper.errors import ClusterError
 
 
 class NotFound(errors.InternalError):
-    """The object itself is not there, in a namespace that is."""
+    """The object is missing, in a namespace that exists."""
 
 
-class Overtaken(errors.ClusterThrottled):
-    """A JSON patch whose `test` did not hold: somebody else was quicker. What it rests on has to be read anew."""
+class PatchTestFailed(errors.ClusterThrottled):
+    """The `test` of a JSON patch failed: another client changed the object since it was read. Read it again."""
 
 
 _ANY: Final = 0
@@ -36,7 +36,7 @@ _REFUSALS: Final[tuple[tuple[int, str, type[ClusterError | errors.InternalError]
     (409, "", errors.ClusterThrottled),
     (422, "immutable", errors.SecretImmutable),
     (422, "cannot change roleRef", errors.SecretImmutable),
-    (422, "the server rejected our request due to an error in our request", Overtaken),
+    (422, "the server rejected our request due to an error in our request", PatchTestFailed),
     (429, "", errors.ClusterThrottled),
     (500, "failed to create typed patch object", errors.InternalError),
     (500, "illegal base64", errors.InternalError),
@@ -44,15 +44,15 @@ _REFUSALS: Final[tuple[tuple[int, str, type[ClusterError | errors.InternalError]
 
 
 class OwnershipConflict(errors.SecretConflict):
-    """An apply without force met fields of somebody else. `managers` names them, as the server did."""
+    """An apply without force met fields of other managers: `managers`, as the server names them."""
 
     def __init__(self, detail: str, context: Mapping[str, str] | None = None, **more: Any) -> None:
         super().__init__(detail, context, **more)
         self.managers = tuple(filter(None, self.context.get("managers", "").split(",")))
 
 
-def refusal(status: int, body: bytes, headers: Mapping[str, str]) -> ClusterError | errors.InternalError:
-    """What a Status body means. The only place that looks at an API server's words."""
+def map_refusal(status: int, body: bytes, headers: Mapping[str, str]) -> ClusterError | errors.InternalError:
+    """Translate an error response: a Status, or anything that a proxy may send instead."""
     text = body.decode(errors="replace")
     try:
         answer = json.loads(text)
@@ -67,10 +67,10 @@ def refusal(status: int, body: bytes, headers: Mapping[str, str]) -> ClusterErro
         return OwnershipConflict(message, {"managers": ",".join(_managers(causes))})
     fits = (kind for code, part, kind in _REFUSALS if code in {status, _ANY} and part in message)
     kind = next(fits, errors.ClusterUnwell if status >= 500 else errors.InternalError)  # noqa: PLR2004
-    return kind(message, retry_after=errors.wait_asked(headers))
+    return kind(message, retry_after=errors.parse_retry_after(headers))
 
 
 def _managers(causes: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """From `conflict with "kubectl-edit" using v1 at ...` and the like, each once."""
+    """Yield each name in `conflict with "kubectl-edit" using v1 at ...` once."""
     messages = (str(cause.get("message", "")) for cause in causes)
     yield from dict.fromkeys(errors.redact(message.split('"')[1]) for message in messages if '"' in message)

@@ -1,8 +1,8 @@
-"""The credential configuration: the JSON document that a publisher hands out, taken apart into its ids.
+"""The credential configuration: the JSON document that a publisher sends, parsed into its ids.
 
-google-auth follows whatever such a document says: it has accepted a token URL at the metadata address, and it reads
-files and URLs and runs executables named there. So nothing of the document is ever followed: it must have the one
-form that workload identity federation for Azure has, and what goes to Google is rebuilt from the ids found in it.
+google-auth trusts such a document: it has accepted a token URL at the metadata address, and it reads files and URLs and
+runs executables named there. So no part of the document is followed: it must have the one form that workload identity
+federation for Azure has, and requests to Google are built from the ids in it.
 The form: https://google.aip.dev/auth/4117; an example is in the README.
 """
 
@@ -31,8 +31,8 @@ _IMPERSONATION_URL = re.compile(
 
 
 class _FileSource(BaseModel):
-    """Where a pod would find its token. Pullkeeper never opens it. A `url`, an `executable`, a `certificate` or an
-    AWS `environment_id` in its place is refused: such a document was made for something else.
+    """Where a pod finds its token. Pullkeeper never opens it. A `url`, an `executable`, a `certificate` or an AWS
+    `environment_id` in its place is refused: such a document is for another purpose.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -86,7 +86,7 @@ class CredentialConfig(BaseModel):
 
     @property
     def service_account(self) -> str | None:
-        """The e-mail address to impersonate. None: the federated token itself serves."""
+        """The e-mail address to impersonate. None: the federated token itself is used."""
         url = self.service_account_impersonation_url
         found = _IMPERSONATION_URL.fullmatch(url) if url else None
         return found["email"] if found else None
@@ -99,7 +99,7 @@ class CredentialConfig(BaseModel):
 
 
 def _require_trusted(found: re.Match[str] | None, host: str, form: str, info: ValidationInfo) -> None:
-    """Says what is expected, never what was found: that may be anything, a token included."""
+    """Report the expected form, never the value: that may be anything, a token included."""
     if not found:
         raise ValueError(f"must be of the form {form}")
     extra: frozenset[str] = (info.context or {}).get("trusted_hosts", frozenset())

@@ -1,4 +1,4 @@
-"""From the app's identity to a Google token that is proved against the registry: one mint per hub and process."""
+"""Google tokens for hubs: minted from the app's identity, probed against the registry, cached per hub and process."""
 
 import asyncio
 import logging
@@ -7,22 +7,22 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-import stamina
-
 from pullkeeper import telemetry
 from pullkeeper.azure.entra import Entra, claims
+from pullkeeper.deadline import has_passed, remaining
 from pullkeeper.errors import FederationStale, GoogleUnavailable, PullkeeperError, RegistryUnavailable
-from pullkeeper.model import Hub
 from pullkeeper.publisher import registry
+from pullkeeper.publisher.hub import Hub
+from pullkeeper.retries import attempts
 from pullkeeper.tokens import Token
 
 _DEADLINE: Final = timedelta(seconds=60)
-"""For the whole chain, tries included. A message's own patience begins where this ends."""
+"""For the whole chain of Entra, Google and registry, with its retries."""
 
 
 @dataclass(slots=True)
 class _Mint:
-    """What one hub last gave, good or bad."""
+    """The last mint of one hub: a token, or a refusal."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     token: Token | None = None
@@ -31,8 +31,8 @@ class _Mint:
 
 
 class Federation:
-    """Hands out tokens. Whoever waits for a mint that is under way shares its outcome, also a refusal: 1,000 clusters
-    of a broken hub ask Google once a minute, not 1,000 times.
+    """One mint at a time per hub. Callers that wait for a mint share its outcome, a refusal too: 1,000 clusters of a
+    broken hub cost one call to Google a minute, not 1,000.
     """
 
     def __init__(self, entra: Entra, clock: Callable[[], datetime]) -> None:
@@ -41,10 +41,19 @@ class Federation:
         self._mints: dict[str, _Mint] = {}
 
     async def token(self, hub: Hub, *, issued_since: datetime | None = None) -> Token:
-        """A token with at least 5/6 of its life left, issued no earlier than `issued_since`.
+        """Return a token with at least 5/6 of its life left, issued no earlier than `issued_since`.
 
         Raises EntraError, GoogleError or RegistryDenied.
         """
+        limit = remaining(2 * _DEADLINE.total_seconds())
+        try:
+            # The mint of another caller, and then our own.
+            async with asyncio.timeout(limit):
+                return await self._shared_token(hub, issued_since)
+        except TimeoutError:
+            raise GoogleUnavailable(f"no token within {limit:.0f} s") from None
+
+    async def _shared_token(self, hub: Hub, issued_since: datetime | None) -> Token:
         mint = self._mints.setdefault(hub.identity, _Mint())
         async with mint.lock:
             now = self._clock()
@@ -52,55 +61,55 @@ class Federation:
             if held and held.may_be_written(now) and not (issued_since and held.issued_at < issued_since):
                 return held
             if mint.refusal and mint.refused_until and now < mint.refused_until:
-                raise mint.refusal.within()
+                raise mint.refusal.with_context()
             try:
-                mint.token, mint.refusal = await self._proved(hub), None
+                mint.token, mint.refusal = await self._mint_and_probe(hub), None
             except PullkeeperError as e:
-                # A new object: this one's traceback leads to frames that hold tokens.
-                mint.refusal, mint.refused_until = e.within(), self._clock() + hub.life / 60
+                if not has_passed():  # else this caller had too little time, which is no news for the next
+                    # A new object, because this one's traceback leads to frames that hold tokens.
+                    mint.refusal, mint.refused_until = e.with_context(), self._clock() + hub.life / 60
                 raise
             return mint.token
 
-    async def _proved(self, hub: Hub) -> Token:
+    async def _mint_and_probe(self, hub: Hub) -> Token:
         try:
-            async with asyncio.timeout(_DEADLINE.total_seconds()):
+            async with asyncio.timeout(remaining(_DEADLINE.total_seconds())):
                 token = await self._mint(hub)
-                warning = await _proof(hub, token)
+                warning = await _probe(hub, token)
         except TimeoutError:
             raise GoogleUnavailable(f"no token within {_DEADLINE.total_seconds():.0f} s") from None
-        told: dict[str, telemetry.Attribute] = {
+        event: dict[str, telemetry.Attribute] = {
             "provider": hub.credential_config.audience,
             "token_expiry": token.expires_at,
         }
         if warning:
-            told |= {"category": warning.category, "detail": warning.detail, "remedy": warning.remedy}
-        telemetry.emit("token.minted", told, logging.WARNING if warning else logging.INFO)
+            event |= {"category": warning.category, "detail": warning.detail, "remedy": warning.remedy}
+        telemetry.emit("token.minted", event, logging.WARNING if warning else logging.INFO)
         return token
 
     async def _mint(self, hub: Hub) -> Token:
         try:
-            return await self._tried(hub, fresh=False)
+            return await self._mint_with_retries(hub, fresh=False)
         except FederationStale:
-            # Google calls an Entra token stale that Entra still likes: ask Entra for another one, once.
-            return await self._tried(hub, fresh=True)
+            # Google may call an Entra token stale that Entra still serves from its cache: get a fresh one, once.
+            return await self._mint_with_retries(hub, fresh=True)
 
-    async def _tried(self, hub: Hub, *, fresh: bool) -> Token:
-        """Up to three tries, with jitter, or when the service asks us to come back."""
-        async for attempt in stamina.retry_context(on=_worth_retrying, attempts=3, timeout=_DEADLINE):
+    async def _mint_with_retries(self, hub: Hub, *, fresh: bool) -> Token:
+        async for attempt in attempts(3, within=_DEADLINE, when=lambda failure: failure.retryable):
             with attempt:
-                return await self._once(hub, fresh=fresh)
+                return await self._mint_once(hub, fresh=fresh)
         raise AssertionError("stamina raises the last error")
 
-    async def _once(self, hub: Hub, *, fresh: bool) -> Token:
-        # Imported when first needed: a warm refresher imports it once, a cold HTTP instance never.
+    async def _mint_once(self, hub: Hub, *, fresh: bool) -> Token:
+        # Imported when first needed: a refresher imports it once, an instance that serves only HTTP never.
         from pullkeeper.publisher import google  # noqa: PLC0415
 
         subject = await self._entra.token(hub.entra_resource, fresh=fresh)
         try:
-            return await asyncio.to_thread(google.exchange, hub, subject, self._clock())
+            return await asyncio.to_thread(google.exchange, hub, subject, self._clock(), remaining(2 * google.TIMEOUT))
         except PullkeeperError as e:
             about = claims(subject)
-            raise e.within(
+            raise e.with_context(
                 **hub.credential_config.ids,
                 resource=hub.entra_resource,
                 audience=about.get("aud", "<audience>"),
@@ -109,13 +118,10 @@ class Federation:
             ) from None
 
 
-async def _proof(hub: Hub, token: Token) -> RegistryUnavailable | None:
+async def _probe(hub: Hub, token: Token) -> RegistryUnavailable | None:
+    """Prove the token. Returns a warning if the registry could not be asked."""
     try:
         await registry.probe(hub, token)
     except RegistryUnavailable as e:
         return e
     return None
-
-
-def _worth_retrying(error: Exception) -> bool | timedelta:
-    return isinstance(error, PullkeeperError) and error.retryable and error.again(_DEADLINE / 2)

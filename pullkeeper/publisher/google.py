@@ -1,8 +1,7 @@
-"""The two calls to Google, and the only place that knows Google's answers: exchange (STS) and impersonation (IAM).
+"""The two calls to Google, exchange (STS) and impersonation (IAM), and what their error responses mean.
 
-google-auth makes the calls. On its own it hides the HTTP status, follows redirects, reads without limit and quotes
-whole bodies in its exceptions; so it is given a transport that looks at every answer first and raises what the rest
-of Pullkeeper understands.
+google-auth makes the calls. By itself it hides the HTTP status, follows redirects, reads without limit and quotes whole
+bodies in its exceptions; so it gets a transport that checks every response first and raises our failure categories.
 Error bodies: https://docs.cloud.google.com/iam/docs/troubleshooting-workload-identity-federation, and live ones.
 """
 
@@ -19,17 +18,17 @@ from urllib3.exceptions import HTTPError
 
 from pullkeeper import errors
 from pullkeeper.errors import GoogleError, GoogleUnavailable
-from pullkeeper.model import Hub
+from pullkeeper.publisher.hub import Hub
 from pullkeeper.tokens import EntraToken, Token, is_token
 
-_TIMEOUT: Final = 10.0
-"""In seconds, for each wait and for the whole of an answer."""
+TIMEOUT: Final = 10.0
+"""In seconds, for each of the two calls."""
 _LONGEST_ANSWER: Final = 64 * 1024
 _OK: Final = 200
 _LATER: Final = frozenset({408, 425, 429})
-"""Of 400 to 499, those that another try can help. The others stay what they are however often one asks."""
+"""The statuses from 400 to 499 that a retry can help. The others would be refused again."""
 
-# STS's `error`, a part of its `error_description`, and what that means. The first that fits counts.
+# STS's `error`, a part of its `error_description`, and what that means. The first row that fits counts.
 _EXCHANGE: Final[tuple[tuple[str, str, type[GoogleError]], ...]] = (
     ("invalid_grant", "The audience in ID Token", errors.FederationAudience),
     ("invalid_grant", "The issuer in ID Token", errors.FederationIssuer),
@@ -47,13 +46,14 @@ _IMPERSONATION: Final[tuple[tuple[int, str, type[GoogleError]], ...]] = (
 )
 
 
-def exchange(hub: Hub, entra_token: EntraToken, now: datetime) -> Token:
-    """Exchange an Entra token and impersonate the hub's service account; where it names none, the federated token
-    itself is the answer. Blocks: run it in a thread. Raises GoogleError of every category.
+def exchange(hub: Hub, entra_token: EntraToken, now: datetime, limit: float) -> Token:
+    """Exchange an Entra token and impersonate the hub's service account. Without a service account, return the
+    federated token itself. Blocks: run it in a thread. Raises GoogleError of every category.
 
-    A new credentials object each time: google-auth keeps the federated token in it and would not ask again.
+    limit: in seconds, for both calls together; each takes TIMEOUT at most.
     """
     config = hub.credential_config
+    # A new object each time: google-auth caches the federated token in it.
     credentials = identity_pool.Credentials(
         audience=config.audience,
         subject_token_type=config.subject_token_type,
@@ -63,30 +63,30 @@ def exchange(hub: Hub, entra_token: EntraToken, now: datetime) -> Token:
         service_account_impersonation_options={"token_lifetime_seconds": hub.token_lifetime},
         scopes=[hub.scope],
     )
-    nonsense = None
+    malformed = None
     try:
         with requests.Session() as session:
-            credentials.refresh(_Transport(session))
-    except (exceptions.GoogleAuthError, *errors.NONSENSE) as e:
-        nonsense = type(e).__name__
-    # Raised out here: these quote the answer, which may hold a token, and even a suppressed context would keep them.
-    if nonsense:
-        raise GoogleUnavailable(f"Google's answer made no sense ({nonsense})")
+            credentials.refresh(_Transport(session, time.monotonic() + limit))
+    except (exceptions.GoogleAuthError, *errors.MALFORMED) as e:
+        malformed = type(e).__name__
+    # Raised out here: these quote the response, which may contain a token, and even a suppressed context keeps them.
+    if malformed:
+        raise GoogleUnavailable(f"Google's response is malformed ({malformed})")
     token, expiry = credentials.token, credentials.expiry
     if not is_token(token) or not expiry:
-        raise GoogleUnavailable("Google's answer held no token")
-    # google-auth's expiry is naive UTC: as IAM said it, or, for a federated token, counted from the machine's clock.
+        raise GoogleUnavailable("Google's response has no token")
+    # google-auth's expiry is naive UTC: IAM's own, or, for a federated token, counted from the machine's clock.
     since = now if config.service_account_impersonation_url else datetime.now(UTC)
-    # Never believe in a longer life than was asked for: that would be a wrong clock.
+    # A longer life than was requested would mean a wrong clock.
     life = min(expiry.replace(tzinfo=UTC) - since, hub.life)
     if life <= timedelta():
-        raise GoogleUnavailable("Google's answer held a token that has expired")
+        raise GoogleUnavailable("Google's response has an expired token")
     return Token(token, now, now + life)
 
 
-def refusal(status: int, body: bytes, headers: Mapping[str, str]) -> GoogleError | errors.InternalError:
-    """What an answer other than 200 means. STS answers `{"error", "error_description"}`, IAM `{"error": {"code",
-    "message", "status"}}`; load balancers in front of both answer anything.
+def map_refusal(status: int, body: bytes, headers: Mapping[str, str]) -> GoogleError | errors.InternalError:
+    """Translate a response other than 200: `{"error", "error_description"}` of STS, `{"error": {"code", "message",
+    "status"}}` of IAM, and anything that a load balancer in front of them may send.
     """
     text = body.decode(errors="replace")
     try:
@@ -104,14 +104,14 @@ def refusal(status: int, body: bytes, headers: Mapping[str, str]) -> GoogleError
         for code, part, kind in _IMPERSONATION:
             if status == code and part in message:
                 return kind(message)
-    refused = 400 <= status < 500 and status not in _LATER  # noqa: PLR2004 - the client's fault
-    return (errors.InternalError if refused else GoogleUnavailable)(
-        f"HTTP {status} {text}", retry_after=errors.wait_asked(headers)
+    permanent = 400 <= status < 500 and status not in _LATER  # noqa: PLR2004 - the client's fault
+    return (errors.InternalError if permanent else GoogleUnavailable)(
+        f"HTTP {status} {text}", retry_after=errors.parse_retry_after(headers)
     )
 
 
 class _Supplier(identity_pool.SubjectTokenSupplier):
-    """google-auth asks for the subject token; nothing else of the credential configuration's source is used."""
+    """Gives google-auth the Entra token: the source that the credential configuration names is never opened."""
 
     def __init__(self, token: EntraToken) -> None:
         self._token = token
@@ -121,10 +121,12 @@ class _Supplier(identity_pool.SubjectTokenSupplier):
 
 
 class _Transport(transport.Request):
-    """One POST: no redirects, no endless answers, a time-out, and a typed error for anything but 200."""
+    """One POST, without redirects and with limits of time and size. Raises a failure category for anything but 200."""
 
-    def __init__(self, session: requests.Session) -> None:
+    def __init__(self, session: requests.Session, until: float) -> None:
+        """until: the end of the last call, on the monotonic clock."""
         self._session = session
+        self._until = until
 
     def __call__(
         self,
@@ -132,42 +134,44 @@ class _Transport(transport.Request):
         method: str = "GET",
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-        timeout: float | None = None,
+        timeout: float | None = None,  # noqa: ARG002 - google-auth sets none
         **_: object,
     ) -> "_Answer":
         host = url.split("/")[2]
+        seconds = min(TIMEOUT, self._until - time.monotonic())
+        if seconds <= 0:
+            raise GoogleUnavailable(f"{host}: no time is left for the call")
         broken = None
         try:
             with self._session.request(
                 method,
                 url,
                 data=body,
-                # Two calls to two hosts: nothing would use a connection again, and urllib3 closes a kept one only when
-                # it is garbage, which a refusal with its traceback puts off.
+                # Two calls to two hosts reuse no connection, and urllib3 closes a kept one only at garbage collection,
+                # which the traceback of a refusal delays.
                 headers={**(headers or {}), "Connection": "close"},
-                timeout=timeout or _TIMEOUT,
+                timeout=seconds,
                 allow_redirects=False,
                 stream=True,
             ) as answer:
-                data = _read(answer.raw)
+                data = _read(answer.raw, time.monotonic() + seconds)
         except (requests.RequestException, HTTPError, OSError) as e:
             broken = type(e).__name__
         # Raised out here, because the context would keep the request, token and all.
         if broken:
             raise GoogleUnavailable(f"{host}: {broken}")
         if answer.status_code != _OK:
-            raise refusal(answer.status_code, data, answer.headers)
+            raise map_refusal(answer.status_code, data, answer.headers)
         if len(data) > _LONGEST_ANSWER:
-            raise GoogleUnavailable(f"{host}: an answer of more than {_LONGEST_ANSWER} bytes")
+            raise GoogleUnavailable(f"{host}: a response of more than {_LONGEST_ANSWER} bytes")
         return _Answer(answer.status_code, answer.headers, data)
 
 
-def _read(raw: HTTPResponse) -> bytes:
-    """A little more than the longest answer at most. The time-out of a socket begins anew with every byte: a server
-    that sends them one by one would hold a thread for as long as it likes.
+def _read(raw: HTTPResponse, until: float) -> bytes:
+    """Read a little more than the longest answer at most. `until` is needed because a socket's time-out starts again
+    with every byte: a server that sends them one by one would hold the thread.
     """
     data = b""
-    until = time.monotonic() + _TIMEOUT
     while len(data) <= _LONGEST_ANSWER and (part := raw.read1(_LONGEST_ANSWER, decode_content=True)):
         data += part
         if time.monotonic() > until:

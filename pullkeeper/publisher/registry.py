@@ -1,4 +1,4 @@
-"""Artifact Registry: what a pull secret holds, and whether a token would pull."""
+"""Artifact Registry: the content of a pull secret, and the probe of a token."""
 
 import base64
 import json
@@ -7,12 +7,14 @@ from collections.abc import Sequence
 import aiohttp
 
 from pullkeeper import bounded
+from pullkeeper.deadline import remaining
 from pullkeeper.errors import RegistryDenied, RegistryUnavailable
-from pullkeeper.model import Hub, Image
+from pullkeeper.publisher.hub import Hub, Image
 from pullkeeper.tokens import Token
 
 USER = "oauth2accesstoken"
-_TIMEOUT = aiohttp.ClientTimeout(total=10)
+_TIMEOUT = 10.0
+"""In seconds, for the whole probe."""
 _LONGEST_ANSWER = 64 * 1024
 _MULTI_REGIONS = {"gcr.io": "us", "us.gcr.io": "us", "eu.gcr.io": "europe", "asia.gcr.io": "asia"}
 _MANIFESTS = (
@@ -22,7 +24,7 @@ _MANIFESTS = (
 
 
 def dockerconfigjson(registries: Sequence[str], token: Token) -> str:
-    """The content of a `kubernetes.io/dockerconfigjson` secret for all registries of a hub, byte for byte as
+    """Return the content of a `kubernetes.io/dockerconfigjson` secret for all registries of a hub, byte for byte as
     `kubectl create secret docker-registry` writes it: bare hosts, compact JSON, keys in this order.
     """
     auth = base64.b64encode(f"{USER}:{token.reveal()}".encode()).decode()
@@ -31,33 +33,34 @@ def dockerconfigjson(registries: Sequence[str], token: Token) -> str:
 
 
 async def probe(hub: Hub, token: Token) -> None:
-    """Go through the handshake that a kubelet would: a registry token for the hub's probe image, and, where the probe
-    has a tag, the manifest. Raises RegistryDenied on a definite refusal (401, 403, 404), else RegistryUnavailable.
+    """Pull as a kubelet would: a registry token for the hub's probe image, and, if the probe has a tag, the manifest.
 
-    `GET /v2/` would prove nothing: it is 200 for anonymous registry tokens too.
+    Raises RegistryDenied for 401, 403 and 404, RegistryUnavailable for any other failure. `GET /v2/` would prove
+    nothing: it is 200 for anonymous registry tokens too.
     """
     context = _context(hub)
     image = hub.probe_image
+    limits = aiohttp.ClientTimeout(total=remaining(_TIMEOUT))
     try:
-        async with aiohttp.ClientSession(timeout=_TIMEOUT, trust_env=True) as session:
+        async with aiohttp.ClientSession(timeout=limits, trust_env=True) as session:
             query = {"service": image.host, "scope": f"repository:{image.name}:pull"}
             basic = {"Authorization": aiohttp.encode_basic_auth(USER, token.reveal())}
             url = f"https://{image.host}/v2/token"
             async with session.get(url, params=query, headers=basic, allow_redirects=False) as answer:
-                body = await _accepted(answer, context)
+                body = await _read_success(answer, context)
             if image.tag:
                 bearer = {"Authorization": f"Bearer {json.loads(body)['token']}", "Accept": _MANIFESTS}
                 url = f"https://{image.host}/v2/{image.name}/manifests/{image.tag}"
                 async with session.head(url, headers=bearer, allow_redirects=False) as answer:
-                    await _accepted(answer, context)
+                    await _read_success(answer, context)
     except (aiohttp.ClientError, TimeoutError, OSError) as e:
         raise RegistryUnavailable(f"{image.host}: {type(e).__name__}: {e}", context) from None
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise RegistryUnavailable(f"{image.host} answered the handshake without a token", context) from None
+        raise RegistryUnavailable(f"{image.host}: the response has no registry token", context) from None
 
 
 def _context(hub: Hub) -> dict[str, str]:
-    """What the remedy's command needs: the repository in Artifact Registry's own words, and who must be let in."""
+    """What the remedy's command needs: the repository as Artifact Registry names it, and the member to add."""
     image, ids = hub.probe_image, hub.credential_config.ids
     account = hub.credential_config.service_account
     project, repository, location = repository_of(image)
@@ -76,15 +79,15 @@ def _context(hub: Hub) -> dict[str, str]:
 
 
 def repository_of(image: Image) -> tuple[str, str, str]:
-    """Project, repository and location, in Artifact Registry's own words."""
+    """Return project, repository and location, as Artifact Registry names them."""
     project, _, rest = image.name.partition("/")
-    # gcr.io hosts are repositories of their own name in a multi-region.
+    # Each gcr.io host is a repository of that name in a multi-region.
     if multi_region := _MULTI_REGIONS.get(image.host):
         return project, image.host, multi_region
     return project, rest.partition("/")[0], image.host.removesuffix("-docker.pkg.dev")
 
 
-async def _accepted(answer: aiohttp.ClientResponse, context: dict[str, str]) -> str:
+async def _read_success(answer: aiohttp.ClientResponse, context: dict[str, str]) -> str:
     body = (await bounded.read(answer, _LONGEST_ANSWER)).decode(errors="replace")
     if answer.status == 200:  # noqa: PLR2004 - OK
         return body

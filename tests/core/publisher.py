@@ -3,7 +3,7 @@
 import copy
 from typing import Any
 
-from pullkeeper.model import Hub
+from pullkeeper.publisher.hub import Hub
 
 PROVIDER = (
     "//iam.googleapis.com/projects/417300214096/locations/global/workloadIdentityPools/acme-azure-pool"

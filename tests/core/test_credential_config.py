@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pullkeeper.errors import InvalidRequest
-from pullkeeper.model import Hub
+from pullkeeper.publisher.hub import Hub
 from tests.core.publisher import (
     IMPERSONATION_URL,
     PROVIDER,

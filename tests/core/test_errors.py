@@ -32,6 +32,7 @@ _CONTEXT = {
     "namespace": "team-platform-" * 4 + "prod-eu",
     "secret": "ar-pull-secret-" * 6 + "deepintshield",
     "operation": "/api/operations/0123456789abcdef0123456789abcdef",
+    "queue": "onboarding-poison",
     "object": "serviceaccount/" + "team-platform-" * 4 + "prod-eu",
     "principal": "5f2a9c1e-7d3b-4e8f-9a6c-0b1d2e3f4a5b",
     "resource": "api://5f2a9c1e-7d3b-4e8f-9a6c-0b1d2e3f4a5b",
@@ -115,7 +116,7 @@ def test_told_where_it_happened_a_failure_is_another_object(kind: type[Pullkeepe
     """One refusal by Google is raised for every cluster of the hub, and each tells of its own."""
     first = kind("refused", {"namespace": "near"}, retry_after=timedelta(seconds=3))
 
-    second = first.within(namespace="far", cluster="c1")
+    second = first.with_context(namespace="far", cluster="c1")
 
     assert (kind, first.detail, first.retry_after) == (type(second), second.detail, second.retry_after)
     assert second.context == {"namespace": "near", "cluster": "c1"}
@@ -147,7 +148,7 @@ def _raised() -> Iterator[str]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):
                 yield from _named(node.func)
-                # answered(..., missing=ClusterGone): what a 404 means there.
+                # map_errors(..., missing=ClusterGone): what a 404 means there.
                 for keyword in node.keywords:
                     yield from _named(keyword.value)
             elif isinstance(node, ast.Assign) and isinstance(node.value, ast.IfExp):

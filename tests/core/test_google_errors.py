@@ -13,7 +13,7 @@ from tests.core.google_answers import KNOWN, UNKNOWN
 
 @pytest.mark.parametrize("answer", KNOWN, ids=lambda answer: answer.case)
 def test_every_known_answer_has_its_category(answer: Answer) -> None:
-    failure = google.refusal(answer.status, answer.body.encode(), {})
+    failure = google.map_refusal(answer.status, answer.body.encode(), {})
 
     assert type(failure) is answer.kind
 
@@ -21,7 +21,7 @@ def test_every_known_answer_has_its_category(answer: Answer) -> None:
 @pytest.mark.parametrize("answer", UNKNOWN, ids=lambda answer: answer.case)
 def test_a_refusal_that_nobody_knows_is_not_tried_again(answer: Answer) -> None:
     """400 and 403 stay what they are however often one asks: no hot retry."""
-    failure = google.refusal(answer.status, answer.body.encode(), {})
+    failure = google.map_refusal(answer.status, answer.body.encode(), {})
 
     assert type(failure) is answer.kind
     assert not failure.retryable
@@ -36,7 +36,7 @@ def test_what_google_said_is_passed_on(answer: Answer) -> None:
     error = body["error"]
     said = error["message"] if isinstance(error, dict) else body.get("error_description", error)
 
-    assert said in google.refusal(answer.status, answer.body.encode(), {}).detail
+    assert said in google.map_refusal(answer.status, answer.body.encode(), {}).detail
 
 
 @pytest.mark.parametrize("answer", [*KNOWN, *UNKNOWN], ids=lambda answer: answer.case)
@@ -44,7 +44,7 @@ def test_an_answer_that_quotes_the_request_does_not_give_the_token_away(answer: 
     token = "eyJhbGciOiJSUzI1NiJ9.eyJvaWQiOiJjYW5hcnkifQ.c2lnbmF0dXJl"
     body = answer.body.replace('": "', f'": "{token} ', 2) + token
 
-    assert token[:20] not in str(google.refusal(answer.status, body.encode(), {}))
+    assert token[:20] not in str(google.map_refusal(answer.status, body.encode(), {}))
 
 
 @pytest.mark.parametrize(
@@ -65,21 +65,21 @@ def test_an_answer_that_quotes_the_request_does_not_give_the_token_away(answer: 
 )
 def test_how_long_google_asks_us_to_wait(header: str, asked: timedelta | None) -> None:
     """In whole seconds, and no longer than any wait of ours could be."""
-    failure = google.refusal(429, b"", {"Retry-After": header})
+    failure = google.map_refusal(429, b"", {"Retry-After": header})
 
     assert failure.retry_after == asked
 
 
 def test_without_a_wish_there_is_none() -> None:
-    assert google.refusal(503, b"", {}).retry_after is None
+    assert google.map_refusal(503, b"", {}).retry_after is None
 
 
 def test_a_huge_answer_becomes_a_short_one() -> None:
-    failure = google.refusal(500, b"<html>" * 100_000, {})
+    failure = google.map_refusal(500, b"<html>" * 100_000, {})
 
     assert isinstance(failure, errors.GoogleUnavailable)
     assert len(failure.detail) < 700
 
 
 def test_an_answer_that_is_no_text_is_told_all_the_same() -> None:
-    assert "HTTP 500" in google.refusal(500, b"\xff\xfe\x00\x80", {}).detail
+    assert "HTTP 500" in google.map_refusal(500, b"\xff\xfe\x00\x80", {}).detail

@@ -11,8 +11,8 @@ import pytest
 
 from local.serving import Authority
 from pullkeeper import errors
-from pullkeeper.model import Hub
 from pullkeeper.publisher import google
+from pullkeeper.publisher.hub import Hub
 from pullkeeper.tokens import EntraToken, Token
 from tests.core.canned import Canned, canned, http
 from tests.core.failures import everything
@@ -37,7 +37,7 @@ def _hub(server: Canned, *, impersonate: bool = True, **changes: Any) -> Hub:
 
 
 async def _exchange(hub: Hub, now: datetime = _NOW) -> Token:
-    return await asyncio.to_thread(google.exchange, hub, EntraToken(_SUBJECT), now)
+    return await asyncio.to_thread(google.exchange, hub, EntraToken(_SUBJECT), now, google.TIMEOUT)
 
 
 async def _refused(hub: Hub, kind: type[errors.PullkeeperError] = errors.GoogleUnavailable) -> str:
@@ -211,7 +211,7 @@ async def test_a_longer_life_than_was_asked_for_is_not_believed(authority: Autho
 async def test_a_slow_answer_is_given_up(
     authority: Authority, slow: tuple[bytes | None, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(google, "_TIMEOUT", 0.4)
+    monkeypatch.setattr(google, "TIMEOUT", 0.4)
     async with canned(authority, {_STS: slow}) as server, asyncio.timeout(5):
         told = await _refused(_hub(server))
 
@@ -223,7 +223,7 @@ async def test_an_endless_answer_is_read_no_further_than_it_may_be_long(authorit
     async with canned(authority, {_STS: endless}) as server, asyncio.timeout(5):
         told = await _refused(_hub(server))
 
-    assert told == f"{server.host}: an answer of more than 65536 bytes"
+    assert told == f"{server.host}: a response of more than 65536 bytes"
 
 
 async def test_an_answer_in_pieces_is_an_answer(authority: Authority) -> None:

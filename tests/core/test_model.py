@@ -11,19 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from pullkeeper.document import Document
 from pullkeeper.errors import InvalidRequest
-from pullkeeper.model import (
-    Cluster,
-    ClusterId,
-    Document,
-    Endpoint,
-    Hub,
-    Image,
-    RefreshMessage,
-    Status,
-    Target,
-    TargetStatus,
-)
+from pullkeeper.model import Cluster, ClusterId, Endpoint, RefreshMessage, Status, Target, TargetStatus
+from pullkeeper.publisher.hub import Hub, Image
 from tests.core.publisher import credential_config, hub, parsed_hub
 
 _SUBSCRIPTION = "0b1f6471-1bf0-4dda-aec3-cb9272f09590"

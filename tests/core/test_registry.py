@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from local.serving import Authority
 from pullkeeper import errors
-from pullkeeper.model import Hub
 from pullkeeper.publisher import registry
+from pullkeeper.publisher.hub import Hub
 from pullkeeper.publisher.registry import dockerconfigjson
 from pullkeeper.tokens import Token
 from tests.core.canned import Canned, canned, http

@@ -88,8 +88,8 @@ def test_a_credential_does_not_show_its_text(credential: object, shown: Callable
 
 @pytest.mark.parametrize("credential", _CREDENTIALS)
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_a_credential_is_not_to_be_pickled(credential: object, protocol: int) -> None:
-    with pytest.raises(TypeError, match="not to be pickled") as refused:
+def test_a_credential_cannot_be_pickled(credential: object, protocol: int) -> None:
+    with pytest.raises(TypeError, match="must not be pickled") as refused:
         pickle.dumps(_Holder(credential), protocol)  # type: ignore[arg-type]
     assert "canary" not in str(refused.value)
 
@@ -173,10 +173,9 @@ def test_a_fleet_that_was_onboarded_in_one_go_falls_out_of_step() -> None:
     assert max(dues) - min(dues) > timedelta(minutes=1)
 
 
-def test_a_message_that_was_lost_with_its_host_is_made_up_for_after_ten_minutes() -> None:
-    """As long as the storage queue hides a message whose host was killed, and with time for a second loss."""
-    assert lease(_HOUR) == timedelta(minutes=10)
-    assert _HOUR * (5 / 12) + 3 * (_TICK + lease(_HOUR)) > _HOUR > _HOUR * (5 / 12) + 2 * (_TICK + lease(_HOUR))
+def test_the_next_tick_queues_again_what_was_lost_with_a_host() -> None:
+    """The lease has ended by then, also if the timer fires early."""
+    assert lease(_HOUR) == _TICK / 2
 
 
 def test_retries_of_a_cluster_that_stays_away_become_rarer() -> None:

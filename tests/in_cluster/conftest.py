@@ -25,7 +25,8 @@ from local.pull_check import can_pull
 from local.serving import Authority, Faults
 from pullkeeper.cluster import manifests
 from pullkeeper.cluster.in_cluster import Chain, build_refresher
-from pullkeeper.model import Hub, Target
+from pullkeeper.model import Target
+from pullkeeper.publisher.hub import Hub
 from tests.apiserver import at_hand
 from tests.contract.cluster import Cluster, connected, one_seat
 from tests.contract.conversation import Answer, Caller, Json, until

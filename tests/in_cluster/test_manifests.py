@@ -10,9 +10,10 @@ import yaml
 from kubernetes_validate import utils as kubernetes_validate
 
 from pullkeeper.cluster import manifests
-from pullkeeper.cluster.in_cluster import Chain, in_cluster_refresher, schedule
+from pullkeeper.cluster.in_cluster import Chain, build_refresher, schedule
 from pullkeeper.errors import InvalidRequest
-from pullkeeper.model import Hub, Target
+from pullkeeper.model import Target
+from pullkeeper.publisher.hub import Hub
 
 TENANT = "11111111-2222-3333-4444-555555555555"
 CLIENT = "66666666-7777-8888-9999-000000000000"
@@ -37,7 +38,7 @@ HUB = Hub.parse(
 
 
 def rendered(chain: Chain = "entra", target: Target | None = None, **options: Any) -> list[dict[str, Any]]:
-    return list(in_cluster_refresher(target or TARGET, HUB, CLIENT, TENANT, chain, authority_host=ENTRA, **options))
+    return list(build_refresher(target or TARGET, HUB, CLIENT, TENANT, chain, authority_host=ENTRA, **options))
 
 
 def target(secret: str) -> Target:
@@ -100,8 +101,8 @@ def test_defect_3_the_chain_asks_whom_the_provider_trusts() -> None:
 
 def test_defect_3_without_an_identity_there_is_no_entra_chain() -> None:
     with pytest.raises(InvalidRequest, match="needs a managed identity"):
-        list(in_cluster_refresher(TARGET, HUB, None, TENANT, authority_host=ENTRA))
-    assert list(in_cluster_refresher(TARGET, HUB, None, TENANT, "kubernetes", authority_host=ENTRA))
+        list(build_refresher(TARGET, HUB, None, TENANT, authority_host=ENTRA))
+    assert list(build_refresher(TARGET, HUB, None, TENANT, "kubernetes", authority_host=ENTRA))
 
 
 def test_defect_4_nothing_is_ever_deleted() -> None:

@@ -18,7 +18,7 @@ from pullkeeper.onboarding.work import Work
 from tests.apiserver.running import Running
 from tests.in_cluster.conftest import ACCOUNT, Place
 from tests.in_cluster.kubelet import Ended, Kubelet
-from tests.onboarding.conftest import Onboarding, told
+from tests.onboarding.conftest import Onboarding, describe
 from tests.world import World
 
 pytestmark = [pytest.mark.real, pytest.mark.servers]
@@ -38,7 +38,7 @@ class Owner:
         ended = await self.onboarding.run(
             {"cluster": str(self.cluster.id), "hub": self.place.namespace.removeprefix("t-"), **wanted}
         )
-        assert ended.status == "Succeeded", told(ended)
+        assert ended.status == "Succeeded", describe(ended)
         return ended
 
     async def job(self) -> dict[str, Any]:
@@ -98,7 +98,7 @@ async def test_by_the_entra_chain_it_makes_a_secret_that_pulls(owner: Owner) -> 
     assert ended.code == 0, ended.said
     assert await owner.place.pulls()
     [written] = cloud.arm.federated_credentials.find_all(identity)
-    cloud.arm.federated_credentials._held[identity.service_principal.client_id].clear()
+    cloud.arm.federated_credentials.remove(identity, written.name)
     refused = await owner.run()
     assert refused.code == 2
     assert "AADSTS70021" in refused.said
@@ -137,7 +137,7 @@ async def test_a_run_in_the_middle_of_offboarding_does_not_bring_the_secret_back
     monkeypatch.setattr(pull_secret_phase, "undo", undone)
     ended = await owner.onboarding.offboard(owner.cluster)
 
-    assert ended.status == "Succeeded", told(ended)
+    assert ended.status == "Succeeded", describe(ended)
     assert [one.code for one in late] == [2]
     assert f'cannot patch resource "secrets" in API group "" in the namespace "{owner.place.namespace}"' in late[0].said
     assert (await owner.place.secret())["code"] == 404

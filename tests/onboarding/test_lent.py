@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests.onboarding.conftest import IDENTITY, Onboarding, identity_id, step, told
+from tests.onboarding.conftest import IDENTITY, Onboarding, describe, identity_id, step
 
 pytestmark = pytest.mark.servers
-LENT = {"pullkeeper": "lent"}
+SHARED = {"pullkeeper": "shared"}
 
 
 @pytest.mark.parametrize("dry", [False, True])
@@ -15,19 +15,19 @@ async def test_one_that_is_not_lent_is_refused_with_how_to_lend_it(onboarding: O
     body = {"cluster": str(cluster.id), "hub": "main", "identity": "database-admin", "dryRun": dry}
     ended = await onboarding.run(body)
     refused = step(ended, "identity")
-    assert (ended.status, refused.category) == ("Failed", "invalid_request"), told(ended)
-    command = f"az tag update --resource-id {theirs.resource_id} --operation merge --tags pullkeeper=lent"
+    assert (ended.status, refused.category) == ("Failed", "invalid_request"), describe(ended)
+    command = f"az tag update --resource-id {theirs.resource_id} --operation merge --tags pullkeeper=shared"
     assert command.lower() in (refused.detail or "").lower()
     assert onboarding.credentials("database-admin") == {}
 
 
 async def test_one_that_is_lent_is_used_and_stays(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
-    onboarding.world.cloud.arm.identities.add(identity_id("database-admin"), tags=LENT)
-    await onboarding.onboarded(cluster, identity="database-admin")
+    onboarding.world.cloud.arm.identities.add(identity_id("database-admin"), tags=SHARED)
+    await onboarding.onboard(cluster, identity="database-admin")
     assert len(onboarding.credentials("database-admin")) == 1
     assert onboarding.identity() is None
-    await onboarding.offboarded(cluster)
+    await onboarding.offboard_fully(cluster)
     assert onboarding.identity("database-admin") is not None
     assert onboarding.credentials("database-admin") == {}
 
@@ -36,14 +36,14 @@ async def test_the_guides_own_needs_no_tag(onboarding: Onboarding) -> None:
     """It has one make exactly this identity, for exactly this."""
     cluster = await onboarding.cluster("aks-1")
     onboarding.world.cloud.arm.identities.add(identity_id(IDENTITY))
-    await onboarding.onboarded(cluster)
+    await onboarding.onboard(cluster)
     assert len(onboarding.credentials()) == 1
 
 
 async def test_where_a_further_one_is_needed_somebodys_is_passed_over(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
-    onboarding.trusting(20)
+    onboarding.fill_identity(20)
     onboarding.world.cloud.arm.identities.add(identity_id(f"{IDENTITY}-2"))
-    await onboarding.onboarded(cluster)
+    await onboarding.onboard(cluster)
     assert onboarding.credentials(f"{IDENTITY}-2") == {}
     assert len(onboarding.credentials(f"{IDENTITY}-3")) == 1

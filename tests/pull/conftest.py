@@ -65,7 +65,7 @@ async def hosted(world: World, store: aiohttp.ClientSession) -> AsyncIterator[Ho
     @web.middleware
     async def holding(request: web.Request, handler: Handler) -> web.StreamResponse:
         """Hand on what may be pulled; leave the handshake and every refusal to the stand-in."""
-        allowed = registry.opens(request.headers.get("Authorization", ""), hub.image)
+        allowed = registry.may_pull(request.headers.get("Authorization", ""), hub.image)
         if not allowed or not request.path.startswith(f"/v2/{hub.image}/"):
             return await handler(request)
         headers = {"Accept": request.headers.get("Accept", "*/*")}

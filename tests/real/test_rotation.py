@@ -8,7 +8,8 @@ from local.azure.entra import AKS
 from local.cloud import LocalCluster
 from pullkeeper.cluster import pull_secret
 from pullkeeper.cluster.api import Api
-from pullkeeper.model import Endpoint, Hub, Target
+from pullkeeper.model import Endpoint, Target
+from pullkeeper.publisher.hub import Hub
 from pullkeeper.tokens import EntraToken, Token
 from tests.contract.conversation import Caller
 from tests.real.conftest import Join

@@ -1,0 +1,60 @@
+"""What the error responses of Azure Resource Manager mean: the only place that looks at their status and text.
+
+The SDK's message begins with Azure's error code, as in `(ScopeLocked) The scope ... cannot perform delete`, so a row
+can name a code.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+from azure.core.exceptions import HttpResponseError
+
+from pullkeeper.errors import (
+    ArmDenied,
+    ArmThrottled,
+    FederatedCredentialConflict,
+    InternalError,
+    OperationsRoleMissing,
+    PullkeeperError,
+    parse_retry_after,
+)
+
+# HTTP status, a part of code or message, and what that means. The first that fits counts.
+_REFUSALS: Final[tuple[tuple[int, str, type[PullkeeperError]], ...]] = (
+    (403, "/locations/operations/read", OperationsRoleMissing),
+    (400, "Issuer and subject combination already exists", FederatedCredentialConflict),
+    (400, "Federated Identity Credentials", FederatedCredentialConflict),
+    # JSON that the SDK cannot read.
+    (200, "", ArmThrottled),
+    (408, "", ArmThrottled),
+    (429, "", ArmThrottled),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Meanings:
+    """What a refusal means for one call, where no row of the table says more.
+
+    denied: 401 and 403. missing: 404. conflict: 409 and 412.
+    """
+
+    denied: type[ArmDenied] = ArmDenied
+    missing: type[PullkeeperError] = InternalError
+    conflict: type[PullkeeperError] = ArmThrottled
+
+    def of(self, status: int) -> type[PullkeeperError]:
+        """The meaning of a status by itself; a 5xx is temporary, anything else is a defect of ours."""
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return ArmThrottled
+        by_status = {401: self.denied, 403: self.denied, 404: self.missing, 409: self.conflict, 412: self.conflict}
+        return by_status.get(status, InternalError)
+
+
+def map_refusal(response: HttpResponseError, context: Mapping[str, str], meanings: Meanings) -> PullkeeperError:
+    """Translate an error response of Azure Resource Manager."""
+    status, text = response.status_code or 0, response.message
+    fits = (kind for code, part, kind in _REFUSALS if code == status and part in text)
+    kind = next(fits, meanings.of(status))
+    return kind(text, context, retry_after=parse_retry_after(getattr(response.response, "headers", {})))

@@ -1,0 +1,93 @@
+"""The hub: a publisher's credential configuration, its registries, and an image to probe."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator
+
+from pullkeeper.document import Document
+from pullkeeper.publisher.credential_config import CredentialConfig
+
+_REGISTRY = re.compile(r"[a-z0-9-]{1,50}-docker\.pkg\.dev|((us|eu|asia)\.)?gcr\.io", re.ASCII)
+_PART = r"[a-z0-9]+((\.|_{1,2}|-+)[a-z0-9]+)*"
+_IMAGE = re.compile(
+    rf"(?P<host>[a-z0-9.-]+(:\d{{1,5}})?)/(?P<name>{_PART}(/{_PART})+)(:(?P<tag>\w[\w.-]{{0,127}}))?",
+    re.ASCII,
+)
+
+HubName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image as HOST/NAME[:TAG]; at Artifact Registry the name is PROJECT/REPOSITORY/IMAGE."""
+
+    host: str
+    name: str
+    tag: str | None
+
+    @classmethod
+    def parse(cls, text: str) -> "Image":
+        """Raises ValueError for any other form; nothing is unescaped or stripped."""
+        found = _IMAGE.fullmatch(text)
+        if not found:
+            raise ValueError("must be HOST/PROJECT/REPOSITORY/IMAGE[:TAG]")
+        return cls(found["host"], found["name"], found["tag"])
+
+    def __str__(self) -> str:
+        return f"{self.host}/{self.name}" + (f":{self.tag}" if self.tag else "")
+
+
+class Hub(Document):
+    """A publisher at Google: whose token to get, and the registries that it opens.
+
+    probe: an image (HOST/PROJECT/REPOSITORY/IMAGE[:TAG]) that a good token can pull.
+    token_lifetime: in seconds; more than 3600 (up to 12 hours) needs an organisation policy at Google.
+    entra_resource: the audience of the Entra token. A dedicated app registration (api://APPID) is the safer choice: a
+    token for the default is also an assertion that Entra itself accepts.
+    """
+
+    credential_config: CredentialConfig
+    registries: Annotated[tuple[str, ...], Field(min_length=1, max_length=20)]
+    probe: Annotated[str, Field(max_length=512)]
+    entra_resource: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9:/._-]+$", max_length=255)] = (
+        "api://AzureADTokenExchange"
+    )
+    scope: Literal[
+        "https://www.googleapis.com/auth/cloud-platform.read-only",
+        "https://www.googleapis.com/auth/cloud-platform",
+    ] = "https://www.googleapis.com/auth/cloud-platform.read-only"
+    token_lifetime: Annotated[int, Field(ge=1, le=12 * 3600, strict=True)] = 3600
+
+    @field_validator("registries")
+    @classmethod
+    def _are_google_registries(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        trusted: frozenset[str] = (info.context or {}).get("trusted_hosts", frozenset())
+        if not all(_REGISTRY.fullmatch(host) or host in trusted for host in value):
+            raise ValueError("must be LOCATION-docker.pkg.dev, gcr.io, or hosts of the setting TRUSTED_GOOGLE_HOSTS")
+        return value
+
+    @field_validator("probe")
+    @classmethod
+    def _is_in_one_of_the_registries(cls, value: str, info: ValidationInfo) -> str:
+        host = Image.parse(value).host
+        if host not in info.data.get("registries", {host}):
+            raise ValueError("must name an image in one of the registries")
+        return value
+
+    @property
+    def probe_image(self) -> Image:
+        return Image.parse(self.probe)
+
+    @property
+    def life(self) -> timedelta:
+        """The requested life of a token."""
+        return timedelta(seconds=self.token_lifetime)
+
+    @property
+    def identity(self) -> str:
+        """A digest of the content: hubs with the same content share one mint."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
