@@ -1,4 +1,4 @@
-"""A server that answers with exactly the bytes it was given, sense or nonsense, and hangs up."""
+"""A server that sends exactly the bytes it was given, valid or not, and closes the connection."""
 
 import asyncio
 import json
@@ -8,10 +8,14 @@ from dataclasses import dataclass, field
 
 from local.serving import Authority
 
+Answers = dict[str, bytes | tuple[bytes | None, ...]]
+"""What to send, by path. The parts of a tuple are sent with a pause after each; None as the last one: never end."""
+ANY_PATH = "*"
+
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A request as it came in."""
+class Request:
+    """A request as it was received. Header names are in lower case."""
 
     method: str
     path: str
@@ -20,21 +24,17 @@ class Asked:
 
 
 @dataclass(slots=True)
-class Canned:
-    """`answers`: by path, what to send. An answer in several parts is sent with a pause between them, and one that
-    ends in None is never finished.
-    """
-
-    answers: dict[str, bytes | tuple[bytes | None, ...]]
+class CannedServer:
+    answers: Answers
     pause: float = 0.05
-    asked: list[Asked] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
     host: str = ""
 
-    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await self._answer(reader, writer)
         except (OSError, asyncio.IncompleteReadError):
-            pass  # the other side had seen enough
+            pass  # the client closed the connection
         finally:
             writer.close()
 
@@ -43,20 +43,21 @@ class Canned:
         method, path, _ = head[0].split(" ", 2)
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
         body = await reader.readexactly(int(headers.get("content-length", "0")))
-        self.asked.append(Asked(method, path, headers, body))
-        given = self.answers[path.partition("?")[0]]
-        for part in given if isinstance(given, tuple) else (given,):
+        self.requests.append(Request(method, path, headers, body))
+        known = path.partition("?")[0]
+        answer = self.answers[known if known in self.answers else ANY_PATH]
+        for part in answer if isinstance(answer, tuple) else (answer,):
             if part is None:
                 await asyncio.Event().wait()
                 return
             end = part.find(b"\r\n\r\n") + 4 if method == "HEAD" else len(part)
             writer.write(part[:end])
             await writer.drain()
-            await asyncio.sleep(self.pause if isinstance(given, tuple) else 0)
+            await asyncio.sleep(self.pause if isinstance(answer, tuple) else 0)
 
 
 def http(status: int, body: object = b"", **headers: str) -> bytes:
-    """An HTTP answer: bytes as they are, anything else as JSON. `Retry_After="1"` becomes a header."""
+    """An HTTP response: bytes as they are, anything else as JSON. `Retry_After="1"` becomes a header."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     lines = [f"HTTP/1.1 {status} Whatever", f"Content-Length: {len(content)}", "Connection: close"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
@@ -64,24 +65,22 @@ def http(status: int, body: object = b"", **headers: str) -> bytes:
 
 
 @asynccontextmanager
-async def canned(
-    authority: Authority | None, answers: dict[str, bytes | tuple[bytes | None, ...]], pause: float = 0.05
-) -> AsyncIterator[Canned]:
-    """Serves `answers` on a free port, over TLS if there is an authority. Leaves nothing running."""
-    serving = Canned(answers, pause)
+async def canned(authority: Authority | None, answers: Answers, pause: float = 0.05) -> AsyncIterator[CannedServer]:
+    """Serve `answers` on a free port, over TLS if there is an authority, until the context ends."""
+    canned_server = CannedServer(answers, pause)
     running: set[asyncio.Task[None]] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.ensure_future(serving.answer(reader, writer))
+        task = asyncio.ensure_future(canned_server.serve(reader, writer))
         running.add(task)
         await asyncio.wait({task})
         if not task.cancelled():
             task.result()
 
     server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=authority and authority.server_context())
-    serving.host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    canned_server.host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
-        yield serving
+        yield canned_server
     finally:
         server.close()
         for task in running:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pullkeeper.azure.entra import Entra, claims
 from pullkeeper.errors import EntraDenied, EntraError, EntraUnavailable
 from pullkeeper.tokens import EntraToken
-from tests.core.canned import Canned, canned, http
+from tests.core.canned import CannedServer, canned, http
 from tests.core.failures import printed
 
 _RESOURCE = "api://AzureADTokenExchange"
@@ -35,7 +35,7 @@ def _without(name: str) -> dict[str, Any]:
 @asynccontextmanager
 async def _entra(
     answer: bytes | tuple[bytes | None, ...], monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[tuple[Entra, Canned]]:
+) -> AsyncIterator[tuple[Entra, CannedServer]]:
     async with canned(None, {"/msi/token": answer}) as endpoint:
         monkeypatch.setenv("IDENTITY_ENDPOINT", f"http://{endpoint.host}/msi/token")
         monkeypatch.setenv("IDENTITY_HEADER", "secret")
@@ -59,7 +59,7 @@ async def test_a_token_is_asked_for_once_and_again_when_a_fresh_one_is_wanted(mo
         tokens = [await entra.token(_RESOURCE), await entra.token(_RESOURCE), await entra.token(_RESOURCE, fresh=True)]
 
     assert [token.reveal() for token in tokens] == [_TOKEN] * 3
-    assert len(endpoint.asked) == 2
+    assert len(endpoint.requests) == 2
 
 
 async def test_a_fresh_token_is_the_one_that_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +92,7 @@ async def test_all_who_want_a_fresh_token_at_once_share_one(monkeypatch: pytest.
     async with _entra(http(200, _GIVEN), monkeypatch) as (entra, endpoint):
         await asyncio.gather(*(entra.token(_RESOURCE, fresh=True) for _ in range(10)))
 
-    assert len(endpoint.asked) == 1
+    assert len(endpoint.requests) == 1
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from pullkeeper import errors
 from pullkeeper.publisher import google
 from pullkeeper.publisher.hub import Hub
 from pullkeeper.tokens import EntraToken, Token
-from tests.core.canned import Canned, canned, http
+from tests.core.canned import CannedServer, canned, http
 from tests.core.failures import everything
 from tests.core.publisher import PROVIDER, SERVICE_ACCOUNT, credential_config, hub
 
@@ -28,7 +28,7 @@ _EXCHANGED = http(200, {"access_token": _FEDERATED, "token_type": "Bearer", "exp
 _MINTED = http(200, {"accessToken": _TOKEN, "expireTime": "2026-01-01T13:00:00Z"})
 
 
-def _hub(server: Canned, *, impersonate: bool = True, **changes: Any) -> Hub:
+def _hub(server: CannedServer, *, impersonate: bool = True, **changes: Any) -> Hub:
     document = credential_config(
         token_url=f"https://{server.host}{_STS}",
         service_account_impersonation_url=f"https://{server.host}{_IAM}" if impersonate else None,
@@ -52,7 +52,7 @@ async def test_a_mint_is_one_exchange_and_one_impersonation(authority: Authority
     async with canned(authority, {_STS: _EXCHANGED, _IAM: _MINTED}) as server:
         token = await _exchange(_hub(server, tokenLifetime=1800))
 
-    exchange, impersonation = server.asked
+    exchange, impersonation = server.requests
     assert parse_qs(exchange.body.decode()) == {
         "grant_type": ["urn:ietf:params:oauth:grant-type:token-exchange"],
         "audience": [PROVIDER],
@@ -75,7 +75,7 @@ async def test_each_mint_asks_for_itself(authority: Authority) -> None:
         await _exchange(_hub(server))
         await _exchange(_hub(server))
 
-    assert [asked.path for asked in server.asked] == [_STS, _IAM, _STS, _IAM]
+    assert [asked.path for asked in server.requests] == [_STS, _IAM, _STS, _IAM]
 
 
 @pytest.mark.parametrize("ahead", [timedelta(), timedelta(days=400), timedelta(days=-400)])
@@ -85,7 +85,7 @@ async def test_without_an_impersonation_url_the_federated_token_serves(authority
     async with canned(authority, {_STS: _EXCHANGED}) as server:
         token = await _exchange(_hub(server, impersonate=False), now)
 
-    assert parse_qs(server.asked[0].body.decode())["scope"] == [
+    assert parse_qs(server.requests[0].body.decode())["scope"] == [
         "https://www.googleapis.com/auth/cloud-platform.read-only"
     ]
     assert token.reveal() == _FEDERATED
@@ -102,7 +102,7 @@ async def test_a_redirect_is_not_followed(authority: Authority, scheme: int, pat
             told = await _refused(_hub(server))
 
     assert f"HTTP {scheme}" in told
-    assert elsewhere.asked == []
+    assert elsewhere.requests == []
 
 
 def _chunked(*chunks: bytes) -> bytes:
@@ -244,7 +244,7 @@ async def test_a_server_that_nobody_vouches_for_gets_no_token() -> None:
         told = await _refused(_hub(server))
 
     assert told == f"{server.host}: SSLError"
-    assert server.asked == []
+    assert server.requests == []
 
 
 async def test_what_google_refuses_keeps_its_category(authority: Authority) -> None:

@@ -21,7 +21,7 @@ from pullkeeper.publisher import registry
 from pullkeeper.publisher.hub import Hub
 from pullkeeper.publisher.registry import dockerconfigjson
 from pullkeeper.tokens import Token
-from tests.core.canned import Canned, canned, http
+from tests.core.canned import CannedServer, canned, http
 from tests.core.failures import printed
 from tests.core.publisher import SERVICE_ACCOUNT, hub
 
@@ -89,7 +89,7 @@ def test_what_goes_in_comes_out(hosts: Sequence[str], token: str) -> None:
 # The probe
 
 
-def _hub(server: Canned, tag: str = ":latest") -> Hub:
+def _hub(server: CannedServer, tag: str = ":latest") -> Hub:
     document = hub(registries=[server.host], probe=f"{server.host}/{_NAME}{tag}")
     return Hub.parse(document, trusted_hosts=frozenset({server.host}))
 
@@ -105,7 +105,7 @@ async def test_a_token_is_proved_as_a_kubelet_would_use_it(authority: Authority)
     async with canned(authority, {_HANDSHAKE: _REGISTRY_TOKEN, _MANIFEST: http(200)}) as server:
         await registry.probe(_hub(server), _token())
 
-    handshake, manifest = server.asked
+    handshake, manifest = server.requests
     assert parse_qs(urlsplit(handshake.path).query) == {
         "service": [server.host],
         "scope": [f"repository:{_NAME}:pull"],
@@ -120,7 +120,7 @@ async def test_without_a_tag_the_handshake_is_all(authority: Authority) -> None:
     async with canned(authority, {_HANDSHAKE: _REGISTRY_TOKEN}) as server:
         await registry.probe(_hub(server, tag=""), _token())
 
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("path", [_HANDSHAKE, _MANIFEST])
@@ -182,7 +182,7 @@ async def test_a_redirect_is_not_followed(authority: Authority, path: str) -> No
             failure = await _failed(_hub(server))
 
     assert type(failure) is errors.RegistryUnavailable
-    assert elsewhere.asked == []
+    assert elsewhere.requests == []
 
 
 async def test_a_server_that_nobody_vouches_for_gets_no_token() -> None:
@@ -190,4 +190,4 @@ async def test_a_server_that_nobody_vouches_for_gets_no_token() -> None:
         failure = await _failed(_hub(server))
 
     assert type(failure) is errors.RegistryUnavailable
-    assert server.asked == []
+    assert server.requests == []

@@ -1,57 +1,75 @@
-"""Every setting is read once, and what is wrong with it is said in one sentence that names it."""
+"""A wrong setting is reported by name, and stops only what needs it."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import pullkeeper
-from pullkeeper.errors import InvalidRequest
-from pullkeeper.settings import Settings
+from pullkeeper.errors import InvalidSetting
+from pullkeeper.settings import STORAGE, Settings
 from tests.core.publisher import credential_config, hub, parsed_hub
 
 _AZURITE = "DefaultEndpointsProtocol=http;AccountName=a;AccountKey=canary==;TableEndpoint=http://127.0.0.1:1/a"
+_GUID = "00000000-0000-0000-0000-000000005eed"
+_SCHEDULE = {"REFRESH_SCHEDULE": "0 */5 * * * *"}
 _IN_AZURE = {
+    "AzureWebJobsStorage__blobServiceUri": "https://acct.blob.core.windows.net",
     "AzureWebJobsStorage__tableServiceUri": "https://acct.table.core.windows.net",
     "AzureWebJobsStorage__queueServiceUri": "https://acct.queue.core.windows.net/",
+    **_SCHEDULE,
 }
-_NO_STORAGE = (
-    "set AzureWebJobsStorage__tableServiceUri and AzureWebJobsStorage__queueServiceUri, "
-    "or AzureWebJobsStorage for development"
-)
 _FOREIGN = "must name sts.googleapis.com, or a host of the setting TRUSTED_GOOGLE_HOSTS"
 
 
-def _refusal(**environment: str) -> str:
-    with pytest.raises(InvalidRequest) as refused:
-        Settings.read(environment)
-    return refused.value.detail
+def _fault(environment: Mapping[str, str], setting: str) -> str:
+    """The one problem of these settings."""
+    settings = Settings.read(environment)
+    (problem,) = settings.problems
+    assert (problem.setting, problem.severity) == (setting, "error")
+    assert f"--settings '{setting}=" in problem.remedy
+    with pytest.raises(InvalidSetting) as refused:
+        settings.require(setting)
+    assert problem.detail == refused.value.detail
+    return problem.detail
 
 
 def _hubs(**hubs: Any) -> str:
     return json.dumps(hubs)
 
 
-def test_in_azure_only_the_storage_account_must_be_set() -> None:
+def test_only_storage_and_schedule_must_be_set() -> None:
     settings = Settings.read(_IN_AZURE)
 
-    assert settings.hubs == {}
+    assert dict(settings.hubs) == {}
+    assert settings.problems == ()
     assert settings.client_id is None
     assert settings.arm_endpoint == "https://management.azure.com"
     assert settings.trusted_hosts == frozenset()
     assert settings.storage is None
 
 
-def test_what_the_platform_sets_besides_is_no_matter() -> None:
-    besides = {
+def test_variables_of_the_platform_are_no_problem() -> None:
+    others = {
         "PATH": "/bin",
         "FUNCTIONS_WORKER_RUNTIME": "python",
-        "REFRESH_SCHEDULE": "0 */5 * * * *",
-        "hubs": "evil",
+        "FUNCTIONS_EXTENSION_VERSION": "~4",
+        "AZURE_TENANT_ID": "t",
+        "AZURE_CLIENT_SECRET": "s",
+        "AzureWebJobsFeatureFlags": "EnableWorkerIndexing",
+        "AzureWebJobsDashboard": "d",
+        "AzureWebJobsSecretStorageType": "blob",
+        "AzureWebJobs.refresh.Disabled": "false",
+        "AzureFunctionsJobHost__extensions__queues__batchSize": "1",
+        "APPINSIGHTS_INSTRUMENTATIONKEY": "k",
+        "APPLICATIONINSIGHTS_AUTHENTICATION_STRING": "Authorization=AAD",
+        "PYTHON_ENABLE_WORKER_EXTENSIONS": "1",
+        "WEBSITE_HOSTNAME": "h",
     }
 
-    assert Settings.read({**_IN_AZURE, **besides}) == Settings.read(_IN_AZURE)
+    assert Settings.read({**_IN_AZURE, **others}) == Settings.read(_IN_AZURE)
 
 
 def test_a_setting_without_a_value_counts_as_not_set() -> None:
@@ -60,12 +78,13 @@ def test_a_setting_without_a_value_counts_as_not_set() -> None:
     assert Settings.read({**_IN_AZURE, **empty}) == Settings.read(_IN_AZURE)
 
 
-def test_the_sample_is_a_good_one() -> None:
+def test_the_sample_settings_have_no_problem() -> None:
     sample = Path(*pullkeeper.__path__).parent / "local.settings.sample.json"
 
     settings = Settings.read(json.loads(sample.read_text())["Values"])
 
     assert list(settings.hubs) == ["deepintshield"]
+    assert settings.problems == ()
 
 
 def test_hubs_are_read_by_name() -> None:
@@ -74,23 +93,64 @@ def test_hubs_are_read_by_name() -> None:
     assert {"main": parsed_hub(), "slow": parsed_hub(tokenLifetime=7200)} == settings.hubs
 
 
+@pytest.mark.parametrize("service", ["blob", "queue", "table"])
+def test_each_address_of_the_storage_account_is_needed(service: str) -> None:
+    """The host needs the first two, the app the last two. Without a blob address the timer never runs."""
+    setting = f"AzureWebJobsStorage__{service}ServiceUri"
+    environment = {name: value for name, value in _IN_AZURE.items() if name != setting}
+
+    assert _fault(environment, setting).startswith(f"{setting}: missing, and so is AzureWebJobsStorage__accountName: ")
+
+
+def test_without_storage_every_address_is_missing() -> None:
+    settings = Settings.read(_SCHEDULE)
+
+    with pytest.raises(
+        InvalidSetting, match=r"__queueServiceUri: missing.*; AzureWebJobsStorage__tableServiceUri: mis"
+    ):
+        settings.require(*STORAGE)
+
+
+def test_the_name_of_the_storage_account_replaces_its_addresses() -> None:
+    """As Microsoft's Flex Consumption samples set it."""
+    sample = {
+        "AzureWebJobsStorage__accountName": "acct",
+        "AzureWebJobsStorage__credential": "managedidentity",
+        "AzureWebJobsStorage__clientId": "5f2a9c1e-7d3b-4e8f-9a6c-0b1d2e3f4a5b",
+        **_SCHEDULE,
+    }
+    settings = Settings.read(sample)
+
+    assert settings.problems == ()
+    assert settings.storage_address("table") == "https://acct.table.core.windows.net"
+    assert settings.storage_address("queue") == "https://acct.queue.core.windows.net"
+    assert settings.storage_client_id == sample["AzureWebJobsStorage__clientId"]
+
+
+def test_an_address_takes_precedence_over_the_accounts_name() -> None:
+    settings = Settings.read({**_IN_AZURE, "AzureWebJobsStorage__accountName": "other"})
+
+    assert settings.storage_address("table") == "https://acct.table.core.windows.net"
+
+
 @pytest.mark.parametrize(
-    "environment",
+    ("setting", "value"),
     [
-        {},
-        {"AzureWebJobsStorage": ""},
-        {"AzureWebJobsStorage__tableServiceUri": "https://acct.table.core.windows.net"},
-        {"AzureWebJobsStorage__queueServiceUri": "https://acct.queue.core.windows.net"},
-        {"AzureWebJobsStorage__accountName": "acct"},
+        ("AzureWebJobsStorage", "canary"),
+        ("AzureWebJobsStorage", "AccountKey=canary"),
+        ("AzureWebJobsStorage__accountName", "can.ary"),
+        ("AzureWebJobsStorage__credential", "canary"),
     ],
-    ids=["nothing", "empty", "tables alone", "queues alone", "another way of the platform's"],
 )
-def test_without_storage_it_says_what_to_set(environment: dict[str, str]) -> None:
-    assert _refusal(**environment) == _NO_STORAGE
+def test_a_wrong_storage_setting_is_reported(setting: str, value: str) -> None:
+    fault = _fault({**_IN_AZURE, setting: value}, setting)
+
+    assert fault.startswith(setting)
+    assert "canary" not in fault
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "fault"),
     [
         ("{", "HUBS: Invalid JSON: EOF while parsing an object at line 1 column 1"),
         ("ya29.canary", "HUBS: Invalid JSON: expected value at line 1 column 1"),
@@ -113,18 +173,39 @@ def test_without_storage_it_says_what_to_set(environment: dict[str, str]) -> Non
     ],
     ids=lambda value: value[:40],
 )
-def test_a_wrong_hub_is_told_by_its_place(text: str, told: str) -> None:
-    assert _refusal(**_IN_AZURE, HUBS=text) == told
+def test_a_wrong_hub_is_reported_by_the_path_of_its_field(text: str, fault: str) -> None:
+    assert _fault({**_IN_AZURE, "HUBS": text}, "HUBS") == fault
 
 
-def test_all_that_is_wrong_is_told_at_once() -> None:
-    told = _refusal(**_IN_AZURE, HUBS="{", ARM_ENDPOINT="canary")
+def test_a_wrong_hub_does_not_stop_the_others() -> None:
+    settings = Settings.read({**_IN_AZURE, "HUBS": _hubs(wrong=hub(probe="canary"), main=hub())})
 
-    assert [part.partition(":")[0] for part in told.split("; ")] == ["HUBS", "ARM_ENDPOINT"]
-    assert "canary" not in told
+    assert settings.hubs["main"] == parsed_hub()
+    assert set(settings.hubs) == {"wrong", "main"}
+    for look_up in (lambda: settings.hubs["wrong"], lambda: "wrong" in settings.hubs):
+        with pytest.raises(InvalidSetting, match=r"HUBS\.wrong\.probe: must be"):
+            look_up()
+    assert "unknown" not in settings.hubs
 
 
-@pytest.mark.parametrize("setting", ["ARM_ENDPOINT", *_IN_AZURE])
+def test_no_hub_is_found_in_a_setting_that_is_not_json() -> None:
+    settings = Settings.read({**_IN_AZURE, "HUBS": "{"})
+
+    for look_up in (lambda: settings.hubs["main"], lambda: "main" in settings.hubs, lambda: list(settings.hubs)):
+        with pytest.raises(InvalidSetting, match="HUBS: Invalid JSON"):
+            look_up()
+
+
+def test_every_problem_is_reported_at_once() -> None:
+    settings = Settings.read({**_IN_AZURE, "HUBS": "{", "ARM_ENDPOINT": "canary", "REFRESH_SCHEDULE": "canary"})
+
+    assert {problem.setting for problem in settings.problems} == {"HUBS", "ARM_ENDPOINT", "REFRESH_SCHEDULE"}
+    assert "canary" not in str(settings.problems)
+
+
+@pytest.mark.parametrize(
+    "setting", ["ARM_ENDPOINT", "AZURE_AUTHORITY_HOST", *sorted(_IN_AZURE.keys() - _SCHEDULE.keys())]
+)
 @pytest.mark.parametrize(
     "url",
     [
@@ -139,14 +220,14 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
         pytest.param("https://canary.example:\u0661", id="a digit of another script"),
     ],
 )
-def test_an_address_of_azures_is_a_url_with_tls_and_nothing_else(setting: str, url: str) -> None:
-    told = _refusal(**{**_IN_AZURE, setting: url})
+def test_an_address_is_a_url_with_tls(setting: str, url: str) -> None:
+    problems = Settings.read({**_IN_AZURE, setting: url}).problems
 
-    assert told.startswith(f"{setting}: String should match pattern")
-    assert "canary" not in told
+    assert any(problem.detail.startswith(f"{setting}: String should match pattern") for problem in problems)
+    assert "canary" not in str(problems)
 
 
-def test_a_trusted_host_stands_for_googles_in_every_hub() -> None:
+def test_a_hub_may_name_a_trusted_host_instead_of_googles() -> None:
     document = credential_config(token_url="https://127.0.0.1:8443/v1/token")
     local = hub(credentialConfig=document, registries=["127.0.0.1:8443"], probe="127.0.0.1:8443/p-1/repository/image")
 
@@ -159,11 +240,68 @@ def test_a_trusted_host_stands_for_googles_in_every_hub() -> None:
 
 
 @pytest.mark.parametrize("hosts", ["https://127.0.0.1:8443", "a.example b.example", "*", "a.example/x", "A.example"])
-def test_a_trusted_host_that_could_never_match_is_refused(hosts: str) -> None:
-    """Rather than leaving the hub to be refused for a host that seems to be in the list."""
-    told = _refusal(**_IN_AZURE, TRUSTED_GOOGLE_HOSTS=hosts)
+def test_a_wrong_trusted_host_does_not_stop_the_others(hosts: str) -> None:
+    environment = {**_IN_AZURE, "TRUSTED_GOOGLE_HOSTS": f"good.example,{hosts}"}
 
-    assert told == "TRUSTED_GOOGLE_HOSTS: must be hosts (with a port, if any) in lower case, separated by commas"
+    assert _fault(environment, "TRUSTED_GOOGLE_HOSTS") == (
+        "TRUSTED_GOOGLE_HOSTS: must be hosts (with a port, if any) in lower case, separated by commas"
+    )
+    assert Settings.read(environment).trusted_hosts == {"good.example"}
+
+
+@pytest.mark.parametrize("scope", ["/subscriptions/canary", "canary", f"/subscriptions/{_GUID}/providers/canary"])
+def test_a_wrong_scope_is_reported(scope: str) -> None:
+    good = f"/subscriptions/{_GUID}, /subscriptions/{_GUID}/resourceGroups/Platform"
+
+    assert Settings.read({**_IN_AZURE, "ONBOARDING_SCOPES": good}).problems == ()
+    assert "canary" not in _fault({**_IN_AZURE, "ONBOARDING_SCOPES": f"{good},{scope}"}, "ONBOARDING_SCOPES")
+
+
+@pytest.mark.parametrize("schedule", ["", "canary", "* * * *", "0 */5 * * * 8", "00:05:00", "0 */0 * * * *"])
+def test_a_missing_or_wrong_schedule_is_reported(schedule: str) -> None:
+    fault = _fault({**_IN_AZURE, "REFRESH_SCHEDULE": schedule}, "REFRESH_SCHEDULE")
+
+    assert "without it there is no timer, and nothing is refreshed" in fault
+    assert "canary" not in fault
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("REFRESH_SHEDULE", "REFRESH_SCHEDULE"),
+        ("refresh_schedule", "REFRESH_SCHEDULE"),
+        ("HUB", "HUBS"),
+        ("hubs", "HUBS"),
+        ("ONBOARDING_SCOPE", "ONBOARDING_SCOPES"),
+        ("AzureWebJobsStorage_accountName", "AzureWebJobsStorage__accountName"),
+        ("AzureWebJobsStorage__clientID", "AzureWebJobsStorage__clientId"),
+    ],
+)
+def test_a_misspelled_setting_is_reported(name: str, meant: str) -> None:
+    (problem,) = Settings.read({**_IN_AZURE, name: "canary"}).problems
+
+    assert (problem.setting, problem.severity) == (name, "warning")
+    assert meant in problem.detail
+    assert f"--setting-names {name}" in problem.remedy
+    assert "canary" not in str(problem)
+
+
+_TELEMETRY = {
+    "APPLICATIONINSIGHTS_CONNECTION_STRING": "InstrumentationKey=canary",
+    "PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY": "true",
+    "PYTHON_APPLICATIONINSIGHTS_LOGGER_NAME": "pullkeeper",
+}
+
+
+@pytest.mark.parametrize("missing", _TELEMETRY)
+def test_missing_telemetry_settings_are_reported_on_azure(missing: str) -> None:
+    on_azure = {**_IN_AZURE, **_TELEMETRY, "WEBSITE_SITE_NAME": "app"}
+    rest = {name: value for name, value in on_azure.items() if name != missing}
+
+    assert Settings.read(on_azure).problems == ()
+    (problem,) = Settings.read(rest).problems
+    assert (problem.setting, problem.severity) == (missing, "warning")
+    assert Settings.read({**_IN_AZURE, "PATH": "/bin"}).problems == ()
 
 
 def test_the_storage_accounts_key_is_not_shown() -> None:
