@@ -30,6 +30,17 @@ def deadline(limit: timedelta = INVOCATION) -> Iterator[None]:
         _ends.reset(token)
 
 
+@contextmanager
+def reserve(time: timedelta) -> Iterator[None]:
+    """Move the deadline of everything inside forward by `time`, which is left for what follows it."""
+    ends = _ends.get()
+    token = _ends.set(None if ends is None else ends - time.total_seconds())
+    try:
+        yield
+    finally:
+        _ends.reset(token)
+
+
 def remaining(own: float) -> float:
     """Return the time-out of a call that would take `own` seconds at most: in seconds, always above 0."""
     ends = _ends.get()

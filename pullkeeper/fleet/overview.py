@@ -7,9 +7,10 @@ from typing import Final
 
 from pydantic import AwareDatetime
 
-from pullkeeper.errors import InvalidRequest
+from pullkeeper.document import Document
+from pullkeeper.errors import InClusterRefreshStopped, InvalidRequest, RefreshStopped
 from pullkeeper.fleet.table import Fleet
-from pullkeeper.model import Cluster, ClusterId, ClusterRef, Document, State, Status, TargetStatus
+from pullkeeper.model import Cluster, ClusterId, ClusterRef, State, Status, TargetStatus
 
 _PAGE: Final = 100
 
@@ -74,12 +75,16 @@ class Overview:
     def _view(self, identity: ClusterId, cluster: Cluster | None, status: Status | None) -> ClusterView:
         known = status.targets if status else {}
         names = [str(target) for target in cluster.targets] if cluster else list(known)
+        now = self._clock()
         return ClusterView(
             cluster=identity,
             hub=cluster.hub if cluster and isinstance(cluster.hub, str) else None,
             refresher=cluster.refresher if cluster else "central",
             next_due=status.next_due if status else None,
-            targets=tuple(self._target(name, known.get(name, TargetStatus())) for name in names),
+            targets=tuple(
+                self._target(name, explain_expiry(identity, cluster, name, known.get(name, TargetStatus()), now))
+                for name in names
+            ),
         )
 
     def _target(self, name: str, status: TargetStatus) -> TargetView:
@@ -93,3 +98,18 @@ class Overview:
             remedy=status.remedy,
             note=status.note,
         )
+
+
+def explain_expiry(
+    identity: ClusterId, cluster: Cluster | None, target: str, status: TargetStatus, now: datetime
+) -> TargetStatus:
+    """Give an expired secret a category if none of its refreshes has failed: then none has run."""
+    if status.category or status.state(now) != "expired":
+        return status
+    in_cluster = cluster is not None and cluster.refresher == "in-cluster"
+    kind = InClusterRefreshStopped if in_cluster else RefreshStopped
+    failure = kind(
+        f"no refresh since {status.issued_at}", {"cluster": str(identity), "namespace": target.partition("/")[0]}
+    )
+    explanation = {"category": failure.category, "detail": failure.detail, "remedy": failure.remedy}
+    return status.model_copy(update=explanation)

@@ -11,11 +11,13 @@ from azure.core.exceptions import ResourceExistsError
 from azure.storage.queue import TextBase64EncodePolicy
 from azure.storage.queue.aio import QueueClient, QueueServiceClient
 
+from pullkeeper.document import Document
 from pullkeeper.fleet.storage import map_storage_errors
-from pullkeeper.model import Document
 
 REFRESH: Final = "refresh"
 ONBOARDING: Final = "onboarding"
+POISON: Final = (f"{REFRESH}-poison", f"{ONBOARDING}-poison")
+"""The host moves a message to `<queue>-poison` after its last try."""
 
 
 class Queue:
@@ -28,17 +30,18 @@ class Queue:
 
     async def put(self, message: Document) -> None:
         await self._create()
-        with map_storage_errors("queues"):
+        async with map_storage_errors("queues"):
             await self._queue.send_message(message.to_json())
 
     async def depth(self) -> int:
         """Return the approximate number of messages, hidden ones included."""
         await self._create()
-        with map_storage_errors("queues"):
+        async with map_storage_errors("queues"):
             return (await self._queue.get_queue_properties()).approximate_message_count or 0
 
     async def _create(self) -> None:
         if not self._exists:
-            with suppress(ResourceExistsError), map_storage_errors("queues"):
-                await self._queue.create_queue()
+            with suppress(ResourceExistsError):
+                async with map_storage_errors("queues"):
+                    await self._queue.create_queue()
             self._exists = True

@@ -1,21 +1,57 @@
-"""Calls to the app's storage account: how azure-core's errors are translated."""
+"""The clients of the app's storage account, the time limit of each call, and the translation of their errors."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any, Final
 
+from azure.core.credentials_async import AsyncTokenCredential
 from azure.core.exceptions import AzureError, ResourceExistsError, ResourceModifiedError, ResourceNotFoundError
+from azure.data.tables.aio import TableServiceClient
+from azure.storage.queue.aio import QueueServiceClient
 
+from pullkeeper.deadline import remaining
 from pullkeeper.errors import StorageUnavailable
+from pullkeeper.settings import Settings
+
+CALL: Final = timedelta(seconds=30)
+"""The longest that one call may take, retries included."""
+_TRY: Final[dict[str, Any]] = {"connection_timeout": 5, "read_timeout": 10}
+"""Seconds, for one try: a connection that stays silent leaves time for another try on a new one."""
+_QUEUE_RETRIES: Final[dict[str, Any]] = {"initial_backoff": 1, "increment_base": 2, "random_jitter_range": 1}
+"""Waits of about 3, 5 and 9 s. With the SDK's defaults the second retry would come after CALL."""
 
 
-@contextmanager
-def map_storage_errors(service: str) -> Iterator[None]:
-    """Translate azure-core errors: not found, exists and modified pass through; everything else becomes
-    StorageUnavailable. service: `tables` or `queues`, for the message.
+def connect_storage(
+    settings: Settings, credential: AsyncTokenCredential
+) -> tuple[TableServiceClient, QueueServiceClient]:
+    """Create the clients. Connects to nothing yet."""
+    if settings.storage:
+        return (
+            TableServiceClient.from_connection_string(settings.storage, **_TRY),
+            QueueServiceClient.from_connection_string(settings.storage, **_TRY, **_QUEUE_RETRIES),
+        )
+    return (
+        TableServiceClient(settings.storage_address("table") or "", credential=credential, **_TRY),
+        QueueServiceClient(settings.storage_address("queue") or "", credential=credential, **_TRY, **_QUEUE_RETRIES),
+    )
+
+
+@asynccontextmanager
+async def map_storage_errors(service: str) -> AsyncIterator[None]:
+    """Limit one call, and translate azure-core errors: not found, exists and modified pass through; everything else
+    becomes StorageUnavailable, as does a call that lasts longer than CALL or than the invocation's deadline leaves.
+
+    service: `tables` or `queues`, for the message. The body must make one call only: the limit is for all of it.
     """
+    limit = remaining(CALL.total_seconds())
     try:
-        yield
+        async with asyncio.timeout(limit):
+            yield
     except (ResourceExistsError, ResourceModifiedError, ResourceNotFoundError):
         raise
     except AzureError as e:
         raise StorageUnavailable(f"{service}: {type(e).__name__}: {e.message}") from None
+    except TimeoutError:
+        raise StorageUnavailable(f"{service}: no response within {limit:.2g} s") from None

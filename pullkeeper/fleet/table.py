@@ -61,7 +61,7 @@ class Fleet:
             "Endpoint": member.endpoint.to_json(),
         }
         table = await self._table("clusters")
-        with map_storage_errors("tables"):
+        async with map_storage_errors("tables"):
             await table.upsert_entity(entity, mode=UpdateMode.REPLACE)
 
     async def remove(self, cluster: ClusterId) -> None:
@@ -73,7 +73,7 @@ class Fleet:
         table = await self._table("clusters")
         keys = entity_keys(cluster)
         try:
-            with map_storage_errors("tables"):
+            async with map_storage_errors("tables"):
                 entity = await table.get_entity(keys["PartitionKey"], keys["RowKey"])
         except ResourceNotFoundError:
             raise NotInFleet("the cluster is not in the fleet", {"cluster": str(cluster)}) from None
@@ -96,7 +96,7 @@ class Fleet:
         start = cast("Any", _decode_continuation(continuation))
         pages = table.list_entities(results_per_page=size, select=_CLUSTER_COLUMNS).by_page(start)
         clusters = []
-        with map_storage_errors("tables"):
+        async with map_storage_errors("tables"):
             async for page in pages:
                 clusters = [self._parse_row(entity) async for entity in page]
                 break
@@ -111,7 +111,7 @@ class Fleet:
         table = await self._table("status")
         keys = entity_keys(cluster)
         try:
-            with map_storage_errors("tables"):
+            async with map_storage_errors("tables"):
                 return _parse_status(await table.get_entity(keys["PartitionKey"], keys["RowKey"]))
         except ResourceNotFoundError:
             return None
@@ -123,7 +123,7 @@ class Fleet:
         table = await self._table("status")
         entity = {**entity_keys(status.cluster), "NextDue": status.next_due, "Document": status.to_json()}
         try:
-            with map_storage_errors("tables"):
+            async with map_storage_errors("tables"):
                 if etag is None:
                     await table.create_entity(entity)
                 else:
@@ -149,7 +149,7 @@ class Fleet:
 
     async def _delete(self, name: str, cluster: ClusterId) -> None:
         table = await self._table(name)
-        with map_storage_errors("tables"):
+        async with map_storage_errors("tables"):
             await table.delete_entity(entity_keys(cluster))
 
     def _parse_row(self, entity: Any) -> tuple[ClusterId, Cluster | None]:
@@ -163,13 +163,19 @@ class Fleet:
 
     async def _entities(self, name: str, select: list[str] | None) -> AsyncIterator[Any]:
         table = await self._table(name)
-        with map_storage_errors("tables"):
-            async for entity in table.list_entities(results_per_page=1000, select=select):
+        pages = table.list_entities(results_per_page=1000, select=select).by_page()
+        while True:
+            async with map_storage_errors("tables"):
+                page = await anext(pages, None)
+                entities = [entity async for entity in page] if page else None
+            if entities is None:
+                return
+            for entity in entities:
                 yield entity
 
     async def _table(self, name: str) -> TableClient:
         if name not in self._tables:
-            with map_storage_errors("tables"):
+            async with map_storage_errors("tables"):
                 self._tables[name] = await self._service.create_table_if_not_exists(name)
         return self._tables[name]
 

@@ -11,14 +11,14 @@ from pullkeeper.cluster import pull_secret
 from pullkeeper.cluster.api import ObjectMetadata
 from pullkeeper.errors import PullkeeperError
 from pullkeeper.model import Cluster, Endpoint, Status, Target, TargetStatus
-from pullkeeper.tokens import Token, lease, next_due, slow_retry
+from pullkeeper.tokens import Token, lease, look_again, next_due, slow_retry
 
 
 @dataclass(frozen=True, slots=True)
 class Fresh:
     """The target has the token."""
 
-    written: pull_secret.Written
+    written: pull_secret.WriteResult
     token: Token
     note: str | None
 
@@ -64,8 +64,18 @@ class Attempt:
     located_at: datetime | None = None
 
 
+def needs_refresh(status: Status, cluster: Cluster, now: datetime) -> bool:
+    """Whether a message with reason `due` has anything to do. It has not if the due time lies beyond its lease: another
+    message was processed meanwhile. A second lease is allowed for, because clocks of instances differ.
+    """
+    is_complete = all(str(target) in status.targets for target in cluster.targets)
+    return not is_complete or status.next_due <= now + 2 * lease(status.life)
+
+
 def next_status(status: Status, cluster: Cluster, attempt: Attempt, now: datetime) -> Status:
-    """Return the status after an attempt. A retryable failure leaves the due time as it is: the queue tries again."""
+    """Return the status after an attempt. After a retryable failure the lease begins again: the queue tries again
+    within it, unless the message is lost.
+    """
     targets = {
         str(target): _next_target_status(status.targets.get(str(target)), outcome, now)
         for target, outcome in attempt.outcomes.items()
@@ -73,11 +83,12 @@ def next_status(status: Status, cluster: Cluster, attempt: Attempt, now: datetim
     failures = [outcome for outcome in attempt.outcomes.values() if isinstance(outcome, PullkeeperError)]
     fresh = [outcome for outcome in attempt.outcomes.values() if isinstance(outcome, Fresh)]
     life = fresh[0].token.life if fresh else status.life
-    due = status.next_due
     if cluster.refresher == "in-cluster":
+        due = now + look_again(life)
+    elif any(failure.retryable for failure in failures):
         due = now + lease(life)
-    elif not any(failure.retryable for failure in failures):
-        due = next_due(fresh[0].token) if not failures else now + slow_retry(life)
+    else:
+        due = now + slow_retry(life) if failures else next_due(fresh[0].token)
     return status.model_copy(
         update={
             "cluster": cluster.cluster,

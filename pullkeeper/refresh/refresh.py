@@ -13,6 +13,7 @@ from pullkeeper.cluster import pull_secret
 from pullkeeper.cluster.access import Access
 from pullkeeper.cluster.api import Api
 from pullkeeper.cluster.refusals import NotFound
+from pullkeeper.deadline import reserve
 from pullkeeper.errors import (
     ClusterGone,
     ClusterMoved,
@@ -23,11 +24,22 @@ from pullkeeper.errors import (
     InvalidRequest,
     PullkeeperError,
 )
+from pullkeeper.fleet import storage
 from pullkeeper.fleet.table import Fleet, Member
-from pullkeeper.model import Cluster, ClusterId, Endpoint, Hub, RefreshMessage, Status, Target, TargetStatus
+from pullkeeper.model import Cluster, ClusterId, Endpoint, RefreshMessage, Status, Target, TargetStatus
 from pullkeeper.publisher.federation import Federation
-from pullkeeper.refresh.outcomes import Attempt, Fresh, Observed, Outcome, Unobserved, next_status, report_outcome
-from pullkeeper.tokens import Token, lease, retry
+from pullkeeper.publisher.hub import Hub
+from pullkeeper.refresh.outcomes import (
+    Attempt,
+    Fresh,
+    Observed,
+    Outcome,
+    Unobserved,
+    needs_refresh,
+    next_status,
+    report_outcome,
+)
+from pullkeeper.tokens import Token, look_again, retry
 
 _SLOW_MINT: Final = timedelta(seconds=2)
 """A token from memory never takes so long. A cluster that left the fleet while one was minted gets no secret."""
@@ -64,16 +76,20 @@ class Refresher:
     async def refresh(self, message: RefreshMessage) -> Status:
         """Write a good token into every target, and record and report the outcome of each.
 
-        Raises the first retryable failure, so that the queue tries the message again; after other failures the message
-        is done. Raises NotInFleet.
+        A message that was hidden by a crash and returns after the cluster was refreshed does nothing. Raises the first
+        retryable failure, so that the queue tries the message again; after other failures the message is done. Raises
+        NotInFleet.
         """
         started = time.monotonic()
         member = await self._fleet.member(message.cluster)
         before = await self._status(message.cluster)
-        if member.cluster.refresher == "central":
-            attempt = await self._attempt(member, before, message)
-        else:
-            attempt = await self._observe(member)
+        if message.reason == "due" and not needs_refresh(before, member.cluster, self._clock()):
+            return before
+        with reserve(2 * storage.CALL):  # to record the outcome, which takes two calls
+            if member.cluster.refresher == "central":
+                attempt = await self._attempt(member, before, message)
+            else:
+                attempt = await self._observe(member)
         status = await self._fleet.update(
             message.cluster,
             lambda current: next_status(current or before, member.cluster, attempt, self._clock()),
@@ -86,7 +102,7 @@ class Refresher:
                 raise outcome
         return status
 
-    async def write_first(self, member: Member) -> Mapping[Target, pull_secret.Written]:
+    async def write_first(self, member: Member) -> Mapping[Target, pull_secret.WriteResult]:
         """Write the secrets of a cluster before it is registered. Records nothing; raises the first failure."""
         message = RefreshMessage(cluster=member.cluster.cluster, reason="onboarding")
         # Onboarding has just asked Azure for the address.
@@ -106,10 +122,13 @@ class Refresher:
         """Report a message that the queue has given up after its last try, and make its cluster due again."""
         try:
             message = RefreshMessage.parse(raw)
-            await self._fleet.member(message.cluster)
+            member = await self._fleet.member(message.cluster)
         except InvalidRequest as e:
             event = {"category": e.category, "detail": e.detail, "remedy": e.remedy, **e.context}
             telemetry.emit("message.poisoned", event, logging.ERROR)
+            return
+        before = await self._status(message.cluster)
+        if message.reason == "due" and not needs_refresh(before, member.cluster, self._clock()):
             return
 
         def count_failure(current: Status | None) -> Status:
@@ -213,7 +232,7 @@ class Refresher:
         return stored.status if stored else Status(cluster=cluster, next_due=self._clock())
 
     def _was_located_recently(self, status: Status) -> bool:
-        return status.located_at is not None and self._clock() < status.located_at + lease(status.life)
+        return status.located_at is not None and self._clock() < status.located_at + look_again(status.life)
 
 
 async def _add_references(api: Api, target: Target) -> str | None:
