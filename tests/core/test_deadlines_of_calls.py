@@ -1,0 +1,237 @@
+"""Every call to another service ends with the invocation that makes it, whatever the service does."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self
+
+import azure.mgmt.containerservice.aio  # imported here, because an import takes longer than the deadlines
+import azure.mgmt.msi.aio  # noqa: F401 - see above
+import pytest
+from azure.core.credentials import AccessToken
+from azure.identity.aio import ManagedIdentityCredential
+
+from local.serving import Authority
+from pullkeeper.azure.arm import Arm
+from pullkeeper.azure.clusters import AzureClusters
+from pullkeeper.azure.entra import Entra
+from pullkeeper.azure.identities import AzureIdentities, FederatedCredential, ManagedIdentity
+from pullkeeper.cluster import pull_secret
+from pullkeeper.cluster.api import Api
+from pullkeeper.deadline import deadline
+from pullkeeper.errors import (
+    ArmThrottled,
+    ClusterChanging,
+    ClusterThrottled,
+    ClusterUnreachable,
+    EntraUnavailable,
+    FederatedCredentialConflict,
+    GoogleUnavailable,
+    PullkeeperError,
+    RegistryUnavailable,
+)
+from pullkeeper.model import ClusterId, Endpoint, Target
+from pullkeeper.publisher import registry
+from pullkeeper.publisher.federation import Federation
+from pullkeeper.publisher.hub import Hub
+from pullkeeper.tokens import EntraToken, Token
+from tests.core.canned import ANY_PATH, Answers, CannedServer, canned, http
+from tests.core.publisher import SERVICE_ACCOUNT, credential_config, hub
+
+_SHORT = timedelta(seconds=0.4)
+_NOW = datetime(2026, 1, 1, tzinfo=UTC)
+_CLUSTER = ClusterId.of("0b1f6471-1bf0-4dda-aec3-cb9272f09590", "rg", "aks-1")
+_IDENTITY = ManagedIdentity(
+    subscription=_CLUSTER.subscription,
+    resource_group="rg",
+    name="id-1",
+    tenant_id="t",
+    client_id="c",
+    principal_id="p",
+    ours=True,
+    shared=False,
+)
+_SILENT: Answers = {ANY_PATH: (None,)}
+_UPDATING = {"location": "westeurope", "properties": {"kubernetesVersion": "1.33", "provisioningState": "Updating"}}
+_ENTRA_TOKEN = {"access_token": "canary", "expires_on": "4102444800", "resource": "r", "token_type": "Bearer"}
+_IMAGE = "deepintshield-prod/acme/deepintshield"
+
+
+class _Credential:
+    """An identity whose tokens no service here checks."""
+
+    async def get_token(self, *_: object, **__: object) -> AccessToken:
+        return AccessToken("canary", 4102444800)
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Nothing is open."""
+
+
+def _clock() -> datetime:
+    return _NOW
+
+
+def _arm(server: CannedServer) -> Arm:
+    return Arm(Entra(_Credential), f"https://{server.host}")
+
+
+def _hub(server: CannedServer) -> Hub:
+    config = credential_config(
+        token_url=f"https://{server.host}/v1/token",
+        service_account_impersonation_url=f"https://{server.host}/v1/projects/-/serviceAccounts/{SERVICE_ACCOUNT}"
+        ":generateAccessToken",
+    )
+    document = hub(credentialConfig=config, registries=[server.host], probe=f"{server.host}/{_IMAGE}")
+    return Hub.parse(document, trusted_hosts=frozenset({server.host}))
+
+
+async def _describe(server: CannedServer, _: Authority) -> None:
+    await AzureClusters(_arm(server), _clock).describe(_CLUSTER)
+
+
+async def _locate(server: CannedServer, _: Authority) -> None:
+    await AzureClusters(_arm(server), _clock).locate(_CLUSTER)
+
+
+async def _find_identity(server: CannedServer, _: Authority) -> None:
+    await AzureIdentities(_arm(server)).find(_CLUSTER.subscription, "rg", "id-1")
+
+
+async def _add_credential(server: CannedServer, _: Authority) -> None:
+    credential = FederatedCredential("n", "https://issuer.example/", "system:serviceaccount:a:b")
+    await AzureIdentities(_arm(server)).add_credential(_IDENTITY, credential, "api://AzureADTokenExchange")
+
+
+async def _get_google_token(server: CannedServer, _: Authority) -> None:
+    await Federation(Entra(_Credential), _clock).token(_hub(server))
+
+
+async def _probe(server: CannedServer, _: Authority) -> None:
+    await registry.probe(_hub(server), Token("canary", _NOW, _NOW + timedelta(hours=1)))
+
+
+async def _apply(server: CannedServer, authority: Authority) -> None:
+    endpoint = Endpoint(server=f"https://{server.host}", ca=authority.pem, read_at=_NOW)
+    async with Api(endpoint, EntraToken("canary")) as api:
+        await api.apply("/api/v1/namespaces/a", {"metadata": {}})
+
+
+async def _add_reference(server: CannedServer, authority: Authority) -> None:
+    endpoint = Endpoint(server=f"https://{server.host}", ca=authority.pem, read_at=_NOW)
+    async with Api(endpoint, EntraToken("canary")) as api:
+        await pull_secret.add_reference(api, Target(), "sa")
+
+
+Call = Callable[[CannedServer, Authority], Awaitable[None]]
+_CALLS = [
+    pytest.param(_describe, ArmThrottled, id="describe a cluster"),
+    pytest.param(_locate, ArmThrottled, id="locate a cluster"),
+    pytest.param(_find_identity, ArmThrottled, id="find an identity"),
+    pytest.param(_add_credential, ArmThrottled, id="add a federated credential"),
+    pytest.param(_get_google_token, GoogleUnavailable, id="mint a token"),
+    pytest.param(_probe, RegistryUnavailable, id="probe a token"),
+    pytest.param(_apply, ClusterUnreachable, id="apply an object"),
+    pytest.param(_add_reference, ClusterUnreachable, id="read an object"),
+]
+
+
+async def _fail(call: Awaitable[Any], limit: timedelta = _SHORT) -> tuple[type[PullkeeperError], float]:
+    """The category with which a call ends under a deadline, and after how many seconds."""
+    started = time.monotonic()
+    with deadline(limit), pytest.raises(PullkeeperError) as raised:
+        await call
+    return type(raised.value), time.monotonic() - started
+
+
+@pytest.mark.parametrize(("call", "category"), _CALLS)
+async def test_a_silent_server_costs_no_more_than_the_deadline(
+    call: Call, category: type[PullkeeperError], authority: Authority
+) -> None:
+    async with canned(authority, _SILENT) as server:
+        raised, seconds = await _fail(call(server, authority))
+    assert raised is category
+    assert len(server.requests) == 1
+    assert 0.3 < seconds < 3
+
+
+@pytest.mark.parametrize(("call", "category"), _CALLS)
+async def test_after_the_deadline_a_call_ends_at_once(
+    call: Call, category: type[PullkeeperError], authority: Authority
+) -> None:
+    async with canned(authority, _SILENT) as server:
+        raised, seconds = await _fail(call(server, authority), timedelta())
+    assert raised is category
+    assert seconds < 2
+
+
+@pytest.mark.parametrize(
+    ("call", "status", "category"),
+    [
+        pytest.param(_add_credential, 409, FederatedCredentialConflict, id="federated credential"),
+        pytest.param(_get_google_token, 503, GoogleUnavailable, id="mint"),
+        pytest.param(_apply, 429, ClusterThrottled, id="apply"),
+    ],
+)
+async def test_no_retry_begins_that_the_deadline_could_cut_off(
+    call: Call, status: int, category: type[PullkeeperError], authority: Authority
+) -> None:
+    async with canned(authority, {ANY_PATH: http(status, {"error": {"code": "Busy", "message": "busy"}})}) as server:
+        raised, _ = await _fail(call(server, authority), timedelta(seconds=2))
+    assert issubclass(raised, category)
+    assert len(server.requests) == 1
+
+
+async def test_waiting_for_azure_leaves_the_time_to_record_it(authority: Authority) -> None:
+    """An invocation that reaches its deadline is cancelled, so the wait ends 20 seconds before."""
+    async with canned(authority, {ANY_PATH: http(200, _UPDATING)}) as server:
+        clusters = AzureClusters(_arm(server), _clock)
+        raised, seconds = await _fail(clusters.enable_workload_identity(_CLUSTER), timedelta(seconds=20.5))
+    assert raised is ClusterChanging
+    assert seconds < 3
+
+
+@asynccontextmanager
+async def _identity_endpoint(answers: Answers, monkeypatch: pytest.MonkeyPatch, pause: float) -> AsyncIterator[Entra]:
+    async with canned(None, answers, pause) as endpoint:
+        monkeypatch.setenv("IDENTITY_ENDPOINT", f"http://{endpoint.host}/msi/token")
+        monkeypatch.setenv("IDENTITY_HEADER", "secret")
+        entra = Entra(lambda: ManagedIdentityCredential(retry_total=0))
+        yield entra
+        await entra.close()
+
+
+async def test_a_silent_identity_endpoint_costs_no_more_than_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with _identity_endpoint(_SILENT, monkeypatch, 0) as entra:
+        raised, seconds = await _fail(entra.token("r"))
+    assert raised is EntraUnavailable
+    assert seconds < 3
+
+
+async def test_one_callers_deadline_does_not_take_the_token_from_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow: Answers = {"/msi/token": (b"", http(200, _ENTRA_TOKEN))}
+    async with _identity_endpoint(slow, monkeypatch, 0.8) as entra:
+        hurried = asyncio.create_task(_fail(entra.token("r")))
+        await asyncio.sleep(0)
+        assert (await entra.token("r")).reveal() == "canary"
+        assert (await hurried)[0] is EntraUnavailable
+
+
+async def test_a_mint_that_the_deadline_cut_off_is_no_refusal_for_the_next_caller(authority: Authority) -> None:
+    async with canned(authority, dict(_SILENT)) as server:
+        federation = Federation(Entra(_Credential), _clock)
+        assert (await _fail(federation.token(_hub(server))))[0] is GoogleUnavailable
+        server.answers.clear()
+        server.answers |= {
+            "/v1/token": http(200, {"access_token": "ya29.d.canary", "token_type": "Bearer", "expires_in": 3599}),
+            ANY_PATH: http(200, {"accessToken": "ya29.c.canary", "expireTime": "2026-01-01T01:00:00Z"}),
+            "/v2/token": http(200, {"token": "canary"}),
+        }
+        assert (await federation.token(_hub(server))).reveal() == "ya29.c.canary"
