@@ -1,4 +1,4 @@
-"""Whatever the app tells the operator, the runbook has a page for, and the page says the same as the app."""
+"""The runbook has a page for every failure category, and each page agrees with the code."""
 
 import re
 import shutil
@@ -15,121 +15,120 @@ from tests.docs.pages import RUNBOOK, Block, blocks, read, rows
 
 INDEX = RUNBOOK / "README.md"
 CATEGORIES = {kind.category: kind for kind in errors.categories()}
-NO_FAILURE = {"drift_repaired"}
-SECTIONS = ["What you see", "Why", "Check", "Mend", "Mended when", "By itself?"]
+NOT_A_FAILURE = "drift_repaired"
+SECTIONS = ["What you see", "Causes", "Check", "Fix", "Fixed when", "Recovers by itself?"]
+
+each_category = pytest.mark.parametrize("kind", CATEGORIES.values(), ids=CATEGORIES)
+each_page = pytest.mark.parametrize("category", [*CATEGORIES, NOT_A_FAILURE])
 
 _COMMAND = re.compile(r"\b(?:az|kubectl|gcloud)(?: [a-z][a-z0-9,-]*)+")
-_NOISE = re.compile(r"'[^']*'|\"[^\"]*\"")
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 
 
-def _remedies() -> list[tuple[str, str]]:
-    """Of every class: some tell of a category more closely."""
-    return list(
-        dict.fromkeys(
-            (kind.category, command) for kind in _all_kinds() for command in _COMMAND.findall(kind.remedy_template)
-        )
-    )
-
-
-def _all_kinds(of: type[PullkeeperError] = PullkeeperError) -> Iterator[type[PullkeeperError]]:
+def subclasses(of: type[PullkeeperError]) -> Iterator[type[PullkeeperError]]:
     for kind in of.__subclasses__():
         yield kind
-        yield from _all_kinds(kind)
+        yield from subclasses(kind)
 
 
-def test_every_category_has_a_page_and_no_page_is_left_over() -> None:
-    pages = {page.stem for page in RUNBOOK.glob("*.md")} - {"README"}
-    assert CATEGORIES.keys() | NO_FAILURE == pages
+def remedy_commands() -> list[tuple[str, str]]:
+    """Return category and command, for every class: a category may have several."""
+    found = (
+        (kind.category, command)
+        for kind in subclasses(PullkeeperError)
+        for command in _COMMAND.findall(kind.remedy_template)
+    )
+    return list(dict.fromkeys(found))
 
 
-def test_the_index_has_a_row_for_every_category_in_the_order_of_the_code() -> None:
-    indexed = [row[0] for row in rows(INDEX, "category")]
-    assert [f"[{category}]({category}.md)" for category in CATEGORIES] == indexed
+def read_page(category: str) -> str:
+    return read(RUNBOOK / f"{category}.md")
 
 
-@pytest.mark.parametrize("kind", CATEGORIES.values(), ids=CATEGORIES)
-def test_index_and_page_say_whether_a_retry_helps_as_the_code_does(kind: type[PullkeeperError]) -> None:
+def read_opening(category: str) -> str:
+    """Return the text before the first section, on one line."""
+    return " ".join(read_page(category).split("\n## ", 1)[0].split())
+
+
+def test_every_category_has_a_page_and_every_page_a_category() -> None:
+    pages = {page.stem for page in RUNBOOK.glob("*.md")} - {INDEX.stem}
+    assert pages == {*CATEGORIES, NOT_A_FAILURE}
+
+
+def test_the_index_lists_the_categories_in_the_order_of_the_code() -> None:
+    listed = [row[0] for row in rows(INDEX, "category")]
+    assert listed == [f"[{category}]({category}.md)" for category in CATEGORIES]
+
+
+@each_category
+def test_index_and_page_agree_with_the_code_whether_a_retry_helps(kind: type[PullkeeperError]) -> None:
     (row,) = (row for row in rows(INDEX, "category") if row[0].startswith(f"[{kind.category}]"))
     assert row[2].startswith("yes" if kind.retryable else "no")
-    opening = " ".join(read(RUNBOOK / f"{kind.category}.md").split("\n## ", 1)[0].split())
-    assert kind.retryable == ("A retry helps." in opening)
-    assert kind.retryable != ("does not help" in opening)
+    opening = read_opening(kind.category)
+    assert ("A retry helps." in opening, "does not help" in opening) == (kind.retryable, not kind.retryable)
 
 
-@pytest.mark.parametrize("kind", CATEGORIES.values(), ids=CATEGORIES)
-def test_a_page_opens_with_what_the_operator_was_told(kind: type[PullkeeperError]) -> None:
-    """The `meaning` of the problem document, at least its first clause, so that one recognises it."""
-    page = " ".join(read(RUNBOOK / f"{kind.category}.md").split())
+@each_category
+def test_a_page_opens_with_the_meaning_of_its_category(kind: type[PullkeeperError]) -> None:
+    """At least with the first clause, so that the reader recognises the problem document."""
     first_clause = re.split(r"[.:,;]", kind.meaning)[0]
-    assert page.startswith(f"# {kind.category} {first_clause}")
+    assert read_opening(kind.category).startswith(f"# {kind.category} {first_clause}")
 
 
-@pytest.mark.parametrize("category", [*CATEGORIES, *NO_FAILURE])
-def test_a_page_answers_the_same_six_questions_in_the_same_order(category: str) -> None:
-    asked = re.findall(r"^## (.+)$", read(RUNBOOK / f"{category}.md"), re.MULTILINE)
-    assert asked == SECTIONS
+@each_page
+def test_all_pages_have_the_same_sections_in_the_same_order(category: str) -> None:
+    assert re.findall(r"^## (.+)$", read_page(category), re.MULTILINE) == SECTIONS
 
 
-@pytest.mark.parametrize("category", [*CATEGORIES, *NO_FAILURE])
+@each_page
 def test_a_page_is_short_enough_for_three_in_the_morning(category: str) -> None:
-    assert 20 <= len(read(RUNBOOK / f"{category}.md").splitlines()) <= 50
+    assert 20 <= len(read_page(category).splitlines()) <= 50
 
 
-@pytest.mark.parametrize(("category", "command"), _remedies())
-def test_a_page_has_the_commands_of_its_remedy(category: str, command: str) -> None:
-    assert command in read(RUNBOOK / f"{category}.md")
+@pytest.mark.parametrize(("category", "command"), remedy_commands())
+def test_a_page_has_the_commands_of_its_remedies(category: str, command: str) -> None:
+    assert command in read_page(category)
 
 
-def test_every_event_is_somewhere_in_the_runbook() -> None:
-    everything = "".join(read(page) for page in RUNBOOK.glob("*.md"))
-    missing = [event for event in get_args(telemetry.Event) if event not in everything]
-    assert missing == []
+def test_the_runbook_mentions_every_event() -> None:
+    whole = "".join(read(page) for page in RUNBOOK.glob("*.md"))
+    assert [event for event in get_args(telemetry.Event) if event not in whole] == []
 
 
-def test_queries_ask_for_events_that_exist() -> None:
-    asked = {
-        name
-        for block in blocks("kql")
-        for names in re.findall(r"Name (?:==|in) ?(\([^)]*\)|\"[^\"]*\")", block.text)
-        for name in re.findall(r'"([^"]+)"', names)
-    }
-    assert asked
-    assert asked <= set(get_args(telemetry.Event))
-
-
-def test_az_gets_ids_only_where_it_takes_them() -> None:
-    """`az aks` has no `--ids` at all, and no command that lists or gets keys has."""
-    typed = (line for block in blocks("bash") for line in block.text.replace("\\\n", " ").splitlines())
-    commands = [command for line in typed for command in re.findall(r"\baz [^|)]+", line)]
-    assert len(commands) > 20
-    wrong = [command for command in commands if re.match(r"az (aks|.*\b(list|keys)\b).* --ids", command)]
-    assert wrong == []
+def test_queries_name_only_events_that_exist() -> None:
+    conditions = re.findall(
+        r"Name (?:==|in) ?(\([^)]*\)|\"[^\"]*\")", "".join(block.text for block in blocks("kql"))
+    )
+    named = {name for condition in conditions for name in re.findall(r'"([^"]+)"', condition)}
+    assert named
+    assert named <= set(get_args(telemetry.Event))
 
 
 @cache
-def _kubectl_help(*words: str) -> str | None:
-    """None: there is no such command."""
+def kubectl_help(*words: str) -> str:
+    """Return the help of a command, "" if there is no such command."""
     program = shutil.which("kubectl")
     if program is None:
-        pytest.skip("left out: kubectl is not installed, and it alone knows its own commands")
+        pytest.skip("needs kubectl, to ask it for its commands")
     done = subprocess.run([program, *words, "--help"], capture_output=True, text=True, check=False, timeout=30)
-    return done.stdout if done.returncode == 0 and "unknown command" not in done.stderr else None
+    return done.stdout if done.returncode == 0 and "unknown command" not in done.stderr else ""
 
 
-def _kubectl_commands() -> list[tuple[Block, str]]:
-    """Each kubectl command in a shell block of the runbook, on one line, quoted texts left out."""
-    found = []
-    for block in blocks("bash", "sh"):
-        for line in block.text.replace("\\\n", " ").splitlines():
-            found += [(block, part) for part in re.findall(r"kubectl [^|;)>]+", _NOISE.sub("", line))]
-    return found
+def kubectl_commands() -> list[tuple[Block, str]]:
+    """Return each kubectl command in a shell block, on one line and without quoted texts."""
+    return [
+        (block, command)
+        for block in blocks("bash", "sh")
+        for line in block.text.replace("\\\n", " ").splitlines()
+        for command in re.findall(r"kubectl [^|;)>]+", _QUOTED.sub("", line))
+    ]
 
 
-@pytest.mark.parametrize(("block", "command"), _kubectl_commands(), ids=str)
-def test_kubectl_knows_the_commands_and_their_flags(block: Block, command: str) -> None:
+@pytest.mark.parametrize(("block", "command"), kubectl_commands(), ids=str)
+def test_kubectl_has_the_commands_and_flags(block: Block, command: str) -> None:
     words = re.sub(r"--kubeconfig \S+", "", command).split()[1:]
-    verbs = words[:3] if words[0] == "create" and words[1:2] == ["secret"] else words[:2]
-    known = (_kubectl_help(words[0]) or "") + (_kubectl_help(*verbs) or "") + (_kubectl_help("options") or "")
-    assert _kubectl_help(words[0]) is not None, f"{block}: kubectl has no {words[0]}"
+    verbs = words[:3] if words[:2] == ["create", "secret"] else words[:2]
+    assert kubectl_help(words[0]), f"{block}: kubectl has no {words[0]}"
+    known = kubectl_help(words[0]) + kubectl_help(*verbs) + kubectl_help("options")
     unknown = [flag for flag in re.findall(r"--[a-z-]+", " ".join(words)) if flag not in known]
     assert unknown == [], f"{block}: {command}"

@@ -35,6 +35,10 @@ class _Parser(AzCliCommandParser):  # type: ignore[misc] # see the imports
     def error(self, message: str) -> None:
         raise _Refused(message)
 
+    def validation_error(self, message: str) -> None:
+        """Validators of `az storage` look for the account in Azure; the parser has accepted all arguments by then."""
+        raise _Accepted if "Max retries exceeded" in message else _Refused(message)
+
     def _check_value(self, action: Any, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
             raise _Refused(f"{self.prog} has no {value}")
