@@ -2,7 +2,6 @@
 
 import azure.functions as func
 
-from functions.openapi import document
 from functions.requests import cluster_from_route, parameter
 from functions.responses import accepted_response, json_response
 from functions.route import ONBOARD, READ, route
@@ -12,12 +11,6 @@ from pullkeeper.version import VERSION
 
 blueprint = func.Blueprint()
 _CLUSTER = "clusters/{subscription}/{resourceGroup}/{name}"
-
-
-@blueprint.route("health", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
-async def health(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - the request is empty
-    """Report that the app runs. Calls no other service."""
-    return json_response({"status": "ok", "version": VERSION})
 
 
 @blueprint.route("clusters", methods=["GET"])
@@ -40,13 +33,6 @@ async def cluster(req: func.HttpRequest) -> func.HttpResponse:
 async def handover(req: func.HttpRequest) -> func.HttpResponse:
     """Return what the publisher must trust, once for the whole fleet."""
     return json_response(await services().handover(parameter(req, "hub")))
-
-
-@blueprint.route("openapi.json", methods=["GET"])
-@route(READ)
-async def openapi(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - the request is empty
-    """Return the OpenAPI document of these routes."""
-    return json_response(document())
 
 
 @blueprint.route("refresh", methods=["POST"])

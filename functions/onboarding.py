@@ -8,6 +8,7 @@ from functions.responses import json_response, operation_response
 from functions.route import ONBOARD, READ, route
 from pullkeeper.onboarding.documents import Onboarding, OnboardingMessage
 from pullkeeper.services import services
+from pullkeeper.settings import ONBOARDING
 
 blueprint = func.Blueprint()
 
@@ -16,7 +17,9 @@ blueprint = func.Blueprint()
 @route(ONBOARD)
 async def onboard(req: func.HttpRequest) -> func.HttpResponse:
     """Onboard a cluster."""
-    request = Onboarding.parse(read_body(req), trusted_hosts=services().settings.trusted_hosts)
+    settings = services().settings
+    settings.require(*ONBOARDING)
+    request = Onboarding.parse(read_body(req), trusted_hosts=settings.trusted_hosts)
     return operation_response(await services().onboarder.onboard(request))
 
 
@@ -24,6 +27,7 @@ async def onboard(req: func.HttpRequest) -> func.HttpResponse:
 @route(ONBOARD, "keepWorkload", "dryRun")
 async def offboard(req: func.HttpRequest) -> func.HttpResponse:
     """Offboard a cluster: remove everything that onboarding made, and report what is left."""
+    services().settings.require(*ONBOARDING)
     keep, dry = boolean_parameter(req, "keepWorkload"), boolean_parameter(req, "dryRun")
     return operation_response(
         await services().onboarder.offboard(cluster_from_route(req), keep_workload=keep, dry_run=dry)

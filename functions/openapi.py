@@ -1,6 +1,6 @@
 """The OpenAPI document, generated from the models that parse and write the bodies."""
 
-from typing import Any, Final, get_args
+from typing import Any, Final, Literal, get_args
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
@@ -9,10 +9,11 @@ from pullkeeper.document import Document
 from pullkeeper.fleet.overview import ClusterView, FleetPage
 from pullkeeper.model import State
 from pullkeeper.onboarding.documents import Handover, Onboarding, Operation
+from pullkeeper.status import AppStatus
 from pullkeeper.version import VERSION
 
 
-class Problem(Document):
+class ProblemDocument(Document):
     """RFC 9457, with category and remedy. operation: the address of the operation that already runs for the cluster."""
 
     type: str
@@ -31,14 +32,14 @@ class Queued(Document):
 
 
 class Health(Document):
-    status: str
-    version: str
+    status: Literal["ok", "error"]
 
 
 _CLUSTER: Final = "/clusters/{subscription}/{resourceGroup}/{name}"
 # Method, path, summary, query parameters, body, and the status and body of success.
 _ROUTES: Final[tuple[tuple[str, str, str, tuple[str, ...], type[BaseModel] | None, int, type[BaseModel]], ...]] = (
-    ("get", "/health", "Whether the app works", (), None, 200, Health),
+    ("get", "/health", "Whether the settings are right", (), None, 200, Health),
+    ("get", "/status", "Wrong settings, hubs, totals, queue depths", (), None, 200, AppStatus),
     ("get", "/clusters", "The fleet, page by page", ("state", "continuation"), None, 200, FleetPage),
     ("post", "/clusters", "Onboard a cluster", (), Onboarding, 202, Operation),
     ("get", _CLUSTER, "One cluster", (), None, 200, ClusterView),
@@ -64,7 +65,7 @@ _PARAMETERS: Final[dict[str, dict[str, Any]]] = {
 
 def document() -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of all routes."""
-    models = [(Onboarding, "validation"), (Problem, "serialization")]
+    models = [(Onboarding, "validation"), (ProblemDocument, "serialization")]
     models += [(route[6], "serialization") for route in _ROUTES]
     references, schemas = models_json_schema(models, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
     paths: dict[str, dict[str, Any]] = {}
@@ -91,6 +92,7 @@ def document() -> dict[str, Any]:
             operation["requestBody"] = {"required": True, "content": {"application/json": schema}}
         if path == "/health":
             operation["security"] = []
+            operation["responses"]["503"] = {**operation["responses"]["200"], "description": "A setting is wrong"}
         paths.setdefault(path, {})[method] = operation
     return {
         "openapi": "3.1.0",
@@ -113,7 +115,7 @@ _OPERATION_HEADERS: Final = {
 _PLAIN: Final = str.maketrans("", "", "/{}.")
 _PROBLEM: Final = {
     "description": "A problem, with its category and remedy",
-    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}},
 }
 
 

@@ -1,9 +1,13 @@
 """Timer: queue the clusters that are due."""
 
+import os
+
 import azure.functions as func
 
 from functions.invocation import trigger
 from pullkeeper.services import services
+from pullkeeper.settings import Settings
+from pullkeeper.status import report_problems
 
 blueprint = func.Blueprint()
 
@@ -11,5 +15,7 @@ blueprint = func.Blueprint()
 @blueprint.timer_trigger(arg_name="timer", schedule="%REFRESH_SCHEDULE%", run_on_startup=False, use_monitor=True)
 @trigger
 async def schedule(timer: func.TimerRequest) -> None:  # noqa: ARG001 - a late run does the same as one on time
-    """Queue every cluster that is due."""
+    """Report wrong settings, create missing queues and tables, and queue every cluster that is due."""
+    report_problems(Settings.read(os.environ))
+    await services().storage_objects.create()
     await services().scheduler.run()

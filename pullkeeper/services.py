@@ -18,19 +18,20 @@ from pullkeeper.azure.entra import Entra, claims
 from pullkeeper.azure.identities import AzureIdentities
 from pullkeeper.cluster.access import Access
 from pullkeeper.errors import OnboardingRoleMissing
+from pullkeeper.fleet.creation import QUEUES, StorageObjects
 from pullkeeper.fleet.overview import Overview
-from pullkeeper.fleet.queues import ONBOARDING, REFRESH, Queue
+from pullkeeper.fleet.queues import ONBOARDING, Queue
 from pullkeeper.fleet.storage import connect_storage
 from pullkeeper.fleet.table import Fleet
 from pullkeeper.onboarding.documents import Handover
-from pullkeeper.onboarding.handover import fleet_handover
+from pullkeeper.onboarding.handover import build_fleet_handover
 from pullkeeper.onboarding.operations import Operations
 from pullkeeper.onboarding.run import Onboarder
 from pullkeeper.onboarding.work import Tools
 from pullkeeper.publisher.federation import Federation
 from pullkeeper.refresh.refresh import Refresher
 from pullkeeper.refresh.schedule import Scheduler
-from pullkeeper.settings import Settings
+from pullkeeper.settings import STORAGE, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,24 +44,32 @@ class Services:
     onboarder: Onboarder
     overview: Overview
     handover: Callable[[str | None], Awaitable[Handover]]
+    queues: Mapping[str, Queue]
+    storage_objects: StorageObjects
     settings: Settings
+    clock: Callable[[], datetime]
     _connections: AsyncExitStack
 
     @classmethod
     def build(cls, environment: Mapping[str, str], clock: Callable[[], datetime]) -> Self:
-        """Build everything; connects to nothing yet. Raises InvalidRequest that names each wrong setting."""
+        """Build everything; connects to nothing yet. Raises InvalidSetting only if there is no storage account: what
+        needs another wrong setting fails by itself.
+        """
         settings = Settings.read(environment)
+        settings.require(*STORAGE)
 
         def credential(client_id: str | None = settings.client_id) -> AsyncTokenCredential:
             return ManagedIdentityCredential(client_id=client_id)
 
         entra = Entra(credential)
         onboarding = Entra(lambda: credential(settings.onboarding_client_id or settings.client_id))
-        tables, queues = connect_storage(settings, entra.credential)
+        storage_credential = credential(settings.storage_client_id or settings.client_id)
+        tables, queues = connect_storage(settings, storage_credential)
+        arm_endpoint = settings.fault("ARM_ENDPOINT") or settings.arm_endpoint
         fleet = Fleet(tables, settings.trusted_hosts)
-        access = Access(entra, AzureClusters(Arm(entra, settings.arm_endpoint), clock))
+        access = Access(entra, AzureClusters(Arm(entra, arm_endpoint), clock))
         refresher = Refresher(fleet, Federation(entra, clock), access, settings.hubs, clock)
-        arm = Arm(onboarding, settings.arm_endpoint, denied=OnboardingRoleMissing)
+        arm = Arm(onboarding, arm_endpoint, denied=OnboardingRoleMissing)
         clusters = AzureClusters(arm, clock)
 
         async def app_claims(resource: str) -> Mapping[str, str]:
@@ -73,22 +82,26 @@ class Services:
             fleet=fleet,
             refresher=refresher,
             hubs=settings.hubs,
-            app=app_claims,
+            app_claims=app_claims,
             authority_host=settings.authority_host,
             clock=clock,
         )
         operations = Operations(tables, settings.trusted_hosts)
+        by_name = {name: Queue(queues, name) for name in QUEUES}
         connections = AsyncExitStack()
-        for client in (entra, onboarding, tables, queues):
+        for client in (entra, onboarding, storage_credential, tables, queues):
             connections.push_async_callback(client.close)
         return cls(
             fleet=fleet,
-            scheduler=Scheduler(fleet, Queue(queues, REFRESH), clock),
+            scheduler=Scheduler(fleet, by_name, clock),
             refresher=refresher,
-            onboarder=Onboarder(operations, Queue(queues, ONBOARDING), tools, settings.allowed_scopes, clock),
+            onboarder=Onboarder(operations, by_name[ONBOARDING], tools, settings.allowed_scopes, clock),
             overview=Overview(fleet, clock),
-            handover=partial(fleet_handover, tools),
+            handover=partial(build_fleet_handover, tools),
+            queues=by_name,
+            storage_objects=StorageObjects(tables, queues),
             settings=settings,
+            clock=clock,
             _connections=connections,
         )
 
@@ -99,20 +112,23 @@ class Services:
 
 @cache
 def services() -> Services:
-    """Return the services of this process. They are closed when the event loop that called first ends in order."""
+    """Return the services of this process. The first call creates missing queues and tables in the background; the
+    services are closed when its event loop ends in order.
+    """
     built = Services.build(os.environ, lambda: datetime.now(UTC))
-    _closing.append(asyncio.get_running_loop().create_task(_close_with_loop(built)))
+    _background.append(asyncio.get_running_loop().create_task(_create_and_close(built)))
     return built
 
 
-_closing: list[asyncio.Task[None]] = []
+_background: list[asyncio.Task[None]] = []
 
 
-async def _close_with_loop(built: Services) -> None:
-    """Close the services when the task is cancelled: the platform does not announce its end, but an event loop that
-    ends cancels the tasks that still run.
+async def _create_and_close(built: Services) -> None:
+    """Create queues and tables, then wait to be cancelled and close the services: the platform does not announce its
+    end, but an event loop that ends cancels the tasks that still run.
     """
     try:
+        await built.storage_objects.create()
         await asyncio.Event().wait()
     finally:
         await built.close()

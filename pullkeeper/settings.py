@@ -1,29 +1,49 @@
-"""Every setting, read from the environment once, when it is first needed.
+"""Every setting, read from the environment when it is first needed.
 
-Lazily, because Python 3.13 on Flex Consumption has been seen to hide app settings while the app is being imported.
-The README has a row for each; a test compares the two.
+Lazily, because Python 3.13 on Flex Consumption has been seen to hide app settings while the app is being imported. A
+wrong setting does not raise where it is read: it is a problem that `GET /api/status` reports, and only what needs the
+setting fails. The documentation has a row for each setting; a test compares the two.
 """
 
-import re
 from collections.abc import Mapping
-from typing import Annotated, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, Json, StringConstraints, field_validator, model_validator
+from pydantic import Field, PlainValidator, PrivateAttr, StringConstraints, ValidationError, ValidationInfo
 
-from pullkeeper.model import Document, Hub, HubName
+from pullkeeper.document import Document
+from pullkeeper.errors import InvalidSetting
+from pullkeeper.hubs import Hubs
+from pullkeeper.setting_problems import Problem, find_problems, is_host, split
 
-_HOST: Final = re.compile(r"[a-z0-9.-]+(:[0-9]{1,5})?")
 _Url = Annotated[str, StringConstraints(pattern=r"^https://[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?(/[a-z0-9]*)?$")]
+Service = Literal["blob", "queue", "table"]
+STORAGE: Final = tuple(
+    f"AzureWebJobsStorage{part}"
+    for part in ("", "__accountName", "__queueServiceUri", "__tableServiceUri", "__credential", "__clientId")
+)
+"""What the app needs to reach its tables and queues."""
+ONBOARDING: Final = ("ARM_ENDPOINT", "AZURE_AUTHORITY_HOST", "ONBOARDING_SCOPES", "TRUSTED_GOOGLE_HOSTS")
+"""What onboarding and offboarding need beside them."""
+
+
+def _parse_hubs(value: Any, info: ValidationInfo) -> Hubs:
+    trusted: frozenset[str] = (info.context or {}).get("trusted_hosts", frozenset())
+    return value if isinstance(value, Hubs) else Hubs.parse(value, trusted)
 
 
 class Settings(Document):
-    """The aliases are the names of the app settings. REFRESH_SCHEDULE is not here: the platform itself reads it."""
+    """The aliases are the names of the app settings. One that is wrong is at its default here: `require` guards what
+    must not run with that.
+    """
 
-    hubs: Annotated[Json[dict[HubName, Hub]], Field(alias="HUBS")] = Field(default_factory=dict)
+    hubs: Annotated[Hubs, PlainValidator(_parse_hubs), Field(alias="HUBS")] = Field(default_factory=Hubs)
     """The named hubs, as JSON: `{"name": {"credentialConfig": {...}, "registries": [...], "probe": "..."}}`."""
 
+    schedule: Annotated[str, Field(alias="REFRESH_SCHEDULE")] = ""
+    """NCRONTAB of the timer. The host reads it; the app only checks it."""
+
     trusted_google_hosts: Annotated[str, Field(alias="TRUSTED_GOOGLE_HOSTS")] = ""
-    """Hosts, comma-separated, that may stand for Google's in a hub: a private endpoint, or the local cloud."""
+    """Hosts, comma-separated, that a hub may name instead of Google's: a private endpoint, or the local cloud."""
 
     client_id: Annotated[str | None, Field(alias="AZURE_CLIENT_ID")] = None
     """The client id of the app's user-assigned identity. Without it the system-assigned one is used."""
@@ -41,46 +61,86 @@ class Settings(Document):
     """Entra: another one in sovereign clouds. Refreshers that run in a cluster ask there."""
 
     storage: Annotated[str | None, Field(alias="AzureWebJobsStorage", repr=False)] = None
-    """A connection string: for one machine only (Azurite)."""
+    """A connection string: for development only (Azurite)."""
 
-    table_service: Annotated[_Url | None, Field(alias="AzureWebJobsStorage__tableServiceUri")] = None
+    storage_account: Annotated[
+        str | None, Field(alias="AzureWebJobsStorage__accountName"), StringConstraints(pattern=r"^[a-z0-9]{3,24}$")
+    ] = None
+    """The storage account by name, reached with an identity; the addresses are those of the public cloud."""
+
+    blob_service: Annotated[_Url | None, Field(alias="AzureWebJobsStorage__blobServiceUri")] = None
     queue_service: Annotated[_Url | None, Field(alias="AzureWebJobsStorage__queueServiceUri")] = None
-    """The storage account by identity: what infra sets in Azure."""
+    table_service: Annotated[_Url | None, Field(alias="AzureWebJobsStorage__tableServiceUri")] = None
+    """The storage account by addresses. The host needs blob (locks, timer) and queue; the app needs queue and table."""
 
-    @field_validator("trusted_google_hosts")
+    storage_credential: Annotated[
+        str | None,
+        Field(alias="AzureWebJobsStorage__credential"),
+        StringConstraints(pattern=r"(?i)^managedidentity$"),
+    ] = None
+    storage_client_id: Annotated[str | None, Field(alias="AzureWebJobsStorage__clientId")] = None
+    """The identity that reaches the storage account. Without it that of AZURE_CLIENT_ID does."""
+
+    application_insights: Annotated[str | None, Field(alias="APPLICATIONINSIGHTS_CONNECTION_STRING", repr=False)] = None
+    export: Annotated[str, Field(alias="PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY")] = ""
+    exported_logger: Annotated[str, Field(alias="PYTHON_APPLICATIONINSIGHTS_LOGGER_NAME")] = ""
+    """Read by Microsoft's worker: where events go, whether they are exported, and those of which logger."""
+
+    _problems: tuple[Problem, ...] = PrivateAttr(())
+
     @classmethod
-    def _are_listed(cls, value: str) -> str:
-        if not all(_HOST.fullmatch(host) for host in _listed(value)):
-            raise ValueError("must be hosts (with a port, if any) in lower case, separated by commas")
-        return value
+    def read(cls, environment: Mapping[str, str]) -> Self:
+        """Read all settings; never raises. A setting without a value counts as not set."""
+        names = [str(field.alias) for field in cls.model_fields.values()]
+        given = {name: environment[name] for name in names if environment.get(name)}
+        context = {"trusted_hosts": _valid_hosts(given.get("TRUSTED_GOOGLE_HOSTS", ""))}
+        faults: dict[str, str] = {}
+        try:
+            settings = cls.model_validate(given, context=context)
+        except ValidationError as e:
+            faults = {str(fault["loc"][0]): fault["msg"] for fault in e.errors()}
+            right = {name: value for name, value in given.items() if name not in faults}
+            settings = cls.model_validate(right, context=context)
+        if settings.hubs.faults:
+            faults["HUBS"] = "; ".join(settings.hubs.faults.values())
+        problems = find_problems(given, faults, environment, names)
+        settings._problems = tuple(problems)  # noqa: SLF001 - its own
+        return settings
 
-    @model_validator(mode="after")
-    def _names_a_storage_account(self) -> Self:
-        if not (self.storage or (self.table_service and self.queue_service)):
-            raise ValueError(
-                "set AzureWebJobsStorage__tableServiceUri and AzureWebJobsStorage__queueServiceUri, "
-                "or AzureWebJobsStorage for development"
-            )
-        return self
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What is missing, wrong or misspelled."""
+        return self._problems
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        return tuple(problem for problem in self._problems if problem.severity == "error")
+
+    def fault(self, *names: str) -> InvalidSetting | None:
+        """Return the failure for those of these settings that are missing or wrong, None if there are none."""
+        found = [problem.detail for problem in self.errors if problem.setting in names]
+        return InvalidSetting("; ".join(found)) if found else None
+
+    def require(self, *names: str) -> None:
+        """Raise InvalidSetting that names those of these settings that are missing or wrong."""
+        if fault := self.fault(*names):
+            raise fault
+
+    def storage_address(self, service: Service) -> str | None:
+        """The address of a storage service, None if neither it nor the account's name is set."""
+        own: str | None = getattr(self, f"{service}_service")
+        account = self.storage_account
+        return own or (f"https://{account}.{service}.core.windows.net" if account else None)
 
     @property
     def allowed_scopes(self) -> frozenset[str]:
         """In lower case: Azure compares ids without regard to case."""
-        return _listed(self.onboarding_scopes.lower())
+        return frozenset(split(self.onboarding_scopes.lower()))
 
     @property
     def trusted_hosts(self) -> frozenset[str]:
-        return _listed(self.trusted_google_hosts)
-
-    @classmethod
-    def read(cls, environment: Mapping[str, str]) -> Self:
-        """Raises InvalidRequest that names each setting that is wrong. A setting without a value counts as not set."""
-        known = {field.alias: environment.get(field.alias or "") for field in cls.model_fields.values()}
-        return cls.parse(
-            {name: value for name, value in known.items() if value},
-            trusted_hosts=_listed(environment.get("TRUSTED_GOOGLE_HOSTS", "")),
-        )
+        return _valid_hosts(self.trusted_google_hosts)
 
 
-def _listed(text: str) -> frozenset[str]:
-    return frozenset(part.strip() for part in text.split(",") if part.strip())
+def _valid_hosts(text: str) -> frozenset[str]:
+    return frozenset(filter(is_host, split(text)))

@@ -22,6 +22,7 @@ Event = Literal[
     "message.poisoned",
     "token.minted",
     "operation.completed",
+    "settings.invalid",
 ]
 
 _RESERVED: Final = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime"})

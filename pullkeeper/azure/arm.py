@@ -27,8 +27,11 @@ _OPTIONS: Final[dict[str, Any]] = {
 class Arm:
     """Azure Resource Manager under one identity."""
 
-    def __init__(self, entra: Entra, endpoint: str, denied: type[ArmDenied] = ArmDenied) -> None:
-        """denied: the category of a missing right. It differs between refreshing and onboarding."""
+    def __init__(self, entra: Entra, endpoint: str | PullkeeperError, denied: type[ArmDenied] = ArmDenied) -> None:
+        """endpoint: its URL, or the failure of every call if that setting is wrong.
+
+        denied: the category of a missing right. It differs between refreshing and onboarding.
+        """
         self._entra = entra
         self._endpoint = endpoint
         self._denied = denied
@@ -39,6 +42,8 @@ class Arm:
         Raises EntraError. The token is fetched here, because an SDK that fetched its first token itself would report
         Entra's failure as one of Azure Resource Manager.
         """
+        if isinstance(self._endpoint, PullkeeperError):
+            raise self._endpoint.with_context()
         await self._entra.token(ARM)
         return client(self._entra.credential, subscription, base_url=self._endpoint, **_OPTIONS)
 

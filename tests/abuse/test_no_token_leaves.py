@@ -136,8 +136,8 @@ class Echo(Fault):
         super().__init__(**more)
         self._world, self._shape = world, shape
 
-    def fits(self, request: web.Request) -> bool:
-        fits = super().fits(request)
+    def matches(self, request: web.Request) -> bool:
+        fits = super().matches(request)
         if fits:
             self.body = self._shape(" ".join(_credentials(self._world)))
         return fits
@@ -147,9 +147,9 @@ def _credentials(world: World) -> list[str]:
     """All credentials that are valid somewhere, the newest first."""
     cloud = world.cloud
     google = list(cloud.google._issued)
-    entra = [token for token, _ in cloud.identity._held.values()]
+    entra = [token for token, _ in cloud.identity._cache.values()]
     keys = [cluster.server.admin_key_pem for cluster in cloud.clusters.values()]
-    registry = [token for registry in cloud.registries for token in registry._passes]
+    registry = [token for registry in cloud.registries for token in registry._tokens]
     return [*google[::-1], *entra[::-1], *registry[::-1], *keys]
 
 

@@ -11,7 +11,6 @@ from pullkeeper.settings import Settings
 from tests.docs.pages import ROOT, rows
 
 REFERENCE = ROOT / "docs" / "reference.md"
-READ_BY_THE_PLATFORM = {"REFRESH_SCHEDULE"}
 KEYS = {"anonymous": "none", "function": "function"}
 
 _LIST_ROUTES = """
@@ -39,7 +38,7 @@ def code_spans(cell: str) -> list[str]:
 
 def test_every_setting_has_a_row_and_every_row_is_a_setting() -> None:
     documented = [name for row in rows(REFERENCE, "setting") for name in code_spans(row[0])]
-    known = {str(field.alias) for field in Settings.model_fields.values()} | READ_BY_THE_PLATFORM
+    known = {str(field.alias) for field in Settings.model_fields.values()}
     assert sorted(known) == sorted(documented)
 
 

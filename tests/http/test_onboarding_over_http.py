@@ -13,7 +13,7 @@ from local.pull_check import can_pull
 from local.serving import Fault
 from pullkeeper.fleet.table import Member
 from pullkeeper.model import ClusterId, RefreshMessage
-from pullkeeper.onboarding.run import ONBOARD
+from pullkeeper.onboarding.phases import ONBOARD
 from tests.http.conftest import App, cluster_path, onboarding_body
 
 pytestmark = [pytest.mark.servers, pytest.mark.asyncio(loop_scope="module")]

@@ -61,18 +61,37 @@ INVOCATIONS: dict[str, tuple[dict[str, Any], int, str]] = {
     "onboarding_poison": ({"queue": OPERATION_MESSAGE}, SUCCESS, ""),
     "handover": (http("GET", "handover"), SUCCESS, "502"),
     "openapi": (http("GET", "openapi.json"), SUCCESS, "200"),
+    "status": (http("GET", "status"), SUCCESS, "200"),
 }
 
 
 @pytest.fixture
 async def worker_with_app(worker: Start, azurite: Azurite, request: pytest.FixtureRequest) -> Worker:
-    return await worker(ROOT, {"AzureWebJobsStorage": azurite.account(request.node.nodeid)})
+    settings = {"AzureWebJobsStorage": azurite.account(request.node.nodeid), "REFRESH_SCHEDULE": "0 */5 * * * *"}
+    return await worker(ROOT, settings)
 
 
 async def test_every_function_is_indexed(worker_with_app: Worker) -> None:
     """Azure reports no more than "0 functions found" otherwise."""
     assert "error" not in worker_with_app.indexed
     assert INVOCATIONS.keys() == worker_with_app.indexed["functions"].keys()
+
+
+async def test_every_function_is_indexed_without_any_setting(worker: Start) -> None:
+    """A wrong setting must not raise at import, and every route says what is missing."""
+    bare = await worker(ROOT)
+    assert INVOCATIONS.keys() == bare.indexed["functions"].keys()
+    for name in ("clusters", "refresh_all", "onboard", "handover"):
+        response = (await bare.invoke(name, **INVOCATIONS[name][0]))["return_value"]["http"]
+        assert (response["status_code"], "AzureWebJobsStorage__tableServiceUri" in response["body"]["bytes"]) == (
+            "503",
+            True,
+        )
+    health = (await bare.invoke("health", **INVOCATIONS["health"][0]))["return_value"]["http"]
+    assert (health["status_code"], json.loads(health["body"]["bytes"])) == ("503", {"status": "error"})
+    status = (await bare.invoke("status", **INVOCATIONS["status"][0]))["return_value"]["http"]
+    assert status["status_code"] == "200"
+    assert "REFRESH_SCHEDULE" in {problem["setting"] for problem in json.loads(status["body"]["bytes"])["problems"]}
 
 
 @pytest.mark.parametrize("name", INVOCATIONS)

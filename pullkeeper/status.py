@@ -1,0 +1,103 @@
+"""Use case: report how the app itself is, settings first, and whatever can still be read."""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Protocol
+
+from pullkeeper import telemetry
+from pullkeeper.document import Document
+from pullkeeper.errors import InvalidSetting, PullkeeperError
+from pullkeeper.fleet.creation import StorageObjects
+from pullkeeper.fleet.queues import Queue
+from pullkeeper.fleet.table import Fleet
+from pullkeeper.hubs import Hubs
+from pullkeeper.model import TargetStatus
+from pullkeeper.setting_problems import Problem
+from pullkeeper.settings import Settings
+from pullkeeper.version import VERSION
+
+
+class HubStatus(Document):
+    """A hub of the setting HUBS. fault: what is wrong with it."""
+
+    name: str
+    registries: tuple[str, ...] = ()
+    fault: str | None = None
+
+
+class Totals(Document):
+    """Clusters in the fleet, and their targets by state."""
+
+    clusters: int
+    targets: Mapping[str, int]
+
+
+class AppStatus(Document):
+    """queues: messages in each, hidden ones included. totals and queues are missing if storage cannot be read: then
+    `problems` says why.
+    """
+
+    version: str
+    problems: tuple[Problem, ...]
+    hubs: tuple[HubStatus, ...]
+    totals: Totals | None = None
+    queues: Mapping[str, int] | None = None
+
+
+class Sources(Protocol):
+    """What of the app's services is read here."""
+
+    @property
+    def fleet(self) -> Fleet: ...
+    @property
+    def queues(self) -> Mapping[str, Queue]: ...
+    @property
+    def storage_objects(self) -> StorageObjects: ...
+    @property
+    def clock(self) -> Callable[[], datetime]: ...
+
+
+def report_problems(settings: Settings) -> None:
+    """Emit an event for each problem of the settings."""
+    for problem in settings.problems:
+        level = logging.ERROR if problem.severity == "error" else logging.WARNING
+        telemetry.emit("settings.invalid", problem.model_dump(), level)
+
+
+async def read_status(settings: Settings, connect: Callable[[], Sources]) -> AppStatus:
+    """Return the status of the app. Does not fail if a setting is wrong or storage cannot be read: that is a problem in
+    it. connect: returns the services of this process.
+    """
+    status = AppStatus(version=VERSION, problems=settings.problems, hubs=_hubs(settings.hubs))
+    try:
+        sources = connect()
+    except InvalidSetting:
+        return status  # it is among the problems
+    problems = [*settings.problems, *sources.storage_objects.problems]
+    try:
+        totals = await _totals(sources.fleet, sources.clock())
+        depths = await asyncio.gather(*(queue.depth() for queue in sources.queues.values()))
+    except PullkeeperError as e:
+        problems.append(Problem(severity="error", detail=f"{e.category}: {e.detail}", remedy=e.remedy))
+        return status.model_copy(update={"problems": tuple(problems)})
+    queues = dict(zip(sources.queues, depths, strict=True))
+    return status.model_copy(update={"problems": tuple(problems), "totals": totals, "queues": queues})
+
+
+def _hubs(hubs: Hubs) -> tuple[HubStatus, ...]:
+    wrong = [HubStatus(name=name, fault=fault) for name, fault in hubs.faults.items() if name]
+    return (*(HubStatus(name=name, registries=hub.registries) for name, hub in hubs.valid.items()), *wrong)
+
+
+async def _totals(fleet: Fleet, now: datetime) -> Totals:
+    statuses = {stored.status.cluster: stored.status.targets async for stored in fleet.statuses()}
+    clusters, states = 0, Counter[str]()
+    async for identity, cluster in fleet.clusters():
+        known = statuses.get(identity, {})
+        names = map(str, cluster.targets) if cluster else known
+        states.update(known.get(name, TargetStatus()).state(now) for name in names)
+        clusters += 1
+    return Totals(clusters=clusters, targets=states)
