@@ -1,4 +1,4 @@
-"""A person with kubectl and all rights: for making clusters ready, for meddling, and for judging what was written."""
+"""The administrator of a cluster, with kubectl's requests: prepares clusters, edits secrets, reads what was written."""
 
 import base64
 import json
@@ -13,7 +13,7 @@ _APPLY = "application/apply-patch+yaml"
 
 
 class ApiServer(Protocol):
-    """A stand-in or a real one: where it is, and the certificate of its administrator."""
+    """A stand-in or a real API server, and the client certificate of its administrator."""
 
     name: str
     admin_cert_pem: str
@@ -31,7 +31,7 @@ class ApiServer(Protocol):
 
 
 class Administrator:
-    """`async with` it. Calls raise AssertionError for anything but success: a person would have looked, too."""
+    """Use with `async with`. Calls raise AssertionError for a status other than 2xx."""
 
     def __init__(self, server: ApiServer) -> None:
         self._url = server.url
@@ -61,19 +61,21 @@ class Administrator:
         manager: str = "kubectl",
     ) -> dict[str, Any]:
         if self._session is None:
-            raise RuntimeError("async with it first")
+            raise RuntimeError("use it with `async with`")
         data = None if body is None else json.dumps(body)
         query = {} if method in {"GET", "DELETE"} else {"fieldManager": manager}
         headers = {"Content-Type": content_type}
-        async with self._session.request(method, self._url + path, data=data, headers=headers, params=query) as answer:
-            text = await answer.text()
-            if not answer.ok:
-                raise AssertionError(f"{method} {path}: HTTP {answer.status} {text}")
-            found: dict[str, Any] = json.loads(text)
-            return found
+        async with self._session.request(
+            method, self._url + path, data=data, headers=headers, params=query
+        ) as response:
+            text = await response.text()
+            if not response.ok:
+                raise AssertionError(f"{method} {path}: HTTP {response.status} {text}")
+            parsed: dict[str, Any] = json.loads(text)
+            return parsed
 
     async def apply(self, manifest: Mapping[str, Any], *, manager: str = "kubectl") -> dict[str, Any]:
-        """Kubectl apply --server-side."""
+        """As `kubectl apply --server-side`."""
         metadata = manifest["metadata"]
         version = manifest["apiVersion"]
         root = f"/apis/{version}" if "/" in version else f"/api/{version}"
@@ -83,17 +85,16 @@ class Administrator:
         return await self.call("PATCH", path, manifest, content_type=_APPLY, manager=manager)
 
     async def read_secret(self, namespace: str, name: str) -> dict[str, Any]:
-        """The whole object."""
         return await self.call("GET", f"/api/v1/namespaces/{namespace}/secrets/{name}")
 
     async def read_auths(self, namespace: str, name: str) -> dict[str, Any]:
-        """What a kubelet would take out of it: host -> {username, password, auth}."""
+        """The credentials in a pull secret: host -> {username, password, auth}."""
         secret = await self.read_secret(namespace, name)
         auths: dict[str, Any] = json.loads(base64.b64decode(secret["data"][".dockerconfigjson"]))["auths"]
         return auths
 
     async def create_secret(self, namespace: str, name: str, content: str, *, manager: str = "kubectl-create") -> str:
-        """Kubectl create secret docker-registry: the older CronJob's way. The uid."""
+        """As `kubectl create secret docker-registry`, which the older CronJob uses. Return the uid."""
         body = {
             "apiVersion": "v1",
             "kind": "Secret",
@@ -101,11 +102,11 @@ class Administrator:
             "type": "kubernetes.io/dockerconfigjson",
             "data": {".dockerconfigjson": base64.b64encode(content.encode()).decode()},
         }
-        made = await self.call("POST", f"/api/v1/namespaces/{namespace}/secrets", body, manager=manager)
-        return str(made["metadata"]["uid"])
+        created = await self.call("POST", f"/api/v1/namespaces/{namespace}/secrets", body, manager=manager)
+        return str(created["metadata"]["uid"])
 
     async def edit_secret(self, namespace: str, name: str, content: str, *, manager: str = "kubectl-edit") -> None:
-        """Kubectl edit secret."""
+        """As `kubectl edit secret`."""
         patch = {"data": {".dockerconfigjson": base64.b64encode(content.encode()).decode()}}
         path = f"/api/v1/namespaces/{namespace}/secrets/{name}"
         await self.call("PATCH", path, patch, content_type="application/merge-patch+json", manager=manager)

@@ -1,10 +1,10 @@
-"""The clock that the stand-ins and the tests share, so that an hour passes in no time and for everybody at once."""
+"""The clock that stand-ins and tests share: a test moves it forward for all of them at once."""
 
 from datetime import UTC, datetime, timedelta
 
 
 class Clock:
-    """Call it for the time now (UTC, aware). It runs at the usual speed and can be moved on."""
+    """Call it for the current time (UTC, aware). It runs at normal speed and can be moved forward."""
 
     def __init__(self) -> None:
         self._ahead = timedelta()

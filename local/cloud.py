@@ -1,7 +1,7 @@
-"""The cloud on one machine: a tenant, Google with its hubs, registries, Azure Resource Manager, and clusters.
+"""The cloud on one machine: an Entra tenant, Azure Resource Manager, Google with hubs and registries, and clusters.
 
-Everything that Azure and Google are to the app, over TLS under a CA of this process's own, in one event loop. What
-the app needs to know of it are environment variables: it has no switch for being tested.
+All servers run in one event loop and serve TLS under a CA of this process. The app is pointed at them by environment
+variables alone: it has no test switch.
 """
 
 import json
@@ -16,13 +16,15 @@ from typing import Any, Final, Self
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from local.azure.arm import CLUSTER_USER, Arm, ManagedCluster
+from local.administrator import Administrator, ApiServer
+from local.azure.arm import CLUSTER_USER, Arm
 from local.azure.assertions import Assertions
 from local.azure.entra import EXCHANGE_ID, Entra, IdentityEndpoint
+from local.azure.managed_cluster import ManagedCluster
 from local.clock import Clock
+from local.google.provider import Provider
 from local.google.registry import Registry
-from local.google.token_services import Google, Provider
-from local.administrator import Administrator, ApiServer
+from local.google.token_services import Google
 from local.kubernetes import ApiServer as StandIn
 from local.serving import Authority, Faults, Journal, Server
 from pullkeeper.cluster.manifests import namespace, refresher_access
@@ -36,7 +38,7 @@ _PROJECT: Final = "deepintshield-images"
 
 @dataclass(slots=True)
 class Part:
-    """What every stand-in can do: remember who asked, and go wrong."""
+    """The journal and the injected faults of one stand-in."""
 
     journal: Journal = field(default_factory=Journal)
     faults: Faults = field(default_factory=Faults)
@@ -48,7 +50,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class LocalHub:
-    """A publisher's side of things. document: the hub as the setting HUBS wants it; image: PROJECT/REPOSITORY/IMAGE."""
+    """A hub at Google. document: the hub in the format of the setting HUBS. image: PROJECT/REPOSITORY/IMAGE."""
 
     document: Mapping[str, Any]
     provider: Provider
@@ -58,7 +60,7 @@ class LocalHub:
 
 @dataclass(frozen=True, slots=True)
 class LocalCluster:
-    """A cluster with its administrator, and how it joins the fleet."""
+    """A cluster: its API server, its administrator, its entry for the fleet, and its journal and faults."""
 
     server: ApiServer
     admin: Administrator
@@ -75,10 +77,10 @@ class LocalCluster:
 
 
 class Cloud:
-    """`async with` it, add hubs and clusters, give the app its `environment`."""
+    """Use with `async with`: add hubs and clusters, and start the app with `environment`."""
 
     def __init__(self, clock: Clock, authority: Authority | None = None, entra: Entra | None = None) -> None:
-        """entra: a tenant that others trust already; without it a new one."""
+        """entra: an existing tenant, which running API servers trust; by default a new one."""
         self.clock = clock
         self.authority = authority or Authority()
         self.entra = entra.with_clock(clock) if entra else Entra(clock)
@@ -87,7 +89,7 @@ class Cloud:
         parts = self.identity_part, self.google_part, self.arm_part = Part(), Part(), Part()
         self.google = Google(self.entra, clock, middlewares=parts[1].middlewares)
         self.arm = Arm(self.entra, clock, middlewares=parts[2].middlewares)
-        self.assertions = Assertions(self.entra, clock, self.arm.federated_credentials.trusted)
+        self.assertions = Assertions(self.entra, clock, self.arm.federated_credentials.find_trusted)
         self.entra.application.add_routes(self.assertions.routes())
         self.registry_parts = [Part(), Part()]
         self.registries = [Registry(self.google, clock, middlewares=part.middlewares) for part in self.registry_parts]
@@ -113,11 +115,11 @@ class Cloud:
 
     @property
     def issuer_discovery(self) -> str:
-        """Where a real API server finds the tenant's keys."""
+        """The URL at which a real API server finds the tenant's keys."""
         return f"{self._entra_server.url}/{self.entra.tenant}/.well-known/openid-configuration"
 
     def add_hub(self, name: str, *, lifetime: int = 3600, registries: int = 1, impersonate: bool = True) -> LocalHub:
-        """A pool, a provider that trusts this tenant, a service account with a repository to read in each registry."""
+        """Add a pool, a provider that trusts this tenant, and a service account that reads from each registry."""
         pool = f"projects/{100000 + len(self.hubs)}/locations/global/workloadIdentityPools/{name}-azure-pool"
         subject = self.app.principal_id
         provider = self.google.add_provider(
@@ -167,10 +169,10 @@ class Cloud:
         access: bool = True,
         ready: bool = True,
     ) -> LocalCluster:
-        """A running cluster that Azure knows, with namespaces and the refresher's role as onboarding makes them.
+        """Start a cluster that Azure knows, with the namespaces and the refresher's role that onboarding creates.
 
-        server: a real one instead of a stand-in, not yet started. access: whether the role is there. ready: False for
-        one that is still to be onboarded, where the app is an administrator and nothing else is there.
+        server: a real API server, not yet started, in place of the stand-in. access: whether the role exists. ready:
+        False for a cluster that is still to be onboarded: the app is its administrator, and it is empty.
         """
         part = Part()
         server = server or StandIn(name, self.entra, self.clock, middlewares=part.middlewares)
@@ -184,7 +186,7 @@ class Cloud:
                 await admin.apply(manifest)
         if not ready:
             await admin.apply(cluster_admin_binding(self.app.principal_id))
-        self.arm.add_cluster(
+        self.arm.clusters.add(
             ManagedCluster(
                 resource_id=str(wanted.cluster),
                 server=server.url,
@@ -200,11 +202,14 @@ class Cloud:
         self.clusters[name] = cluster = LocalCluster(server, admin, Member(wanted, endpoint), part)
         return cluster
 
-    def environment(self, storage: str) -> dict[str, str]:
-        """The app's settings and what the platform adds. storage: a connection string."""
+    def environment(self, storage: str | Mapping[str, str]) -> dict[str, str]:
+        """The app's settings and the variables that the platform adds.
+
+        storage: a connection string, or the settings of an identity-based connection.
+        """
         hosts = [self._google_server.host, *(server.host for server in self._registry_servers)]
         return {
-            "AzureWebJobsStorage": storage,
+            **({"AzureWebJobsStorage": storage} if isinstance(storage, str) else storage),
             "AZURE_CLIENT_ID": self.app.client_id,
             "ARM_ENDPOINT": self._arm_server.url,
             "AZURE_AUTHORITY_HOST": self._entra_server.url,
@@ -224,7 +229,7 @@ class Cloud:
 
 
 def cluster_admin_binding(principal: str) -> dict[str, Any]:
-    """What the role Azure Kubernetes Service RBAC Cluster Admin comes to."""
+    """Makes a principal an administrator, as the role Azure Kubernetes Service RBAC Cluster Admin does."""
     group = "rbac.authorization.k8s.io"
     return {
         "apiVersion": f"{group}/v1",

@@ -24,12 +24,12 @@ from azure.data.tables.aio import TableServiceClient
 from rich.console import Console
 from rich.table import Table
 
+from local.administrator import ApiServer
 from local.azure.arm import ONBOARDER
 from local.azurite import Azurite
 from local.clock import Clock
 from local.cloud import SUBSCRIPTION, Cloud, LocalCluster
 from local.host import HostProcess
-from local.administrator import ApiServer
 from local.kubernetes.apiserver import Etcd, Issuer, RealApiServer, binaries
 from local.pull_check import can_pull
 from pullkeeper.fleet.table import Fleet

@@ -1,4 +1,4 @@
-"""Server processes that never outlive us, and ports that nobody else is given."""
+"""Server processes and folders that never outlive this process, and reserved ports."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from http import HTTPStatus
 from pathlib import Path
@@ -15,46 +15,65 @@ import aiohttp
 
 READY_WITHIN = timedelta(seconds=60)  # a few seconds on an idle machine
 
-# Outlives us in any case: its input ends when we die, and then it ends the server and clears up after it.
+# Its input ends when this process dies, however that happens. Then it kills the server and removes the folder.
 WATCHDOG = 'read -r pid; read -r _ || kill -KILL "$pid" 2>/dev/null; rm -rf "$1"'
 
 
 class ServerDiedError(Exception):
-    """A server ended or did not get ready. The message carries the last lines of its log."""
+    """A server ended or did not get ready. The message has the last lines of its log."""
+
+
+class Folder:
+    """A temporary folder. It is removed by `remove`, or when this process dies; then its server is killed, too."""
+
+    def __init__(self, name: str) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix=f"pullkeeper-{name}-"))
+        self._pid_sent = False
+        reader, self._writer = os.pipe()
+        self._watchdog = subprocess.Popen(
+            ["sh", "-c", WATCHDOG, "watchdog", self.path],
+            stdin=reader,
+            start_new_session=True,  # Ctrl-C must not end the watchdog
+        )
+        os.close(reader)
+
+    def attach(self, pid: int) -> None:
+        """Kill this process, too, when our own dies."""
+        os.write(self._writer, f"{pid}\n".encode())
+        self._pid_sent = True
+
+    def remove(self) -> None:
+        if self._watchdog.returncode is None:
+            os.write(self._writer, b"done\n" if self._pid_sent else b"\ndone\n")
+            os.close(self._writer)
+            self._watchdog.wait()
 
 
 class Process:
-    """One server process and a folder of its own. Both are gone after `stop`, or when this process dies."""
+    """A server process with a folder of its own. Both are removed by `stop`, or when this process dies."""
 
     def __init__(self, program: Path) -> None:
         self._program = program
         self._server: subprocess.Popen[bytes] | None = None
-        self.folder = Path(tempfile.mkdtemp(prefix=f"pullkeeper-{program.name}-"))
-        watched, self._lifeline = os.pipe()
-        self._watchdog = subprocess.Popen(
-            ["sh", "-c", WATCHDOG, "watchdog", self.folder],
-            stdin=watched,
-            start_new_session=True,  # Ctrl-C is meant for us; the watchdog still has its work to do then
-        )
-        os.close(watched)
+        self._folder = Folder(program.name)
+        self.folder = self._folder.path
 
     async def start(self, arguments: Sequence[str], ready: str, through: aiohttp.BaseConnector | None = None) -> None:
-        """Start the server and wait until the address `ready` answers 200.
+        """Start the server and wait until the URL `ready` responds with 200.
 
-        through: how to reach it if plain TCP will not do (TLS, a socket in the file system).
-        Raise ServerDiedError.
+        through: the connector, where plain TCP will not do (TLS, a Unix socket). Raises ServerDiedError.
         """
         try:
-            self._spawn(arguments)
+            self.spawn(arguments)
             async with (
                 aiohttp.ClientSession(connector=through) as session,
                 asyncio.timeout(READY_WITHIN.total_seconds()),
             ):
-                while not await _answers(session, ready):
-                    self._check_alive()
+                while not await _is_ready(session, ready):
+                    self.check_alive()
                     await asyncio.sleep(0.1)
         except BaseException as e:
-            tail = self._log_tail()
+            tail = self.log_tail()
             self.stop()
             if isinstance(e, TimeoutError):
                 raise ServerDiedError(f"{self._program.name} does not get ready:\n{tail}") from e
@@ -63,38 +82,36 @@ class Process:
     def stop(self) -> None:
         """End the server at once, if it has not ended yet.
 
-        SIGKILL, because an API server takes more than 20 seconds to stop politely once its etcd has gone.
+        With SIGKILL, because an API server takes more than 20 seconds to stop once its etcd has stopped.
         """
-        if self._watchdog.returncode is not None:
-            return
-        pid_if_unknown = b"\n" if self._server is None else b""
         if self._server is not None:
             self._server.kill()
             self._server.wait()
-        os.write(self._lifeline, pid_if_unknown + b"done\n")
-        os.close(self._lifeline)
-        self._watchdog.wait()
+        self._folder.remove()
 
-    def _spawn(self, arguments: Sequence[str]) -> None:
+    def spawn(self, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+        """Start the server and do not wait for it. environment: by default that of this process."""
         with (self.folder / "log").open("wb") as log:
             self._server = subprocess.Popen(
                 [self._program, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env=environment,
                 start_new_session=True,
             )
-        os.write(self._lifeline, f"{self._server.pid}\n".encode())
+        self._folder.attach(self._server.pid)
 
-    def _check_alive(self) -> None:
+    def check_alive(self) -> None:
+        """Raise ServerDiedError if the server has ended."""
         if self._server is not None and self._server.poll() is not None:
-            raise ServerDiedError(f"{self._program.name} ended:\n{self._log_tail()}")
+            raise ServerDiedError(f"{self._program.name} ended:\n{self.log_tail()}")
 
-    def _log_tail(self) -> str:
+    def log_tail(self) -> str:
         return "\n".join((self.folder / "log").read_text(errors="replace").splitlines()[-20:])
 
 
-async def _answers(session: aiohttp.ClientSession, url: str) -> bool:
+async def _is_ready(session: aiohttp.ClientSession, url: str) -> bool:
     with contextlib.suppress(aiohttp.ClientError):
         async with session.get(url) as response:
             return response.status == HTTPStatus.OK
@@ -102,9 +119,9 @@ async def _answers(session: aiohttp.ClientSession, url: str) -> bool:
 
 
 class Port:
-    """A free port of 127.0.0.1, held by a socket that never listens, so that nobody else is given it meanwhile.
+    """A free port of 127.0.0.1, reserved by a socket that never listens.
 
-    The server that is to have it must bind with SO_REUSEPORT too.
+    The server that uses the port must bind with SO_REUSEPORT.
     """
 
     def __init__(self) -> None:

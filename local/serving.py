@@ -1,4 +1,4 @@
-"""What every stand-in needs: a certificate authority, a server on a free port, a journal, and faults on demand."""
+"""What every stand-in needs: a certificate authority, a server on a free port, a journal, and injected faults."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ _SECRET_HEADERS = frozenset({"authorization", "x-identity-header", "cookie"})
 
 
 class Refusal(web.HTTPException):
-    """A service's own words for no, in JSON. Raised, it ends a handler."""
+    """An error response with a service's own JSON body. Handlers raise it."""
 
     def __init__(self, status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> None:
         self.status_code = status
@@ -26,7 +26,7 @@ class Refusal(web.HTTPException):
 
 
 class Authority:
-    """A certificate authority of this machine, for as long as the process lives."""
+    """A certificate authority that lives as long as this process."""
 
     def __init__(self, ca: trustme.CA | None = None) -> None:
         self._ca = ca or trustme.CA()
@@ -36,7 +36,7 @@ class Authority:
         return self._ca.cert_pem.bytes().decode()
 
     def certificate(self) -> str:
-        """Key and chain of a server on this machine, as PEM, for programs that are not Python."""
+        """Key and certificate chain of a server on this machine, as PEM: for programs that are not Python."""
         return self._ca.issue_cert(_ADDRESS, "localhost").private_key_and_cert_chain_pem.bytes().decode()
 
     def server_context(self, *hosts: str) -> ssl.SSLContext:
@@ -48,14 +48,12 @@ class Authority:
 class Server:
     """An application on a port of 127.0.0.1: TLS under the authority, or plain HTTP without one.
 
-    client_ca_pem: client certificates of this CA are verified and asked for, not insisted on. port: 0 for a free one.
+    client_ca_pem: clients may present a certificate of this CA; it is verified.
     """
 
-    def __init__(
-        self, app: web.Application, *, authority: Authority | None, client_ca_pem: str | None = None, port: int = 0
-    ) -> None:
+    def __init__(self, app: web.Application, *, authority: Authority | None, client_ca_pem: str | None = None) -> None:
         self._app = app
-        self._port = port
+        self._port = 0
         self._scheme = "https" if authority else "http"
         self._context = authority.server_context() if authority else None
         if self._context and client_ca_pem:
@@ -64,7 +62,7 @@ class Server:
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
-        # Calls that hang on purpose end with the server, and nobody waits for a client to hang up.
+        # Requests that hang on purpose end with the server, which does not wait for clients to disconnect.
         self._runner = web.AppRunner(self._app, handler_cancellation=True, shutdown_timeout=0.1, access_log=None)
         await self._runner.setup()
         site = web.TCPSite(self._runner, _ADDRESS, self._port, ssl_context=self._context)
@@ -72,15 +70,15 @@ class Server:
         self._port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
-        """Stop listening; a later start listens on the same port."""
+        """Stop listening. A later start uses the same port."""
         if self._runner:
-            # An application may be served again after this, so it is not shut down with its runner.
+            # The application may be served again, so it is not shut down together with its runner.
             for site in list(self._runner.sites):
                 await site.stop()
             if self._runner.server:
                 transports = [one.transport for one in self._runner.server.connections if one.transport]
                 await self._runner.server.shutdown(0.1)
-                # TLS that is merely closed waits for its peer to say goodbye, longer than the loop may live.
+                # Closing a TLS transport waits for the peer, perhaps beyond the end of the event loop.
                 for transport in transports:
                     transport.abort()
                 await asyncio.sleep(0)
@@ -97,10 +95,10 @@ class Server:
 
 @dataclass(slots=True)
 class Fault:
-    """How to go wrong, for requests that fit.
+    """A failure for matching requests: by default a response with this status and body.
 
-    path: a pattern found anywhere in it. delay: before whatever comes next. slow_only: then answer as usual.
-    hang: never answer. drop: break the connection. times: how often, counted down; None for ever.
+    path: a pattern found anywhere in it. delay: before the failure. slow_only: respond as usual after the delay.
+    hang: never respond. drop: close the connection. times: how often, counted down; None: always.
     """
 
     path: str = ".*"
@@ -115,37 +113,37 @@ class Fault:
     slow_only: bool = False
     times: int | None = None
 
-    def fits(self, request: web.Request) -> bool:
+    def matches(self, request: web.Request) -> bool:
         right_method = self.method is None or self.method == request.method
         return self.times != 0 and right_method and re.search(self.path, request.path) is not None
 
 
 class Faults:
-    """A middleware that goes wrong on demand: an error, a delay, silence, a broken connection."""
+    """A middleware that injects faults. The first matching one applies."""
 
     def __init__(self) -> None:
-        self._rules: list[Fault] = []
-        self._struck = False
+        self._faults: list[Fault] = []
+        self._fired = False
 
     def add(self, fault: Fault) -> None:
-        self._rules.append(fault)
+        self._faults.append(fault)
 
     def clear(self) -> None:
-        self._rules.clear()
+        self._faults.clear()
 
     @property
     def have_fired(self) -> bool:
-        """Whether any of them has struck."""
-        return self._struck
+        """Whether any fault has been applied."""
+        return self._fired
 
     @property
     def middleware(self) -> Middleware:
         @web.middleware
-        async def faulty(request: web.Request, handler: Handler) -> web.StreamResponse:
-            fault = next((rule for rule in self._rules if rule.fits(request)), None)
+        async def inject(request: web.Request, handler: Handler) -> web.StreamResponse:
+            fault = next((one for one in self._faults if one.matches(request)), None)
             if fault is None:
                 return await handler(request)
-            self._struck = True
+            self._fired = True
             if fault.times is not None:
                 fault.times -= 1
             await asyncio.sleep(fault.delay.total_seconds())
@@ -154,19 +152,19 @@ class Faults:
             if fault.drop and request.transport:
                 request.transport.abort()
             if fault.drop or fault.hang:
-                # Cancelled when the connection goes, or the server.
+                # Cancelled when the connection or the server is closed.
                 await asyncio.Event().wait()
             body = fault.body.encode() if isinstance(fault.body, str) else fault.body
             return web.Response(
                 status=fault.status, body=body, content_type=fault.content_type, headers=dict(fault.headers)
             )
 
-        return faulty
+        return inject
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """One request and the status it was answered with, 0 where there was no answer. No body, and nothing secret."""
+class RecordedRequest:
+    """A request and the status of its response; 0 if there was none. Without bodies and secret headers."""
 
     method: str
     path: str
@@ -176,18 +174,18 @@ class Seen:
 
 
 class Journal:
-    """A middleware that remembers every request, answered well or not."""
+    """A middleware that records every request."""
 
     def __init__(self) -> None:
-        self.requests: list[Seen] = []
+        self.requests: list[RecordedRequest] = []
 
     def count(self, method: str | None = None, path: str = ".*") -> int:
-        return sum(1 for seen in self.requests if method in {None, seen.method} and re.search(path, seen.path))
+        return sum(1 for one in self.requests if method in {None, one.method} and re.search(path, one.path))
 
     @property
     def middleware(self) -> Middleware:
         @web.middleware
-        async def journalled(request: web.Request, handler: Handler) -> web.StreamResponse:
+        async def record(request: web.Request, handler: Handler) -> web.StreamResponse:
             status = 0
             try:
                 response = await handler(request)
@@ -197,7 +195,9 @@ class Journal:
                 raise
             finally:
                 headers = {key: value for key, value in request.headers.items() if key.lower() not in _SECRET_HEADERS}
-                self.requests.append(Seen(request.method, request.path, dict(request.query), headers, status))
+                self.requests.append(
+                    RecordedRequest(request.method, request.path, dict(request.query), headers, status)
+                )
             return response
 
-        return journalled
+        return record

@@ -1,4 +1,4 @@
-"""A world for one test: the cloud on this machine, clean storage, and the app's services, all on one movable clock."""
+"""A world for one test: the local cloud, empty storage and the app's services, on a clock that the test moves."""
 
 import json
 import logging
@@ -25,7 +25,7 @@ Reason = Literal["due", "manual", "onboarding"]
 
 
 class Events(logging.Handler):
-    """The events that were emitted, as flat dicts with their name under `event`."""
+    """Records the emitted events as flat dicts, with their name under `event`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "ta
 
 @dataclass(slots=True)
 class World:
-    """hub `main` is there from the start. Clusters join by `join`; `refresh` is one message worked off."""
+    """The cloud has the hub `main`. settings: added to the app's environment before its services are built."""
 
     cloud: Cloud
     storage: str
@@ -58,13 +58,13 @@ class World:
 
     @property
     def services(self) -> Services:
-        """Built when first needed: hubs that are added later are unknown to the app, as in life."""
+        """Built when first needed. Hubs that are added later are unknown to the app."""
         if self._services is None:
             self._services = self.build_services()
         return self._services
 
     def build_services(self) -> Services:
-        """A second process of the app, with nothing cached."""
+        """Services as of another process of the app, with empty caches."""
         environment = {**self.cloud.environment(self.storage), **self.settings}
         for name in ("IDENTITY_ENDPOINT", "IDENTITY_HEADER"):
             self.monkeypatch.setenv(name, environment[name])
@@ -75,11 +75,12 @@ class World:
         await self.services.fleet.register(cluster.member)
         return cluster
 
-    async def refresh(self, cluster: LocalCluster, reason: Reason = "due") -> Status:
+    async def refresh(self, cluster: LocalCluster, reason: Reason = "manual") -> Status:
+        """With `due`, nothing happens before the cluster is due."""
         return await self.services.refresher.refresh(RefreshMessage(cluster=cluster.id, reason=reason))
 
-    async def refresh_category(self, cluster: LocalCluster, reason: Reason = "due") -> str:
-        """The category of a refresh that does not succeed, whether the queue tries again or not."""
+    async def refresh_category(self, cluster: LocalCluster, reason: Reason = "manual") -> str:
+        """Refresh, and return the category of the failure, or `ok`."""
         try:
             status = await self.refresh(cluster, reason)
         except PullkeeperError as e:
@@ -88,16 +89,16 @@ class World:
         return ",".join(sorted(categories)) or "ok"
 
     async def status(self, cluster: LocalCluster) -> Status:
-        held = await self.services.fleet.status(cluster.id)
-        if held is None:
+        found = await self.services.fleet.status(cluster.id)
+        if found is None:
             raise AssertionError("no status yet")
-        return held.status
+        return found.status
 
     async def target(self, cluster: LocalCluster) -> TargetStatus:
         return (await self.status(cluster)).targets[str(cluster.target)]
 
     async def process_queue(self, tries: int = 5) -> int:
-        """What the Functions host does with the queue: each message, up to five tries, then poison. How many."""
+        """Process the queue `refresh` as the host does: up to five tries each, then poison. Return the count."""
         done = 0
         async with QueueClient.from_connection_string(
             self.storage, "refresh", message_decode_policy=TextBase64DecodePolicy()
@@ -116,12 +117,12 @@ class World:
         return done
 
     async def tick(self) -> int:
-        """One run of the timer, and the queue worked off."""
+        """Run the timer once, and process the queue."""
         await self.services.scheduler.run()
         return await self.process_queue()
 
     async def read_token(self, cluster: LocalCluster) -> str:
-        """The token that a kubelet would find."""
+        """The token in the cluster's pull secret."""
         target = cluster.target
         auths: Mapping[str, Any] = await cluster.admin.read_auths(target.namespace, target.secret)
         return str(next(iter(auths.values()))["password"])

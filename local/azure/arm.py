@@ -1,8 +1,7 @@
-"""Azure Resource Manager: who asks, and whether they may. What is asked for is the resource providers' business.
+"""Azure Resource Manager: checks a request in the order of the real one, then passes it to a resource provider.
 
-It asks what the real one asks, in its order: a version, a token of the tenant for management.azure.com, a role
-assignment at the scope, the resource group; then the provider looks for the resource and counts the calls. Both refuse
-in Azure's words. A further call is a row in a provider's `calls`.
+The order: api-version, token, role assignment at the scope, resource group. The provider then looks for the resource
+and counts the calls. Error bodies are Azure's. Each provider lists its routes; every other call is a 501.
 """
 
 import json
@@ -16,45 +15,42 @@ import jwt
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from local.azure.call import Asked, Call, Limit, Place, Provider, refusal
 from local.azure.clusters import OPERATIONS, Clusters
-from local.azure.directory import SUBSCRIPTIONS_VERSION, Directory, subscriptions
-from local.azure.entra import ARM, ARM_AS_AZ_ASKS, Entra
+from local.azure.entra import ARM, ARM_FOR_AZ, Entra
 from local.azure.federated_credentials import FEDERATED, FederatedCredentials
 from local.azure.function_apps import FunctionApps
-from local.azure.managed_cluster import KIND, ManagedCluster
+from local.azure.managed_cluster import KIND
 from local.azure.managed_identities import IDENTITIES, ManagedIdentities
-
-__all__ = ["CLUSTER_USER", "ONBOARDER", "READER", "Arm", "Limit", "ManagedCluster", "Write"]
+from local.azure.routing import ArmRequest, Provider, ResourcePath, Route, arm_error, not_played
+from local.serving import Refusal
 
 CLUSTER_USER: Final = frozenset({f"{KIND}/read", f"{KIND}/listClusterUserCredential/action"})
-"""The actions of Azure Kubernetes Service Cluster User Role."""
+"""The actions of the role Azure Kubernetes Service Cluster User Role."""
 READER: Final = frozenset({"*/read"})
-"""The actions of Reader."""
+"""The actions of the role Reader."""
 ONBOARDER: Final = (
     CLUSTER_USER
     | {f"{KIND}/write", f"{OPERATIONS}/read"}
     | {f"{kind}/{verb}" for kind in (IDENTITIES, FEDERATED) for verb in ("read", "write", "delete")}
 )
-"""What onboarding and offboarding do in Azure. Operations are read at the subscription: a role on a group is not enough
-to wait for a cluster's update.
+"""What onboarding and offboarding need. Operations are read at the subscription: a role on a resource group does not
+cover waiting for a cluster's update.
 """
-_AUDIENCES: Final = tuple(f"{host}{slash}" for host in (ARM_AS_AZ_ASKS, ARM) for slash in ("/", ""))
+_AUDIENCES: Final = tuple(f"{host}{slash}" for host in (ARM_FOR_AZ, ARM) for slash in ("/", ""))
+_SUBSCRIPTIONS_VERSION: Final = "2022-12-01"
 
 
 class Write(NamedTuple):
-    """Something that changed."""
+    """A request that changed something."""
 
     method: str
     path: str
 
 
 class Arm:
-    """Clusters, identities and function apps by resource id, compared without regard to case, and who may do what to
-    them.
+    """Resources by id, compared without regard to case, and role assignments.
 
-    writes: every call that changed something, in order. clusters, identities, federation, function_apps: the
-    providers, with the knobs of each.
+    writes: every request that changed something, in order.
     """
 
     def __init__(self, entra: Entra, clock: Callable[[], datetime], *, middlewares: Sequence[Middleware] = ()) -> None:
@@ -63,10 +59,8 @@ class Arm:
         self.identities = ManagedIdentities(entra, clock)
         self.federated_credentials = FederatedCredentials(self.identities, clock)
         self.function_apps = FunctionApps()
-        self.reads, self.others = self.clusters.reads, self.clusters.others
         self._entra = entra
         self._clock = clock
-        self._groups: set[tuple[str, str]] = set()
         self._assignments: set[tuple[str, str, frozenset[str]]] = set()
         self._providers: tuple[Provider, ...] = (
             self.clusters,
@@ -74,65 +68,66 @@ class Arm:
             self.federated_credentials,
             self.function_apps,
         )
-        self._calls = [call for provider in self._providers for call in provider.calls()]
-        self._calls += Directory(self._calls).calls()
+        self._routes = [route for provider in self._providers for route in provider.routes()]
         self.application = web.Application(middlewares=middlewares)
-        self.application.router.add_get("/subscriptions", self._subscriptions)
+        self.application.router.add_get("/subscriptions", self._list_subscriptions)
         self.application.router.add_route("*", "/{path:.*}", self._handle)
 
-    def add_group(self, subscription: str, name: str) -> None:
-        """An empty resource group. Those that something is in are there anyway."""
-        self._groups.add((subscription.lower(), name.lower()))
-
-    def add_cluster(self, cluster: ManagedCluster) -> ManagedCluster:
-        return self.clusters.add(cluster)
-
-    def remove_cluster(self, resource_id: str) -> None:
-        self.clusters.remove(resource_id)
-
     def assign(self, principal_id: str, scope: str, actions: frozenset[str]) -> None:
-        """What a principal may do at a scope (a subscription, a group, a cluster) and below. Works at once; the real
-        one takes minutes.
+        """Allow a principal these actions at a scope (a subscription, a group, a resource) and below.
+
+        Works at once; in Azure it takes minutes.
         """
         self._assignments.add((principal_id, scope.lower(), actions))
 
     def unassign(self, principal_id: str, scope: str, actions: frozenset[str]) -> None:
         self._assignments.remove((principal_id, scope.lower(), actions))
 
-    async def _subscriptions(self, request: web.Request) -> web.Response:
-        """Those that the caller may do anything in: a role on one resource is enough."""
-        version = _version(request)
-        claims = self._authenticated(request)
-        if version != SUBSCRIPTIONS_VERSION:
-            raise _invalid(version, SUBSCRIPTIONS_VERSION)
-        seen = {scope.split("/")[2] for principal, scope, _ in self._assignments if principal == claims["oid"]}
-        return web.json_response(subscriptions(self._entra.tenant, sorted(seen)))
+    async def _list_subscriptions(self, request: web.Request) -> web.Response:
+        """Those with a resource that the caller has a role on: `az login` asks."""
+        version = _require_version(request)
+        claims = self._authenticate(request)
+        _check_version(version, _SUBSCRIPTIONS_VERSION)
+        ids = {scope.split("/")[2] for principal, scope, _ in self._assignments if principal == claims["oid"]}
+        value = [
+            {
+                "id": f"/subscriptions/{one}",
+                "subscriptionId": one,
+                "tenantId": self._entra.tenant,
+                "displayName": "local",
+                "state": "Enabled",
+                "authorizationSource": "RoleBased",
+                "managedByTenants": [],
+            }
+            for one in sorted(ids)
+        ]
+        return web.json_response({"value": value, "count": {"type": "Total", "value": len(value)}})
 
     async def _handle(self, request: web.Request) -> web.Response:
-        version = _version(request)
-        claims = self._authenticated(request)
-        place = Place.parse(request.path)
-        call = next((one for one in self._calls if place and one.fits(request.method, place)), None)
-        if place is None or call is None:
-            raise refusal(400, "InvalidResourceType", f"This stand-in does not serve {request.method} {request.path}.")
-        if version != call.version:
-            raise _invalid(version, call.version)
-        self._authorize(claims, call, place)
-        self._find_group(place)
-        return await call.answer(
-            Asked(
-                place=place,
-                path=request.path,
+        version = _require_version(request)
+        claims = self._authenticate(request)
+        path = ResourcePath.parse(request.path)
+        route = next((one for one in self._routes if path and one.matches(request.method, path)), None)
+        if path is None or route is None:
+            raise not_played(f"{request.method} {request.path}")
+        _check_version(version, route.version)
+        self._authorize(claims, route, path)
+        if path.group and (path.subscription.lower(), path.group.lower()) not in self._groups():
+            raise arm_error(404, "ResourceGroupNotFound", f"Resource group '{path.group}' could not be found.")
+        return await route.handler(
+            ArmRequest(
+                path=path,
+                url_path=request.path,
                 query=request.query,
                 headers=request.headers,
-                body=await _body(request),
+                body=await _read_body(request),
                 host=f"{request.scheme}://{request.host}",
-                changed=partial(self.writes.append, Write(request.method, request.path)),
+                record_write=partial(self.writes.append, Write(request.method, request.path)),
             )
         )
 
-    def _authenticated(self, request: web.Request) -> Mapping[str, Any]:
-        """The claims of the caller's token."""
+    def _authenticate(self, request: web.Request) -> Mapping[str, Any]:
+        """Return the claims of the caller's token."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             missing = "Authentication failed. The 'Authorization' header is missing."
@@ -153,53 +148,53 @@ class Arm:
         except jwt.PyJWTError:
             raise self._unauthenticated("InvalidAuthenticationToken", "The access token is invalid.") from None
 
-    def _unauthenticated(self, code: str, message: str) -> web.HTTPException:
+    def _unauthenticated(self, code: str, message: str) -> Refusal:
         uri = f"https://login.windows.net/{self._entra.tenant}"
         challenge = f'Bearer authorization_uri="{uri}", error="invalid_token", error_description="{message}"'
-        return refusal(401, code, message, {"WWW-Authenticate": challenge})
+        return arm_error(401, code, message, {"WWW-Authenticate": challenge})
 
-    def _authorize(self, claims: Mapping[str, Any], call: Call, place: Place) -> None:
-        """Comes before the resource is looked for: nobody learns what exists out of their sight."""
-        if not any(place.subscription.lower() == subscription for subscription, _ in self._known_groups()):
-            missing = f"The subscription '{place.subscription}' could not be found."
-            raise refusal(404, "SubscriptionNotFound", missing)
+    def _authorize(self, claims: Mapping[str, Any], route: Route, path: ResourcePath) -> None:
+        """Runs before the resource is looked for: a caller without the role must not learn what exists."""
+        if not any(path.subscription.lower() == subscription for subscription, _ in self._groups()):
+            missing = f"The subscription '{path.subscription}' could not be found."
+            raise arm_error(404, "SubscriptionNotFound", missing)
         for principal, assigned, actions in self._assignments:
-            covered = f"{place.scope}/".lower().startswith(f"{assigned.rstrip('/')}/")
-            granted = any(fnmatchcase(call.permission.lower(), action.lower()) for action in actions)
+            covered = f"{path.scope}/".lower().startswith(f"{assigned.rstrip('/')}/")
+            granted = any(fnmatchcase(route.permission.lower(), action.lower()) for action in actions)
             if principal == claims["oid"] and covered and granted:
                 return
-        raise refusal(
+        raise arm_error(
             403,
             "AuthorizationFailed",
             f"The client '{claims['appid']}' with object id '{claims['oid']}' does not have authorization to perform "
-            f"action '{call.permission}' over scope '{place.scope}' or the scope is invalid. If access was recently "
+            f"action '{route.permission}' over scope '{path.scope}' or the scope is invalid. If access was recently "
             "granted, please refresh your credentials.",
         )
 
-    def _find_group(self, place: Place) -> None:
-        if place.group and (place.subscription.lower(), place.group.lower()) not in self._known_groups():
-            raise refusal(404, "ResourceGroupNotFound", f"Resource group '{place.group}' could not be found.")
+    def _groups(self) -> set[tuple[str, str]]:
+        """Subscription and name of each resource group, in lower case: those that hold a resource."""
+        ids = (
+            resource_id.lower().split("/") for provider in self._providers for resource_id in provider.resource_ids()
+        )
+        return {(parts[2], parts[4]) for parts in ids}
 
-    def _known_groups(self) -> set[tuple[str, str]]:
-        places = (resource_id.lower().split("/") for held in self._providers for resource_id in held.resource_ids())
-        return self._groups | {(place[2], place[4]) for place in places}
 
-
-def _version(request: web.Request) -> str:
-    """A browser without a token hears of the missing version first, and so does everybody."""
+def _require_version(request: web.Request) -> str:
+    """Checked first, even before the token."""
     version = request.query.get("api-version")
     if not version:
         missing = "The api-version query parameter (?api-version=) is required for all requests."
-        raise refusal(400, "MissingApiVersionParameter", missing)
+        raise arm_error(400, "MissingApiVersionParameter", missing)
     return version
 
 
-def _invalid(version: str, supported: str) -> web.HTTPException:
-    invalid = f"The api-version '{version}' is invalid. The supported versions are '{supported}'."
-    return refusal(400, "InvalidApiVersionParameter", invalid)
+def _check_version(version: str, supported: str) -> None:
+    if version != supported:
+        invalid = f"The api-version '{version}' is invalid. The supported versions are '{supported}'."
+        raise arm_error(400, "InvalidApiVersionParameter", invalid)
 
 
-async def _body(request: web.Request) -> Mapping[str, Any]:
+async def _read_body(request: web.Request) -> Mapping[str, Any]:
     if request.method != "PUT":
         return {}
     try:
@@ -208,5 +203,5 @@ async def _body(request: web.Request) -> Mapping[str, Any]:
         body = str(e)
     if not isinstance(body, dict):
         invalid = f"The request content was invalid and could not be deserialized: '{body}'."
-        raise refusal(400, "InvalidRequestContent", invalid)
+        raise arm_error(400, "InvalidRequestContent", invalid)
     return body

@@ -1,7 +1,7 @@
-"""Entra's token endpoint for workloads outside Azure: an assertion of somebody else's issuer becomes an access token.
+"""Entra's token endpoint for workloads outside Azure: exchanges an assertion of a trusted issuer for an access token.
 
 A managed identity trusts the exact issuer, subject and audience of its federated credentials. The issuer's keys are
-found as Entra finds them: by OpenID Connect discovery over TLS, each time anew.
+found as Entra finds them: by OpenID Connect discovery over TLS, again for each request.
 """
 
 import ssl
@@ -19,7 +19,6 @@ from yarl import URL
 from local.azure.entra import Entra, Identity
 
 _JWT_BEARER: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-_DEFAULT: Final = "/.default"
 _SKEW: Final = timedelta(minutes=5)
 _LIFETIME: Final = timedelta(seconds=3599)
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
@@ -32,7 +31,7 @@ _CASE_MATTERS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class FederatedCredential:
-    """Whose assertions an identity trusts, to the letter."""
+    """Whose assertions an identity trusts. Compared to the letter."""
 
     issuer: str
     subject: str
@@ -40,7 +39,7 @@ class FederatedCredential:
 
 
 class Assertions:
-    """`POST /{tenant}/oauth2/v2.0/token`. credentials: those of the identity with a client id, asked for each time.
+    """`POST /{tenant}/oauth2/v2.0/token`. credentials: returns those of the identity with a client id.
 
     Add `routes()` to the tenant's application before it is served.
     """
@@ -55,25 +54,25 @@ class Assertions:
         self._entra = entra
         self._clock = clock
         self._credentials = credentials
-        self._trust = ssl.create_default_context()
+        self._trusted_cas = ssl.create_default_context()
 
     def routes(self) -> list[web.RouteDef]:
-        return [web.post("/{tenant}/oauth2/v2.0/token", self._token)]
+        return [web.post("/{tenant}/oauth2/v2.0/token", self._post_token)]
 
     def trust(self, ca_pem: str) -> None:
-        """Believe this CA, too: AKS publishes its issuers under a public one, a cluster on this machine cannot."""
-        self._trust.load_verify_locations(cadata=ca_pem)
+        """Trust another CA: AKS publishes its issuers under a public one, a cluster on this machine cannot."""
+        self._trusted_cas.load_verify_locations(cadata=ca_pem)
 
-    async def _token(self, request: web.Request) -> web.Response:
+    async def _post_token(self, request: web.Request) -> web.Response:
         form = {name: str(value) for name, value in (await request.post()).items()}
         try:
-            return await self._answer(request.match_info["tenant"], form)
+            return await self._exchange(request.match_info["tenant"], form)
         except _Refused as refused:
-            return self._refusal(refused)
+            return self._error(refused)
 
-    async def _answer(self, tenant: str, form: Mapping[str, str]) -> web.Response:
-        identity = self._identity(tenant, form)
-        resource = self._resource(form.get("scope", ""))
+    async def _exchange(self, tenant: str, form: Mapping[str, str]) -> web.Response:
+        identity = self._find_identity(tenant, form)
+        resource = self._parse_scope(form.get("scope", ""))
         if form.get("client_assertion_type") != _JWT_BEARER:
             raise _Refused(
                 7000216,
@@ -90,7 +89,7 @@ class Assertions:
             }
         )
 
-    def _identity(self, tenant: str, form: Mapping[str, str]) -> Identity:
+    def _find_identity(self, tenant: str, form: Mapping[str, str]) -> Identity:
         if tenant != self._entra.tenant:
             raise _Refused(
                 90002,
@@ -113,8 +112,9 @@ class Assertions:
             )
         return identity
 
-    def _resource(self, scope: str) -> str:
-        resource = scope.removesuffix(_DEFAULT)
+    def _parse_scope(self, scope: str) -> str:
+        """The resource of a scope RESOURCE/.default."""
+        resource = scope.removesuffix("/.default")
         if resource == scope:
             raise _Refused(
                 1002012,
@@ -122,25 +122,20 @@ class Assertions:
                 "with /.default suffixed to the resource identifier (application ID URI).",
                 "invalid_scope",
             )
-        if resource.rstrip("/") not in self._entra.resources:
-            raise _Refused(
-                500011,
-                f"The resource principal named {resource} was not found in the tenant named {self._entra.tenant}. This "
-                "can happen if the application has not been installed by the administrator of the tenant or consented "
-                "to by any user in the tenant. You might have sent your authentication request to the wrong tenant.",
-                "invalid_resource",
-            )
+        unknown = self._entra.unknown_resource(resource)
+        if unknown:
+            raise _Refused(500011, unknown, "invalid_resource")
         return resource
 
     async def _check(self, assertion: str, identity: Identity) -> None:
-        """Raise _Refused unless one of the identity's credentials fits and the issuer's own key has signed."""
+        """Raise _Refused unless one of the identity's credentials matches and the issuer's own key has signed."""
         try:
             header = jwt.get_unverified_header(assertion)
             claims: dict[str, Any] = jwt.decode(assertion, options={"verify_signature": False})
         except jwt.PyJWTError:
             raise _Refused(50027, "JWT token is invalid or malformed.", "invalid_request") from None
         _match(claims, list(self._credentials(identity.client_id)))
-        keys = await self._keys(claims["iss"])
+        keys = await self._fetch_keys(claims["iss"])
         key = next((key for key in keys if key.get("kid") == header.get("kid")), None)
         if key is None:
             raise _Refused(
@@ -150,45 +145,46 @@ class Assertions:
                 "Provider's metadata exposes the key used to sign the incoming token.",
             )
         try:
-            # Of everything else Microsoft says that it is not supported. Times are held against the injected clock.
+            # RS256 is the only algorithm that Microsoft documents as supported. Times are compared below.
             options: Any = {"verify_exp": False, "verify_nbf": False, "verify_iat": False, "verify_aud": False}
             jwt.decode(assertion, jwt.PyJWK(key), algorithms=["RS256"], options=options)
         except jwt.PyJWTError:
             raise _Refused(700027, "Client assertion failed signature validation.") from None
-        self._in_time(claims)
+        self._check_times(claims)
 
-    async def _keys(self, issuer: str) -> list[dict[str, Any]]:
+    async def _fetch_keys(self, issuer: str) -> list[dict[str, Any]]:
         try:
-            connector = aiohttp.TCPConnector(ssl=self._trust)
+            connector = aiohttp.TCPConnector(ssl=self._trusted_cas)
             async with aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT, raise_for_status=True) as session:
-                async with session.get(f"{issuer.rstrip('/')}/.well-known/openid-configuration") as answer:
-                    found = await answer.json(content_type=None)
-                # A document of another issuer's has no keys for this one.
+                async with session.get(f"{issuer.rstrip('/')}/.well-known/openid-configuration") as response:
+                    found = await response.json(content_type=None)
+                # The document of another issuer has no keys for this one: a KeyError.
                 uri = URL({issuer: found["jwks_uri"]}[found["issuer"]])
-                async with session.get(uri.with_scheme("https")) as answer:
-                    keys: list[dict[str, Any]] = (await answer.json(content_type=None))["keys"]
+                async with session.get(uri.with_scheme("https")) as response:
+                    keys: list[dict[str, Any]] = (await response.json(content_type=None))["keys"]
                     return keys
         except (aiohttp.ClientError, TimeoutError, OSError, LookupError, ValueError):
             raise _Refused(50166, "Request to External OIDC endpoint failed.", "invalid_request") from None
 
-    def _in_time(self, claims: Mapping[str, Any]) -> None:
+    def _check_times(self, claims: Mapping[str, Any]) -> None:
         now = self._clock()
         since, until = (datetime.fromtimestamp(claims.get(name, 0), UTC) for name in ("nbf", "exp"))
         if not since - _SKEW <= now <= until + _SKEW:
             raise _Refused(
                 700024,
-                f"Client assertion is not within its valid time range. Current time: {_ticks(now)}, assertion valid "
-                f"from {_ticks(since)}, expiry time of assertion {_ticks(until)}. Review the documentation at "
-                f"{_ABOUT_ASSERTIONS} .",
+                f"Client assertion is not within its valid time range. Current time: {_format_time(now)}, assertion "
+                f"valid from {_format_time(since)}, expiry time of assertion {_format_time(until)}. Review the "
+                f"documentation at {_ABOUT_ASSERTIONS} .",
             )
 
-    def _refusal(self, refused: "_Refused") -> web.Response:
+    def _error(self, refused: "_Refused") -> web.Response:
         trace, correlation = str(uuid.uuid4()), str(uuid.uuid4())
         at = f"{self._clock():%Y-%m-%d %H:%M:%SZ}"
-        about = f"Trace ID: {trace} Correlation ID: {correlation} Timestamp: {at}"
         body = {
             "error": refused.error,
-            "error_description": f"AADSTS{refused.code}: {refused.text} {about}",
+            "error_description": (
+                f"AADSTS{refused.code}: {refused.text} Trace ID: {trace} Correlation ID: {correlation} Timestamp: {at}"
+            ),
             "error_codes": [refused.code],
             "timestamp": at,
             "trace_id": trace,
@@ -207,17 +203,17 @@ class _Refused(Exception):
 
 
 def _match(claims: Mapping[str, Any], credentials: list[FederatedCredential]) -> None:
-    """Raise _Refused unless one of them fits: to the letter, first the issuer, then subject and audience."""
+    """Raise _Refused unless a credential matches to the letter: first the issuer, then subject and audience."""
     issuer, subject, audience = (str(claims.get(name, "")) for name in ("iss", "sub", "aud"))
     if isinstance(claims.get("aud"), list):
         audience = str(claims["aud"][0]) if len(claims["aud"]) == 1 else str(claims["aud"])
-    trusted = [one for one in credentials if one.issuer == issuer]
-    known = [one for one in trusted if one.subject == subject]
-    if any(one.audience == audience for one in known):
+    same_issuer = [one for one in credentials if one.issuer == issuer]
+    same_subject = [one for one in same_issuer if one.subject == subject]
+    if any(one.audience == audience for one in same_subject):
         return
-    if known:
+    if same_subject:
         raise _unmatched(700212, "audience", audience)
-    if any(one.subject.casefold() == subject.casefold() for one in trusted):
+    if any(one.subject.casefold() == subject.casefold() for one in same_issuer):
         raise _Refused(
             7002138,
             f"No matching federated identity record found for presented assertion subject '{subject}'. The subject "
@@ -225,18 +221,18 @@ def _match(claims: Mapping[str, Any], credentials: list[FederatedCredential]) ->
             "identity credential Subject, Audience and Issuer against the presented assertion. See documentation at: "
             f"{_ABOUT_FEDERATION}. See breaking change notification and remediation at: {_CASE_MATTERS}.",
         )
-    raise _unmatched(700213, "subject", subject) if trusted else _unmatched(700211, "issuer", issuer)
+    raise _unmatched(700213, "subject", subject) if same_issuer else _unmatched(700211, "issuer", issuer)
 
 
-def _unmatched(code: int, what: str, presented: str) -> _Refused:
+def _unmatched(code: int, claim: str, value: str) -> _Refused:
     return _Refused(
         code,
-        f"No matching federated identity record found for presented assertion {what} '{presented}'. Please check your "
+        f"No matching federated identity record found for presented assertion {claim} '{value}'. Please check your "
         "federated identity credential Subject, Audience and Issuer against the presented assertion. "
         f"{_ABOUT_FEDERATION}",
     )
 
 
-def _ticks(moment: datetime) -> str:
-    """As .NET writes it, to the tenth of a microsecond."""
+def _format_time(moment: datetime) -> str:
+    """As .NET writes it, to a tenth of a microsecond."""
     return f"{moment:%Y-%m-%dT%H:%M:%S.%f}0Z"

@@ -1,6 +1,6 @@
-"""AKS as Azure Resource Manager shows it: clusters, the credentials of their users, and updates that take their time.
+"""AKS clusters in Azure Resource Manager: the resource, its user credential, and updates that take time.
 
-What AKS itself refuses has no "error" around it: github.com/hashicorp/terraform-provider-azurerm and others show the
+AKS's own errors have no "error" around them: github.com/hashicorp/terraform-provider-azurerm and others quote such
 bodies. Limits: learn.microsoft.com/azure/aks/quotas-skus-regions. ETags: learn.microsoft.com/azure/aks/use-etags.
 """
 
@@ -12,9 +12,10 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from local.azure.call import Asked, Call, Limit, located, not_found, refusal, refused, seconds
 from local.azure.entra import Entra
-from local.azure.managed_cluster import KIND, ManagedCluster, encoded
+from local.azure.managed_cluster import KIND, ManagedCluster, encode
+from local.azure.routing import ArmRequest, RateLimit, Route, arm_error, not_found, not_played, parse_location
+from local.serving import Refusal
 
 OPERATIONS: Final = "Microsoft.ContainerService/locations/operations"
 _VERSION: Final = "2026-08-01"
@@ -23,7 +24,7 @@ _OPERATION_VERSION: Final = "2017-08-31"
 
 @dataclass(slots=True)
 class _Update:
-    """failure: code and message that it ends with."""
+    """failure: the error code and message that it ends with."""
 
     cluster: ManagedCluster
     started: datetime
@@ -33,158 +34,158 @@ class _Update:
 
 
 class Clusters:
-    """reads: of one cluster. puts: of one cluster. others: by subscription and region.
+    """Clusters by resource id.
 
-    updating: how long an update takes by the clock. failure: code and message that the next update ends with.
+    reads, puts: the limits for one cluster. others: the limit for a subscription and region. updating: how long an
+    update takes by the clock. failure: the error code and message that the next update ends with.
     """
 
     def __init__(self, entra: Entra, clock: Callable[[], datetime]) -> None:
-        self.reads, self.puts, self.others = Limit(60), Limit(20, timedelta(minutes=1)), Limit(60)
+        self.reads, self.puts, self.others = RateLimit(60), RateLimit(20, timedelta(minutes=1)), RateLimit(60)
         self.updating = timedelta(seconds=2)
         self.failure: tuple[str, str] | None = None
         self._entra = entra
         self._clock = clock
-        self._held: dict[str, ManagedCluster] = {}
+        self._by_id: dict[str, ManagedCluster] = {}
         self._updates: dict[str, _Update] = {}
 
     def add(self, cluster: ManagedCluster) -> ManagedCluster:
-        self._held[cluster.resource_id.lower()] = cluster
+        self._by_id[cluster.resource_id.lower()] = cluster
         return cluster
 
     def remove(self, resource_id: str) -> None:
-        del self._held[resource_id.lower()]
+        del self._by_id[resource_id.lower()]
 
     def get(self, resource_id: str) -> ManagedCluster:
-        return self._held[resource_id.lower()]
+        return self._by_id[resource_id.lower()]
 
     def resource_ids(self) -> Iterable[str]:
-        return list(self._held)
+        return list(self._by_id)
 
-    def calls(self) -> Iterable[Call]:
+    def routes(self) -> Iterable[Route]:
         credential = f"{KIND}/listClusterUserCredential"
         return [
-            Call("GET", KIND, 1, _VERSION, f"{KIND}/read", self._get),
-            Call("PUT", KIND, 1, _VERSION, f"{KIND}/write", self._put),
-            Call("POST", credential, 1, _VERSION, f"{credential}/action", self._user_credential),
-            Call("GET", OPERATIONS, 2, _OPERATION_VERSION, f"{OPERATIONS}/read", self._operation, in_group=False),
+            Route("GET", KIND, 1, _VERSION, f"{KIND}/read", self._get),
+            Route("PUT", KIND, 1, _VERSION, f"{KIND}/write", self._put),
+            Route("POST", credential, 1, _VERSION, f"{credential}/action", self._list_user_credential),
+            Route("GET", OPERATIONS, 2, _OPERATION_VERSION, f"{OPERATIONS}/read", self._get_operation, in_group=False),
         ]
 
-    async def _get(self, asked: Asked) -> web.Response:
-        cluster = self._found(asked)
+    async def _get(self, request: ArmRequest) -> web.Response:
+        cluster = self._find(request)
         self._throttle(self.reads, "GetManagedClusterHandler.GET", cluster, cluster.resource_id)
         return web.json_response(cluster.document(self._entra.tenant))
 
-    async def _user_credential(self, asked: Asked) -> web.Response:
-        cluster = self._found(asked)
-        where = f"{cluster.subscription}/{cluster.location}"
-        self._throttle(self.others, "ListManagedClusterUserCredentialHandler.POST", cluster, where)
-        kubeconfig = cluster.kubeconfig(self._entra.tenant, asked.query.get("format", "exec"))
-        return web.json_response({"kubeconfigs": [{"name": "clusterUser", "value": encoded(kubeconfig)}]})
+    async def _list_user_credential(self, request: ArmRequest) -> web.Response:
+        cluster = self._find(request)
+        if request.query.get("format", "exec") != "exec":
+            raise not_played("kubeconfigs in another format than exec")
+        self._throttle(self.others, "ListManagedClusterUserCredentialHandler.POST", cluster)
+        kubeconfig = encode(cluster.kubeconfig(self._entra.tenant))
+        return web.json_response({"kubeconfigs": [{"name": "clusterUser", "value": kubeconfig}]})
 
-    async def _put(self, asked: Asked) -> web.Response:
-        """Replace a cluster. Making one takes more than a stand-in has."""
-        cluster = self._settled(asked)
-        if cluster is None:
-            if asked.headers.get("If-Match"):
-                raise _precondition()
-            raise refusal(400, "InvalidParameter", "This stand-in changes clusters that it was given, it makes none.")
+    async def _put(self, request: ArmRequest) -> web.Response:
+        """Replace a cluster. Creating one is not played."""
+        self._end_updates()
+        cluster = self._by_id.get(_resource_id(request))
+        if cluster is None and request.headers.get("If-Match"):
+            raise _precondition_failed()
+        if cluster is None or request.headers.get("If-None-Match"):
+            raise not_played("the creation of clusters")
         self._throttle(self.puts, "PutManagedClusterHandler.PUT", cluster, cluster.resource_id)
-        # The SDK quotes what Azure gave it without.
-        wanted = asked.headers.get("If-Match", "").strip('"')
-        if wanted not in {"", "*", cluster.etag} or asked.headers.get("If-None-Match"):
-            raise _precondition()
-        self._check(cluster, asked)
+        # The SDK adds quotes to the ETag, which Azure returned without.
+        if request.headers.get("If-Match", "").strip('"') not in {"", "*", cluster.etag}:
+            raise _precondition_failed()
+        _check_update(cluster, request)
         now = self._clock()
         operation = str(uuid.uuid4())
         self._updates[operation] = _Update(cluster, now, now + self.updating, self.failure)
         self.failure = None
-        cluster.replace(asked.body, self._entra.tenant)
-        asked.changed()
-        where = f"{asked.host}/subscriptions/{cluster.subscription}/providers/Microsoft.ContainerService"
-        poll = f"{where}/locations/{cluster.location}/operations/{operation}?api-version={_OPERATION_VERSION}"
+        cluster.replace(request.body)
+        request.record_write()
+        provider = f"{request.host}/subscriptions/{cluster.subscription}/providers/Microsoft.ContainerService"
+        poll = f"{provider}/locations/{cluster.location}/operations/{operation}?api-version={_OPERATION_VERSION}"
         return web.json_response(cluster.document(self._entra.tenant), headers={"Azure-AsyncOperation": poll})
 
-    def _check(self, cluster: ManagedCluster, asked: Asked) -> None:
-        if cluster.provisioning_state not in {"Succeeded", "Failed", "Canceled"}:
-            raise _aks(
-                409,
-                "OperationNotAllowed",
-                f"Operation is not allowed: Another operation ({cluster.provisioning_state}) is in progress, please "
-                "wait for it to finish before starting a new operation. See https://aka.ms/aks-pending-operation for "
-                "more details",
-            )
-        if cluster.power_state != "Running":
-            # In our words.
-            stopped = f"Operation is not allowed: the managed cluster is {cluster.power_state}, start it first."
-            raise _aks(409, "OperationNotAllowed", stopped)
-        located(asked.body, asked.place, cluster.location)
-        properties = asked.body.get("properties")
-        if not isinstance(properties, dict):
-            raise refusal(400, "InvalidRequestContent", "The properties of a cluster are an object.")
-        issuer = bool((properties.get("oidcIssuerProfile") or {}).get("enabled"))
-        workload = bool(((properties.get("securityProfile") or {}).get("workloadIdentity") or {}).get("enabled"))
-        if cluster.oidc_issuer and not issuer:
-            raise _aks(400, "OIDCIssuerFeatureCannotBeDisabled", "OIDC issuer feature cannot be disabled.")
-        if workload and not issuer:
-            # In our words.
-            raise _aks(400, "InvalidParameter", "Workload identity needs the OIDC issuer to be enabled.")
-
-    async def _operation(self, asked: Asked) -> web.Response:
-        location, operation = asked.place.names
-        self._settle()
+    async def _get_operation(self, request: ArmRequest) -> web.Response:
+        location, operation = request.path.names
+        self._end_updates()
         update = self._updates.get(operation)
-        if update is None or asked.place.subscription.lower() != update.cluster.subscription.lower():
-            raise refusal(404, "NotFound", f"The operation '{operation}' in '{location}' was not found.")
-        where = f"{update.cluster.subscription}/{update.cluster.location}"
-        self._throttle(self.others, "GetOperationStatusHandler.GET", update.cluster, where)
-        answer: dict[str, Any] = {"name": operation, "status": "InProgress", "startTime": _stamp(update.started)}
+        if update is None or request.path.subscription.lower() != update.cluster.subscription.lower():
+            raise arm_error(404, "NotFound", f"The operation '{operation}' in '{location}' was not found.")
+        self._throttle(self.others, "GetOperationStatusHandler.GET", update.cluster)
+        body: dict[str, Any] = {"name": operation, "status": "InProgress", "startTime": _format_time(update.started)}
         if update.ended:
-            answer |= {"status": "Failed" if update.failure else "Succeeded", "endTime": _stamp(update.ends)}
+            body |= {"status": "Failed" if update.failure else "Succeeded", "endTime": _format_time(update.ends)}
         if update.ended and update.failure:
-            answer["error"] = dict(zip(("code", "message"), update.failure, strict=True))
-        return web.json_response(answer)
+            body["error"] = dict(zip(("code", "message"), update.failure, strict=True))
+        return web.json_response(body)
 
-    def _found(self, asked: Asked) -> ManagedCluster:
-        cluster = self._settled(asked)
+    def _find(self, request: ArmRequest) -> ManagedCluster:
+        self._end_updates()
+        cluster = self._by_id.get(_resource_id(request))
         if cluster is None:
-            raise not_found(asked.place)
+            raise not_found(request.path)
         return cluster
 
-    def _settled(self, asked: Asked) -> ManagedCluster | None:
-        self._settle()
-        place = asked.place
-        return self._held.get(
-            f"/subscriptions/{place.subscription}/resourceGroups/{place.group}/providers/{KIND}/{place.names[0]}".lower()
-        )
-
-    def _settle(self) -> None:
-        """End the updates whose time has come. Nobody sees a cluster without this."""
+    def _end_updates(self) -> None:
+        """End the updates whose time has come. Called before a cluster is looked at."""
         for update in self._updates.values():
             if not update.ended and self._clock() >= update.ends:
                 update.ended = True
-                update.cluster.settle(self._entra.tenant, succeeded=not update.failure)
+                update.cluster.end_update(self._entra.tenant, succeeded=not update.failure)
 
-    def _throttle(self, limit: Limit, name: str, cluster: ManagedCluster, key: str) -> None:
-        wait = limit.take(key.lower(), self._clock())
-        if wait:
-            again = seconds(wait)
-            raise refusal(
+    def _throttle(self, limit: RateLimit, handler: str, cluster: ManagedCluster, key: str | None = None) -> None:
+        """key: what the limit is for; without it the cluster's subscription and region."""
+        retry_after = limit.take(key or f"{cluster.subscription}/{cluster.location}", self._clock())
+        if retry_after:
+            raise arm_error(
                 429,
                 "Throttled",
-                f"The {name} request limit has been exceeded for SubID='{cluster.subscription}', please retry "
-                f"again in {again} seconds. For more information, please visit aka.ms/aks/throttling",
-                {"Retry-After": again},
+                f"The {handler} request limit has been exceeded for SubID='{cluster.subscription}', please retry "
+                f"again in {retry_after} seconds. For more information, please visit aka.ms/aks/throttling",
+                {"Retry-After": retry_after},
             )
 
 
-def _aks(status: int, code: str, message: str) -> web.HTTPException:
-    return refused(status, {"code": code, "details": None, "message": message, "subcode": ""})
+def _check_update(cluster: ManagedCluster, request: ArmRequest) -> None:
+    if cluster.provisioning_state not in {"Succeeded", "Failed", "Canceled"}:
+        raise _aks_error(
+            409,
+            "OperationNotAllowed",
+            f"Operation is not allowed: Another operation ({cluster.provisioning_state}) is in progress, please "
+            "wait for it to finish before starting a new operation. See https://aka.ms/aks-pending-operation for "
+            "more details",
+        )
+    if cluster.power_state != "Running":
+        # The words are ours.
+        stopped = f"Operation is not allowed: the managed cluster is {cluster.power_state}, start it first."
+        raise _aks_error(409, "OperationNotAllowed", stopped)
+    parse_location(request, cluster.location)
+    properties = request.body.get("properties")
+    if not isinstance(properties, dict):
+        raise arm_error(400, "InvalidRequestContent", "The properties of a cluster are an object.")
+    issuer = bool((properties.get("oidcIssuerProfile") or {}).get("enabled"))
+    workload = bool(((properties.get("securityProfile") or {}).get("workloadIdentity") or {}).get("enabled"))
+    if cluster.oidc_issuer and not issuer:
+        raise _aks_error(400, "OIDCIssuerFeatureCannotBeDisabled", "OIDC issuer feature cannot be disabled.")
+    if workload and not issuer:
+        # The words are ours.
+        raise _aks_error(400, "InvalidParameter", "Workload identity needs the OIDC issuer to be enabled.")
 
 
-def _precondition() -> web.HTTPException:
-    # The status is documented, the words are ours.
-    return _aks(412, "PreconditionFailed", "The condition of the request headers is not met: Etag mismatched")
+def _resource_id(request: ArmRequest) -> str:
+    return request.path.resource_id.lower()
 
 
-def _stamp(moment: datetime) -> str:
+def _aks_error(status: int, code: str, message: str) -> Refusal:
+    return Refusal(status, {"code": code, "details": None, "message": message, "subcode": ""})
+
+
+def _precondition_failed() -> Refusal:
+    # The status is documented; the words are ours.
+    return _aks_error(412, "PreconditionFailed", "The condition of the request headers is not met: Etag mismatched")
+
+
+def _format_time(moment: datetime) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%S.%f}Z"

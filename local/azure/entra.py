@@ -1,4 +1,4 @@
-"""Entra, as far as tokens go: a tenant that signs v1 access tokens, and the endpoint that hands them to an app."""
+"""Entra's tokens: a tenant that signs access tokens, and the endpoint that gives them to an app."""
 
 import uuid
 from collections.abc import Callable, Mapping
@@ -12,12 +12,12 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 AKS: Final = "6dae42f8-4368-4678-94ff-3960e28e3630"
 ARM: Final = "https://management.azure.com"
-ARM_AS_AZ_ASKS: Final = "https://management.core.windows.net"
-"""An older name of the same application."""
+ARM_FOR_AZ: Final = "https://management.core.windows.net"
+"""An older name of the same application, which the Azure CLI asks for."""
 STORAGE: Final = "https://storage.azure.com"
 EXCHANGE: Final = "api://AzureADTokenExchange"
 EXCHANGE_ID: Final = "fb60f99c-7a34-4190-8149-302f77469936"
-"""What tokens for EXCHANGE, which are version 2, call their audience: the same in all tenants."""
+"""The audience in tokens for EXCHANGE, which are version 2: the same in all tenants."""
 _DAY: Final = timedelta(hours=24)
 _ALGORITHM: Final = "RS256"
 
@@ -34,8 +34,8 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """An application that tokens can be for. version: of the tokens that it takes, 1 or 2. audience: what they call it
-    where that is not what was asked for; a version 2 token names the application's id.
+    """An application that tokens are issued for. version: of its tokens, 1 or 2. audience: the claim `aud`, where it is
+    not the name asked for: version 2 tokens have the application's id.
     """
 
     version: int = 1
@@ -43,30 +43,30 @@ class Resource:
 
 
 class Entra:
-    """A tenant with its keys, its identities, and the resources that it knows."""
+    """A tenant: its keys, its identities, and the resources it knows."""
 
-    def __init__(self, clock: Callable[[], datetime]) -> None:
+    def __init__(self, clock: Callable[[], datetime], key: rsa.RSAPrivateKey | None = None) -> None:
         self.tenant = str(uuid.uuid4())
         self.identities: dict[str, Identity] = {}
         self.resources = {
             AKS: Resource(),
             ARM: Resource(),
-            ARM_AS_AZ_ASKS: Resource(),
+            ARM_FOR_AZ: Resource(),
             STORAGE: Resource(),
             EXCHANGE: Resource(2, EXCHANGE_ID),
         }
         self._clock = clock
-        self._key = rsa.generate_private_key(65537, 2048)
+        self._key = key or rsa.generate_private_key(65537, 2048)
         self._key_id = uuid.uuid4().hex
         self.application = web.Application()
-        # The v1 path and the one that follows from the issuer by the rules of OpenID Connect Discovery are the same.
-        self.application.router.add_get("/{tenant}/.well-known/openid-configuration", self._configuration)
-        self.application.router.add_get("/{tenant}/discovery/keys", self._keys)
+        # The v1 path, which is also the one that OpenID Connect Discovery derives from the issuer.
+        self.application.router.add_get("/{tenant}/.well-known/openid-configuration", self._get_configuration)
+        self.application.router.add_get("/{tenant}/discovery/keys", self._get_keys)
 
     def with_clock(self, clock: Callable[[], datetime]) -> "Entra":
-        """The same tenant and keys by another clock, with identities of its own."""
-        other = Entra(clock)
-        other.tenant, other._key, other._key_id = self.tenant, self._key, self._key_id
+        """The same tenant and keys with another clock and identities of its own."""
+        other = Entra(clock, self._key)
+        other.tenant, other._key_id = self.tenant, self._key_id
         return other
 
     @property
@@ -84,19 +84,20 @@ class Entra:
 
     def add_identity(self, name: str, resource_id: str | None = None) -> Identity:
         client_id = str(uuid.uuid4())
-        where = resource_id or (
+        default = (
             f"/subscriptions/{uuid.UUID(int=0)}/resourcegroups/local/providers"
             f"/Microsoft.ManagedIdentity/userAssignedIdentities/{name}"
         )
-        self.identities[client_id] = identity = Identity(name, client_id, str(uuid.uuid4()), where)
+        identity = Identity(name, client_id, str(uuid.uuid4()), resource_id or default)
+        self.identities[client_id] = identity
         return identity
 
     def token(self, identity: Identity, resource: str, lifetime: timedelta = _DAY) -> str:
-        """An access token. Whether the tenant knows the resource is the business of whoever asks."""
+        """An access token. The caller checks that the tenant knows the resource."""
         now = self._clock()
-        kind = self.resources.get(resource.rstrip("/"), Resource())
+        audience = self.resources.get(resource.rstrip("/"), Resource())
         claims = {
-            "aud": kind.audience or resource,
+            "aud": audience.audience or resource,
             "iat": now,
             "nbf": now,
             "exp": now + lifetime,
@@ -105,16 +106,16 @@ class Entra:
             "tid": self.tenant,
             "xms_mirid": identity.resource_id,
         }
-        if kind.version == 1:
+        if audience.version == 1:
             claims |= {"iss": self.issuer_v1, "appid": identity.client_id, "ver": "1.0"}
         else:
             claims |= {"iss": self.issuer_v2, "azp": identity.client_id, "ver": "2.0"}
         return jwt.encode(claims, self._key, _ALGORITHM, headers={"kid": self._key_id})
 
     def verify(self, token: str, audience: str, leeway: timedelta = timedelta()) -> dict[str, Any]:
-        """The claims of a v1 token of this tenant's for the audience. Raises jwt.PyJWTError for any other.
+        """The claims of a v1 token of this tenant for the audience. Raises jwt.PyJWTError for any other token.
 
-        Times are held against the injected clock, not the machine's, so they are not PyJWT's business.
+        Times are compared with the injected clock, which PyJWT cannot do.
         """
         claims: dict[str, Any] = jwt.decode(
             token,
@@ -131,8 +132,18 @@ class Entra:
             raise jwt.ImmatureSignatureError("The token is not yet valid (nbf)")
         return claims
 
-    async def _configuration(self, request: web.Request) -> web.Response:
-        self._known(request)
+    def unknown_resource(self, resource: str) -> str | None:
+        """Entra's message if the tenant does not know the resource."""
+        if resource.rstrip("/") in self.resources:
+            return None
+        return (
+            f"The resource principal named {resource} was not found in the tenant named {self.tenant}. This can happen "
+            "if the application has not been installed by the administrator of the tenant or consented to by any user "
+            "in the tenant. You might have sent your authentication request to the wrong tenant."
+        )
+
+    async def _get_configuration(self, request: web.Request) -> web.Response:
+        self._check_tenant(request)
         return web.json_response(
             {
                 "issuer": self.issuer_v1,
@@ -143,11 +154,11 @@ class Entra:
             }
         )
 
-    async def _keys(self, request: web.Request) -> web.Response:
-        self._known(request)
+    async def _get_keys(self, request: web.Request) -> web.Response:
+        self._check_tenant(request)
         return web.json_response(self.jwks)
 
-    def _known(self, request: web.Request) -> None:
+    def _check_tenant(self, request: web.Request) -> None:
         if request.match_info["tenant"] != self.tenant:
             raise web.HTTPBadRequest(
                 text='{"error":"invalid_tenant","error_description":"AADSTS90002: Tenant not found."}',
@@ -158,8 +169,8 @@ class Entra:
 class IdentityEndpoint:
     """The endpoint inside App Service and Functions (protocol 2019-08-01), for the identities assigned to one app.
 
-    Like the real one it keeps a token per identity and resource for as long as it is good, so what it hands out may
-    be hours old. system_assigned: who answers when no id is given.
+    Like the real one it caches a token per identity and resource until five minutes before its end, so a token it
+    returns may be hours old. system_assigned: the identity that answers a request without a client id.
     """
 
     def __init__(
@@ -170,57 +181,46 @@ class IdentityEndpoint:
         system_assigned: Identity | None = None,
     ) -> None:
         self.secret = uuid.uuid4().hex
-        self.issued = 0
         self._entra = entra
         self._clock = clock
         self._assigned = {identity.client_id: identity for identity in assigned}
         self._system = system_assigned
-        self._held: dict[tuple[str, str], tuple[str, datetime]] = {}
-        self.lifetime = _DAY
+        self._cache: dict[tuple[str, str], tuple[str, datetime]] = {}
 
     def routes(self) -> list[web.RouteDef]:
-        return [web.get("/msi/token", self._token)]
+        return [web.get("/msi/token", self._get_token)]
 
     def environment(self, url: str) -> dict[str, str]:
-        """What App Service tells an app. The endpoint is no host for a proxy."""
+        """The variables that App Service sets for an app."""
         return {"IDENTITY_ENDPOINT": f"{url}/msi/token", "IDENTITY_HEADER": self.secret}
 
     def clear_cache(self) -> None:
-        """Drop the tokens that are kept."""
-        self._held.clear()
+        self._cache.clear()
 
-    async def _token(self, request: web.Request) -> web.Response:
+    async def _get_token(self, request: web.Request) -> web.Response:
         if request.headers.get("X-IDENTITY-HEADER") != self.secret:
-            return _refused(401, "Unauthorized", "The X-IDENTITY-HEADER does not match.")
+            return _error(401, "Unauthorized", "The X-IDENTITY-HEADER does not match.")
         if request.query.get("api-version") != "2019-08-01":
-            return _refused(400, "BadRequest", "The api-version is not supported.")
+            return _error(400, "BadRequest", "The api-version is not supported.")
         client_id = request.query.get("client_id")
         identity = self._assigned.get(client_id) if client_id else self._system
         if identity is None:
-            return _refused(
-                400,
-                "BadRequest",
-                "No User Assigned or Delegated Managed Identity found for specified ClientId/ResourceId/PrincipalId.",
+            missing = (
+                "No User Assigned or Delegated Managed Identity found for specified ClientId/ResourceId/PrincipalId."
             )
+            return _error(400, "BadRequest", missing)
         resource = request.query.get("resource", "")
-        if resource.rstrip("/") not in self._entra.resources:
-            return _refused(
-                400,
-                "invalid_resource",
-                f"AADSTS500011: The resource principal named {resource} was not found in the tenant named "
-                f"{self._entra.tenant}. This can happen if the application has not been installed by the administrator "
-                "of the tenant or consented to by any user in the tenant. You might have sent your authentication "
-                "request to the wrong tenant.",
-            )
-        return web.json_response(self._answer(identity, resource))
+        unknown = self._entra.unknown_resource(resource)
+        if unknown:
+            return _error(400, "invalid_resource", f"AADSTS500011: {unknown}")
+        return web.json_response(self._respond(identity, resource))
 
-    def _answer(self, identity: Identity, resource: str) -> Mapping[str, str]:
+    def _respond(self, identity: Identity, resource: str) -> Mapping[str, str]:
         now = self._clock()
-        token, until = self._held.get((identity.client_id, resource), ("", now))
+        token, until = self._cache.get((identity.client_id, resource), ("", now))
         if until - now < timedelta(minutes=5):
-            token, until = self._entra.token(identity, resource, self.lifetime), now + self.lifetime
-            self._held[identity.client_id, resource] = token, until
-            self.issued += 1
+            token, until = self._entra.token(identity, resource), now + _DAY
+            self._cache[identity.client_id, resource] = token, until
         return {
             "access_token": token,
             "expires_on": str(int(until.timestamp())),
@@ -230,5 +230,5 @@ class IdentityEndpoint:
         }
 
 
-def _refused(status: int, code: str, message: str) -> web.Response:
+def _error(status: int, code: str, message: str) -> web.Response:
     return web.json_response({"statusCode": status, "error": code, "message": message}, status=status)

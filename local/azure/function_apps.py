@@ -1,16 +1,16 @@
-"""Function apps as Azure Resource Manager shows them (Microsoft.Web, API version 2023-12-01): an address, and the keys.
+"""Function apps in Azure Resource Manager (Microsoft.Web, API version 2023-12-01): the address and the keys.
 
-Real ones list a hundred properties more; who looks for another one here misses it, and is not told a wrong one.
+A real one has a hundred properties more. A client that needs one of them finds it missing, never wrong.
 """
 
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from aiohttp import web
 
-from local.azure.call import Asked, Call, not_found
+from local.azure.routing import ArmRequest, Route, not_found
 
 SITES: Final = "Microsoft.Web/sites"
 VERSION: Final = "2023-12-01"
@@ -19,12 +19,11 @@ _KEYS: Final = f"{SITES}/host/listKeys"
 
 @dataclass(frozen=True, slots=True)
 class FunctionApp:
-    """host_name: the default one, which is reached by https. key: the function key named default."""
+    """host_name: the default one, served with https. key: the function key named default."""
 
     resource_id: str
     host_name: str
     key: str
-    master_key: str = field(default_factory=secrets.token_urlsafe)
 
     def document(self) -> dict[str, Any]:
         return {
@@ -41,34 +40,32 @@ class FunctionApps:
     """Apps by resource id."""
 
     def __init__(self) -> None:
-        self._held: dict[str, FunctionApp] = {}
+        self._by_id: dict[str, FunctionApp] = {}
 
-    def add(self, app: FunctionApp) -> FunctionApp:
-        self._held[app.resource_id.lower()] = app
-        return app
+    def add(self, app: FunctionApp) -> None:
+        self._by_id[app.resource_id.lower()] = app
 
     def resource_ids(self) -> Iterable[str]:
-        return list(self._held)
+        return list(self._by_id)
 
-    def calls(self) -> Iterable[Call]:
+    def routes(self) -> Iterable[Route]:
         return [
-            Call("GET", SITES, 1, VERSION, f"{SITES}/read", self._get),
-            Call("POST", _KEYS, 2, VERSION, f"{_KEYS}/action", self._list_keys),
+            Route("GET", SITES, 1, VERSION, f"{SITES}/read", self._get),
+            Route("POST", _KEYS, 2, VERSION, f"{_KEYS}/action", self._list_keys),
         ]
 
-    async def _get(self, asked: Asked) -> web.Response:
-        return web.json_response(self._found(asked).document())
+    async def _get(self, request: ArmRequest) -> web.Response:
+        return web.json_response(self._find(request).document())
 
-    async def _list_keys(self, asked: Asked) -> web.Response:
-        app = self._found(asked)
-        if asked.place.names[1] != "default":
-            raise not_found(asked.place)
-        return web.json_response({"masterKey": app.master_key, "functionKeys": {"default": app.key}, "systemKeys": {}})
+    async def _list_keys(self, request: ArmRequest) -> web.Response:
+        app = self._find(request)
+        if request.path.names[1] != "default":
+            raise not_found(request.path)
+        keys = {"masterKey": secrets.token_urlsafe(), "functionKeys": {"default": app.key}, "systemKeys": {}}
+        return web.json_response(keys)
 
-    def _found(self, asked: Asked) -> FunctionApp:
-        place = asked.place
-        path = f"/subscriptions/{place.subscription}/resourceGroups/{place.group}/providers/{SITES}/{place.names[0]}"
-        app = self._held.get(path.lower())
+    def _find(self, request: ArmRequest) -> FunctionApp:
+        app = self._by_id.get(request.path.resource_id.lower())
         if app is None:
-            raise not_found(place)
+            raise not_found(request.path)
         return app

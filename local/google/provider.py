@@ -1,4 +1,4 @@
-"""A workload identity pool's OIDC provider: whether Google believes a subject token, and what it says if not."""
+"""A workload identity pool's OIDC provider: verifies subject tokens with Google's error messages."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ from local.serving import Refusal
 Keys = Callable[[], Mapping[str, Any]]
 
 _SKEW: Final = timedelta(seconds=60)
-# Times are held against the shared clock and audiences against the provider; PyJWT knows neither.
+# Times are compared with the injected clock, and audiences with the provider's list: PyJWT can do neither.
 _SIGNATURE_ONLY: Final[Any] = {f"verify_{name}": False for name in ("exp", "nbf", "iat", "aud", "iss", "sub", "jti")}
 
 
 @dataclass(slots=True)
 class Provider:
-    """One with the mapping google.subject=assertion.sub.
+    """A provider with the mapping google.subject=assertion.sub.
 
-    pool: `projects/NUMBER/locations/global/workloadIdentityPools/POOL`. keys: the JWKS that its issuer publishes now.
-    condition: the attribute condition, given the token's claims.
+    pool: `projects/NUMBER/locations/global/workloadIdentityPools/POOL`. keys: returns the JWKS that its issuer
+    publishes. condition: the attribute condition on the token's claims.
     """
 
     pool: str
@@ -31,54 +31,56 @@ class Provider:
     condition: Callable[[Mapping[str, Any]], bool] = lambda _: True
     disabled: bool = False
 
-    def verified(self, token: str, now: datetime) -> dict[str, Any]:
-        """The claims of a subject token. Raises Refusal with Google's words."""
-        claims = self._signed(token)
+    def verify(self, token: str, now: datetime) -> dict[str, Any]:
+        """Return the claims of a subject token. Raises Refusal."""
+        claims = self._verify_signature(token)
         issued, expires = claims.get("iat"), claims.get("exp")
-        if not isinstance(issued, int) or not isinstance(expires, int) or not _valid(issued, expires, now):
-            raise refused("invalid_grant", f"ID Token issued at {issued} is stale to sign-in.")
+        if not isinstance(issued, int) or not isinstance(expires, int) or not _is_valid(issued, expires, now):
+            raise sts_error("invalid_grant", f"ID Token issued at {issued} is stale to sign-in.")
         audience = claims.get("aud")
         # Kubernetes writes a list, Entra a string.
-        audiences = audience if isinstance(audience, list) else [audience]
-        if not self.allowed_audiences.intersection(map(str, audiences)):
-            told = f"The audience in ID Token [{', '.join(map(str, audiences))}] does not match the expected audience."
-            raise refused("invalid_grant", told)
+        audiences = [str(one) for one in (audience if isinstance(audience, list) else [audience])]
+        if not self.allowed_audiences.intersection(audiences):
+            raise sts_error(
+                "invalid_grant",
+                f"The audience in ID Token [{', '.join(audiences)}] does not match the expected audience.",
+            )
         if not claims.get("sub"):
-            raise refused(
+            raise sts_error(
                 "invalid_grant",
                 "Could not obtain a value for google.subject from the given credential. Either the mapping "
                 "assertion.sub is invalid or the mapped value was an empty string.",
             )
         if not self.condition(claims):
-            raise refused("unauthorized_client", "The given credential is rejected by the attribute condition.")
+            raise sts_error("unauthorized_client", "The given credential is rejected by the attribute condition.")
         return claims
 
-    def _signed(self, token: str) -> dict[str, Any]:
-        """Before the signature, only what is needed to find its key is looked at."""
+    def _verify_signature(self, token: str) -> dict[str, Any]:
         try:
             key_id = jwt.get_unverified_header(token).get("kid")
             issuer = jwt.decode(token, options={"verify_signature": False}).get("iss")
         except jwt.PyJWTError:
-            raise refused("invalid_grant", "Unable to parse the ID Token.") from None
+            raise sts_error("invalid_grant", "Unable to parse the ID Token.") from None
         if issuer != self.issuer:
-            told = f"The issuer in ID Token {issuer} does not match the expected one in config: {self.issuer}"
-            raise refused("invalid_grant", told)
+            raise sts_error(
+                "invalid_grant",
+                f"The issuer in ID Token {issuer} does not match the expected one in config: {self.issuer}",
+            )
         keys = jwt.PyJWKSet.from_dict(dict(self.keys())).keys
         key = next((key for key in keys if key.key_id == key_id), None)
         if key is None:
-            raise refused("invalid_grant", "Error connecting to the given credential's issuer.")
+            raise sts_error("invalid_grant", "Error connecting to the given credential's issuer.")
         try:
             claims: dict[str, Any] = jwt.decode(token, key, algorithms=["RS256", "ES256"], options=_SIGNATURE_ONLY)
         except jwt.PyJWTError:
-            raise refused("invalid_grant", "Unable to verify the ID Token signature.") from None
+            raise sts_error("invalid_grant", "Unable to verify the ID Token signature.") from None
         return claims
 
 
-def _valid(issued: int, expires: int, now: datetime) -> bool:
+def _is_valid(issued: int, expires: int, now: datetime) -> bool:
     """Google's clock and the issuer's may differ by a minute either way."""
     return issued - _SKEW.total_seconds() <= now.timestamp() <= expires + _SKEW.total_seconds()
 
 
-def refused(error: str, description: str) -> Refusal:
-    """STS says no."""
+def sts_error(error: str, description: str) -> Refusal:
     return Refusal(400, {"error": error, "error_description": description})

@@ -1,4 +1,4 @@
-"""Artifact Registry's Docker side: token handshake and manifests, for tokens that Google issued and no others."""
+"""Artifact Registry's Docker API: token handshake and manifests, for tokens that Google's stand-in issued."""
 
 import base64
 import binascii
@@ -31,15 +31,15 @@ class Repository:
 
 
 @dataclass(frozen=True, slots=True)
-class _Pass:
-    """What a registry token opens, and until when. An anonymous one opens nothing."""
+class _Token:
+    """A registry token: the images it may pull, and its end. An anonymous one may pull none."""
 
     names: frozenset[str]
     expires_at: datetime
 
 
 class Registry:
-    """One location's registry host. Names of images are PROJECT/REPOSITORY/IMAGE."""
+    """The registry host of one location. Image names are PROJECT/REPOSITORY/IMAGE."""
 
     def __init__(
         self, google: Google, clock: Callable[[], datetime], *, middlewares: Sequence[Middleware] = ()
@@ -47,21 +47,21 @@ class Registry:
         self._google = google
         self._clock = clock
         self._repositories: dict[str, Repository] = {}
-        self._passes: dict[str, _Pass] = {}
+        self._tokens: dict[str, _Token] = {}
         self.application = web.Application(middlewares=middlewares)
         self.application.router.add_get("/v2/", self._ping)
         self.application.router.add_get("/v2/token", self._handshake)
         self.application.router.add_get("/v2/{name:.+}/manifests/{reference}", self._manifest)
 
     def add_image(self, name: str, tag: str) -> str:
-        """An image with nothing in it. Its digest."""
+        """Add an empty image. Return its digest."""
         empty = {
             "mediaType": "application/vnd.oci.empty.v1+json",
             "digest": _digest(b"{}"),
             "size": 2,
         }
         content = {"schemaVersion": 2, "mediaType": _MANIFEST_TYPE, "config": empty, "layers": [empty]}
-        # Annotated, because images with nothing in them would all be one.
+        # The annotation makes the digests of empty images differ.
         manifest = json.dumps({**content, "annotations": {"org.opencontainers.image.ref.name": f"{name}:{tag}"}})
         digest = _digest(manifest.encode())
         repository, image = _split(name)
@@ -70,25 +70,25 @@ class Registry:
         return digest
 
     def grant(self, repository: str, member: str) -> None:
-        """roles/artifactregistry.reader on PROJECT/REPOSITORY for `serviceAccount:EMAIL` or a `principal://...`."""
+        """Grant roles/artifactregistry.reader on PROJECT/REPOSITORY to `serviceAccount:EMAIL` or a `principal://...`."""
         self._repositories[repository].readers.add(member)
 
     def revoke(self, repository: str, member: str) -> None:
         self._repositories[repository].readers.discard(member)
 
-    def opens(self, authorization: str, name: str) -> bool:
-        """Whether this Authorization header may pull the image: a registry token, or Google's own token."""
+    def may_pull(self, authorization: str, name: str) -> bool:
+        """Whether this Authorization header may pull the image, by a registry token or an access token of Google."""
         token = _credential(authorization)
-        held = self._pass(token)
-        return (held is not None and name in held.names) or self._may_pull(token, name)
+        held = self._find_token(token)
+        return (held is not None and name in held.names) or self._is_reader(token, name)
 
     async def _ping(self, request: web.Request) -> web.Response:
-        """200 for any token that is good, whatever it may do: this proves nothing."""
+        """200 for any valid token, even one that may pull nothing."""
         self._authenticate(request)
         return web.json_response({})
 
     async def _handshake(self, request: web.Request) -> web.Response:
-        """A registry token for the scopes asked for; for all of them or for none."""
+        """Issue a registry token for all scopes asked for, or for none of them."""
         header = request.headers.get("Authorization")
         if header is None:
             return self._issue(frozenset(), _FIVE_MINUTES)
@@ -100,24 +100,25 @@ class Registry:
         for scope in request.query.getall("scope", []):
             kind, _, rest = scope.partition(":")
             name, _, actions = rest.rpartition(":")
-            if kind == "repository":
-                self._allow(request, token, name, actions.split(","))
-                names.add(name)
+            if kind != "repository":
+                raise _error(501, "UNSUPPORTED", f"The local stand-in for Artifact Registry does not play {scope}")
+            self._check_access(request, token, name, actions.split(","))
+            names.add(name)
         return self._issue(frozenset(names), min(issued.expires_at - self._clock(), _FIVE_MINUTES))
 
-    def _allow(self, request: web.Request, token: str, name: str, actions: Sequence[str]) -> None:
+    def _check_access(self, request: web.Request, token: str, name: str, actions: Sequence[str]) -> None:
         repository, _ = _split(name)
         if repository not in self._repositories:
             raise _error(404, "NAME_UNKNOWN", f"Repository {repository} not found")
         if set(actions) != {"pull"}:
             raise _denied(request, name, _PUSH)
-        if not self._may_pull(token, name):
+        if not self._is_reader(token, name):
             raise _denied(request, name, _PULL)
 
     async def _manifest(self, request: web.Request) -> web.Response:
         name, reference = request.match_info["name"], request.match_info["reference"]
         self._authenticate(request, name)
-        if not self.opens(request.headers["Authorization"], name):
+        if not self.may_pull(request.headers["Authorization"], name):
             raise _denied(request, name, _PULL)
         repository, image = _split(name)
         key = f"{image}@{reference}" if reference.startswith("sha256:") else f"{image}:{reference}"
@@ -128,18 +129,18 @@ class Registry:
         return web.Response(body=manifest, content_type=_MANIFEST_TYPE, headers=headers)
 
     def _authenticate(self, request: web.Request, name: str | None = None) -> None:
-        """Raises the challenge unless the request carries a registry token or Google's own."""
+        """Raise the challenge unless the request has a registry token or an access token of Google."""
         token = _credential(request.headers.get("Authorization", ""))
-        if self._pass(token) is None and self._google.lookup(token) is None:
+        if self._find_token(token) is None and self._google.lookup(token) is None:
             scope = f',scope="repository:{name}:pull"' if name else ""
             realm = f'Bearer realm="https://{request.host}/v2/token",service="{request.host}"{scope}'
             raise _error(401, "UNAUTHORIZED", "authentication required", realm)
 
-    def _pass(self, token: str) -> _Pass | None:
-        held = self._passes.get(token)
+    def _find_token(self, token: str) -> _Token | None:
+        held = self._tokens.get(token)
         return held if held and self._clock() < held.expires_at else None
 
-    def _may_pull(self, token: str, name: str) -> bool:
+    def _is_reader(self, token: str, name: str) -> bool:
         issued = self._google.lookup(token)
         repository = self._repositories.get(_split(name)[0])
         return bool(
@@ -148,19 +149,19 @@ class Registry:
 
     def _issue(self, names: frozenset[str], life: timedelta) -> web.Response:
         token = secrets.token_urlsafe(64)
-        self._passes[token] = _Pass(names, self._clock() + life)
+        self._tokens[token] = _Token(names, self._clock() + life)
         return web.json_response({"token": token, "expires_in": int(life.total_seconds())})
 
 
 def _split(name: str) -> tuple[str, str]:
-    """PROJECT/REPOSITORY and the rest."""
+    """PROJECT/REPOSITORY, and the image."""
     project, _, rest = name.partition("/")
     repository, _, image = rest.partition("/")
     return f"{project}/{repository}", image
 
 
 def _credential(authorization: str) -> str:
-    """The token in a header: bare behind Bearer, or the password of the user whose passwords are tokens. Or nothing."""
+    """The token in a header: after Bearer, or as the password of the user oauth2accesstoken. Empty if there is none."""
     scheme, _, credential = authorization.partition(" ")
     if scheme.lower() == "bearer":
         return credential

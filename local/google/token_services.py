@@ -1,6 +1,6 @@
-"""Google's token services: the exchange (STS) and impersonation (IAM credentials), as strict as the real ones.
+"""Google's token services: the token exchange (STS) and impersonation (IAM credentials).
 
-Refusals have Google's words. Tokens are opaque: what one is worth is known here alone, and registries ask.
+Error bodies are Google's. Tokens are opaque: only `lookup` knows what one is good for, and the registries ask it.
 """
 
 import json
@@ -15,20 +15,18 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from local.azure.entra import Entra
-from local.google.provider import Keys, Provider, refused
+from local.google.provider import Keys, Provider, sts_error
 from local.serving import Refusal
 
-__all__ = ["CLOUD_SCOPE", "READ_SCOPE", "Google", "Issued", "Provider", "ServiceAccount"]
-
 _SCOPES: Final = "https://www.googleapis.com/auth/"
-_IAM_SCOPE: Final = f"{_SCOPES}iam"
+IAM_SCOPE: Final = f"{_SCOPES}iam"
 CLOUD_SCOPE: Final = f"{_SCOPES}cloud-platform"
 READ_SCOPE: Final = f"{_SCOPES}cloud-platform.read-only"
 _HOUR: Final = timedelta(hours=1)
 _AUDIENCE: Final = re.compile(
     r"//iam\.googleapis\.com/(projects/\d+/locations/global/workloadIdentityPools/[^/]+)/providers/([^/]+)"
 )
-_FIXED: Final = {
+_REQUIRED: Final = {
     "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
     "requested_token_type": "urn:ietf:params:oauth:token-type:access_token",
     "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
@@ -37,7 +35,7 @@ _FIXED: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """What Google knows of a token it gave: who holds it, for what, until when."""
+    """What Google knows of a token: its owner, its scopes, its end."""
 
     member: str
     scopes: frozenset[str]
@@ -46,7 +44,7 @@ class Issued:
 
 @dataclass(slots=True)
 class ServiceAccount:
-    """users: who has roles/iam.workloadIdentityUser. long_lifetimes: whether the organisation allows up to 12 h."""
+    """users: members with roles/iam.workloadIdentityUser. long_lifetimes: the organisation allows up to 12 hours."""
 
     email: str
     users: set[str] = field(default_factory=set)
@@ -78,7 +76,7 @@ class Google:
         *,
         keys: Keys | None = None,
     ) -> Provider:
-        """pool: `projects/NUMBER/locations/global/workloadIdentityPools/POOL`. keys: the tenant's unless given."""
+        """pool: `projects/NUMBER/locations/global/workloadIdentityPools/POOL`. keys: by default the tenant's."""
         provider = Provider(
             pool, issuer, frozenset(allowed_audiences), keys or (lambda: self._entra.jwks), condition=condition
         )
@@ -90,66 +88,65 @@ class Google:
         return account
 
     def bind(self, email: str, principal: str) -> None:
-        """roles/iam.workloadIdentityUser for `principal://iam.googleapis.com/POOL/subject/SUBJECT`. Works at once; the
-        real one takes minutes.
+        """Grant roles/iam.workloadIdentityUser to `principal://iam.googleapis.com/POOL/subject/SUBJECT`.
+
+        Works at once; at Google it takes minutes.
         """
         self._accounts[email].users.add(principal)
 
-    def unbind(self, email: str, principal: str) -> None:
-        self._accounts[email].users.remove(principal)
-
     def lookup(self, token: str) -> Issued | None:
-        """Who a token is, while it is good."""
+        """What a token is good for; None if it is unknown or has expired."""
         issued = self._issued.get(token)
         return issued if issued and self._clock() < issued.expires_at else None
 
     def revoke_all(self) -> None:
-        """Every token out there is worthless from now on."""
         self._issued.clear()
 
-    def _issue(self, prefix: str, member: str, scopes: frozenset[str], life: timedelta) -> tuple[str, datetime]:
+    def issue(self, prefix: str, member: str, scopes: frozenset[str], life: timedelta) -> tuple[str, datetime]:
+        """A new token and its end, in whole seconds as at Google."""
         token = prefix + secrets.token_urlsafe(180)
-        # Google's times have whole seconds.
         until = (self._clock() + life).replace(microsecond=0)
         self._issued[token] = Issued(member, scopes, until)
         return token, until
 
     async def _exchange(self, request: web.Request) -> web.Response:
         form = {name: str(value) for name, value in (await request.post()).items()}
-        provider = self._provider(form)
-        claims = provider.verified(form.get("subject_token", ""), self._clock())
+        provider = self._find_provider(form)
+        claims = provider.verify(form.get("subject_token", ""), self._clock())
         now = self._clock()
         life = min(datetime.fromtimestamp(claims["exp"], now.tzinfo) - now, _HOUR)
         member = f"principal://iam.googleapis.com/{provider.pool}/subject/{claims['sub']}"
-        token, _ = self._issue("ya29.d.", member, frozenset(form["scope"].split()), life)
+        token, _ = self.issue("ya29.d.", member, frozenset(form["scope"].split()), life)
         self.exchanges += 1
-        answer = {
+        body: dict[str, str | int] = {
             "access_token": token,
-            "issued_token_type": _FIXED["requested_token_type"],
+            "issued_token_type": _REQUIRED["requested_token_type"],
             "token_type": "Bearer",
         }
         seconds = int(life.total_seconds())
-        # A subject token with next to nothing left is answered without expires_in.
-        return web.json_response(answer if seconds <= 2 else {**answer, "expires_in": seconds})  # noqa: PLR2004
+        # Google leaves expires_in out if the subject token is about to expire.
+        if seconds > 2:  # noqa: PLR2004
+            body["expires_in"] = seconds
+        return web.json_response(body)
 
-    def _provider(self, form: Mapping[str, str]) -> Provider:
+    def _find_provider(self, form: Mapping[str, str]) -> Provider:
         audience = form.get("audience", "")
         if not _AUDIENCE.fullmatch(audience):
-            raise refused(
+            raise sts_error(
                 "invalid_request",
                 'Invalid value for "audience". This value should be the full resource name of the Identity Provider. '
                 "See https://cloud.google.com/iam/docs/reference/sts/rest/v1/TopLevel/token for the list of possible "
                 "formats.",
             )
-        for name, wanted in _FIXED.items():
-            if form.get(name) != wanted:
-                raise refused("invalid_request", f'Invalid value for "{name}".')
+        for name, value in _REQUIRED.items():
+            if form.get(name) != value:
+                raise sts_error("invalid_request", f'Invalid value for "{name}".')
         scopes = set(form.get("scope", "").split())
-        if not scopes or not scopes <= {_IAM_SCOPE, CLOUD_SCOPE, READ_SCOPE}:
-            raise refused("invalid_scope", "Some requested scopes were invalid.")
+        if not scopes or not scopes <= {IAM_SCOPE, CLOUD_SCOPE, READ_SCOPE}:
+            raise sts_error("invalid_scope", "Some requested scopes were invalid.")
         provider = self._providers.get(audience)
         if provider is None or provider.disabled:
-            raise refused(
+            raise sts_error(
                 "invalid_target",
                 'The target service indicated by the "audience" parameters is invalid. This might either be because '
                 "the pool or provider is disabled or deleted or because it doesn't exist.",
@@ -159,62 +156,64 @@ class Google:
     async def _generate(self, request: web.Request) -> web.Response:
         email, _, call = request.match_info["call"].rpartition(":")
         if call != "generateAccessToken":
-            raise _iam(404, "Method not found.", "NOT_FOUND")
+            raise _iam_error(501, f"The local stand-in for Google does not play {call}.", "UNIMPLEMENTED")
         caller = self.lookup(request.headers.get("Authorization", "").removeprefix("Bearer "))
         if caller is None:
-            raise _iam(
+            raise _iam_error(
                 401,
                 "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or other "
                 "valid authentication credential. See "
                 "https://developers.google.com/identity/sign-in/web/devconsole-project.",
                 "UNAUTHENTICATED",
             )
-        if not caller.scopes & {_IAM_SCOPE, CLOUD_SCOPE}:
+        if not caller.scopes & {IAM_SCOPE, CLOUD_SCOPE}:
             raise _denied("Request had insufficient authentication scopes.", "ACCESS_TOKEN_SCOPE_INSUFFICIENT")
-        scopes, life = _asked(await request.read())
+        scopes, life = _parse(await request.read())
         account = self._accounts.get(email)
         if account is None:
-            raise _iam(404, f"Not found; Gaia id not found for email {email}", "NOT_FOUND")
+            raise _iam_error(404, f"Not found; Gaia id not found for email {email}", "NOT_FOUND")
         if caller.member not in account.users:
             permission = "iam.serviceAccounts.getAccessToken"
-            told = f"Permission '{permission}' denied on resource (or it may not exist)."
-            raise _denied(told, "IAM_PERMISSION_DENIED", permission=permission)
+            message = f"Permission '{permission}' denied on resource (or it may not exist)."
+            raise _denied(message, "IAM_PERMISSION_DENIED", permission=permission)
         if life > (12 * _HOUR if account.long_lifetimes else _HOUR):
-            raise _iam(
+            raise _iam_error(
                 400,
                 "The access token lifetime cannot exceed 3600 seconds ; if you would like to increase the maximum, the "
                 "service account must be listed in the organization policy "
                 "constraints/iam.allowServiceAccountCredentialLifetimeExtension",
                 "INVALID_ARGUMENT",
             )
-        token, until = self._issue("ya29.c.", f"serviceAccount:{account.email}", scopes, life)
+        token, until = self.issue("ya29.c.", f"serviceAccount:{account.email}", scopes, life)
         self.impersonations += 1
         return web.json_response({"accessToken": token, "expireTime": until.strftime("%Y-%m-%dT%H:%M:%SZ")})
 
 
 def _is_scope(text: str) -> bool:
-    """Gcloud asks for `openid` beside the others, whatever it wants the token for."""
+    """Includes `openid`, which gcloud always asks for beside the others."""
     return text == "openid" or text.startswith(_SCOPES)
 
 
-def _asked(body: bytes) -> tuple[frozenset[str], timedelta]:
-    """Scopes and lifetime of a generateAccessToken request. Delegation chains are not known here."""
+def _parse(body: bytes) -> tuple[frozenset[str], timedelta]:
+    """Scopes and lifetime of a generateAccessToken request. Delegation chains are refused."""
     try:
-        asked = json.loads(body)
+        request = json.loads(body)
     except ValueError:
-        asked = None
-    if not isinstance(asked, dict):
-        raise _iam(400, "Invalid JSON payload received. Unexpected token.", "INVALID_ARGUMENT")
-    unknown = set(asked) - {"delegates", "scope", "lifetime"}
-    if unknown or asked.get("delegates"):
-        name = min(unknown, default="delegates")
-        raise _iam(400, f'Invalid JSON payload received. Unknown name "{name}": Cannot find field.', "INVALID_ARGUMENT")
-    scopes = asked.get("scope")
+        request = None
+    if not isinstance(request, dict):
+        raise _iam_error(400, "Invalid JSON payload received. Unexpected token.", "INVALID_ARGUMENT")
+    unknown = set(request) - {"delegates", "scope", "lifetime"}
+    if unknown:
+        message = f'Invalid JSON payload received. Unknown name "{min(unknown)}": Cannot find field.'
+        raise _iam_error(400, message, "INVALID_ARGUMENT")
+    if request.get("delegates"):
+        raise _iam_error(501, "The local stand-in for Google does not play delegates.", "UNIMPLEMENTED")
+    scopes = request.get("scope")
     if not isinstance(scopes, list) or not scopes or not all(_is_scope(str(scope)) for scope in scopes):
-        raise _iam(400, "Scope required.", "INVALID_ARGUMENT")
-    lifetime = re.fullmatch(r"([1-9]\d{0,8})s", str(asked.get("lifetime") or "3600s"))
+        raise _iam_error(400, "Scope required.", "INVALID_ARGUMENT")
+    lifetime = re.fullmatch(r"([1-9]\d{0,8})s", str(request.get("lifetime") or "3600s"))
     if not lifetime:
-        raise _iam(400, f"Invalid value at 'lifetime': {asked.get('lifetime')!r}", "INVALID_ARGUMENT")
+        raise _iam_error(400, f"Invalid value at 'lifetime': {request.get('lifetime')!r}", "INVALID_ARGUMENT")
     return frozenset(scopes), timedelta(seconds=int(lifetime[1]))
 
 
@@ -225,9 +224,9 @@ def _denied(message: str, reason: str, **metadata: str) -> Refusal:
         "domain": "iam.googleapis.com",
         "metadata": metadata,
     }
-    return _iam(403, message, "PERMISSION_DENIED", [info])
+    return _iam_error(403, message, "PERMISSION_DENIED", [info])
 
 
-def _iam(code: int, message: str, status: str, details: Sequence[Mapping[str, Any]] = ()) -> Refusal:
+def _iam_error(code: int, message: str, status: str, details: Sequence[Mapping[str, Any]] = ()) -> Refusal:
     error: dict[str, Any] = {"code": code, "message": message, "status": status}
     return Refusal(code, {"error": {**error, "details": list(details)} if details else error})

@@ -24,7 +24,7 @@ STARTER = """
 import asyncio, pathlib, sys
 from local.process import Process
 process = Process(pathlib.Path(sys.executable))
-process._spawn(["-c", "import time; time.sleep(600)"])
+process.spawn(["-c", "import time; time.sleep(600)"])
 print(process._server.pid, process.folder, flush=True)
 input()
 """
@@ -71,7 +71,7 @@ async def test_a_server_that_ends_at_once_says_why() -> None:
 
 async def test_stop_takes_everything_away() -> None:
     process = Process(Path(sys.executable))
-    process._spawn(["-c", SERVER, str(process.folder / "port")])
+    process.spawn(["-c", SERVER, str(process.folder / "port")])
     assert process._server is not None
     until((process.folder / "port").exists)
     process.stop()

@@ -211,13 +211,13 @@ async def test_googles_clock_never_makes_a_token_live_longer(
 ) -> None:
     """With a clock that is fast, Google's expireTime lies more than an hour ahead; what counts is what was asked."""
     cluster = await world.join("aks-1")
-    issue = world.cloud.google._issue
+    issue = world.cloud.google.issue
 
     def skewed(prefix: str, member: str, scopes: frozenset[str], life: timedelta) -> object:
         token, until = issue(prefix, member, scopes, life)
         return token, until + minutes * MINUTE
 
-    monkeypatch.setattr(world.cloud.google, "_issue", skewed)
+    monkeypatch.setattr(world.cloud.google, "issue", skewed)
     await world.refresh(cluster)
     status = await world.target(cluster)
     issued = world.cloud.google.lookup(await world.read_token(cluster))
@@ -231,13 +231,13 @@ async def test_a_token_that_was_expired_when_it_came_is_not_written(
 ) -> None:
     """Google's clock is more than a token's life behind, or ours is ahead: told as such, not as the cluster's fault."""
     cluster = await world.join("aks-1")
-    issue = world.cloud.google._issue
+    issue = world.cloud.google.issue
 
     def skewed(prefix: str, member: str, scopes: frozenset[str], life: timedelta) -> object:
         token, until = issue(prefix, member, scopes, life)
         return token, until - 70 * MINUTE
 
-    monkeypatch.setattr(world.cloud.google, "_issue", skewed)
+    monkeypatch.setattr(world.cloud.google, "issue", skewed)
     assert await world.refresh_category(cluster) == "google_unavailable"
     assert cluster.part.journal.count("PATCH", "/secrets/") == 0
 

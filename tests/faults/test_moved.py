@@ -7,7 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from local.azure.arm import CLUSTER_USER, ManagedCluster
+from local.azure.arm import CLUSTER_USER
+from local.azure.managed_cluster import ManagedCluster
 from local.cloud import LocalCluster
 from local.serving import Fault
 from pullkeeper.fleet.table import Member
@@ -103,7 +104,7 @@ async def test_azure_knows_why(world: World, category: str) -> None:
     await world.join("neighbour")
     await _onboarded_at(world, cluster, server=_NOWHERE)
     if category == "cluster_gone":
-        world.cloud.arm.remove_cluster(str(cluster.id))
+        world.cloud.arm.clusters.remove(str(cluster.id))
     else:
         _managed(world, cluster).power_state = "Stopped"
     assert await world.refresh_category(cluster) == category
@@ -174,7 +175,7 @@ async def test_rotated_certificates_of_server_and_client_heal(world: World) -> N
     after = await world.cloud.add_cluster("after", "main", local_accounts=True)
     rotated = dataclasses.replace(_managed(world, after), resource_id=str(cluster.id))
     await cluster.server.stop()
-    world.cloud.arm.add_cluster(rotated)
+    world.cloud.arm.clusters.add(rotated)
     await _onboarded_at(world, cluster, server=after.server.url)
     world.clock.advance(25 * MINUTE)
     await world.refresh(cluster)

@@ -1,328 +1,183 @@
-"""Azure Resource Manager's stand-in, asked by Microsoft's own clients."""
+"""What Azure Resource Manager's stand-in checks before a provider sees the request, and what it refuses."""
 
-import base64
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Final
 
-import aiohttp
 import pytest
-import yaml
-from aiohttp import web
-from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, ResourceNotFoundError
-from azure.identity.aio import ManagedIdentityCredential
-from azure.mgmt.containerservice.aio import ContainerServiceClient
 
-from local.azure.arm import CLUSTER_USER, READER, Arm, Limit, ManagedCluster
-from local.azure.entra import AKS, ARM, Entra, Identity, IdentityEndpoint
-from local.clock import Clock
-from local.serving import Authority, Server
+from local.azure.arm import CLUSTER_USER, READER
+from local.azure.entra import AKS, ARM, ARM_FOR_AZ, Entra
+from local.azure.function_apps import SITES, VERSION, FunctionApp
+from local.azure.managed_cluster import KIND, ManagedCluster
+from local.azure.routing import RateLimit
+from tests.local.conftest import API_SERVER, BLUE, CLUSTERS, GROUP, SUBSCRIPTION, Azure
 
-SUBSCRIPTION = "5eed5eed-0000-4000-8000-000000000001"
-GROUP = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/Platform"
-CLUSTERS = f"{GROUP}/providers/Microsoft.ContainerService/managedClusters"
-SERVER = "https://blue-dns.hcp.westeurope.azmk8s.io:443"
-VERSION = "api-version=2026-08-01"
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    status: int
-    code: str
-    message: str
-    headers: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Azure:
-    clock: Clock
-    entra: Entra
-    identity: Identity
-    arm: Arm
-    blue: ManagedCluster
-    client: ContainerServiceClient
-    url: str
-
-    async def call(self, path: str, token: str | None = None, method: str = "GET") -> "Refusal":
-        """A call that is refused; the token is for the resource manager unless one is given."""
-        token = self.entra.token(self.identity, ARM) if token is None else token
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        async with (
-            aiohttp.ClientSession(headers=headers) as session,
-            session.request(method, self.url + path) as answer,
-        ):
-            error = (await answer.json())["error"]
-            return Refusal(answer.status, error["code"], error["message"], answer.headers)
-
-
-@pytest.fixture
-async def azure(monkeypatch: pytest.MonkeyPatch, authority: Authority) -> AsyncIterator[Azure]:
-    clock = Clock()
-    entra = Entra(clock)
-    identity = entra.add_identity("pullkeeper")
-    endpoint = IdentityEndpoint(entra, clock, [identity])
-    application = web.Application()
-    application.add_routes(endpoint.routes())
-    arm = Arm(entra, clock)
-    blue = arm.add_cluster(ManagedCluster(f"{CLUSTERS}/Blue", SERVER, "the CA"))
-    arm.assign(identity.principal_id, GROUP, CLUSTER_USER)
-    identities, server = Server(application, authority=None), Server(arm.application, authority=authority)
-    await identities.start()
-    await server.start()
-    for name, value in endpoint.environment(identities.url).items():
-        monkeypatch.setenv(name, value)
-    async with (
-        ManagedIdentityCredential(client_id=identity.client_id) as credential,
-        ContainerServiceClient(credential, SUBSCRIPTION, base_url=server.url, retry_total=0) as client,
-    ):
-        yield Azure(clock, entra, identity, arm, blue, client, server.url)
-    await server.stop()
-    await identities.stop()
-
-
-async def test_a_cluster_reads_as_azure_writes_it(azure: Azure) -> None:
-    found = await azure.client.managed_clusters.get("Platform", "Blue")
-
-    assert (found.name, found.location) == ("Blue", "westeurope")
-    assert found.power_state is not None
-    assert found.power_state.code == "Running"
-    assert found.aad_profile is not None
-    assert found.aad_profile.tenant_id == azure.entra.tenant
-    assert found.oidc_issuer_profile is not None
-    assert (found.oidc_issuer_profile.enabled, found.oidc_issuer_profile.issuer_url) == (False, None)
-
-
-async def test_a_cluster_with_everything_on_says_so(azure: Azure) -> None:
-    azure.blue.oidc_issuer, azure.blue.workload_identity = "https://oidc.example/1/", True
-
-    found = await azure.client.managed_clusters.get("Platform", "Blue")
-
-    assert found.oidc_issuer_profile is not None
-    assert found.oidc_issuer_profile.issuer_url == "https://oidc.example/1/"
-    assert found.security_profile is not None
-    assert found.security_profile.workload_identity is not None
-    assert found.security_profile.workload_identity.enabled is True
-
-
-async def test_ids_are_compared_without_regard_to_case(azure: Azure) -> None:
-    assert (await azure.client.managed_clusters.get("PLATFORM", "blue")).name == "Blue"
-
-
-async def test_a_stopped_cluster_says_so_and_still_gives_its_kubeconfig(azure: Azure) -> None:
-    azure.blue.power_state = "Stopped"
-
-    found = await azure.client.managed_clusters.get("Platform", "Blue")
-
-    assert found.power_state is not None
-    assert found.power_state.code == "Stopped"
-    assert (await _user(azure, "Blue"))["exec"]["command"] == "kubelogin"
-
-
-async def test_the_kubeconfig_of_a_cluster_with_entra_asks_kubelogin_for_a_token(azure: Azure) -> None:
-    arguments = (await _user(azure, "Blue"))["exec"]["args"]
-
-    assert arguments[0] == "get-token"
-    assert arguments[arguments.index("--server-id") + 1] == AKS
-    assert arguments[arguments.index("--tenant-id") + 1] == azure.entra.tenant
-
-
-async def test_the_older_form_of_the_kubeconfig_names_an_auth_provider(azure: Azure) -> None:
-    user = await _user(azure, "Blue", format="azure")
-
-    assert user["auth-provider"]["config"]["apiserver-id"] == AKS
-
-
-async def test_the_kubeconfig_of_a_cluster_with_local_accounts_holds_a_certificate(azure: Azure) -> None:
-    azure.arm.add_cluster(ManagedCluster(f"{CLUSTERS}/old", SERVER, "the CA", "a certificate", "a key"))
-
-    user = await _user(azure, "old")
-
-    assert {"client-certificate-data", "client-key-data", "token"} == set(user)
-    assert base64.b64decode(user["client-certificate-data"]) == b"a certificate"
-    assert (await azure.client.managed_clusters.get("Platform", "old")).aad_profile is None
-
-
-async def test_without_a_role_the_answer_names_action_and_scope(azure: Azure) -> None:
-    azure.arm.unassign(azure.identity.principal_id, GROUP, CLUSTER_USER)
-    who = azure.identity
-
-    with pytest.raises(HttpResponseError) as raised:
-        await azure.client.managed_clusters.get("Platform", "Blue")
-
-    assert raised.value.status_code == 403
-    assert raised.value.error is not None
-    assert raised.value.error.code == "AuthorizationFailed"
-    assert raised.value.error.message == (
-        f"The client '{who.client_id}' with object id '{who.principal_id}' does not have authorization to perform "
-        f"action 'Microsoft.ContainerService/managedClusters/read' over scope '{CLUSTERS}/Blue' or the scope is "
-        "invalid. If access was recently granted, please refresh your credentials."
-    )
-
-
-async def test_reading_a_cluster_is_not_yet_reading_its_credentials(azure: Azure) -> None:
-    azure.arm.unassign(azure.identity.principal_id, GROUP, CLUSTER_USER)
-    azure.arm.assign(azure.identity.principal_id, f"/subscriptions/{SUBSCRIPTION}", READER)
-
-    await azure.client.managed_clusters.get("Platform", "Blue")
-
-    with pytest.raises(HttpResponseError, match="listClusterUserCredential/action"):
-        await azure.client.managed_clusters.list_cluster_user_credentials("Platform", "Blue")
-
-
-@pytest.mark.parametrize("scope", [f"{CLUSTERS}/Bl", f"{CLUSTERS}/green", GROUP.removesuffix("form")])
-async def test_a_role_somewhere_else_does_not_count(azure: Azure, scope: str) -> None:
-    azure.arm.unassign(azure.identity.principal_id, GROUP, CLUSTER_USER)
-    azure.arm.assign(azure.identity.principal_id, scope, CLUSTER_USER)
-
-    assert (await azure.call(f"{CLUSTERS}/Blue?{VERSION}")).status == 403
-
-
-async def test_a_missing_cluster_is_told_to_those_alone_who_might_see_it(azure: Azure) -> None:
-    with pytest.raises(ResourceNotFoundError) as raised:
-        await azure.client.managed_clusters.get("Platform", "green")
-    azure.arm.unassign(azure.identity.principal_id, GROUP, CLUSTER_USER)
-    refused = await azure.call(f"{CLUSTERS}/green?{VERSION}")
-
-    assert raised.value.error is not None
-    assert raised.value.error.message == (
-        "The Resource 'Microsoft.ContainerService/managedClusters/green' under resource group 'Platform' was not "
-        "found. For more details please go to https://aka.ms/ARMResourceNotFoundFix"
-    )
-    assert refused.status == 403
-
-
-async def test_a_removed_cluster_is_gone_and_so_is_its_group(azure: Azure) -> None:
-    azure.arm.add_cluster(ManagedCluster(f"{CLUSTERS}/Blue".replace("Platform", "Other"), SERVER, "the CA"))
-    azure.arm.remove_cluster(f"{CLUSTERS}/BLUE")
-
-    refused = await azure.call(f"{CLUSTERS}/Blue?{VERSION}")
-
-    assert (refused.status, refused.code) == (404, "ResourceGroupNotFound")
-    assert refused.message == "Resource group 'Platform' could not be found."
-
-
-async def test_a_foreign_subscription_does_not_exist(azure: Azure) -> None:
-    other = SUBSCRIPTION.replace("1", "2")
-
-    refused = await azure.call(f"{CLUSTERS}/Blue?{VERSION}".replace(SUBSCRIPTION, other))
-
-    assert (refused.status, refused.code) == (404, "SubscriptionNotFound")
-    assert refused.message == f"The subscription '{other}' could not be found."
+AKS_VERSION: Final = "api-version=2026-08-01"
+WEB_VERSION: Final = f"api-version={VERSION}"
+APP_ID: Final = f"{GROUP}/providers/{SITES}/pullkeeper"
+FIX: Final = "For more details please go to https://aka.ms/ARMResourceNotFoundFix"
+KEYS: Final = f"{APP_ID}/host/default/listKeys"
 
 
 @pytest.mark.parametrize(
-    ("query", "code"),
-    [("", "MissingApiVersionParameter"), ("?api-version=2020-01-01", "InvalidApiVersionParameter")],
+    ("query", "token", "status", "code"),
+    [
+        ("", "none", 400, "MissingApiVersionParameter"),
+        ("?api-version=2020-01-01", "good", 400, "InvalidApiVersionParameter"),
+        (f"?{AKS_VERSION}", "none", 401, "AuthenticationFailed"),
+        (f"?{AKS_VERSION}", "for AKS", 401, "InvalidAuthenticationTokenAudience"),
+        (f"?{AKS_VERSION}", "expired", 401, "ExpiredAuthenticationToken"),
+        (f"?{AKS_VERSION}", "of another tenant", 401, "InvalidAuthenticationToken"),
+        (f"?{AKS_VERSION}", "not a JWT", 401, "InvalidAuthenticationToken"),
+    ],
 )
-async def test_every_call_needs_a_version_that_is_served(azure: Azure, query: str, code: str) -> None:
-    refused = await azure.call(f"{CLUSTERS}/Blue{query}")
+async def test_a_request_needs_a_version_and_a_token(
+    azure: Azure, query: str, token: str, status: int, code: str
+) -> None:
+    tokens = {
+        "none": "",
+        "good": azure.entra.token(azure.caller, ARM),
+        "for AKS": azure.entra.token(azure.caller, AKS),
+        "expired": azure.entra.token(azure.caller, ARM, timedelta(seconds=-2)),
+        "of another tenant": Entra(azure.clock).token(azure.caller, ARM),
+        "not a JWT": "x",
+    }
+    response = await azure.send("GET", f"{BLUE}{query}", token=tokens[token])
 
-    assert (refused.status, refused.code) == (400, code)
+    assert response.error == (status, code)
 
 
 @pytest.mark.parametrize(
-    "path", [f"{CLUSTERS}/Blue/listClusterAdminCredential", f"{CLUSTERS}/a/b/c", GROUP, f"{CLUSTERS}/Blue%2fx"]
+    ("path", "code", "message"),
+    [
+        (
+            f"{CLUSTERS}/green",
+            "ResourceNotFound",
+            f"The Resource '{KIND}/green' under resource group 'Platform' was not found. {FIX}",
+        ),
+        (
+            BLUE.replace("Platform", "Other"),
+            "ResourceGroupNotFound",
+            "Resource group 'Other' could not be found.",
+        ),
+        (
+            BLUE.replace(SUBSCRIPTION, "elsewhere"),
+            "SubscriptionNotFound",
+            "The subscription 'elsewhere' could not be found.",
+        ),
+    ],
 )
-async def test_what_is_not_served_is_refused(azure: Azure, path: str) -> None:
-    assert (await azure.call(f"{path}?{VERSION}", method="POST")).status == 400
+async def test_a_missing_level_is_named(azure: Azure, path: str, code: str, message: str) -> None:
+    response = await azure.send("GET", f"{path}?{AKS_VERSION}")
+
+    assert (response.error, response.message) == ((404, code), message)
 
 
-async def test_a_call_without_a_token_is_turned_away(azure: Azure) -> None:
-    refused = await azure.call(f"{CLUSTERS}/Blue?{VERSION}", token="")
-
-    assert (refused.status, refused.code) == (401, "AuthenticationFailed")
-
-
-async def test_a_token_for_another_resource_is_turned_away(azure: Azure) -> None:
-    token = azure.entra.token(azure.identity, AKS)
-
-    refused = await azure.call(f"{CLUSTERS}/Blue?{VERSION}", token)
-
-    assert (refused.status, refused.code) == (401, "InvalidAuthenticationTokenAudience")
-    assert f"wrong audience or resource '{AKS}'" in refused.message
-
-
-async def test_an_expired_token_is_turned_away(azure: Azure) -> None:
-    token = azure.entra.token(azure.identity, ARM, timedelta(hours=1))
-    azure.clock.advance(timedelta(hours=1, seconds=1))
-
-    refused = await azure.call(f"{CLUSTERS}/Blue?{VERSION}", token)
-
-    assert (refused.status, refused.code) == (401, "ExpiredAuthenticationToken")
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", f"{BLUE}/listClusterAdminCredential"),
+        ("POST", f"{BLUE}/listClusterUserCredential?format=azure&{AKS_VERSION}"),
+        ("PUT", f"{CLUSTERS}/green?{AKS_VERSION}"),
+        ("DELETE", BLUE),
+        ("GET", CLUSTERS),
+        ("GET", f"{CLUSTERS}/a/b/c"),
+        ("GET", GROUP),
+        ("GET", f"/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Web"),
+    ],
+)
+async def test_what_is_not_played_is_a_501(azure: Azure, method: str, path: str) -> None:
+    path = path if "?" in path else f"{path}?{AKS_VERSION}"
+    assert (await azure.send(method, path, body={"location": "x"})).error == (501, "NotImplemented")
 
 
-@pytest.mark.parametrize("forged", [True, False])
-async def test_a_token_that_the_tenant_did_not_sign_is_turned_away(azure: Azure, *, forged: bool) -> None:
-    stranger = Entra(azure.clock)
-    token = stranger.token(azure.identity, ARM) if forged else "not a token"
+async def test_without_a_role_the_403_names_action_and_scope(azure: Azure) -> None:
+    azure.assign(frozenset())
 
-    refused = await azure.call(f"{CLUSTERS}/Blue?{VERSION}", token)
+    response = await azure.send("GET", f"{BLUE}?{AKS_VERSION}")
 
-    assert (refused.status, refused.code) == (401, "InvalidAuthenticationToken")
-
-
-async def test_the_sdk_takes_a_401_for_what_it_is(azure: Azure) -> None:
-    """azure-identity goes by this machine's clock, so it does not see that its token is a day old."""
-    await azure.client.managed_clusters.get("Platform", "Blue")
-    azure.clock.advance(timedelta(hours=25))
-
-    with pytest.raises(ClientAuthenticationError, match="ExpiredAuthenticationToken"):
-        await azure.client.managed_clusters.get("Platform", "Blue")
+    assert response.error == (403, "AuthorizationFailed")
+    assert response.message == (
+        f"The client '{azure.caller.client_id}' with object id '{azure.caller.principal_id}' does not have "
+        f"authorization to perform action 'Microsoft.ContainerService/managedClusters/read' over scope '{BLUE}' or the "
+        "scope is invalid. If access was recently granted, please refresh your credentials."
+    )
+    assert (await azure.send("GET", f"{CLUSTERS}/missing?{AKS_VERSION}")).status == 403
 
 
-async def test_reads_of_one_cluster_are_limited_and_refill(azure: Azure) -> None:
-    """By the shared clock; other clusters have buckets of their own."""
-    green = azure.arm.add_cluster(ManagedCluster(f"{CLUSTERS}/green", SERVER, "the CA"))
-    azure.arm.reads.burst, azure.arm.reads.refill = 3, timedelta(minutes=1)
-    for _ in range(3):
-        await azure.client.managed_clusters.get("Platform", "Blue")
+@pytest.mark.parametrize(
+    ("actions", "scope", "get", "credential"),
+    [
+        (CLUSTER_USER, BLUE, 200, 200),
+        (CLUSTER_USER, GROUP.upper(), 200, 200),
+        (READER, f"/subscriptions/{SUBSCRIPTION}", 200, 403),
+        (CLUSTER_USER, f"{CLUSTERS}/Bl", 403, 403),
+        (CLUSTER_USER, f"{CLUSTERS}/green", 403, 403),
+        (CLUSTER_USER, GROUP.removesuffix("form"), 403, 403),
+    ],
+)
+async def test_a_role_counts_for_its_actions_at_its_scope_and_below(
+    azure: Azure, actions: frozenset[str], scope: str, get: int, credential: int
+) -> None:
+    azure.assign(actions, scope)
 
-    with pytest.raises(HttpResponseError) as raised:
-        await azure.client.managed_clusters.get("platform", "BLUE")
-    refused = await azure.call(f"{CLUSTERS}/Blue?{VERSION}")
-    await azure.client.managed_clusters.get("Platform", green.name)
-    azure.clock.advance(timedelta(minutes=1))
-    await azure.client.managed_clusters.get("Platform", "Blue")
+    assert (await azure.send("GET", f"{BLUE}?{AKS_VERSION}")).status == get
+    assert (await azure.send("POST", f"{BLUE}/listClusterUserCredential?{AKS_VERSION}")).status == credential
 
-    assert raised.value.status_code == 429
-    assert raised.value.error is not None
-    assert raised.value.error.code == "Throttled"
-    assert refused.status == 429
+
+async def test_calls_are_limited_and_the_limit_refills_by_the_clock(azure: Azure) -> None:
+    azure.arm.clusters.add(ManagedCluster(f"{CLUSTERS}/green", API_SERVER, "the CA"))
+    azure.arm.clusters.reads.burst, azure.arm.clusters.reads.refill = 3, timedelta(minutes=1)
+    first = [(await azure.send("GET", f"{BLUE}?{AKS_VERSION}")).status for _ in range(3)]
+    refused = await azure.send("GET", f"{BLUE.lower()}?{AKS_VERSION}")
+
+    assert first == [200] * 3
+    assert refused.error == (429, "Throttled")
     assert 0 < int(refused.headers["Retry-After"]) <= 60
-    with pytest.raises(HttpResponseError):
-        await azure.client.managed_clusters.get("Platform", "Blue")
+    assert "GetManagedClusterHandler.GET request limit has been exceeded" in refused.message
+    assert (await azure.send("GET", f"{CLUSTERS}/green?{AKS_VERSION}")).status == 200
+    azure.clock.advance(timedelta(minutes=1))
+    assert [(await azure.send("GET", f"{BLUE}?{AKS_VERSION}")).status for _ in range(2)] == [200, 429]
 
 
-def test_aks_lets_sixty_calls_through_at_once_and_one_a_second_after_that() -> None:
-    now, limit = datetime.now(UTC), Limit(60)
+def test_aks_allows_sixty_calls_at_once_and_one_a_second_after_that() -> None:
+    """As learn.microsoft.com/azure/aks/quotas-skus-regions says."""
+    now, limit = datetime.now(UTC), RateLimit(60)
 
-    waits = [limit.take("blue", now) for _ in range(62)]
-    later = limit.take("blue", now + timedelta(seconds=1))
-
-    second = timedelta(seconds=1)
-    assert [timedelta()] * 60 + [second, second] == waits
-    assert timedelta() == later
+    assert [limit.take("blue", now) for _ in range(62)] == [None] * 60 + ["1", "1"]
+    assert limit.take("blue", now + timedelta(seconds=1)) is None
 
 
 async def test_user_credentials_of_a_region_share_one_limit(azure: Azure) -> None:
-    azure.arm.add_cluster(ManagedCluster(f"{CLUSTERS}/green", SERVER, "the CA"))
-    azure.arm.add_cluster(ManagedCluster(f"{CLUSTERS}/away", SERVER, "the CA", location="northeurope"))
-    azure.arm.others.burst = 1
-    await _user(azure, "Blue")
+    azure.arm.clusters.add(ManagedCluster(f"{CLUSTERS}/green", API_SERVER, "the CA"))
+    azure.arm.clusters.add(ManagedCluster(f"{CLUSTERS}/north", API_SERVER, "the CA", location="northeurope"))
+    azure.arm.clusters.others.burst = 1
 
-    await _user(azure, "away")
-
-    with pytest.raises(HttpResponseError, match="ListManagedClusterUserCredentialHandler"):
-        await _user(azure, "green")
+    paths = [f"{CLUSTERS}/{name}/listClusterUserCredential?{AKS_VERSION}" for name in ("Blue", "north", "green")]
+    assert [(await azure.send("POST", path)).status for path in paths] == [200, 200, 429]
 
 
-async def _user(azure: Azure, name: str, **options: Any) -> dict[str, Any]:
-    """The one user of the kubeconfig, whose cluster is the one asked for."""
-    given = await azure.client.managed_clusters.list_cluster_user_credentials("Platform", name, **options)
-    assert given.kubeconfigs is not None
-    assert given.kubeconfigs[0].value is not None
-    kubeconfig = yaml.safe_load(given.kubeconfigs[0].value)
-    assert kubeconfig["clusters"][0]["cluster"]["server"] == SERVER
-    user: dict[str, Any] = kubeconfig["users"][0]["user"]
-    return user
+async def test_a_function_app_gives_its_address_and_with_an_action_of_its_own_its_keys(azure: Azure) -> None:
+    azure.arm.function_apps.add(FunctionApp(APP_ID, "pullkeeper.example", "the-key"))
+    azure.assign(READER, APP_ID)
+    app = await azure.send("GET", f"{APP_ID.lower()}?{WEB_VERSION}", token=azure.entra.token(azure.caller, ARM_FOR_AZ))
+    refused = await azure.send("POST", f"{KEYS}?{WEB_VERSION}")
+    azure.assign(frozenset({f"{SITES}/host/listKeys/action"}))
+    keys = await azure.send("POST", f"{KEYS}?{WEB_VERSION}")
+
+    assert app.body["properties"]["defaultHostName"] == "pullkeeper.example"
+    assert refused.error == (403, "AuthorizationFailed")
+    assert keys.body["functionKeys"] == {"default": "the-key"}
+    missing = KEYS.replace("pullkeeper/", "pullkeeper-2/")
+    assert (await azure.send("POST", f"{missing}?{WEB_VERSION}")).error == (404, "ResourceNotFound")
+
+
+async def test_subscriptions_are_those_in_which_the_caller_has_a_role(azure: Azure) -> None:
+    azure.assign(READER, APP_ID)
+    azure.arm.assign("another principal", "/subscriptions/another", READER)
+
+    response = await azure.send("GET", "/subscriptions?api-version=2022-12-01")
+
+    [found] = response.body["value"]
+    assert (found["subscriptionId"], found["tenantId"]) == (SUBSCRIPTION, azure.entra.tenant)
+    assert (await azure.send("GET", f"/subscriptions?{AKS_VERSION}")).error == (400, "InvalidApiVersionParameter")

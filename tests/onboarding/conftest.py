@@ -61,7 +61,7 @@ class Onboarding:
 
     async def run(self, body: Mapping[str, Any]) -> Operation:
         """Onboard, and work off what lies on the queue: up to five tries."""
-        return await self.worked_off((await self.begin(body)).id)
+        return await self.process((await self.begin(body)).id)
 
     async def begin(self, body: Mapping[str, Any]) -> Operation:
         """The call alone."""
@@ -69,37 +69,37 @@ class Onboarding:
         request = Request.parse(dict(body), trusted_hosts=services.settings.trusted_hosts)
         return await services.onboarder.onboard(request)
 
-    async def onboarded(self, cluster: LocalCluster, **wanted: Any) -> Operation:
+    async def onboard(self, cluster: LocalCluster, **wanted: Any) -> Operation:
         """As `run`, into the hub `main`, and nothing but success will do."""
         ended = await self.run({"cluster": str(cluster.id), "hub": "main", **wanted})
-        assert ended.status == "Succeeded", told(ended)
+        assert ended.status == "Succeeded", describe(ended)
         return ended
 
-    async def offboarded(self, cluster: LocalCluster, *, keep_workload: bool = False) -> list[str]:
+    async def offboard_fully(self, cluster: LocalCluster, *, keep_workload: bool = False) -> list[str]:
         """What is left. Nothing but success will do."""
         return left(await self.offboard(cluster, keep_workload=keep_workload))
 
     async def offboard(self, cluster: LocalCluster, *, keep_workload: bool = False, dry_run: bool = False) -> Operation:
         begun = await self.world.services.onboarder.offboard(cluster.id, keep_workload=keep_workload, dry_run=dry_run)
-        return await self.worked_off(begun.id)
+        return await self.process(begun.id)
 
-    async def worked_off(self, operation: str, *, by: Services | None = None) -> Operation:
+    async def process(self, operation: str, *, by: Services | None = None) -> Operation:
         """What the Functions host does with the message: up to five tries, then poison."""
         onboarder = (by or self.world.services).onboarder
         for _ in range(5):
             try:
-                return await onboarder.work_on(operation)
+                return await onboarder.run(operation)
             except PullkeeperError:
                 continue
         await onboarder.give_up(operation)
-        return await onboarder.operation(operation)
+        return await onboarder.get_operation(operation)
 
     async def restart(self) -> None:
         """The app, with other settings perhaps, and with nothing in memory."""
         await self.world.services.close()
         self.world._services = self.world.build_services()
 
-    def trusting(self, count: int, name: str = IDENTITY, **tags: str) -> None:
+    def fill_identity(self, count: int, name: str = IDENTITY, **tags: str) -> None:
         """An identity that has so many federated credentials already."""
         arm = self.world.cloud.arm
         identity = arm.identities.add(identity_id(name), tags=tags)
@@ -137,18 +137,18 @@ def step(operation: Operation, name: str) -> Step:
 
 def left(operation: Operation) -> list[str]:
     """What it left, and why."""
-    assert operation.status == "Succeeded", told(operation)
+    assert operation.status == "Succeeded", describe(operation)
     assert operation.result is not None
     return list(operation.result.left)
 
 
-def told(operation: Operation) -> str:
+def describe(operation: Operation) -> str:
     """For an assertion that fails."""
     lines = [f"{one.status:8} {one.name}: {one.category or ''} {one.detail or ''}" for one in operation.steps]
     return "\n".join([operation.status, *lines])
 
 
-async def objects(cluster: LocalCluster) -> dict[str, dict[str, Any]]:
+async def list_objects(cluster: LocalCluster) -> dict[str, dict[str, Any]]:
     """Everything that is in the cluster, by path."""
     found = {}
     for kind in _KINDS:
@@ -158,14 +158,14 @@ async def objects(cluster: LocalCluster) -> dict[str, dict[str, Any]]:
     return found
 
 
-async def versions(cluster: LocalCluster) -> dict[str, str]:
+async def list_versions(cluster: LocalCluster) -> dict[str, str]:
     """The resourceVersion of everything that is in the cluster."""
-    return {path: item["metadata"]["resourceVersion"] for path, item in (await objects(cluster)).items()}
+    return {path: item["metadata"]["resourceVersion"] for path, item in (await list_objects(cluster)).items()}
 
 
-async def content(cluster: LocalCluster) -> dict[str, dict[str, Any]]:
+async def list_content(cluster: LocalCluster) -> dict[str, dict[str, Any]]:
     """What is in the cluster, without what differs between two that are alike; of a secret only that it is there."""
-    found = await objects(cluster)
+    found = await list_objects(cluster)
     for path, item in found.items():
         item["metadata"] = {key: value for key, value in item["metadata"].items() if key not in _INCIDENTAL}
         item["spec"] = {
@@ -176,16 +176,16 @@ async def content(cluster: LocalCluster) -> dict[str, dict[str, Any]]:
     return {path: item for path, item in found.items() if "/clusterrole" not in path}
 
 
-async def service_account(cluster: LocalCluster, name: str = ACCOUNT, namespace: str = NAMESPACE) -> dict[str, Any]:
+async def get_service_account(cluster: LocalCluster, name: str = ACCOUNT, namespace: str = NAMESPACE) -> dict[str, Any]:
     return await cluster.admin.call("GET", f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}")
 
 
-async def namespace(cluster: LocalCluster, name: str = NAMESPACE) -> None:
+async def create_namespace(cluster: LocalCluster, name: str = NAMESPACE) -> None:
     """Somebody's own."""
     await cluster.admin.call("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
 
 
-async def made_account(cluster: LocalCluster, space: str = NAMESPACE, **more: Any) -> None:
+async def create_service_account(cluster: LocalCluster, space: str = NAMESPACE, **more: Any) -> None:
     """Somebody's own service account, of the name that onboarding expects."""
     account = {"metadata": {"name": ACCOUNT, **more.pop("metadata", {})}, **more}
     await cluster.admin.call("POST", f"/api/v1/namespaces/{space}/serviceaccounts", account)
