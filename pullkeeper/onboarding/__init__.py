@@ -1,1 +1,1 @@
-"""Onboarding: what the installation guide has a person do by hand in eight steps. One phase a file."""
+"""Onboarding and offboarding of clusters. To add a phase, see `phases/__init__.py`."""

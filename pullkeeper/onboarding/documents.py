@@ -1,16 +1,18 @@
-"""What goes in and out of onboarding: the request, the operation with its steps, the handover."""
+"""The documents of onboarding: the request, the operation with its steps, the handover, the queue message."""
 
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AwareDatetime, Field, StrictBool, StringConstraints, ValidationInfo, model_validator
 
 from pullkeeper.azure.identities import MOST_CREDENTIALS
-from pullkeeper.model import Cluster, ClusterRef, Document, Hub, HubName, ObjectName, Target, Targets
+from pullkeeper.document import Document
+from pullkeeper.model import Cluster, ClusterRef, ObjectName, Target, Targets
 from pullkeeper.publisher.credential_config import CredentialConfig
+from pullkeeper.publisher.hub import Hub, HubName
 
 ResourceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{2,119}$")]
-"""Of a managed identity or a federated credential: Azure's rule for the latter, which is the stricter one."""
-GUIDES_IDENTITY: Final = "deepintshield-pull-identity"
+"""Name of a managed identity or a federated credential. Azure's rule for the latter is the stricter one."""
+GUIDE_IDENTITY: Final = "deepintshield-pull-identity"
 ImageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][A-Za-z0-9./:_@-]{3,400}$")]
 
 
@@ -25,8 +27,9 @@ class Workload(Document):
 class Onboarding(Document):
     """Body of `POST /api/clusters`. Only `cluster` is needed; the defaults are those of the installation guide.
 
-    hub: the name of a configured hub. Or credentialConfig (the document of the publisher) with registries and probe.
-    With neither, it goes as far as the handover and ends `AwaitingFederation`; sent again with one, it completes.
+    Send `hub` (the name of a configured hub), or `credentialConfig` (the publisher's document) with `registries` and
+    `probe`. Without either, the operation stops after the handover as `AwaitingFederation`; send the body again with
+    one of them to complete it.
     """
 
     cluster: ClusterRef
@@ -35,7 +38,7 @@ class Onboarding(Document):
     registries: Annotated[tuple[str, ...], Field(max_length=20)] = ()
     probe: str | None = None
     targets: Targets = (Target(service_accounts=("deepintshield-sa",)),)
-    identity: ResourceName = GUIDES_IDENTITY
+    identity: ResourceName = GUIDE_IDENTITY
     federated_credential: ResourceName = "deepintshield-federated-credential"
     audience: Literal["api://AzureADTokenExchange"] = "api://AzureADTokenExchange"
     enable_workload_identity: StrictBool = False
@@ -48,41 +51,43 @@ class Onboarding(Document):
     dry_run: StrictBool = False
 
     @model_validator(mode="after")
-    def _names_one_hub_at_most(self, info: ValidationInfo) -> Self:
-        """Raises InvalidRequest, past pydantic, for what is wrong with a hub that is brought."""
+    def _check_hub(self, info: ValidationInfo) -> Self:
+        """Raises InvalidRequest, which pydantic passes through, for an invalid hub in the body."""
         if self.hub and self.credential_config:
-            raise ValueError("name a hub or bring a credentialConfig, not both")
+            raise ValueError("send either hub or credentialConfig, not both")
         if self.credential_config and not (self.registries and self.probe):
-            raise ValueError("a credentialConfig needs registries and probe beside it")
+            raise ValueError("credentialConfig needs registries and probe")
         if not self.credential_config and (self.registries or self.probe):
-            raise ValueError("registries and probe go with a credentialConfig")
+            raise ValueError("registries and probe need credentialConfig")
         if self.credential_config:
-            Hub.parse(self._brought(), trusted_hosts=(info.context or {}).get("trusted_hosts", frozenset()))
+            Hub.parse(self._hub_fields(), trusted_hosts=(info.context or {}).get("trusted_hosts", frozenset()))
         return self
 
     @model_validator(mode="after")
-    def _names_whose_job_it_is(self) -> Self:
+    def _check_service_accounts(self) -> Self:
         if self.refresher == "in-cluster" and not all(target.service_accounts for target in self.targets):
             raise ValueError("refresher in-cluster needs serviceAccounts in every target: its job runs as the first")
         return self
 
     @model_validator(mode="after")
-    def _fits_into_one_identity(self) -> Self:
+    def _check_credential_count(self) -> Self:
         accounts = {(target.namespace, account) for target in self.targets for account in target.service_accounts}
         if len(accounts) > MOST_CREDENTIALS:
-            raise ValueError(f"more than {MOST_CREDENTIALS} serviceAccounts: an identity can trust no more")
+            raise ValueError(
+                f"more than {MOST_CREDENTIALS} serviceAccounts: an identity can have no more federated credentials"
+            )
         return self
 
     def wanted_hub(self) -> str | Hub | None:
-        """Whose tokens the cluster gets; None: that is not known yet. What is brought was validated with the rest."""
-        return Hub.model_construct(**self._brought()) if self.credential_config else self.hub
+        """Return the hub's name, or the hub in the body (validated already); None if the request has neither."""
+        return Hub.model_construct(**self._hub_fields()) if self.credential_config else self.hub
 
-    def _brought(self) -> dict[str, Any]:
+    def _hub_fields(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("credential_config", "registries", "probe")}
 
     @property
-    def traces(self) -> tuple[object, ...]:
-        """What it may leave behind, in the cluster and in Azure: two onboardings with the same are undone alike."""
+    def footprint(self) -> tuple[object, ...]:
+        """What decides which objects it creates: undoing one of two requests with the same footprint undoes both."""
         return self.targets, self.identity, self.federated_credential, self.refresher, self.workload is None
 
     def member(self, hub: str | Hub) -> Cluster:
@@ -90,9 +95,9 @@ class Onboarding(Document):
 
 
 class Handover(Document):
-    """What the publisher must trust, and the commands that do it at Google.
+    """What the publisher must trust, and the gcloud commands that set it up.
 
-    issuer and subject are what stands in the token that reaches Google; audience what its provider must allow.
+    issuer and subject: as in the token that reaches Google. audience: what the provider must allow.
     """
 
     tenant_id: str
@@ -117,14 +122,13 @@ class Step(Document):
 
 
 OperationStatus = Literal["Queued", "Running", "Succeeded", "AwaitingFederation", "Failed"]
-ENDED: frozenset[OperationStatus] = frozenset({"Succeeded", "AwaitingFederation", "Failed"})
+FINAL_STATUSES: frozenset[OperationStatus] = frozenset({"Succeeded", "AwaitingFederation", "Failed"})
 
 
 class Result(Document):
-    """handover: where there is one. seconds: from the request to the end. left: what is left, and why: by offboarding,
-    or of earlier onboardings and the guide's CronJob. manifests: for the pipeline to apply, where the app cannot.
-    issuer: of the cluster's service account tokens. complete: False where offboarding could not take away all that is
-    Pullkeeper's.
+    """seconds: from the request to the end. left: what offboarding kept, or what onboarding found of earlier ones and
+    of the guide, each with the reason. manifests: for the pipeline to apply, where the app cannot. issuer: of the
+    cluster's service account tokens. complete: False where offboarding could not remove everything of Pullkeeper's.
     """
 
     handover: Handover | None = None
@@ -136,13 +140,13 @@ class Result(Document):
 
 
 class OnboardingMessage(Document):
-    """What lies on the queue `onboarding`."""
+    """Message on the queue `onboarding`."""
 
     operation: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 
 
 class Operation(Document):
-    """Answer of `GET /api/operations/{id}`."""
+    """Response of `GET /api/operations/{id}`."""
 
     id: str
     kind: Kind

@@ -1,28 +1,28 @@
-"""The handover: what a publisher must trust, with the gcloud commands that make it so."""
+"""The handover: what a publisher must trust, with the gcloud commands that set it up."""
 
 from collections.abc import Mapping, Sequence
 
 from pullkeeper.errors import InvalidRequest
-from pullkeeper.model import Hub
 from pullkeeper.onboarding.documents import Handover
 from pullkeeper.onboarding.work import Tools
+from pullkeeper.publisher.hub import Hub
 from pullkeeper.publisher.registry import repository_of
 
 
-async def fleet_handover(tools: Tools, hub: str | None) -> Handover:
+async def build_fleet_handover(tools: Tools, hub: str | None) -> Handover:
     """Return what the publisher must trust once for the whole fleet: the app's identity. hub: a name from HUBS; None
     takes the first. Raises InvalidRequest for an unknown hub, EntraError.
     """
     if hub is not None and hub not in tools.hubs:
         raise InvalidRequest("hub: the setting HUBS has no hub of that name")
     found = tools.hubs[hub] if hub else next(iter(tools.hubs.values()), None)
-    claims = await tools.app(found.entra_resource if found else "api://AzureADTokenExchange")
-    return handover(claims, found)
+    claims = await tools.app_claims(found.entra_resource if found else "api://AzureADTokenExchange")
+    return build_handover(claims, found)
 
 
-def handover(claims: Mapping[str, str], hub: Hub | None, further: Sequence[str] = ()) -> Handover:
-    """claims: of a token of the identity that Google shall trust: what Google will see. further: subjects beside the
-    claims' own.
+def build_handover(claims: Mapping[str, str], hub: Hub | None, further: Sequence[str] = ()) -> Handover:
+    """claims: of a token of the identity that Google shall trust, as Google will see them. further: subjects beside
+    the one in the claims. Without a hub the commands have placeholders.
     """
     ids = hub.credential_config.ids if hub else {}
     project, pool = ids.get("project", "PROJECT_NUMBER"), ids.get("pool", "POOL")
@@ -31,14 +31,14 @@ def handover(claims: Mapping[str, str], hub: Hub | None, further: Sequence[str] 
     at = f"--project={project} --location=global"
     pool_name = f"projects/{project}/locations/global/workloadIdentityPools/{pool}"
     subjects = [subject, *further]
-    listed = f"=='{subject}'" if len(subjects) == 1 else f" in {subjects}"
+    condition = f"=='{subject}'" if len(subjects) == 1 else f" in {subjects}"
     create_pool = f"gcloud iam workload-identity-pools create {pool} {at}"
     create_provider = (
         f"gcloud iam workload-identity-pools providers create-oidc {provider} {at} --workload-identity-pool={pool} "
         f"--issuer-uri={claims['iss']} --allowed-audiences={claims['aud']} "
-        f'--attribute-mapping=google.subject=assertion.sub --attribute-condition="assertion.sub{listed}"'
+        f'--attribute-mapping=google.subject=assertion.sub --attribute-condition="assertion.sub{condition}"'
     )
-    bind = [
+    allow_impersonation = [
         f"gcloud iam service-accounts add-iam-policy-binding {account} --role=roles/iam.workloadIdentityUser "
         f"--member=principal://iam.googleapis.com/{pool_name}/subject/{one}"
         for one in subjects
@@ -48,21 +48,21 @@ def handover(claims: Mapping[str, str], hub: Hub | None, further: Sequence[str] 
         repository_of(hub.probe_image) if hub else ("PROJECT_ID", "REPOSITORY", "LOCATION")
     )
     create_account = f"gcloud iam service-accounts create {name} --project={domain.partition('.')[0] or 'PROJECT_ID'}"
-    let_read = (
+    allow_reading = (
         f"gcloud artifacts repositories add-iam-policy-binding {repository} --project={project_id} "
         f"--location={location} --role=roles/artifactregistry.reader --member=serviceAccount:{account}"
     )
-    hand_out = (
+    create_config = (
         f"gcloud iam workload-identity-pools create-cred-config {pool_name}/providers/{provider} "
         f"--service-account={account} --output-file=credential-config.json "
         "--credential-source-file=/var/run/secrets/azure/tokens/azure-identity-token"
     )
     return Handover(
         tenant_id=claims["tid"],
-        client_id=claims.get("appid") or claims["azp"],  # versions 1 and 2 of the same
+        client_id=claims.get("appid") or claims["azp"],  # the same claim in tokens of version 1 and 2
         object_id=claims["oid"],
         issuer=claims["iss"],
         subject=subject,
         audience=claims["aud"],
-        commands=(create_pool, create_provider, create_account, *bind, let_read, hand_out),
+        commands=(create_pool, create_provider, create_account, *allow_impersonation, allow_reading, create_config),
     )

@@ -1,8 +1,8 @@
-"""Table `operations`: each onboarding and offboarding with its steps, and which of them is a cluster's last one.
+"""Table `operations`: each onboarding and offboarding with its steps, and the latest operation of each cluster.
 
-An operation is found by its id. A cluster's entity points to its last operation, so that two at once for one cluster
-cannot be: whoever points first runs, under the ETag of what was there before. It also points to the onboardings since
-the cluster was last offboarded, but those that were dry runs: what offboarding has to undo.
+An operation's row is found by its id. A cluster's row points to its latest operation; it is changed under the ETag of
+what was there before, so two operations for one cluster cannot begin at the same time. It also lists the onboardings
+since the cluster was last offboarded, without dry runs: what offboarding has to undo.
 """
 
 import json
@@ -17,23 +17,24 @@ from azure.data.tables import UpdateMode
 from azure.data.tables.aio import TableClient, TableServiceClient
 
 from pullkeeper.errors import NotInFleet, OperationRunning
-from pullkeeper.fleet.table import entity_keys, mapped
+from pullkeeper.fleet.storage import map_storage_errors
+from pullkeeper.fleet.table import entity_keys
 from pullkeeper.model import ClusterId
-from pullkeeper.onboarding.documents import ENDED, Onboarding, Operation
+from pullkeeper.onboarding.documents import FINAL_STATUSES, Onboarding, Operation
 
 _ABANDONED: Final = timedelta(minutes=45)
-"""An operation that has not moved for so long has lost its message: longer than all tries of the queue together."""
+"""An operation without a change for this time has lost its message: longer than all tries of the queue together."""
 _OPERATION: Final = "operation"
-_OF_A_HUB: Final = frozenset({"hub", "credentialConfig", "registries", "probe"})
-_LONGEST: Final = 30_000
-"""Characters in one property: Azure takes 32 Ki. Manifests that are handed out can be longer."""
+_HUB_FIELDS: Final = frozenset({"hub", "credentialConfig", "registries", "probe"})
+_MOST_CHARACTERS: Final = 30_000
+"""In one property: Azure takes 32 Ki. A result with manifests can be longer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """An operation and the request that it carries out, as JSON: settings may have changed since it was accepted.
+class StoredOperation:
+    """An operation, and its request as JSON: the settings may have changed since it was accepted.
 
-    writer: whoever read it; of two the other one's writes are known by that.
+    writer: identifies this reader's writes, so that they are told from those of another invocation.
     """
 
     operation: Operation
@@ -42,12 +43,12 @@ class Job:
     writer: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
-class Overtaken(Exception):
-    """Somebody else has written the operation since it was read: the queue has given it to two."""
+class ChangedByAnother(Exception):
+    """Another invocation has written the operation since it was read: the queue has delivered its message twice."""
 
 
 class Operations:
-    """Raises StorageUnavailable when the table cannot be reached."""
+    """Every method raises StorageUnavailable."""
 
     def __init__(self, tables: TableServiceClient, trusted_hosts: frozenset[str]) -> None:
         self._service = tables
@@ -55,136 +56,142 @@ class Operations:
         self._opened: TableClient | None = None
 
     async def begin(
-        self, operation: Operation, request: Onboarding, now: datetime, *, undoes_its_own: bool = False
-    ) -> Job:
-        """Make it the cluster's operation. Raises OperationRunning, naming the one that runs.
+        self, operation: Operation, request: Onboarding, now: datetime, *, undo_own_request: bool = False
+    ) -> StoredOperation:
+        """Make it the cluster's latest operation. Raises OperationRunning, which names the one that runs.
 
-        undoes_its_own: an offboarding that has to undo what its own request says, because nobody knows better.
+        undo_own_request: for an offboarding whose own request is all that is known of the cluster.
         """
         table, cluster = await self._table(), operation.cluster
-        held = await self._entity(*entity_keys(cluster).values())
-        found = await self._entity(_OPERATION, held["Operation"]) if held else None
-        last = Operation.parse(_joined(found)) if found else None
-        if last and last.status not in ENDED and now - last.updated_at < _ABANDONED:
-            raise _running(last.id, cluster)
-        job = Job(operation, request.to_json(), "")
-        with mapped():
-            made = await table.upsert_entity(_entity(job), mode=UpdateMode.REPLACE)
-        listed = [operation.id] if undoes_its_own else await self._listed(last, operation, request)
-        pointer = {**entity_keys(cluster), **(held or {}), "Operation": operation.id, "Onboardings": ",".join(listed)}
-        await self._point(pointer, held, operation)
-        return replace(job, etag=made["etag"])
+        row = await self._cluster_row(cluster)
+        latest = await self._find(row["Operation"]) if row else None
+        if latest and latest.status not in FINAL_STATUSES and now - latest.updated_at < _ABANDONED:
+            raise _running(latest.id, cluster)
+        stored = StoredOperation(operation, request.to_json(), "")
+        async with map_storage_errors("tables"):
+            written = await table.upsert_entity(_entity(stored), mode=UpdateMode.REPLACE)
+        to_undo = [operation.id] if undo_own_request else await self._list_to_undo(latest, operation, request)
+        changed = {**entity_keys(cluster), **(row or {}), "Operation": operation.id, "Onboardings": ",".join(to_undo)}
+        await self._save_cluster_row(changed, row, operation)
+        return replace(stored, etag=written["etag"])
 
-    async def save(self, job: Job) -> Job:
-        """Write an operation down as it is now. Raises Overtaken."""
+    async def save(self, stored: StoredOperation) -> StoredOperation:
+        """Save an operation under the ETag it was read with. Raises ChangedByAnother."""
         table = await self._table()
         for _ in range(2):
             try:
-                with mapped():
+                async with map_storage_errors("tables"):
                     written = await table.update_entity(
-                        _entity(job),
+                        _entity(stored),
                         mode=UpdateMode.REPLACE,
-                        etag=job.etag,
+                        etag=stored.etag,
                         match_condition=MatchConditions.IfNotModified,
                     )
-                return replace(job, etag=written["etag"])
+                return replace(stored, etag=written["etag"])
             except (ResourceModifiedError, ResourceNotFoundError):
-                found = await self._entity(_OPERATION, job.operation.id)
-                # A write whose answer was lost is there all the same.
-                if found is None or found.get("Writer") != job.writer:
+                row = await self._row(_OPERATION, stored.operation.id)
+                # The SDK writes again when a response is lost, and meets its own first write.
+                if row is None or row.get("Writer") != stored.writer:
                     break
-                job = replace(job, etag=found.metadata["etag"])
-        raise Overtaken
+                stored = replace(stored, etag=row.metadata["etag"])
+        raise ChangedByAnother
 
-    async def job(self, operation: str) -> Job:
-        """Raises NotInFleet for an operation that nobody began."""
-        found = await self._entity(_OPERATION, operation)
-        if found is None:
+    async def load(self, identifier: str) -> StoredOperation:
+        """Raises NotInFleet for an unknown id."""
+        row = await self._row(_OPERATION, identifier)
+        if row is None:
             raise NotInFleet("there is no such operation")
-        return Job(Operation.parse(_joined(found)), found["Request"], found.metadata["etag"])
+        return StoredOperation(_parse(row), row["Request"], row.metadata["etag"])
 
-    def request(self, job: Job) -> Onboarding:
-        """Raises InvalidRequest for what the settings no longer allow."""
-        return Onboarding.parse(job.request, trusted_hosts=self._trusted_hosts)
+    def parse_request(self, stored: StoredOperation) -> Onboarding:
+        """Raises InvalidRequest if the settings no longer allow it."""
+        return Onboarding.parse(stored.request, trusted_hosts=self._trusted_hosts)
 
-    async def last(self, cluster: ClusterId) -> Operation | None:
-        held = await self._entity(*entity_keys(cluster).values())
-        found = await self._entity(_OPERATION, held["Operation"]) if held else None
-        return Operation.parse(_joined(found)) if found else None
+    async def latest(self, cluster: ClusterId) -> Operation | None:
+        row = await self._cluster_row(cluster)
+        return await self._find(row["Operation"]) if row else None
 
-    async def onboardings(self, cluster: ClusterId) -> list[tuple[Operation, Onboarding]]:
-        """What the cluster was asked to become since it was last offboarded, the last of each kind, the newest last; or
-        the offboarding that knew it from the fleet alone. Without their hubs: nobody needs those to undo it, and they
-        may not be allowed any more.
+    async def list_onboardings(self, cluster: ClusterId) -> list[tuple[Operation, Onboarding]]:
+        """Return the onboardings since the cluster was last offboarded, the latest of each footprint, in order of time;
+        or the offboarding that knew the cluster from the fleet alone. Their hubs are left out: undoing needs none, and
+        the settings may no longer allow them.
         """
-        held = await self._entity(*entity_keys(cluster).values())
-        listed = held.get("Onboardings", "").split(",") if held else []
-        found = [await self._entity(_OPERATION, identifier) for identifier in listed if identifier]
-        return [(Operation.parse(_joined(entity)), _without_hub(entity["Request"])) for entity in found if entity]
+        row = await self._cluster_row(cluster)
+        listed = row.get("Onboardings", "").split(",") if row else []
+        rows = [await self._row(_OPERATION, identifier) for identifier in listed if identifier]
+        return [(_parse(row), _parse_without_hub(row["Request"])) for row in rows if row]
 
-    async def _listed(self, last: Operation | None, operation: Operation, request: Onboarding) -> list[str]:
-        """Ids of the operations that offboarding will have to undo."""
-        earlier = [] if last and _took_all_away(last) else await self.onboardings(operation.cluster)
+    async def _list_to_undo(self, latest: Operation | None, operation: Operation, request: Onboarding) -> list[str]:
+        """Return the ids of the operations that offboarding has to undo."""
+        earlier = [] if latest and _removed_everything(latest) else await self.list_onboardings(operation.cluster)
         if operation.kind == "offboard" or operation.dry_run:
             return [one.id for one, _ in earlier]
-        return [*(one.id for one, asked in earlier if asked.traces != request.traces), operation.id]
+        return [*(one.id for one, other in earlier if other.footprint != request.footprint), operation.id]
 
-    async def _point(self, pointer: dict[str, str], held: Any, operation: Operation) -> None:
+    async def _save_cluster_row(self, changed: dict[str, str], row: Any, operation: Operation) -> None:
         table, cluster = await self._table(), operation.cluster
         try:
-            with mapped():
-                if held is None:
-                    await table.create_entity(pointer)
+            async with map_storage_errors("tables"):
+                if row is None:
+                    await table.create_entity(changed)
                 else:
                     await table.update_entity(
-                        pointer,
+                        changed,
                         mode=UpdateMode.REPLACE,
-                        etag=held.metadata["etag"],
+                        etag=row.metadata["etag"],
                         match_condition=MatchConditions.IfNotModified,
                     )
         except (ResourceExistsError, ResourceModifiedError):
-            now = await self._entity(*entity_keys(cluster).values())
+            now = await self._cluster_row(cluster)
             if now and now["Operation"] == operation.id:
-                return  # the SDK wrote again, because an answer was lost
-            with mapped():
+                return  # as in `save`
+            async with map_storage_errors("tables"):
                 await table.delete_entity(_OPERATION, operation.id)
             raise _running(now["Operation"] if now else "?", cluster) from None
 
-    async def _entity(self, partition_key: str, row_key: str) -> Any:
+    async def _find(self, identifier: str) -> Operation | None:
+        row = await self._row(_OPERATION, identifier)
+        return _parse(row) if row else None
+
+    async def _cluster_row(self, cluster: ClusterId) -> Any:
+        return await self._row(*entity_keys(cluster).values())
+
+    async def _row(self, partition_key: str, row_key: str) -> Any:
         table = await self._table()
         try:
-            with mapped():
+            async with map_storage_errors("tables"):
                 return await table.get_entity(partition_key, row_key)
         except ResourceNotFoundError:
             return None
 
     async def _table(self) -> TableClient:
         if self._opened is None:
-            with mapped():
+            async with map_storage_errors("tables"):
                 self._opened = await self._service.create_table_if_not_exists("operations")
         return self._opened
 
 
-def _entity(job: Job) -> dict[str, str]:
-    operation, document = job.operation, job.operation.to_json()
-    parts = {f"Document{at // _LONGEST}": document[at : at + _LONGEST] for at in range(0, len(document), _LONGEST)}
+def _entity(stored: StoredOperation) -> dict[str, str]:
+    operation, document = stored.operation, stored.operation.to_json()
+    starts = range(0, len(document), _MOST_CHARACTERS)
+    parts = {f"Document{at // _MOST_CHARACTERS}": document[at : at + _MOST_CHARACTERS] for at in starts}
     keys = {"PartitionKey": _OPERATION, "RowKey": operation.id}
-    return {**keys, "Status": operation.status, **parts, "Request": job.request, "Writer": job.writer}
+    return {**keys, "Status": operation.status, **parts, "Request": stored.request, "Writer": stored.writer}
 
 
-def _joined(entity: Any) -> str:
-    parts = sorted((name for name in entity if name.startswith("Document")), key=lambda name: int(name[8:]))
-    return "".join(entity[name] for name in parts)
+def _parse(row: Any) -> Operation:
+    parts = sorted((name for name in row if name.startswith("Document")), key=lambda name: int(name[8:]))
+    return Operation.parse("".join(row[name] for name in parts))
 
 
-def _without_hub(request: str) -> Onboarding:
-    return Onboarding.parse({key: value for key, value in json.loads(request).items() if key not in _OF_A_HUB})
+def _parse_without_hub(request: str) -> Onboarding:
+    return Onboarding.parse({key: value for key, value in json.loads(request).items() if key not in _HUB_FIELDS})
 
 
-def _took_all_away(last: Operation) -> bool:
-    """Whether there is nothing of ours any more: an offboarding that kept nothing and was refused nothing."""
-    ended = last.kind == "offboard" and last.status == "Succeeded" and not (last.keep_workload or last.dry_run)
-    return ended and last.result is not None and last.result.complete
+def _removed_everything(latest: Operation) -> bool:
+    """Whether it is an offboarding that kept nothing of ours."""
+    ended = latest.kind == "offboard" and latest.status == "Succeeded" and not (latest.keep_workload or latest.dry_run)
+    return ended and latest.result is not None and latest.result.complete
 
 
 def _running(operation: str, cluster: ClusterId) -> OperationRunning:

@@ -1,4 +1,4 @@
-"""How an operation goes: written down step by step, so that whoever polls sees it go on."""
+"""Record the progress of an operation, step by step, for callers that poll it."""
 
 import logging
 from collections.abc import Callable
@@ -9,48 +9,51 @@ from pullkeeper import telemetry
 from pullkeeper.cluster.manifests import as_text as manifest_text
 from pullkeeper.errors import InternalError, OperationRunning, PullkeeperError
 from pullkeeper.onboarding.documents import Operation, OperationStatus, Result, Step, StepStatus
-from pullkeeper.onboarding.operations import Job, Operations
+from pullkeeper.onboarding.operations import Operations, StoredOperation
 from pullkeeper.onboarding.work import Phase, Work
 
 
 class Progress:
-    """Writes down every step as it begins and ends. Raises Overtaken where somebody else does, too."""
+    """Saves every step as it begins and ends. Raises ChangedByAnother if another invocation wrote the operation."""
 
     def __init__(
-        self, operations: Operations, job: Job, phases: tuple[Phase, ...], clock: Callable[[], datetime]
+        self, operations: Operations, stored: StoredOperation, phases: tuple[Phase, ...], clock: Callable[[], datetime]
     ) -> None:
         self._operations = operations
-        self._job = job
+        self._stored = stored
         self._clock = clock
-        steps = tuple(Step(name=phase.NAME) for phase in phases) or job.operation.steps
-        self.operation = job.operation.model_copy(update={"steps": steps})
+        steps = tuple(Step(name=phase.NAME) for phase in phases) or stored.operation.steps
+        self.operation = stored.operation.model_copy(update={"steps": steps})
 
-    async def at(self, phase: Phase) -> None:
-        await self._save("Running", self._with(Step(name=phase.NAME, status="running")))
+    async def start(self, phase: Phase) -> None:
+        await self._save("Running", self._replace(Step(name=phase.NAME, status="running")))
 
-    async def done(self, phase: Phase, detail: str) -> None:
+    async def finish(self, phase: Phase, detail: str) -> None:
         status: StepStatus = "planned" if self.operation.dry_run else "done"
-        await self._save("Running", self._with(Step(name=phase.NAME, status=status, detail=detail)))
+        await self._save("Running", self._replace(Step(name=phase.NAME, status=status, detail=detail)))
 
-    async def skipped(self, phase: Phase, why: str) -> None:
-        await self._save("Running", self._with(Step(name=phase.NAME, status="skipped", detail=why)))
+    async def skip(self, phase: Phase, why: str) -> None:
+        await self._save("Running", self._replace(Step(name=phase.NAME, status="skipped", detail=why)))
 
-    async def overtaken(self) -> Operation:
-        """It had been taken for abandoned, and another one has the cluster by now."""
-        self._fail(self.operation.steps[0].name, OperationRunning("another operation has taken the cluster over"))
+    async def end_superseded(self) -> Operation:
+        """End an operation that was abandoned: the cluster has another one by now."""
+        self._fail_step(
+            self.operation.steps[0].name,
+            OperationRunning("the cluster has another operation by now"),
+        )
         return await self.end("Failed", None)
 
-    async def cut_off(self) -> Operation:
-        """What was under way when its host went, or met what nobody expected, has failed."""
+    async def end_interrupted(self) -> Operation:
+        """End an operation whose every try was interrupted in the step that runs."""
         for step in self.operation.steps:
             if step.status == "running":
-                self._fail(step.name, InternalError("every try was cut off here"))
+                self._fail_step(step.name, InternalError("every try was cut off here"))
         return await self.end("Failed", None)
 
-    async def failed(self, error: PullkeeperError, work: Work | None) -> Operation:
-        """While another try is to come the operation is still running."""
+    async def fail(self, error: PullkeeperError, work: Work | None) -> Operation:
+        """Record a failure. The operation ends, unless another try can help."""
         running = next((step for step in self.operation.steps if step.status == "running"), self.operation.steps[0])
-        self._fail(running.name, error)
+        self._fail_step(running.name, error)
         if not error.retryable:
             return await self.end("Failed", work)
         await self._save("Running", self.operation.steps)
@@ -62,7 +65,7 @@ class Progress:
             handover=work.handover if work else None,
             seconds=round(seconds, 1),
             left=tuple(dict.fromkeys(work.left)) if work else (),
-            manifests=manifest_text(work.rendered) if work and work.rendered else None,
+            manifests=manifest_text(work.manifests) if work and work.manifests else None,
             issuer=work.issuer if work else None,
             complete=work.complete if work else True,
         )
@@ -83,15 +86,15 @@ class Progress:
         )
         return self.operation
 
-    def _fail(self, name: str, error: PullkeeperError) -> None:
-        told = {"detail": error.detail, "category": error.category, "remedy": error.remedy}
-        steps = self._with(Step(name=name, status="failed", **told))
+    def _fail_step(self, name: str, error: PullkeeperError) -> None:
+        failed = Step(name=name, status="failed", detail=error.detail, category=error.category, remedy=error.remedy)
+        steps = self._replace(failed)
         self.operation = self.operation.model_copy(update={"steps": steps})
 
-    def _with(self, changed: Step) -> tuple[Step, ...]:
+    def _replace(self, changed: Step) -> tuple[Step, ...]:
         return tuple(changed if step.name == changed.name else step for step in self.operation.steps)
 
     async def _save(self, status: OperationStatus, steps: tuple[Step, ...]) -> None:
         update = {"status": status, "steps": steps, "updated_at": self._clock()}
         self.operation = self.operation.model_copy(update=update)
-        self._job = await self._operations.save(replace(self._job, operation=self.operation))
+        self._stored = await self._operations.save(replace(self._stored, operation=self.operation))

@@ -1,4 +1,4 @@
-"""What the phases of one onboarding share: the request, what they can call, and what they have found out so far."""
+"""What the phases of one operation share: the request, the clients to call, and what earlier phases found out."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
@@ -12,16 +12,16 @@ from pullkeeper.cluster.access import Access
 from pullkeeper.cluster.api import Api
 from pullkeeper.errors import PullkeeperError
 from pullkeeper.fleet.table import Fleet
-from pullkeeper.model import Cluster, ClusterId, Endpoint, Hub, Target
-from pullkeeper.onboarding.documents import GUIDES_IDENTITY, Handover, Onboarding
+from pullkeeper.model import Cluster, ClusterId, Endpoint, Target
+from pullkeeper.onboarding.documents import GUIDE_IDENTITY, Handover, Onboarding
+from pullkeeper.publisher.hub import Hub
 from pullkeeper.refresh.refresh import Refresher
 
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """clusters, identities and access act under the identity that onboards, which may be a stronger one than the app's.
-
-    app: the claims (oid, appid, tid, iss, aud) of a token for a resource, of the identity that refreshes.
+    """clusters, identities, access: act under the identity that onboards, which may be a stronger one than the app's.
+    app_claims: return the claims (oid, appid, tid, iss, aud) of a token for a resource, of the identity that refreshes.
     authority_host: Entra's address in this Azure cloud, for refreshers that run in clusters.
     """
 
@@ -30,44 +30,45 @@ class Tools:
     access: Access
     fleet: Fleet
     refresher: Refresher
-    hubs: dict[str, Hub]
-    app: Callable[[str], Awaitable[Mapping[str, str]]]
+    hubs: Mapping[str, Hub]
+    app_claims: Callable[[str], Awaitable[Mapping[str, str]]]
     authority_host: str
     clock: Callable[[], datetime]
 
 
 class AwaitingFederation(Exception):
-    """All that can be done before the publisher has handed out a credential configuration is done. Says what was."""
+    """The remaining phases need the publisher's credential configuration. Its text is the detail of the last step."""
 
 
 @dataclass(slots=True)
 class Work:
-    """One onboarding or offboarding. Phases fill it in from top to bottom; a replay fills it in again.
+    """The state of one operation. Each phase adds to it; when an operation is tried again, it starts empty.
 
-    asked: every onboarding since the cluster was last offboarded whose traces differ, `request` among them: what they
-    have left is what offboarding takes away. dry: nothing is to change. failed: steps at which an earlier try failed.
-    issuer: of the cluster's service account tokens; at first what an earlier operation knew. reachable: False where the
-    work in the cluster is left to others, or to nobody. distrusted: federated credentials that are gone, or would be.
-    complete: whether all of ours has gone that should.
+    requests: `request` and all earlier ones since the last offboarding that left other things behind: what offboarding
+    has to undo. failed_steps: names of the steps at which an earlier try failed. issuer: of the cluster's service
+    account tokens; until the cluster is inspected, the one that an earlier operation found. reachable: False where the
+    app does no work in the cluster. manifests: what the pipeline has to apply then. left: lines of the result.
+    complete: False once something of ours that should be removed was kept. removed_credentials: in a dry run, those
+    that would be removed.
     """
 
     request: Onboarding
-    asked: tuple[Onboarding, ...]
+    requests: tuple[Onboarding, ...]
     tools: Tools
-    opened: AsyncExitStack
-    dry: bool
-    failed: frozenset[str] = frozenset()
+    exit_stack: AsyncExitStack
+    dry_run: bool
+    failed_steps: frozenset[str] = frozenset()
     issuer: str | None = None
     facts: ClusterFacts | None = None
     identity: ManagedIdentity | None = None
     endpoint: Endpoint | None = None
     reachable: bool = True
-    app: Mapping[str, str] = field(default_factory=dict)
+    app_claims: Mapping[str, str] = field(default_factory=dict)
     handover: Handover | None = None
-    rendered: list[dict[str, Any]] = field(default_factory=list)
+    manifests: list[dict[str, Any]] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     complete: bool = True
-    distrusted: set[FederatedCredential] = field(default_factory=set)
+    removed_credentials: set[FederatedCredential] = field(default_factory=set)
     _api: Api | None = None
 
     @property
@@ -76,54 +77,57 @@ class Work:
 
     @property
     def targets(self) -> tuple[Target, ...]:
-        """Of all that was asked."""
-        return tuple(dict.fromkeys(target for request in self.asked for target in request.targets))
+        """The targets of all requests."""
+        return tuple(dict.fromkeys(target for request in self.requests for target in request.targets))
 
     def hub(self) -> Hub | None:
-        """The hub itself, whether it was named or brought. None before the publisher has handed it out."""
+        """The request's hub, named or brought. None before the publisher has sent a credential configuration."""
         wanted = self.request.wanted_hub()
         return self.tools.hubs.get(wanted) if isinstance(wanted, str) else wanted
-
-    def may_use(self, identity: ManagedIdentity) -> bool:
-        """Whoever may onboard chooses the identity that a service account counts as. Ours has no rights in Azure; for
-        anybody else's its owner has to have said so, or it is the one that the installation guide has one make.
-        """
-        return identity.ours or identity.lent or identity.name.lower() == GUIDES_IDENTITY
-
-    def refused(self, name: str, error: PullkeeperError) -> None:
-        """Something that should have gone stays, for a reason of the cluster's."""
-        self.complete = False
-        self.left.append(f"{name}: the cluster refused ({error.category}: {error.detail})")
-
-    async def still_trusting(self, identity: ManagedIdentity) -> list[str]:
-        """Names of the federated credentials that others still need."""
-        held = await self.tools.identities.credentials(identity)
-        return [credential.name for credential in held if credential not in self.distrusted]
-
-    async def delete(self, identity: ManagedIdentity) -> None:
-        if not self.dry:
-            await self.tools.identities.delete(identity)
 
     def member(self) -> Cluster:
         hub = self.request.wanted_hub()
         if hub is None:
-            raise AwaitingFederation("it has no hub yet")
+            raise AwaitingFederation("the cluster has no hub yet")
         return self.request.member(hub)
 
+    def may_use(self, identity: ManagedIdentity) -> bool:
+        """Whether service accounts may be federated with the identity. Callers choose it by name, and it may have
+        rights in Azure: it must be ours, or shared by its owner (a tag), or the one of the installation guide.
+        """
+        return identity.ours or identity.shared or identity.name.lower() == GUIDE_IDENTITY
+
+    def report_refusal(self, name: str, error: PullkeeperError) -> None:
+        """Record that the cluster refused to remove something of ours."""
+        self.complete = False
+        self.left.append(f"{name}: the cluster refused ({error.category}: {error.detail})")
+
+    async def remaining_credentials(self, identity: ManagedIdentity) -> list[str]:
+        """Return the names of the identity's federated credentials that this offboarding keeps."""
+        credentials = await self.tools.identities.list_credentials(identity)
+        return [credential.name for credential in credentials if credential not in self.removed_credentials]
+
+    async def delete_identity(self, identity: ManagedIdentity) -> None:
+        if not self.dry_run:
+            await self.tools.identities.delete(identity)
+
     async def api(self) -> Api:
-        """The cluster's API server, opened once. Raises ClusterError, ArmError, EntraError."""
+        """Return the client of the cluster's API server; open it at the first call. Raises ClusterError, ArmError,
+        EntraError.
+        """
         if self._api is None:
             self.endpoint = self.endpoint or await self.tools.access.locate(self.cluster)
-            api = await self.tools.access.open(self.cluster, self.endpoint, dry=self.dry)
-            self._api = await self.opened.enter_async_context(api)
+            api = await self.tools.access.open(self.cluster, self.endpoint, dry=self.dry_run)
+            self._api = await self.exit_stack.enter_async_context(api)
         return self._api
 
 
 class Phase(Protocol):
-    """A module of this package. Each function says in a sentence what it did, found done, or would do.
+    """A module of `phases`. Each function returns one sentence: what it did, found done, or would do.
 
-    do raises PullkeeperError; what another try can mend is tried again from the first phase on, so whatever is done
-    already is success. undo never takes away what Pullkeeper did not make; what it leaves goes on work.left.
+    An operation that is tried again runs every phase again, from the first, so `do` and `undo` treat "already done" as
+    success. `do` raises PullkeeperError. `undo` removes only what Pullkeeper created, and reports the rest in
+    `work.left`.
     """
 
     NAME: str

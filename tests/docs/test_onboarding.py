@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from local.azure.arm import ONBOARDER
 from pullkeeper.model import Target
 from pullkeeper.onboarding.documents import Handover, Onboarding, Operation, Result, Step, Workload
-from pullkeeper.onboarding.run import OFFBOARD, ONBOARD
+from pullkeeper.onboarding.phases import OFFBOARD, ONBOARD
 from tests.docs.pages import ROOT, blocks, read, rows
 
 PAGE = ROOT / "docs" / "onboarding.md"

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from local.serving import Fault
-from tests.onboarding.conftest import IDENTITY, POLICY, WORKLOAD, Onboarding, left, objects, step, told
+from tests.onboarding.conftest import IDENTITY, POLICY, WORKLOAD, Onboarding, describe, left, list_objects, step
 
 pytestmark = pytest.mark.servers
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
@@ -30,17 +30,17 @@ _TEAM_A = [{"namespace": "team-a", "secret": "pull", "serviceAccounts": ["one"]}
 
 async def test_offboarding_takes_away_what_every_onboarding_made(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
-    before = set(await objects(cluster))
-    await onboarding.onboarded(cluster, workload=WORKLOAD)
-    await onboarding.onboarded(cluster, targets=_TEAM_A, identity="another", federatedCredential="another")
-    await onboarding.onboarded(cluster, refresher="in-cluster")
+    before = set(await list_objects(cluster))
+    await onboarding.onboard(cluster, workload=WORKLOAD)
+    await onboarding.onboard(cluster, targets=_TEAM_A, identity="another", federatedCredential="another")
+    await onboarding.onboard(cluster, refresher="in-cluster")
 
-    remains = await onboarding.offboarded(cluster)
+    remains = await onboarding.offboard_fully(cluster)
 
     namespaces = {"/api/v1/namespaces//deepintshield", "/api/v1/namespaces//team-a"}
-    assert set(await objects(cluster)) - before == namespaces
+    assert set(await list_objects(cluster)) - before == namespaces
     assert sorted(remains) == [
-        f"Namespace {name}: it may hold what is not ours" for name in ("deepintshield", "team-a")
+        f"Namespace {name}: kept, because it may hold other objects" for name in ("deepintshield", "team-a")
     ]
     assert (onboarding.identity(), onboarding.identity("another")) == (None, None)
 
@@ -48,27 +48,27 @@ async def test_offboarding_takes_away_what_every_onboarding_made(onboarding: Onb
 async def test_a_target_that_is_no_longer_asked_for_is_no_longer_ours_to_write(onboarding: Onboarding) -> None:
     """The secret stays, since pods may name it; that it goes stale is told, each time."""
     cluster = await onboarding.cluster("aks-1")
-    await onboarding.onboarded(cluster, targets=_TEAM_A)
+    await onboarding.onboard(cluster, targets=_TEAM_A)
     for _ in range(2):
-        ended = await onboarding.onboarded(cluster)
+        ended = await onboarding.onboard(cluster)
         assert left(ended) == [
-            "Secret team-a/pull: no longer asked for, so no longer refreshed; offboarding takes it away"
+            "Secret team-a/pull: no longer requested, so no longer refreshed; offboarding removes it"
         ]
-    there = set(await objects(cluster))
+    there = set(await list_objects(cluster))
     assert "/api/v1/secrets/team-a/pull" in there
     assert not {f"{_RBAC}/{kind}/team-a/pullkeeper-refresher" for kind in ("roles", "rolebindings")} & there
     assert there >= _CENTRAL
     await onboarding.offboard(cluster)
-    assert "/api/v1/secrets/team-a/pull" not in await objects(cluster)
+    assert "/api/v1/secrets/team-a/pull" not in await list_objects(cluster)
 
 
 async def test_a_cluster_that_is_to_refresh_itself_lets_nobody_in_any_more(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
-    await onboarding.onboarded(cluster)
-    assert set(await objects(cluster)) >= _CENTRAL
-    ended = await onboarding.onboarded(cluster, refresher="in-cluster")
+    await onboarding.onboard(cluster)
+    assert set(await list_objects(cluster)) >= _CENTRAL
+    ended = await onboarding.onboard(cluster, refresher="in-cluster")
     assert "Role deepintshield/pullkeeper-refresher deleted" in (step(ended, "retire").detail or "")
-    there = set(await objects(cluster))
+    there = set(await list_objects(cluster))
     assert there >= _IN_CLUSTER
     assert not _CENTRAL & there
     assert "/api/v1/secrets/deepintshield/ar-pull-secret" in there
@@ -78,18 +78,18 @@ async def test_the_clusters_own_refresher_goes_when_the_app_takes_over_but_not_b
     onboarding: Onboarding,
 ) -> None:
     cluster = await onboarding.cluster("aks-1")
-    await onboarding.onboarded(cluster, refresher="in-cluster")
+    await onboarding.onboard(cluster, refresher="in-cluster")
     onboarding.world.cloud.hubs["main"].provider.condition = lambda _: False
     refused = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
     assert (refused.status, step(refused, "pull secret").category) == ("Failed", "federation_condition")
-    assert set(await objects(cluster)) >= _IN_CLUSTER
+    assert set(await list_objects(cluster)) >= _IN_CLUSTER
 
     onboarding.world.cloud.hubs["main"].provider.condition = lambda _: True
     await onboarding.restart()
     planned = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "dryRun": True})
-    assert "would take away CronJob deepintshield/refresh-ar-pull-secret" in (step(planned, "retire").detail or "")
-    await onboarding.onboarded(cluster)
-    there = set(await objects(cluster))
+    assert "would remove CronJob deepintshield/refresh-ar-pull-secret" in (step(planned, "retire").detail or "")
+    await onboarding.onboard(cluster)
+    there = set(await list_objects(cluster))
     assert there >= _CENTRAL
     assert not _IN_CLUSTER & there
 
@@ -98,9 +98,9 @@ async def test_alike_onboardings_are_kept_once_however_often_they_come(onboardin
     """A pipeline sends the same body, with another image, at every release."""
     cluster = await onboarding.cluster("aks-1")
     for number in range(3):
-        await onboarding.onboarded(cluster, workload={"image": f"europe-docker.pkg.dev/p/r/app:{number}"})
-    await onboarding.onboarded(cluster, adopt=True)
-    kept = await onboarding.world.services.onboarder._operations.onboardings(cluster.id)
+        await onboarding.onboard(cluster, workload={"image": f"europe-docker.pkg.dev/p/r/app:{number}"})
+    await onboarding.onboard(cluster, adopt=True)
+    kept = await onboarding.world.services.onboarder._operations.list_onboardings(cluster.id)
     assert [asked.workload.image if asked.workload else None for _, asked in kept] == [
         "europe-docker.pkg.dev/p/r/app:2",
         None,
@@ -110,29 +110,29 @@ async def test_alike_onboardings_are_kept_once_however_often_they_come(onboardin
 async def test_once_offboarded_what_was_asked_before_is_forgotten(onboarding: Onboarding) -> None:
     """Somebody else, with Pullkeeper too, may have that namespace by now."""
     cluster = await onboarding.cluster("aks-1")
-    await onboarding.onboarded(cluster, targets=_TEAM_A)
+    await onboarding.onboard(cluster, targets=_TEAM_A)
     await onboarding.offboard(cluster)
     ours = {"metadata": {"name": "one", "labels": {"app.kubernetes.io/managed-by": "pullkeeper"}}}
     await cluster.admin.call("POST", "/api/v1/namespaces/team-a/serviceaccounts", ours)
-    await onboarding.onboarded(cluster)
+    await onboarding.onboard(cluster)
     await onboarding.offboard(cluster)
-    assert "/api/v1/serviceaccounts/team-a/one" in await objects(cluster)
+    assert "/api/v1/serviceaccounts/team-a/one" in await list_objects(cluster)
 
 
 @pytest.mark.parametrize("left_behind", ["the workload", "what is in a silent cluster"])
 async def test_what_an_offboarding_left_the_next_one_takes_along(onboarding: Onboarding, left_behind: str) -> None:
     cluster = await onboarding.cluster("aks-1")
-    await onboarding.onboarded(cluster, targets=_TEAM_A, workload=WORKLOAD)
+    await onboarding.onboard(cluster, targets=_TEAM_A, workload=WORKLOAD)
     if left_behind == "the workload":
         kept = await onboarding.offboard(cluster, keep_workload=True)
         assert kept.keep_workload
     else:
         onboarding.azure(cluster).power_state = "Stopped"
-        assert any("Deployment team-a/deepintshield" in one for one in await onboarding.offboarded(cluster))
+        assert any("Deployment team-a/deepintshield" in one for one in await onboarding.offboard_fully(cluster))
         onboarding.azure(cluster).power_state = "Running"
-    await onboarding.onboarded(cluster)
+    await onboarding.onboard(cluster)
     await onboarding.offboard(cluster)
-    assert [path for path in await objects(cluster) if "/team-a/" in path] == []
+    assert [path for path in await list_objects(cluster) if "/team-a/" in path] == []
     assert onboarding.identity(IDENTITY) is None
 
 
@@ -151,11 +151,11 @@ async def no_longer_allowed(onboarding: Onboarding) -> None:
 async def test_a_hub_that_is_no_longer_allowed_does_not_stand_in_the_way(onboarding: Onboarding) -> None:
     """One that was brought, from a host that the settings do not name any more."""
     cluster = await onboarding.cluster("aks-1")
-    ended = await onboarding.onboarded(cluster, refresher="in-cluster", **brought(onboarding))
+    ended = await onboarding.onboard(cluster, refresher="in-cluster", **brought(onboarding))
     await no_longer_allowed(onboarding)
-    assert await onboarding.world.services.onboarder.operation(ended.id) == ended
+    assert await onboarding.world.services.onboarder.get_operation(ended.id) == ended
     await onboarding.offboard(cluster)
-    assert [path for path in await objects(cluster) if "/deepintshield/" in path] == []
+    assert [path for path in await list_objects(cluster) if "/deepintshield/" in path] == []
 
 
 async def test_an_onboarding_whose_hub_is_no_longer_allowed_ends(onboarding: Onboarding) -> None:
@@ -163,8 +163,8 @@ async def test_an_onboarding_whose_hub_is_no_longer_allowed_ends(onboarding: Onb
     cluster = await onboarding.cluster("aks-1")
     begun = await onboarding.begin({"cluster": str(cluster.id), **brought(onboarding)})
     await no_longer_allowed(onboarding)
-    ended = await onboarding.world.services.onboarder.work_on(begun.id)
-    assert (ended.status, ended.steps[0].category) == ("Failed", "invalid_request"), told(ended)
+    ended = await onboarding.world.services.onboarder.run(begun.id)
+    assert (ended.status, ended.steps[0].category) == ("Failed", "invalid_request"), describe(ended)
     assert onboarding.world.cloud.arm.writes == []
 
 
@@ -174,26 +174,26 @@ async def test_once_offboarded_nothing_is_ours_any_more_whatever_is_asked_for(
 ) -> None:
     """Offboarding again, or a rehearsal of it, neither takes away nor remembers what somebody else has made since."""
     cluster = await onboarding.cluster("aks-1")
-    await onboarding.onboarded(cluster, targets=_TEAM_A)
-    await onboarding.offboarded(cluster)
+    await onboarding.onboard(cluster, targets=_TEAM_A)
+    await onboarding.offboard_fully(cluster)
     role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": _THEIRS}
     await cluster.admin.apply(role, manager="pullkeeper")
     await onboarding.offboard(cluster, **between)
-    await onboarding.onboarded(cluster)
-    await onboarding.offboarded(cluster)
-    assert f"{_RBAC}/roles/team-a/pullkeeper-refresher" in await objects(cluster)
+    await onboarding.onboard(cluster)
+    await onboarding.offboard_fully(cluster)
+    assert f"{_RBAC}/roles/team-a/pullkeeper-refresher" in await list_objects(cluster)
 
 
 async def test_what_the_cluster_refused_to_have_taken_away_is_not_forgotten(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
-    await onboarding.onboarded(cluster, targets=_TEAM_A)
+    await onboarding.onboard(cluster, targets=_TEAM_A)
     cluster.part.faults.add(Fault(method="DELETE", path="/roles/", status=403, body=POLICY))
     gone = await onboarding.offboard(cluster)
     assert gone.result is not None
-    assert (gone.status, gone.result.complete) == ("Succeeded", False), told(gone)
+    assert (gone.status, gone.result.complete) == ("Succeeded", False), describe(gone)
     cluster.part.faults.clear()
-    await onboarding.onboarded(cluster)
-    assert f"{_RBAC}/roles/team-a/pullkeeper-refresher" not in await objects(cluster)
+    await onboarding.onboard(cluster)
+    assert f"{_RBAC}/roles/team-a/pullkeeper-refresher" not in await list_objects(cluster)
     last = await onboarding.offboard(cluster)
     assert last.result is not None
     assert last.result.complete
@@ -201,11 +201,11 @@ async def test_what_the_cluster_refused_to_have_taken_away_is_not_forgotten(onbo
 
 async def test_a_role_that_is_somebody_elses_by_now_is_not_promised_to_go(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
-    await onboarding.onboarded(cluster, targets=_TEAM_A)
-    await onboarding.onboarded(cluster)
+    await onboarding.onboard(cluster, targets=_TEAM_A)
+    await onboarding.onboard(cluster)
     role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": _THEIRS}
     await cluster.admin.apply(role)
     planned = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "dryRun": True})
-    assert step(planned, "retire").detail == "nobody refreshed before"
-    told_so = "Secret team-a/pull: no longer asked for, so no longer refreshed; offboarding takes it away"
+    assert step(planned, "retire").detail == "no earlier refresher found"
+    told_so = "Secret team-a/pull: no longer requested, so no longer refreshed; offboarding removes it"
     assert left(planned) == [told_so]

@@ -11,19 +11,19 @@ from pullkeeper.cluster import pull_secret
 from pullkeeper.fleet.table import Fleet, Member
 from pullkeeper.model import ClusterId, RefreshMessage
 from pullkeeper.onboarding.documents import Operation
-from pullkeeper.onboarding.operations import Job, Operations
+from pullkeeper.onboarding.operations import Operations, StoredOperation
 from pullkeeper.onboarding.phases import federated_credential
 from pullkeeper.onboarding.phases import pull_secret as pull_secret_phase
 from pullkeeper.onboarding.work import Work
-from tests.onboarding.conftest import IDENTITY, SUBJECT, Onboarding, identity_id, service_account, told
+from tests.onboarding.conftest import IDENTITY, SUBJECT, Onboarding, describe, get_service_account, identity_id
 
 pytestmark = pytest.mark.servers
 Chosen = tuple[Any, str]
 
 
-def once_chosen(monkeypatch: pytest.MonkeyPatch, then: Callable[[], Awaitable[None]], times: int = 1) -> None:
+def run_after_choice(monkeypatch: pytest.MonkeyPatch, then: Callable[[], Awaitable[None]], times: int = 1) -> None:
     """What happens between an identity's choice and the first write to it, in the first tries."""
-    choose, left = federated_credential._chosen, [then] * times
+    choose, left = federated_credential._choose_identity, [then] * times
 
     async def chosen(work: Work) -> Chosen:
         found = await choose(work)
@@ -31,14 +31,14 @@ def once_chosen(monkeypatch: pytest.MonkeyPatch, then: Callable[[], Awaitable[No
             await left.pop()()
         return found
 
-    monkeypatch.setattr(federated_credential, "_chosen", chosen)
+    monkeypatch.setattr(federated_credential, "_choose_identity", chosen)
 
 
 async def test_of_two_who_work_on_one_message_one_goes_on(
     onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both have read it before either has written."""
-    cluster, both, last = await onboarding.cluster("aks-1"), asyncio.Barrier(2), Operations.last
+    cluster, both, last = await onboarding.cluster("aks-1"), asyncio.Barrier(2), Operations.latest
 
     waiting = [both.wait] * 2
 
@@ -50,12 +50,12 @@ async def test_of_two_who_work_on_one_message_one_goes_on(
     begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
     another = onboarding.world.build_services()
     with monkeypatch.context() as patch:
-        patch.setattr(Operations, "last", waits)
+        patch.setattr(Operations, "latest", waits)
         workers = onboarding.world.services.onboarder, another.onboarder
-        await asyncio.gather(*(worker.work_on(begun.id) for worker in workers))
+        await asyncio.gather(*(worker.run(begun.id) for worker in workers))
     await another.close()
-    ended = await onboarding.world.services.onboarder.operation(begun.id)
-    assert ended.status == "Succeeded", told(ended)
+    ended = await onboarding.world.services.onboarder.get_operation(begun.id)
+    assert ended.status == "Succeeded", describe(ended)
     assert len(onboarding.world.events.named("operation.completed")) == 1
 
 
@@ -70,14 +70,14 @@ async def test_a_slow_double_does_not_bring_a_cluster_back_that_has_left(
         reached.set()
         await go.wait()
 
-    once_chosen(monkeypatch, held_up)
-    double = asyncio.create_task(onboarding.worked_off(begun.id))
+    run_after_choice(monkeypatch, held_up)
+    double = asyncio.create_task(onboarding.process(begun.id))
     await reached.wait()
     another = onboarding.world.build_services()
-    ended = await onboarding.worked_off(begun.id, by=another)
-    assert ended.status == "Succeeded", told(ended)
+    ended = await onboarding.process(begun.id, by=another)
+    assert ended.status == "Succeeded", describe(ended)
     await another.close()
-    await onboarding.offboarded(cluster)
+    await onboarding.offboard_fully(cluster)
     go.set()
     assert await double == ended
     assert await onboarding.fleet() == set()
@@ -88,15 +88,15 @@ async def test_the_twentieth_place_goes_to_one_and_the_other_gets_a_further_iden
 ) -> None:
     """Both have seen it free."""
     clusters = [await onboarding.cluster(name) for name in ("aks-1", "aks-2")]
-    onboarding.trusting(19)
+    onboarding.fill_identity(19)
     onboarding.world.cloud.arm.federated_credentials.writing = timedelta()  # nobody is told to wait, and so looks again
     both = asyncio.Barrier(2)
 
     async def waits() -> None:
         await both.wait()
 
-    once_chosen(monkeypatch, waits, times=2)
-    await asyncio.gather(*(onboarding.onboarded(cluster) for cluster in clusters))
+    run_after_choice(monkeypatch, waits, times=2)
+    await asyncio.gather(*(onboarding.onboard(cluster) for cluster in clusters))
     further = set(onboarding.credentials(f"{IDENTITY}-2").values())
     trusted = further | set(onboarding.credentials().values())
     assert (len(onboarding.credentials()), len(further)) == (20, 1)
@@ -114,7 +114,7 @@ async def test_an_identity_that_another_clusters_offboarding_took_away_is_made_a
         assert onboarding.world.cloud.arm.identities.remove(identity_id(IDENTITY))
 
     if when == "chosen":
-        once_chosen(monkeypatch, taken_away)
+        run_after_choice(monkeypatch, taken_away)
     else:
         write, left = pull_secret_phase.do, [taken_away]
 
@@ -125,11 +125,11 @@ async def test_an_identity_that_another_clusters_offboarding_took_away_is_made_a
             return done
 
         monkeypatch.setattr(pull_secret_phase, "do", then_gone)
-    await onboarding.onboarded(cluster)
+    await onboarding.onboard(cluster)
     identity = onboarding.identity()
     assert identity is not None
     assert list(onboarding.credentials().values()) == [(onboarding.azure(cluster).oidc_issuer, SUBJECT)]
-    annotations = (await service_account(cluster))["metadata"]["annotations"]
+    annotations = (await get_service_account(cluster))["metadata"]["annotations"]
     assert annotations == {"azure.workload.identity/client-id": identity.service_principal.client_id}
 
 
@@ -138,7 +138,7 @@ async def test_a_token_is_never_older_than_what_another_instance_wrote(
 ) -> None:
     """This one still has a token in memory that is good enough."""
     cluster, world = await onboarding.cluster("aks-1"), onboarding.world
-    await onboarding.onboarded(cluster)
+    await onboarding.onboard(cluster)
     world.clock.advance(timedelta(minutes=8))
     another = world.build_services()
     await another.refresher.refresh(RefreshMessage(cluster=cluster.id, reason="manual"))
@@ -147,12 +147,12 @@ async def test_a_token_is_never_older_than_what_another_instance_wrote(
     newer = datetime.fromisoformat(secret["metadata"]["annotations"]["pullkeeper.dev/issued-at"])
     issued, write = [], pull_secret.write
 
-    async def noted(api: Any, target: Any, hub: Any, token: Any, **named: Any) -> pull_secret.Written:
+    async def noted(api: Any, target: Any, hub: Any, token: Any, **named: Any) -> pull_secret.WriteResult:
         issued.append(token.issued_at)
         return await write(api, target, hub, token, **named)
 
     monkeypatch.setattr(pull_secret, "write", noted)
-    await onboarding.onboarded(cluster)
+    await onboarding.onboard(cluster)
     assert issued
     assert min(issued) >= newer
 
@@ -170,10 +170,10 @@ async def test_who_was_given_up_while_he_registered_leaves_nothing_in_the_fleet(
 
     monkeypatch.setattr(Fleet, "register", slow)
     begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
-    working = asyncio.create_task(onboarder.work_on(begun.id))
+    working = asyncio.create_task(onboarder.run(begun.id))
     await reached.wait()
     await onboarder.give_up(begun.id)
-    await onboarding.offboarded(cluster)
+    await onboarding.offboard_fully(cluster)
     go.set()
     assert (await working).status == "Failed"
     assert await onboarding.fleet() == set()
@@ -183,15 +183,15 @@ async def test_giving_up_does_not_disturb_who_works_on_it_all_the_same(
     onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster, onboarder = await onboarding.cluster("aks-1"), onboarding.world.services.onboarder
-    begun, job = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"}), Operations.job
+    begun, job = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"}), Operations.load
 
-    async def late(self: Operations, operation: str) -> Job:
+    async def late(self: Operations, operation: str) -> StoredOperation:
         found = await job(self, operation)
-        monkeypatch.setattr(Operations, "job", job)
-        await onboarder.work_on(operation)
+        monkeypatch.setattr(Operations, "load", job)
+        await onboarder.run(operation)
         return found
 
-    monkeypatch.setattr(Operations, "job", late)
+    monkeypatch.setattr(Operations, "load", late)
     await onboarder.give_up(begun.id)
-    ended = await onboarder.operation(begun.id)
-    assert ended.status == "Succeeded", told(ended)
+    ended = await onboarder.get_operation(begun.id)
+    assert ended.status == "Succeeded", describe(ended)

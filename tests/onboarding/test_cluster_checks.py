@@ -11,7 +11,7 @@ from local.azure.managed_cluster import ManagedCluster
 from local.cloud import GROUP, SUBSCRIPTION
 from local.serving import Fault
 from pullkeeper.errors import ClusterChanging
-from tests.onboarding.conftest import Onboarding, step, told
+from tests.onboarding.conftest import Onboarding, describe, step
 
 pytestmark = pytest.mark.servers
 AT = f"--subscription {SUBSCRIPTION} --resource-group platform --name aks-1"
@@ -54,7 +54,7 @@ async def test_what_is_missing_is_told_with_the_command_and_nothing_is_done(
 async def test_a_cluster_that_azure_does_not_know(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     await onboarding.cluster("aks-2")
-    onboarding.world.cloud.arm.remove_cluster(str(cluster.id))
+    onboarding.world.cloud.arm.clusters.remove(str(cluster.id))
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
     assert (ended.status, step(ended, "inspect cluster").category) == ("Failed", "cluster_gone")
 
@@ -62,8 +62,11 @@ async def test_a_cluster_that_azure_does_not_know(onboarding: Onboarding) -> Non
 def switched_off(cluster: ManagedCluster) -> None:
     cluster.oidc_issuer, cluster.workload_identity = None, False
     cluster.future_issuer = "https://oidc.example/later/"
-    cluster.rest = {"sku": {"name": "Base"}, "properties": {"networkProfile": {"networkPlugin": "azure"}, "later": [1]}}
-    cluster.tags = {"team": "platform"}
+    cluster.rest = {
+        "sku": {"name": "Base"},
+        "tags": {"team": "platform"},
+        "properties": {"networkProfile": {"networkPlugin": "azure"}, "later": [1]},
+    }
 
 
 async def test_workload_identity_is_switched_on_when_asked_and_all_else_stays(onboarding: Onboarding) -> None:
@@ -74,7 +77,7 @@ async def test_workload_identity_is_switched_on_when_asked_and_all_else_stays(on
 
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "enableWorkloadIdentity": True})
 
-    assert ended.status == "Succeeded", told(ended)
+    assert ended.status == "Succeeded", describe(ended)
     after = azure.document("tenant")
     assert after["properties"].pop("oidcIssuerProfile") == {"enabled": True, "issuerURL": azure.future_issuer}
     assert after["properties"].pop("securityProfile") == {"workloadIdentity": {"enabled": True}}
@@ -98,8 +101,8 @@ async def test_somebody_else_changes_the_cluster_meanwhile(onboarding: Onboardin
         Fault(method="PUT", path="/managedClusters/", status=412, body='{"code":"PreconditionFailed"}', times=1)
     )
     begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main", "enableWorkloadIdentity": True})
-    ended = await onboarding.worked_off(begun.id)
-    assert ended.status == "Succeeded", told(ended)
+    ended = await onboarding.process(begun.id)
+    assert ended.status == "Succeeded", describe(ended)
     assert azure.workload_identity
     assert arm.journal.count("PUT", "/managedClusters/") == 2
 
@@ -110,10 +113,10 @@ async def test_the_etag_that_was_read_is_the_one_that_is_sent(onboarding: Onboar
     switched_off(azure)
     etag = azure.etag
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "enableWorkloadIdentity": True})
-    assert ended.status == "Succeeded", told(ended)
+    assert ended.status == "Succeeded", describe(ended)
     [first] = [
         seen
-        for seen in onboarding.world.cloud.arm_part.journal.seen
+        for seen in onboarding.world.cloud.arm_part.journal.requests
         if seen.method == "PUT" and "/managedClusters/" in seen.path
     ]
     assert first.headers["If-Match"].strip('"') == etag
@@ -126,7 +129,7 @@ async def test_a_change_that_fails_is_told_in_azures_words_and_asked_for_once(on
     body = {"cluster": str(cluster.id), "hub": "main", "enableWorkloadIdentity": True}
     ended = await onboarding.run(body)
     failed = step(ended, "inspect cluster")
-    assert (ended.status, failed.category) == ("Failed", "workload_identity_off"), told(ended)
+    assert (ended.status, failed.category) == ("Failed", "workload_identity_off"), describe(ended)
     assert "no luck" in (failed.detail or "")
     assert f"az aks update {AT}" in (failed.remedy or "")
     assert len(onboarding.world.cloud.arm.writes) == 1
@@ -141,29 +144,30 @@ async def test_a_cluster_that_is_being_changed_is_waited_for(onboarding: Onboard
     onboarding.world.services.onboarder._tools.clusters._patience = 0.5
     begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main", "enableWorkloadIdentity": True})
     with pytest.raises(ClusterChanging, match="Upgrading") as told_so:
-        await onboarding.world.services.onboarder.work_on(begun.id)
+        await onboarding.world.services.onboarder.run(begun.id)
     assert (
-        f"az aks wait --updated --subscription {SUBSCRIPTION}" in told_so.value.within(cluster=str(cluster.id)).remedy
+        f"az aks wait --updated --subscription {SUBSCRIPTION}"
+        in told_so.value.with_context(cluster=str(cluster.id)).remedy
     )
     azure.provisioning_state = "Succeeded"
     onboarding.world.services.onboarder._tools.clusters._patience = 30
-    ended = await onboarding.worked_off(begun.id)
-    assert ended.status == "Succeeded", told(ended)
+    ended = await onboarding.process(begun.id)
+    assert ended.status == "Succeeded", describe(ended)
 
 
 async def test_a_change_that_lasts_is_waited_for_within_a_try(
     onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pullkeeper.azure.clusters._PAUSE", 0.05)
+    monkeypatch.setattr("pullkeeper.azure.clusters._POLL", 0.05)
     cluster = await onboarding.cluster("aks-1")
     azure = onboarding.azure(cluster)
     switched_off(azure)
     azure.provisioning_state = "Upgrading"
     begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main", "enableWorkloadIdentity": True})
-    work = asyncio.create_task(onboarding.world.services.onboarder.work_on(begun.id))
+    work = asyncio.create_task(onboarding.world.services.onboarder.run(begun.id))
     await asyncio.sleep(0.3)
     azure.provisioning_state = "Succeeded"
-    assert (await work).status == "Succeeded", told(await work)
+    assert (await work).status == "Succeeded", describe(await work)
 
 
 async def test_what_azure_accepted_but_did_not_do_is_no_success(onboarding: Onboarding) -> None:
@@ -175,7 +179,7 @@ async def test_what_azure_accepted_but_did_not_do_is_no_success(onboarding: Onbo
     onboarding.world.cloud.arm_part.faults.add(Fault(method="PUT", path="/managedClusters/", status=200, body=same))
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "enableWorkloadIdentity": True})
     failed = step(ended, "inspect cluster")
-    assert (ended.status, failed.category) == ("Failed", "arm_throttled"), told(ended)
+    assert (ended.status, failed.category) == ("Failed", "arm_throttled"), describe(ended)
     assert "not on yet" in (failed.detail or "")
     assert onboarding.world.cloud.arm.writes == []
 
@@ -210,7 +214,7 @@ async def test_the_right_to_wait_for_a_change_is_a_role_in_the_subscription(onbo
 async def test_no_right_in_the_cluster_is_told_before_anything_is_made_there(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     binding = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/platform-team"
-    await cluster.human.call("DELETE", binding)
+    await cluster.admin.call("DELETE", binding)
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
     failed = step(ended, "cluster access")
     assert (ended.status, failed.category) == ("Failed", "cluster_rbac_denied")

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from local.cloud import LocalCluster
 from local.administrator import Administrator
+from local.cloud import LocalCluster
 from pullkeeper.fleet.table import Member
 from pullkeeper.refresh.refresh import Refresher
-from tests.onboarding.conftest import MERGE, Onboarding, namespace, step, told
+from tests.onboarding.conftest import MERGE, Onboarding, create_namespace, describe, step
 
 pytestmark = pytest.mark.servers
 PATH = "/apis/batch/v1/namespaces/deepintshield/cronjobs/refresh-ar-secret"
@@ -22,7 +22,7 @@ async def cluster(onboarding: Onboarding) -> LocalCluster:
 
 
 async def with_cron_job(cluster: LocalCluster) -> None:
-    await namespace(cluster)
+    await create_namespace(cluster)
     await cluster.admin.create_secret("deepintshield", "ar-pull-secret", '{"auths":{}}')
     pod = {"containers": [{"name": "refresh", "image": "google/cloud-sdk:slim"}], "restartPolicy": "OnFailure"}
     job = {
@@ -40,7 +40,7 @@ async def test_its_secret_is_adopted_and_it_is_suspended_when_asked(
     onboarding: Onboarding, cluster: LocalCluster
 ) -> None:
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "adopt": True, "retireCronJob": True})
-    assert ended.status == "Succeeded", told(ended)
+    assert ended.status == "Succeeded", describe(ended)
     assert "adopted from kubectl-create" in (step(ended, "pull secret").detail or "")
     assert step(ended, "retire").detail == f"suspended {PATH}"
     assert await suspended(cluster)
@@ -74,8 +74,8 @@ async def test_offboarding_tells_that_it_is_suspended(onboarding: Onboarding, cl
     await onboarding.run({"cluster": str(cluster.id), "hub": "main", "adopt": True, "retireCronJob": True})
     ended = await onboarding.offboard(cluster)
     assert ended.result is not None
-    told_so = f"{PATH}: Pullkeeper suspended it; kubectl patch it with suspend: false to resume it"
-    assert told_so in ended.result.left
+    resume = """kubectl patch cronjob refresh-ar-secret -n deepintshield -p '{"spec":{"suspend":false}}'"""
+    assert f"{PATH}: suspended by Pullkeeper. To resume it: {resume}" in ended.result.left
     assert await suspended(cluster)
 
 
@@ -85,7 +85,7 @@ async def test_what_a_person_has_suspended_is_nobody_elses_business(
     await cluster.admin.call("PATCH", PATH, {"spec": {"suspend": True}}, content_type=MERGE)
     before = await cluster.admin.call("GET", PATH)
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "adopt": True, "retireCronJob": True})
-    assert step(ended, "retire").detail == "nobody refreshed before"
+    assert step(ended, "retire").detail == "no earlier refresher found"
     gone = await onboarding.offboard(cluster)
     assert gone.result is not None
     assert [one for one in gone.result.left if "refresh-ar-secret" in one] == []
@@ -100,7 +100,7 @@ async def test_the_guides_role_is_told_as_left(onboarding: Onboarding, cluster: 
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "adopt": True, "retireCronJob": True})
     assert ended.result is not None
     [left] = ended.result.left
-    assert left.startswith("Role deepintshield/secret-manager: the guide's; who has it may delete every secret there.")
+    assert left.startswith("Role deepintshield/secret-manager: created by the guide; it may delete every secret there.")
     assert "role/secret-manager -n deepintshield" in left
 
 
@@ -108,11 +108,11 @@ async def test_where_the_cluster_refreshes_itself_it_runs_on_until_the_successor
     onboarding: Onboarding, cluster: LocalCluster
 ) -> None:
     body = {"refresher": "in-cluster", "adopt": True, "retireCronJob": True}
-    ended = await onboarding.onboarded(cluster, **body)
+    ended = await onboarding.onboard(cluster, **body)
     assert "the cluster's own refresher has not written yet" in (step(ended, "retire").detail or "")
     assert not await suspended(cluster)
     await cluster.admin.edit_secret("deepintshield", "ar-pull-secret", '{"auths":{"new":{}}}', manager="pullkeeper")
-    ended = await onboarding.onboarded(cluster, **body)
+    ended = await onboarding.onboard(cluster, **body)
     assert step(ended, "retire").detail == f"suspended {PATH}"
     assert await suspended(cluster)
 
@@ -121,9 +121,9 @@ async def test_a_job_of_ours_with_its_name_is_never_suspended(onboarding: Onboar
     cluster = await onboarding.cluster("aks-1")
     targets = [{"secret": "ar-secret", "serviceAccounts": ["deepintshield-sa"]}]
     body = {"refresher": "in-cluster", "retireCronJob": True, "targets": targets}
-    await onboarding.onboarded(cluster, **body)
+    await onboarding.onboard(cluster, **body)
     await cluster.admin.create_secret("deepintshield", "ar-secret", '{"auths":{}}', manager="pullkeeper")
-    await onboarding.onboarded(cluster, **body)
+    await onboarding.onboard(cluster, **body)
     assert not await suspended(cluster)
 
 
@@ -131,7 +131,7 @@ async def test_its_last_run_at_the_wrong_moment_costs_a_try(
     onboarding: Onboarding, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It deletes the secret and makes it anew, just after ours was written."""
-    write, runs = Refresher.first, [cluster.admin]
+    write, runs = Refresher.write_first, [cluster.admin]
 
     async def then_it_runs(self: Refresher, member: Member) -> Any:
         written = await write(self, member)
@@ -143,7 +143,7 @@ async def test_its_last_run_at_the_wrong_moment_costs_a_try(
         await admin.delete_secret("deepintshield", "ar-pull-secret")
         await admin.create_secret("deepintshield", "ar-pull-secret", '{"auths":{}}')
 
-    monkeypatch.setattr(Refresher, "first", then_it_runs)
-    await onboarding.onboarded(cluster, adopt=True, retireCronJob=True)
+    monkeypatch.setattr(Refresher, "write_first", then_it_runs)
+    await onboarding.onboard(cluster, adopt=True, retireCronJob=True)
     assert await suspended(cluster)
     assert (await onboarding.world.read_token(cluster)).startswith("ya29.")

@@ -11,12 +11,12 @@ from tests.onboarding.conftest import (
     SUBJECT,
     WORKLOAD,
     Onboarding,
+    create_namespace,
+    create_service_account,
+    describe,
     identity_id,
-    made_account,
-    namespace,
+    list_versions,
     step,
-    told,
-    versions,
 )
 
 pytestmark = pytest.mark.servers
@@ -25,11 +25,11 @@ pytestmark = pytest.mark.servers
 async def dry(onboarding: Onboarding, cluster: LocalCluster, **more: Any) -> Operation:
     """A dry run, which must not have changed anything."""
     arm = onboarding.world.cloud.arm
-    writes, before, fleet = list(arm.writes), await versions(cluster), await onboarding.fleet()
+    writes, before, fleet = list(arm.writes), await list_versions(cluster), await onboarding.fleet()
     operation = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "dryRun": True, **more})
     assert operation.dry_run
     assert arm.writes == writes
-    assert await versions(cluster) == before
+    assert await list_versions(cluster) == before
     assert await onboarding.fleet() == fleet
     return operation
 
@@ -37,11 +37,11 @@ async def dry(onboarding: Onboarding, cluster: LocalCluster, **more: Any) -> Ope
 async def test_of_a_cluster_from_nothing(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     planned = await dry(onboarding, cluster, workload=WORKLOAD)
-    assert planned.status == "Succeeded", told(planned)
+    assert planned.status == "Succeeded", describe(planned)
     assert {one.status for one in planned.steps} == {"planned"}
     assert all(one.detail for one in planned.steps)
     assert "ServiceAccount deepintshield/deepintshield-sa" in (step(planned, "manifests").detail or "")
-    assert step(planned, "pull secret").detail == "would make deepintshield/ar-pull-secret"
+    assert step(planned, "pull secret").detail == "would create deepintshield/ar-pull-secret"
     assert planned.result is not None
     assert planned.result.handover is not None
     after = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
@@ -53,7 +53,7 @@ async def test_of_a_cluster_that_is_onboarded_already(onboarding: Onboarding) ->
     cluster = await onboarding.cluster("aks-1")
     await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
     planned = await dry(onboarding, cluster)
-    assert {one.status for one in planned.steps} == {"planned"}, told(planned)
+    assert {one.status for one in planned.steps} == {"planned"}, describe(planned)
     assert step(planned, "federated credential").detail == f"already trusted as {IDENTITY}"
     assert step(planned, "pull secret").detail == "would refresh deepintshield/ar-pull-secret"
 
@@ -61,7 +61,7 @@ async def test_of_a_cluster_that_is_onboarded_already(onboarding: Onboarding) ->
 @pytest.mark.parametrize(("adopt", "verb"), [(False, "stop at"), (True, "adopt")])
 async def test_of_a_cluster_with_somebody_elses_secret(onboarding: Onboarding, *, adopt: bool, verb: str) -> None:
     cluster = await onboarding.cluster("aks-1")
-    await namespace(cluster)
+    await create_namespace(cluster)
     await cluster.admin.create_secret("deepintshield", "ar-pull-secret", '{"auths":{}}')
     planned = await dry(onboarding, cluster, adopt=adopt)
     told_so = f"would {verb} deepintshield/ar-pull-secret, which belongs to kubectl-create"
@@ -74,8 +74,8 @@ async def test_of_a_cluster_whose_issuer_is_still_off(onboarding: Onboarding) ->
     azure.oidc_issuer, azure.workload_identity = None, False
     etag = azure.etag
     planned = await dry(onboarding, cluster, enableWorkloadIdentity=True)
-    assert {one.status for one in planned.steps} == {"planned"}, told(planned)
-    assert "would switch on" in (step(planned, "inspect cluster").detail or "")
+    assert {one.status for one in planned.steps} == {"planned"}, describe(planned)
+    assert "would enable" in (step(planned, "inspect cluster").detail or "")
     assert step(planned, "federated credential").detail == (
         "would trust system:serviceaccount:deepintshield:deepintshield-sa of the issuer that is still off"
     )
@@ -86,7 +86,7 @@ async def test_before_the_publisher_has_answered(onboarding: Onboarding) -> None
     """All is planned, with the handover: what is missing is not needed for planning."""
     cluster = await onboarding.cluster("aks-1")
     planned = await dry(onboarding, cluster, hub=None)
-    assert planned.status == "Succeeded", told(planned)
+    assert planned.status == "Succeeded", describe(planned)
     assert {one.status for one in planned.steps} == {"planned"}
     assert planned.result is not None
     assert planned.result.handover is not None
@@ -97,8 +97,8 @@ async def test_it_is_not_what_offboarding_undoes(onboarding: Onboarding) -> None
     await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
     await dry(onboarding, cluster, targets=[{"namespace": "elsewhere"}], identity="another")
     ended = await onboarding.offboard(cluster)
-    assert ended.status == "Succeeded", told(ended)
-    assert "/api/v1/secrets/deepintshield/ar-pull-secret" not in await versions(cluster)
+    assert ended.status == "Succeeded", describe(ended)
+    assert "/api/v1/secrets/deepintshield/ar-pull-secret" not in await list_versions(cluster)
     assert onboarding.identity() is None
 
 
@@ -109,19 +109,19 @@ async def test_of_offboarding_says_what_would_go_and_what_would_be_left(onboardi
     body = {"cluster": str(cluster.id), "hub": "main", "refresher": refresher, "workload": WORKLOAD}
     assert (await onboarding.run(body)).status == "Succeeded"
     arm = onboarding.world.cloud.arm
-    writes, before, fleet = list(arm.writes), await versions(cluster), await onboarding.fleet()
+    writes, before, fleet = list(arm.writes), await list_versions(cluster), await onboarding.fleet()
 
     planned = await onboarding.offboard(cluster, dry_run=True)
 
-    assert (arm.writes, await versions(cluster), await onboarding.fleet()) == (writes, before, fleet)
-    assert (planned.status, planned.dry_run) == ("Succeeded", True), told(planned)
+    assert (arm.writes, await list_versions(cluster), await onboarding.fleet()) == (writes, before, fleet)
+    assert (planned.status, planned.dry_run) == ("Succeeded", True), describe(planned)
     assert {one.status for one in planned.steps} == {"planned"}
-    assert step(planned, "identity").detail == f"would be so: deleted {IDENTITY}"
+    assert step(planned, "identity").detail == f"dry run: deleted {IDENTITY}"
     gone = await onboarding.offboard(cluster)
     assert planned.result is not None
     assert gone.result is not None
     assert gone.result.left == planned.result.left
-    details = [(one.detail or "").removeprefix("would be so: ") for one in planned.steps]
+    details = [(one.detail or "").removeprefix("dry run: ") for one in planned.steps]
     assert details == [one.detail for one in gone.steps]
 
 
@@ -132,17 +132,17 @@ async def test_of_offboarding_forgets_nothing(onboarding: Onboarding) -> None:
     await onboarding.offboard(cluster, dry_run=True)
     await onboarding.run({**body, "targets": [{"namespace": "team-b"}]})
     await onboarding.offboard(cluster)
-    assert [path for path in await versions(cluster) if "/team-a/" in path] == []
+    assert [path for path in await list_versions(cluster) if "/team-a/" in path] == []
 
 
 async def test_of_a_cluster_whose_identity_is_full(onboarding: Onboarding) -> None:
     """The further one is named before it is there, and what is handed over afterwards is of that one."""
     cluster, further = await onboarding.cluster("aks-1"), f"{IDENTITY}-2"
-    onboarding.trusting(20)
+    onboarding.fill_identity(20)
     planned = await dry(onboarding, cluster, refresher="in-cluster")
-    would = f"would make the identity {further}, and trust {SUBJECT} as it"
+    would = f"would create the identity {further}, and trust {SUBJECT} as it"
     assert step(planned, "federated credential").detail == would
-    ended = await onboarding.onboarded(cluster, refresher="in-cluster")
+    ended = await onboarding.onboard(cluster, refresher="in-cluster")
     planned = await dry(onboarding, cluster, refresher="in-cluster")
     assert step(planned, "federated credential").detail == f"already trusted as {further}"
     assert ended.result is not None
@@ -153,20 +153,20 @@ async def test_of_a_cluster_whose_identity_is_full(onboarding: Onboarding) -> No
 async def test_where_all_identities_are_full_it_fails_as_the_run_would(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     for name in (IDENTITY, *(f"{IDENTITY}-{number}" for number in range(2, 11))):
-        onboarding.trusting(20, name)
+        onboarding.fill_identity(20, name)
     planned = await dry(onboarding, cluster)
     assert (planned.status, step(planned, "federated credential").category) == ("Failed", "identity_limit")
 
 
 async def test_of_a_cluster_with_somebody_elses_service_account(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
-    await namespace(cluster)
-    await made_account(cluster, metadata={"annotations": {"azure.workload.identity/client-id": "theirs"}})
+    await create_namespace(cluster)
+    await create_service_account(cluster, metadata={"annotations": {"azure.workload.identity/client-id": "theirs"}})
     planned = await dry(onboarding, cluster)
     detail = step(planned, "manifests").detail or ""
     assert "would stop at ServiceAccount deepintshield/deepintshield-sa: " in detail
     detail = step(await dry(onboarding, cluster, adopt=True), "manifests").detail or ""
-    assert "would take fields over in ServiceAccount deepintshield/deepintshield-sa" in detail
+    assert "would take over fields in ServiceAccount deepintshield/deepintshield-sa" in detail
 
 
 async def test_of_a_handover_that_an_issuer_is_missing_for(onboarding: Onboarding) -> None:

@@ -22,12 +22,12 @@ from tests.onboarding.conftest import (
     MERGE,
     WORKLOAD,
     Onboarding,
-    made_account,
-    namespace,
-    objects,
-    service_account,
+    create_namespace,
+    create_service_account,
+    describe,
+    get_service_account,
+    list_objects,
     step,
-    told,
 )
 from tests.world import World, open_world
 
@@ -105,9 +105,9 @@ async def test_a_service_account_of_several_targets_names_each_secret_once(
     monkeypatch.setattr(Api, "json_patch", waits)
     for _ in range(2):
         body = {"cluster": str(cluster.id), "hub": "main", "targets": targets(space, *secrets)}
-        ended = await onboarding.world.services.onboarder.work_on((await onboarding.begin(body)).id)
-        assert ended.status == "Succeeded", told(ended)
-        named = (await service_account(cluster, namespace=space))["imagePullSecrets"]
+        ended = await onboarding.world.services.onboarder.run((await onboarding.begin(body)).id)
+        assert ended.status == "Succeeded", describe(ended)
+        named = (await get_service_account(cluster, namespace=space))["imagePullSecrets"]
         assert sorted(one["name"] for one in named) == secrets
 
 
@@ -115,8 +115,8 @@ async def test_what_was_adopted_keeps_its_values_and_bears_no_trace_of_ours(
     onboarding: Onboarding, cluster: LocalCluster, space: str
 ) -> None:
     """A Deployment without its image, or a ConfigMap without its data, would be good for nothing."""
-    await namespace(cluster, space)
-    await made_account(cluster, space, metadata={"labels": {"team": "a"}})
+    await create_namespace(cluster, space)
+    await create_service_account(cluster, space, metadata={"labels": {"team": "a"}})
     labels = {"app": "deepintshield"}
     pod = {"containers": [{"name": "deepintshield", "image": "example/theirs:1"}]}
     spec = {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}}
@@ -127,10 +127,10 @@ async def test_what_was_adopted_keeps_its_values_and_bears_no_trace_of_ours(
     await cluster.admin.call("POST", config, theirs)
     paths = f"{deployment}/deepintshield", f"{config}/gcp-credential-config"
 
-    await onboarding.onboarded(cluster, adopt=True, workload=WORKLOAD, targets=targets(space))
+    await onboarding.onboard(cluster, adopt=True, workload=WORKLOAD, targets=targets(space))
     during = [await cluster.admin.call("GET", path) for path in paths]
     assert during[0]["spec"]["template"]["spec"]["containers"][0]["image"] == WORKLOAD["image"]
-    left = await onboarding.offboarded(cluster)
+    left = await onboarding.offboard_fully(cluster)
 
     after = [await cluster.admin.call("GET", path) for path in paths]
     assert [(one.get("spec"), one.get("data")) for one in after] == [
@@ -139,13 +139,13 @@ async def test_what_was_adopted_keeps_its_values_and_bears_no_trace_of_ours(
     for one in after:
         assert "pullkeeper" not in managers(one["metadata"])
         assert not [name for name in one["metadata"].get("annotations", {}) if "pullkeeper" in name]
-    account = await service_account(cluster, namespace=space)
+    account = await get_service_account(cluster, namespace=space)
     assert (account["metadata"]["labels"], account["metadata"].get("annotations", {})) == ({"team": "a"}, {})
-    kept, gone = "what was adopted keeps its values", "our fields in it are gone"
+    kept, gone = "adopted fields keep their values", "our fields were removed"
     expected = {
-        f"Deployment {space}/deepintshield: Pullkeeper did not make it; {kept}",
-        f"ConfigMap {space}/gcp-credential-config: Pullkeeper did not make it; {kept}",
-        f"ServiceAccount {space}/{ACCOUNT}: Pullkeeper did not make it; {gone}",
+        f"Deployment {space}/deepintshield: not created by Pullkeeper; {kept}",
+        f"ConfigMap {space}/gcp-credential-config: not created by Pullkeeper; {kept}",
+        f"ServiceAccount {space}/{ACCOUNT}: not created by Pullkeeper; {gone}",
     }
     assert set(left) >= expected, left
 
@@ -153,11 +153,11 @@ async def test_what_was_adopted_keeps_its_values_and_bears_no_trace_of_ours(
 async def test_an_adopted_secret_is_somebodys_again_and_is_not_taken_twice(
     onboarding: Onboarding, cluster: LocalCluster, space: str
 ) -> None:
-    await namespace(cluster, space)
+    await create_namespace(cluster, space)
     await cluster.admin.create_secret(space, "ar-pull-secret", '{"auths":{}}')
-    await onboarding.onboarded(cluster, adopt=True, targets=targets(space))
+    await onboarding.onboard(cluster, adopt=True, targets=targets(space))
     written = await cluster.admin.read_secret(space, "ar-pull-secret")
-    await onboarding.offboarded(cluster)
+    await onboarding.offboard_fully(cluster)
 
     after = await cluster.admin.read_secret(space, "ar-pull-secret")
     assert after["data"] == written["data"]
@@ -172,12 +172,12 @@ async def test_an_adopted_secret_is_somebodys_again_and_is_not_taken_twice(
 async def test_a_reference_that_was_there_before_stays(
     onboarding: Onboarding, cluster: LocalCluster, space: str
 ) -> None:
-    await namespace(cluster, space)
-    await made_account(cluster, space, imagePullSecrets=[{"name": "ar-pull-secret"}])
-    await onboarding.onboarded(cluster, targets=targets(space))
-    await onboarding.offboarded(cluster)
-    assert f"/api/v1/secrets/{space}/ar-pull-secret" not in await objects(cluster)
-    assert (await service_account(cluster, namespace=space))["imagePullSecrets"] == [{"name": "ar-pull-secret"}]
+    await create_namespace(cluster, space)
+    await create_service_account(cluster, space, imagePullSecrets=[{"name": "ar-pull-secret"}])
+    await onboarding.onboard(cluster, targets=targets(space))
+    await onboarding.offboard_fully(cluster)
+    assert f"/api/v1/secrets/{space}/ar-pull-secret" not in await list_objects(cluster)
+    assert (await get_service_account(cluster, namespace=space))["imagePullSecrets"] == [{"name": "ar-pull-secret"}]
 
 
 async def test_a_namespace_that_cannot_end_does_not_keep_from_offboarding(
@@ -186,13 +186,13 @@ async def test_a_namespace_that_cannot_end_does_not_keep_from_offboarding(
     """What `kubectl delete namespace` leaves where somebody's finalizer holds it: nothing can be made there any more,
     not even as a dry run.
     """
-    await onboarding.onboarded(cluster, targets=targets(space))
+    await onboarding.onboard(cluster, targets=targets(space))
     held = {"metadata": {"name": "held", "finalizers": ["example.com/hold"]}}
     await cluster.admin.call("POST", f"/api/v1/namespaces/{space}/configmaps", held)
     terminating = await cluster.admin.call("DELETE", f"/api/v1/namespaces/{space}")
     assert terminating["status"]["phase"] == "Terminating"
     await cluster.admin.delete_secret(space, "ar-pull-secret")
-    await onboarding.offboarded(cluster)
+    await onboarding.offboard_fully(cluster)
     assert onboarding.identity() is None
 
 
@@ -200,11 +200,11 @@ async def test_whoever_scales_the_workload_has_the_say(
     onboarding: Onboarding, cluster: LocalCluster, space: str
 ) -> None:
     """An autoscaler; an image that is asked for is deployed all the same."""
-    await onboarding.onboarded(cluster, workload=WORKLOAD, targets=targets(space))
+    await onboarding.onboard(cluster, workload=WORKLOAD, targets=targets(space))
     path = f"/apis/apps/v1/namespaces/{space}/deployments/deepintshield"
     autoscaler = {"content_type": MERGE, "manager": "kube-controller-manager"}
     await cluster.admin.call("PATCH", path, {"spec": {"replicas": 9}}, **autoscaler)
     newer = {"image": "europe-docker.pkg.dev/p/r/app:2"}
-    await onboarding.onboarded(cluster, workload=newer, targets=targets(space))
+    await onboarding.onboard(cluster, workload=newer, targets=targets(space))
     spec = (await cluster.admin.call("GET", path))["spec"]
     assert (spec["replicas"], spec["template"]["spec"]["containers"][0]["image"]) == (9, newer["image"])

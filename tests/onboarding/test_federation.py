@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pullkeeper.model import Hub
-from pullkeeper.onboarding.handover import handover
+from pullkeeper.onboarding.handover import build_handover
+from pullkeeper.publisher.hub import Hub
 from tests.apiserver import at_hand
-from tests.onboarding.conftest import Onboarding, content, step, told
+from tests.onboarding.conftest import Onboarding, describe, list_content, step
 from tests.real.kubectl import run
 
 pytestmark = pytest.mark.servers
@@ -24,7 +24,7 @@ async def test_without_the_publishers_answer_it_ends_with_the_handover_and_sent_
 
     first = await onboarding.run({"cluster": str(cluster.id)})
 
-    assert first.status == "AwaitingFederation", told(first)
+    assert first.status == "AwaitingFederation", describe(first)
     assert first.result is not None
     handover = first.result.handover
     assert handover is not None
@@ -36,13 +36,13 @@ async def test_without_the_publishers_answer_it_ends_with_the_handover_and_sent_
     assert (handover.issuer, handover.subject) == (entra.issuer_v2, app.principal_id)
     assert handover.audience == "fb60f99c-7a34-4190-8149-302f77469936"
     assert await onboarding.fleet() == set()
-    assert not [path for path in await content(cluster) if "deepintshield" in path]
+    assert not [path for path in await list_content(cluster) if "deepintshield" in path]
 
     hub = world.cloud.hubs["main"].document
     answer = {name: hub[name] for name in ("credentialConfig", "registries", "probe")}
     second = await onboarding.run({"cluster": str(cluster.id), **answer})
 
-    assert second.status == "Succeeded", told(second)
+    assert second.status == "Succeeded", describe(second)
     assert second.result is not None
     assert second.result.handover is not None
     assert second.result.handover.subject == handover.subject
@@ -54,7 +54,7 @@ async def test_without_the_publishers_answer_it_ends_with_the_handover_and_sent_
 async def test_no_step_is_left_running_when_it_waits_for_the_publisher(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     ended = await onboarding.run({"cluster": str(cluster.id)})
-    assert [one.status for one in ended.steps] == ["done"] * 4 + ["pending"] * 7, told(ended)
+    assert [one.status for one in ended.steps] == ["done"] * 4 + ["pending"] * 7, describe(ended)
     assert "the publisher must trust" in (step(ended, "handover").detail or "")
 
 
@@ -82,7 +82,7 @@ async def test_images_of_gcr_are_in_a_repository_of_that_name(onboarding: Onboar
     body = {**document, "registries": ["eu.gcr.io"], "probe": "eu.gcr.io/acme-images/app:1"}
     hub = Hub.parse(body, trusted_hosts=onboarding.world.services.settings.trusted_hosts)
     claims = {"oid": "o", "iss": "i", "aud": "a", "tid": "t", "appid": "c"}
-    [let_read] = [command for command in handover(claims, hub).commands if " repositories " in command]
+    [let_read] = [command for command in build_handover(claims, hub).commands if " repositories " in command]
     assert "add-iam-policy-binding eu.gcr.io --project=acme-images --location=europe " in let_read
 
 

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from pullkeeper.errors import InvalidRequest
-from tests.onboarding.conftest import WORKLOAD, Onboarding, objects
+from tests.onboarding.conftest import WORKLOAD, Onboarding, list_objects
 
 pytestmark = pytest.mark.servers
 _ROLES = "/apis/rbac.authorization.k8s.io/v1/namespaces/deepintshield/roles"
@@ -45,7 +45,7 @@ async def test_a_cluster_that_the_app_cannot_reach_gets_manifests_for_its_pipeli
     ended = await onboarding.run(body)
     assert ended.status == "Succeeded", ended.to_json()
     # As it is read by whoever polls: longer than one property of a table can be.
-    operation = await onboarding.world.services.onboarder.operation(ended.id)
+    operation = await onboarding.world.services.onboarder.get_operation(ended.id)
     assert operation.result is not None
     kinds = [manifest["kind"] for manifest in yaml.safe_load_all(operation.result.manifests or "")]
     assert kinds[0] == "Namespace"
@@ -58,7 +58,7 @@ async def test_where_several_jobs_go_to_google_as_they_are_all_of_them_are_hande
     cluster = await onboarding.cluster("aks-1")
     targets = [{"namespace": "shop", "serviceAccounts": ["a", "b"]}, {"namespace": "till", "serviceAccounts": ["c"]}]
     wanted = {"refresher": "in-cluster", "chain": "kubernetes", "targets": targets}
-    ended = await onboarding.onboarded(cluster, **wanted)
+    ended = await onboarding.onboard(cluster, **wanted)
     assert ended.result is not None
     assert ended.result.handover is not None
     commands = "\n".join(ended.result.handover.commands)
@@ -80,13 +80,15 @@ async def test_a_target_without_a_service_account_is_refused_because_its_job_wou
 async def test_what_a_pipeline_applied_is_ours_and_goes_when_offboarded(onboarding: Onboarding) -> None:
     """Under the field manager that the documentation has it use."""
     cluster = await onboarding.cluster("aks-1")
-    before = set(await objects(cluster))
+    before = set(await list_objects(cluster))
     await cluster.server.stop()
-    ended = await onboarding.onboarded(cluster, refresher="in-cluster", workload=WORKLOAD)
+    ended = await onboarding.onboard(cluster, refresher="in-cluster", workload=WORKLOAD)
     await cluster.server.start()
     assert ended.result is not None
     for manifest in yaml.safe_load_all(ended.result.manifests or ""):
         await cluster.admin.apply(manifest, manager="pullkeeper")
-    assert len(set(await objects(cluster)) - before) == 9
-    assert await onboarding.offboarded(cluster) == ["Namespace deepintshield: it may hold what is not ours"]
-    assert set(await objects(cluster)) - before == {"/api/v1/namespaces//deepintshield"}
+    assert len(set(await list_objects(cluster)) - before) == 9
+    assert await onboarding.offboard_fully(cluster) == [
+        "Namespace deepintshield: kept, because it may hold other objects"
+    ]
+    assert set(await list_objects(cluster)) - before == {"/api/v1/namespaces//deepintshield"}

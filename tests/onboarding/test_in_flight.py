@@ -11,12 +11,20 @@ import pytest
 from local.cloud import LocalCluster
 from pullkeeper.cluster import pull_secret
 from pullkeeper.errors import NotInFleet
-from pullkeeper.model import Hub, RefreshMessage, Status
+from pullkeeper.model import RefreshMessage, Status
 from pullkeeper.onboarding.phases import pull_secret as pull_secret_phase
 from pullkeeper.onboarding.work import Work
 from pullkeeper.publisher.federation import Federation
+from pullkeeper.publisher.hub import Hub
 from pullkeeper.tokens import Token
-from tests.onboarding.conftest import SECRET, Onboarding, made_account, namespace, objects, service_account
+from tests.onboarding.conftest import (
+    SECRET,
+    Onboarding,
+    create_namespace,
+    create_service_account,
+    get_service_account,
+    list_objects,
+)
 
 pytestmark = pytest.mark.servers
 
@@ -29,7 +37,7 @@ async def in_flight(
     reached, go = asyncio.Event(), asyncio.Event()
     write, undo = pull_secret.write, pull_secret_phase.undo
 
-    async def held_up(*passed: Any, **named: Any) -> pull_secret.Written:
+    async def held_up(*passed: Any, **named: Any) -> pull_secret.WriteResult:
         reached.set()
         await go.wait()
         return await write(*passed, **named)
@@ -51,38 +59,38 @@ async def in_flight(
 async def test_it_may_not_write_any_more(two_identities: Onboarding, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its role went before the secret."""
     cluster = await two_identities.cluster("aks-1")
-    await namespace(cluster)
-    await made_account(cluster)
-    await two_identities.onboarded(cluster)
+    await create_namespace(cluster)
+    await create_service_account(cluster)
+    await two_identities.onboard(cluster)
     async with in_flight(two_identities, cluster, monkeypatch) as flight:
-        await two_identities.offboarded(cluster)
+        await two_identities.offboard_fully(cluster)
     assert [target.category for target in (await flight).targets.values()] == ["cluster_rbac_denied"]
-    assert SECRET not in await objects(cluster)
-    assert not (await service_account(cluster)).get("imagePullSecrets")
+    assert SECRET not in await list_objects(cluster)
+    assert not (await get_service_account(cluster)).get("imagePullSecrets")
 
 
 async def test_what_it_wrote_all_the_same_goes(onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where one identity does both, no missing role stops it."""
     cluster = await onboarding.cluster("aks-1")
-    await onboarding.onboarded(cluster)
+    await onboarding.onboard(cluster)
     async with in_flight(onboarding, cluster, monkeypatch) as flight:
-        await onboarding.offboarded(cluster)
+        await onboarding.offboard_fully(cluster)
     assert [target.category for target in (await flight).targets.values()] == [None]
-    assert SECRET not in await objects(cluster)
+    assert SECRET not in await list_objects(cluster)
 
 
 async def test_a_cluster_that_left_while_its_token_was_minted_gets_nothing(
     onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster, mint = await onboarding.cluster("aks-1"), Federation.token
-    await onboarding.onboarded(cluster)
+    await onboarding.onboard(cluster)
 
     async def slow(self: Federation, hub: Hub, **named: Any) -> Token:
-        await onboarding.offboarded(cluster)
+        await onboarding.offboard_fully(cluster)
         onboarding.world.clock.advance(timedelta(seconds=3))
         return await mint(self, hub, **named)
 
     monkeypatch.setattr(Federation, "token", slow)
     with pytest.raises(NotInFleet):
         await onboarding.world.refresh(cluster)
-    assert SECRET not in await objects(cluster)
+    assert SECRET not in await list_objects(cluster)

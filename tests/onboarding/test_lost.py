@@ -13,15 +13,15 @@ from azure.storage.queue.aio import QueueClient
 
 from local.cloud import LocalCluster
 from local.serving import Fault
+from pullkeeper.document import Document
 from pullkeeper.errors import NotInFleet, OperationRunning, StorageUnavailable
 from pullkeeper.fleet.queues import Queue
-from pullkeeper.model import Document
 from pullkeeper.onboarding.documents import OnboardingMessage
-from pullkeeper.onboarding.run import ONBOARD
+from pullkeeper.onboarding.phases import ONBOARD
 from pullkeeper.services import Services
-from tests.faults.gate import Gate, gated
-from tests.onboarding.conftest import Onboarding, objects, told
-from tests.onboarding.test_resume import Killed, dying
+from tests.faults.gate import Gates, put_gates
+from tests.onboarding.conftest import Onboarding, describe, list_objects
+from tests.onboarding.test_resume import Killed, kill_in
 from tests.world import World
 
 pytestmark = pytest.mark.servers
@@ -40,11 +40,11 @@ async def messages(world: World) -> list[str]:
 
 
 @pytest.fixture
-async def lossy(onboarding: Onboarding) -> AsyncIterator[tuple[Services, list[Gate]]]:
+async def lossy(onboarding: Onboarding) -> AsyncIterator[tuple[Services, Gates]]:
     """An instance of the app that reaches its storage through gates."""
     world = onboarding.world
     direct = world.storage
-    async with gated(direct) as (behind, gates):
+    async with put_gates(direct) as (behind, gates):
         world.storage = behind
         services = world.build_services()
         world.storage = direct
@@ -53,30 +53,30 @@ async def lossy(onboarding: Onboarding) -> AsyncIterator[tuple[Services, list[Ga
 
 
 async def test_an_operation_whose_pointer_was_written_unheard_is_begun(
-    onboarding: Onboarding, lossy: tuple[Services, list[Gate]]
+    onboarding: Onboarding, lossy: tuple[Services, Gates]
 ) -> None:
     """The SDK writes again, and meets its own first write."""
     cluster, (services, gates) = await onboarding.cluster("aks-1"), lossy
-    await onboarding.onboarded(cluster)
-    for gate in gates:
-        gate.lose_the_answer_to(POINTER)
+    await onboarding.onboard(cluster)
+    for gate in gates.values():
+        gate.drop_response_to(POINTER)
     begun = await services.onboarder.offboard(cluster.id, keep_workload=False)
-    assert sum(gate.lost for gate in gates) == 1
+    assert sum(gate.dropped for gate in gates.values()) == 1
     assert begun.status == "Queued"
-    ended = await onboarding.worked_off(begun.id)
-    assert ended.status == "Succeeded", told(ended)
+    ended = await onboarding.process(begun.id)
+    assert ended.status == "Succeeded", describe(ended)
 
 
 async def test_a_step_that_was_written_unheard_is_not_taken_for_somebody_elses(
-    onboarding: Onboarding, lossy: tuple[Services, list[Gate]]
+    onboarding: Onboarding, lossy: tuple[Services, Gates]
 ) -> None:
     cluster, (services, gates) = await onboarding.cluster("aks-1"), lossy
     begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
-    for gate in gates:
-        gate.lose_the_answer_to(OPERATION)
-    ended = await services.onboarder.work_on(begun.id)
-    assert sum(gate.lost for gate in gates) == 1
-    assert ended.status == "Succeeded", told(ended)
+    for gate in gates.values():
+        gate.drop_response_to(OPERATION)
+    ended = await services.onboarder.run(begun.id)
+    assert sum(gate.dropped for gate in gates.values()) == 1
+    assert ended.status == "Succeeded", describe(ended)
 
 
 async def refused(onboarding: Onboarding, cluster: LocalCluster) -> str:
@@ -101,8 +101,8 @@ async def test_killed_before_its_message_was_sent_it_is_sent_with_the_next_call(
     world.clock.advance(timedelta(minutes=1, seconds=1))
     first = await refused(onboarding, cluster)
     assert await messages(world) == [first]
-    ended = await onboarding.worked_off(first)
-    assert ended.status == "Succeeded", told(ended)
+    ended = await onboarding.process(first)
+    assert ended.status == "Succeeded", describe(ended)
 
 
 async def test_one_that_waits_for_its_turn_is_not_sent_twice(onboarding: Onboarding) -> None:
@@ -120,9 +120,9 @@ async def test_one_that_runs_is_sent_again_once_its_host_must_be_gone(
     cluster, world = await onboarding.cluster("aks-1"), onboarding.world
     begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
     with monkeypatch.context() as patch:
-        dying(ONBOARD[3], "do", patch, done=False)
+        kill_in(ONBOARD[3], "do", patch, done=False)
         with pytest.raises(Killed):
-            await onboarding.worked_off(begun.id)
+            await onboarding.process(begun.id)
     assert await messages(world) == [begun.id]
     world.clock.advance(timedelta(minutes=11))
     assert await refused(onboarding, cluster) == begun.id
@@ -130,15 +130,15 @@ async def test_one_that_runs_is_sent_again_once_its_host_must_be_gone(
     world.clock.advance(timedelta(minutes=1, seconds=1))
     assert await refused(onboarding, cluster) == begun.id
     assert await messages(world) == [begun.id]
-    ended = await onboarding.worked_off(begun.id)
-    assert ended.status == "Succeeded", told(ended)
+    ended = await onboarding.process(begun.id)
+    assert ended.status == "Succeeded", describe(ended)
 
 
 async def test_a_message_of_an_operation_that_nobody_knows_is_told(onboarding: Onboarding) -> None:
     """Somebody has cleaned up the table, or written the message by hand."""
     onboarder, unknown = onboarding.world.services.onboarder, "0" * 32
     with pytest.raises(NotInFleet):
-        await onboarder.work_on(unknown)
+        await onboarder.run(unknown)
     await onboarder.give_up(unknown)
     [event] = onboarding.world.events.named("message.poisoned")
     assert (event["operation"], event["category"]) == (unknown, "invalid_request")
@@ -160,15 +160,15 @@ async def test_an_answer_that_stays_lost_gives_the_message_back(
 
     monkeypatch.setattr(TableClient, "update_entity", lost)
     with pytest.raises(StorageUnavailable):
-        await onboarding.world.services.onboarder.work_on(begun.id)
-    ended = await onboarding.world.services.onboarder.work_on(begun.id)
-    assert ended.status == "Succeeded", told(ended)
+        await onboarding.world.services.onboarder.run(begun.id)
+    ended = await onboarding.world.services.onboarder.run(begun.id)
+    assert ended.status == "Succeeded", describe(ended)
 
 
 async def test_without_operations_an_offboarding_that_failed_half_way_can_be_sent_again(onboarding: Onboarding) -> None:
     """The fleet, which alone knew of the cluster, has forgotten it by then."""
     cluster = await onboarding.cluster("aks-1")
-    await onboarding.onboarded(cluster, targets=[{"namespace": "team-a", "serviceAccounts": ["one"]}])
+    await onboarding.onboard(cluster, targets=[{"namespace": "team-a", "serviceAccounts": ["one"]}])
     async with TableServiceClient.from_connection_string(onboarding.world.storage) as tables:
         table = tables.get_table_client("operations")
         for entity in [entity async for entity in table.list_entities()]:
@@ -176,6 +176,6 @@ async def test_without_operations_an_offboarding_that_failed_half_way_can_be_sen
     cluster.part.faults.add(Fault(path="selfsubjectaccessreviews", status=403, body="{}"))
     assert (await onboarding.offboard(cluster)).status == "Failed"
     cluster.part.faults.clear()
-    await onboarding.offboarded(cluster)
-    assert [path for path in await objects(cluster) if "/team-a/" in path] == []
+    await onboarding.offboard_fully(cluster)
+    assert [path for path in await list_objects(cluster) if "/team-a/" in path] == []
     assert onboarding.identity() is None

@@ -8,7 +8,7 @@ import yaml
 
 from local.serving import Fault
 from pullkeeper.cluster.manifests import _FOLDER
-from tests.onboarding.conftest import Onboarding, content, namespace, service_account, step, told
+from tests.onboarding.conftest import Onboarding, create_namespace, describe, get_service_account, list_content, step
 
 pytestmark = pytest.mark.servers
 _ROLES = "/apis/rbac.authorization.k8s.io/v1"
@@ -22,8 +22,8 @@ def manifest(name: str) -> dict[str, Any]:
 async def test_it_is_what_the_manifests_say_with_the_values_put_in(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
-    assert ended.status == "Succeeded", told(ended)
-    there, identity = await content(cluster), onboarding.identity()
+    assert ended.status == "Succeeded", describe(ended)
+    there, identity = await list_content(cluster), onboarding.identity()
     assert identity is not None
 
     account = there["/api/v1/serviceaccounts/deepintshield/deepintshield-sa"]
@@ -51,7 +51,7 @@ async def test_it_is_what_the_manifests_say_with_the_values_put_in(onboarding: O
 async def test_the_credential_configuration_is_the_publishers(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
-    found = (await content(cluster))["/api/v1/configmaps/deepintshield/gcp-credential-config"]
+    found = (await list_content(cluster))["/api/v1/configmaps/deepintshield/gcp-credential-config"]
     given = dict(onboarding.world.cloud.hubs["main"].document["credentialConfig"])
     given["credential_source"] = {**given["credential_source"], "format": {"type": "text"}}
     document = json.loads(found["data"]["credential-config.json"])
@@ -63,16 +63,16 @@ async def test_another_namespace_secret_and_account(onboarding: Onboarding) -> N
     cluster = await onboarding.cluster("aks-1")
     target = {"namespace": "team-a", "secret": "pull", "serviceAccounts": ["one", "two"]}
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "targets": [target]})
-    assert ended.status == "Succeeded", told(ended)
-    role = (await content(cluster))[f"{_ROLES}/roles/team-a/pullkeeper-refresher"]
+    assert ended.status == "Succeeded", describe(ended)
+    role = (await list_content(cluster))[f"{_ROLES}/roles/team-a/pullkeeper-refresher"]
     assert [rule["resourceNames"] for rule in role["rules"]] == [["pull"], ["one", "two"]]
     for name in ("one", "two"):
-        assert (await service_account(cluster, name, "team-a"))["imagePullSecrets"] == [{"name": "pull"}]
+        assert (await get_service_account(cluster, name, "team-a"))["imagePullSecrets"] == [{"name": "pull"}]
 
 
 async def test_another_client_id_on_somebody_elses_account_is_theirs_until_adopted(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
-    await namespace(cluster)
+    await create_namespace(cluster)
     theirs = {"azure.workload.identity/client-id": "theirs"}
     account = {"metadata": {"name": "deepintshield-sa", "annotations": theirs}}
     await cluster.admin.call("POST", "/api/v1/namespaces/deepintshield/serviceaccounts", account)
@@ -81,15 +81,15 @@ async def test_another_client_id_on_somebody_elses_account_is_theirs_until_adopt
     refused = step(ended, "manifests")
     assert (ended.status, refused.category) == ("Failed", "object_conflict")
     assert (refused.remedy or "").startswith("kubectl get serviceaccount/deepintshield-sa -n deepintshield ")
-    assert (await service_account(cluster))["metadata"]["annotations"] == theirs
+    assert (await get_service_account(cluster))["metadata"]["annotations"] == theirs
     assert (await onboarding.run({**body, "adopt": True})).status == "Succeeded"
-    assert (await service_account(cluster))["metadata"]["annotations"] != theirs
+    assert (await get_service_account(cluster))["metadata"]["annotations"] != theirs
 
 
 async def test_what_not_even_adopting_can_change_says_so_and_whose_it_is(onboarding: Onboarding) -> None:
     """A Deployment of that name with another selector, a role binding to another role."""
     cluster = await onboarding.cluster("aks-1")
-    await namespace(cluster)
+    await create_namespace(cluster)
     labels = {"app": "theirs"}
     template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "deepintshield", "image": "theirs"}]}}
     spec = {"selector": {"matchLabels": labels}, "template": template}
@@ -106,7 +106,7 @@ async def test_what_not_even_adopting_can_change_says_so_and_whose_it_is(onboard
     assert "kubectl delete deployment/deepintshield -n deepintshield" in (refused.remedy or "")
 
     other = await onboarding.cluster("aks-2")
-    await namespace(other)
+    await create_namespace(other)
     reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"}
     binding = {"metadata": {"name": "pullkeeper-refresher"}, "roleRef": reference}
     await other.admin.call("POST", f"{_ROLES}/namespaces/deepintshield/rolebindings", binding)
@@ -132,7 +132,7 @@ async def test_an_edit_of_what_is_ours_is_put_right(onboarding: Onboarding) -> N
     wide = {"rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["*"]}]}
     await cluster.admin.call("PATCH", path, wide, content_type="application/merge-patch+json")
     ended = await onboarding.run(body)
-    assert ended.status == "Succeeded", told(ended)
+    assert ended.status == "Succeeded", describe(ended)
     assert (await cluster.admin.call("GET", path))["rules"] == manifest("refresher-role")["rules"]
 
 

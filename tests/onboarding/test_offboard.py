@@ -16,13 +16,13 @@ from tests.onboarding.conftest import (
     SUBJECT,
     WORKLOAD,
     Onboarding,
-    content,
+    create_namespace,
+    describe,
+    get_service_account,
     identity_id,
-    namespace,
-    objects,
-    service_account,
+    list_content,
+    list_objects,
     step,
-    told,
 )
 
 pytestmark = pytest.mark.servers
@@ -30,20 +30,20 @@ pytestmark = pytest.mark.servers
 
 async def onboarded(onboarding: Onboarding, name: str = "aks-1", **more: Any) -> LocalCluster:
     cluster = await onboarding.cluster(name)
-    await onboarding.onboarded(cluster, **more)
+    await onboarding.onboard(cluster, **more)
     return cluster
 
 
 async def test_all_that_onboarding_made_goes_but_the_namespace(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
-    before = set(await objects(cluster))
+    before = set(await list_objects(cluster))
     await onboarding.run({"cluster": str(cluster.id), "hub": "main", "workload": WORKLOAD})
-    assert len(set(await objects(cluster)) - before) == 8
+    assert len(set(await list_objects(cluster)) - before) == 8
 
-    left = await onboarding.offboarded(cluster)
+    left = await onboarding.offboard_fully(cluster)
 
-    assert set(await objects(cluster)) - before == {"/api/v1/namespaces//deepintshield"}
-    assert left == ["Namespace deepintshield: it may hold what is not ours"]
+    assert set(await list_objects(cluster)) - before == {"/api/v1/namespaces//deepintshield"}
+    assert left == ["Namespace deepintshield: kept, because it may hold other objects"]
     assert onboarding.identity() is None
     assert await onboarding.fleet() == set()
     with pytest.raises(NotInFleet):
@@ -52,30 +52,30 @@ async def test_all_that_onboarding_made_goes_but_the_namespace(onboarding: Onboa
 
 async def test_again_is_no_failure(onboarding: Onboarding) -> None:
     cluster = await onboarded(onboarding, workload=WORKLOAD)
-    first = await onboarding.offboarded(cluster)
-    writes, before = list(onboarding.world.cloud.arm.writes), await objects(cluster)
+    first = await onboarding.offboard_fully(cluster)
+    writes, before = list(onboarding.world.cloud.arm.writes), await list_objects(cluster)
     assert first != []
-    assert await onboarding.offboarded(cluster) == [], "it was told once; there is nothing of ours any more"
+    assert await onboarding.offboard_fully(cluster) == [], "it was told once; there is nothing of ours any more"
     assert onboarding.world.cloud.arm.writes == writes
-    assert await objects(cluster) == before
+    assert await list_objects(cluster) == before
 
 
 async def test_and_onboarded_again_all_is_there_again(onboarding: Onboarding) -> None:
     cluster = await onboarded(onboarding, workload=WORKLOAD)
-    before = set(await objects(cluster))
-    await onboarding.offboarded(cluster)
+    before = set(await list_objects(cluster))
+    await onboarding.offboard_fully(cluster)
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "workload": WORKLOAD})
-    assert ended.status == "Succeeded", told(ended)
-    assert set(await objects(cluster)) == before
+    assert ended.status == "Succeeded", describe(ended)
+    assert set(await list_objects(cluster)) == before
 
 
 async def test_of_a_cluster_that_was_never_onboarded(onboarding: Onboarding) -> None:
     """Whatever bears our label there was made by somebody else's Pullkeeper."""
     cluster = await onboarding.cluster("aks-1")
-    before = await objects(cluster)
+    before = await list_objects(cluster)
     with pytest.raises(NotInFleet):
         await onboarding.offboard(cluster)
-    assert await objects(cluster) == before
+    assert await list_objects(cluster) == before
     assert onboarding.world.cloud.arm.writes == []
 
 
@@ -88,25 +88,25 @@ async def test_of_a_cluster_whose_operations_were_lost(onboarding: Onboarding) -
         table = tables.get_table_client("operations")
         for entity in [entity async for entity in table.list_entities()]:
             await table.delete_entity(entity)
-    await onboarding.offboarded(cluster)
-    assert [path for path in await objects(cluster) if "/team-a/" in path] == []
+    await onboarding.offboard_fully(cluster)
+    assert [path for path in await list_objects(cluster) if "/team-a/" in path] == []
 
 
 async def test_the_workload_stays_where_that_is_asked_for_and_can_go_later(onboarding: Onboarding) -> None:
     cluster = await onboarded(onboarding, workload=WORKLOAD)
-    await onboarding.offboarded(cluster, keep_workload=True)
+    await onboarding.offboard_fully(cluster, keep_workload=True)
     kept = {"/apis/apps/v1/deployments/deepintshield/deepintshield", "/api/v1/services/deepintshield/deepintshield"}
-    assert kept <= set(await objects(cluster))
-    assert SECRET not in await objects(cluster)
-    await onboarding.offboarded(cluster)
-    assert not kept & set(await objects(cluster))
+    assert kept <= set(await list_objects(cluster))
+    assert SECRET not in await list_objects(cluster)
+    await onboarding.offboard_fully(cluster)
+    assert not kept & set(await list_objects(cluster))
 
 
 async def test_what_somebody_else_made_is_as_it_was(onboarding: Onboarding) -> None:
     """Namespace, service account with a pull secret of its own, identity with a federated credential of its own."""
     arm = onboarding.world.cloud.arm
     cluster = await onboarding.cluster("aks-1")
-    await namespace(cluster)
+    await create_namespace(cluster)
     account = {
         "metadata": {"name": "deepintshield-sa", "labels": {"team": "a"}, "annotations": {"note": "ours"}},
         "imagePullSecrets": [{"name": "other"}],
@@ -116,69 +116,69 @@ async def test_what_somebody_else_made_is_as_it_was(onboarding: Onboarding) -> N
     arm.federated_credentials.add(
         identity, "theirs", FederatedCredential("https://oidc.example/theirs/", SUBJECT, "api://x")
     )
-    before = await content(cluster)
+    before = await list_content(cluster)
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
-    assert ended.status == "Succeeded", told(ended)
-    during = await service_account(cluster)
+    assert ended.status == "Succeeded", describe(ended)
+    during = await get_service_account(cluster)
     assert during["metadata"]["labels"] == {"team": "a", "azure.workload.identity/use": "true"}
     assert set(during["metadata"]["annotations"]) == {"note", "azure.workload.identity/client-id"}
     assert during["imagePullSecrets"] == [{"name": "other"}, {"name": "ar-pull-secret"}]
 
-    left = await onboarding.offboarded(cluster)
+    left = await onboarding.offboard_fully(cluster)
 
-    assert await content(cluster) == before
+    assert await list_content(cluster) == before
     assert onboarding.credentials() == {"theirs": ("https://oidc.example/theirs/", SUBJECT)}
     assert left == [
-        "ServiceAccount deepintshield/deepintshield-sa: Pullkeeper did not make it; our fields in it are gone",
-        "Namespace deepintshield: it may hold what is not ours",
-        "identity deepintshield-pull-identity: Pullkeeper did not make it",
+        "ServiceAccount deepintshield/deepintshield-sa: not created by Pullkeeper; our fields were removed",
+        "Namespace deepintshield: kept, because it may hold other objects",
+        "identity deepintshield-pull-identity: not created by Pullkeeper",
     ]
 
 
 async def test_an_adopted_secret_stays_with_whoever_names_it(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
-    await namespace(cluster)
+    await create_namespace(cluster)
     await cluster.admin.create_secret("deepintshield", "ar-pull-secret", '{"auths":{}}')
     account = {"metadata": {"name": "deepintshield-sa"}, "imagePullSecrets": [{"name": "ar-pull-secret"}]}
     await cluster.admin.call("POST", "/api/v1/namespaces/deepintshield/serviceaccounts", account)
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "adopt": True})
-    assert ended.status == "Succeeded", told(ended)
+    assert ended.status == "Succeeded", describe(ended)
     assert "adopted from kubectl-create" in (step(ended, "pull secret").detail or "")
-    left = await onboarding.offboarded(cluster)
-    assert SECRET in await objects(cluster)
-    assert (await service_account(cluster))["imagePullSecrets"] == [{"name": "ar-pull-secret"}]
-    assert left[0] == ("Secret deepintshield/ar-pull-secret and where it is named: kubectl-create has a hand in it")
+    left = await onboarding.offboard_fully(cluster)
+    assert SECRET in await list_objects(cluster)
+    assert (await get_service_account(cluster))["imagePullSecrets"] == [{"name": "ar-pull-secret"}]
+    assert left[0] == ("Secret deepintshield/ar-pull-secret and its references: also written by kubectl-create")
 
 
 async def test_a_secret_that_it_stopped_at_is_not_touched(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
-    await namespace(cluster)
+    await create_namespace(cluster)
     uid = await cluster.admin.create_secret("deepintshield", "ar-pull-secret", '{"auths":{}}')
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
     assert (ended.status, step(ended, "pull secret").category) == ("Failed", "secret_conflict")
-    await onboarding.offboarded(cluster)
+    await onboarding.offboard_fully(cluster)
     secret = await cluster.admin.read_secret("deepintshield", "ar-pull-secret")
     assert secret["metadata"]["uid"] == uid
-    assert set(await content(cluster)) & {SECRET} == {SECRET}
+    assert set(await list_content(cluster)) & {SECRET} == {SECRET}
 
 
 async def test_the_other_clusters_of_the_identity_keep_it(onboarding: Onboarding) -> None:
     first, second = await onboarded(onboarding, "aks-1"), await onboarded(onboarding, "aks-2")
-    left = await onboarding.offboarded(first)
+    left = await onboarding.offboard_fully(first)
     assert set(onboarding.credentials().values()) == {(onboarding.azure(second).oidc_issuer, SUBJECT)}
     assert any(
         one.startswith("identity deepintshield-pull-identity: still used by deepintshield-federated-credential-")
         for one in left
     )
-    await onboarding.offboarded(second)
+    await onboarding.offboard_fully(second)
     assert onboarding.identity() is None
 
 
 async def test_a_further_identity_goes_too(onboarding: Onboarding) -> None:
-    onboarding.trusting(20)
+    onboarding.fill_identity(20)
     cluster = await onboarded(onboarding)
     assert onboarding.identity(f"{IDENTITY}-2") is not None
-    await onboarding.offboarded(cluster)
+    await onboarding.offboard_fully(cluster)
     assert onboarding.identity(f"{IDENTITY}-2") is None
     assert len(onboarding.credentials()) == 20
 
@@ -191,14 +191,14 @@ async def test_the_fleet_is_left_first_so_that_no_refresh_makes_anew_what_goes(o
     assert await onboarding.fleet() == set()
     onboarding.world.clock.advance(timedelta(hours=1))
     assert await onboarding.world.tick() == 0
-    await onboarding.offboarded(cluster)
-    assert SECRET not in await objects(cluster)
+    await onboarding.offboard_fully(cluster)
+    assert SECRET not in await list_objects(cluster)
 
 
 @pytest.mark.parametrize("phase", ["federated credential", "pull secret"])
 async def test_after_an_onboarding_that_stopped_half_way(onboarding: Onboarding, phase: str) -> None:
     cluster = await onboarding.cluster("aks-1")
-    before = set(await objects(cluster))
+    before = set(await list_objects(cluster))
     if phase == "pull secret":
         cluster.part.faults.add(Fault(path="/secrets/", status=403, body='{"message":"x cannot y"}'))
     else:
@@ -209,8 +209,8 @@ async def test_after_an_onboarding_that_stopped_half_way(onboarding: Onboarding,
     assert (ended.status, step(ended, phase).status) == ("Failed", "failed")
     cluster.part.faults.clear()
     onboarding.world.cloud.arm_part.faults.clear()
-    await onboarding.offboarded(cluster)
-    assert set(await objects(cluster)) - before <= {"/api/v1/namespaces//deepintshield"}
+    await onboarding.offboard_fully(cluster)
+    assert set(await list_objects(cluster)) - before <= {"/api/v1/namespaces//deepintshield"}
     assert onboarding.identity() is None
 
 
@@ -218,7 +218,7 @@ async def test_before_the_publisher_has_answered(onboarding: Onboarding) -> None
     cluster = await onboarding.cluster("aks-1")
     await onboarding.run({"cluster": str(cluster.id)})
     assert onboarding.identity() is not None
-    await onboarding.offboarded(cluster)
+    await onboarding.offboard_fully(cluster)
     assert onboarding.identity() is None
 
 
@@ -226,15 +226,15 @@ async def test_where_the_hub_is_no_longer_configured(onboarding: Onboarding) -> 
     cluster = await onboarded(onboarding)
     onboarding.world.cloud.hubs.clear()
     await onboarding.restart()
-    await onboarding.offboarded(cluster)
-    assert "/api/v1/configmaps/deepintshield/gcp-credential-config" not in await objects(cluster)
+    await onboarding.offboard_fully(cluster)
+    assert "/api/v1/configmaps/deepintshield/gcp-credential-config" not in await list_objects(cluster)
 
 
 async def test_a_cluster_that_is_gone_leaves_nothing_in_azure(onboarding: Onboarding) -> None:
     first, second = await onboarded(onboarding, "aks-1"), await onboarded(onboarding, "aks-2")
-    onboarding.world.cloud.arm.remove_cluster(str(first.id))
+    onboarding.world.cloud.arm.clusters.remove(str(first.id))
     ended = await onboarding.offboard(first)
-    assert ended.status == "Succeeded", told(ended)
+    assert ended.status == "Succeeded", describe(ended)
     assert {one.name for one in ended.steps if one.status == "skipped"} == {
         "retire",
         "workload",
@@ -251,9 +251,9 @@ async def test_a_cluster_that_stays_silent_is_given_another_try_and_then_told_as
     await cluster.server.stop()
     begun = await onboarding.world.services.onboarder.offboard(cluster.id, keep_workload=False)
     with pytest.raises(Exception, match="cluster_unreachable"):
-        await onboarding.world.services.onboarder.work_on(begun.id)
-    ended = await onboarding.worked_off(begun.id)
-    assert ended.status == "Succeeded", told(ended)
+        await onboarding.world.services.onboarder.run(begun.id)
+    ended = await onboarding.process(begun.id)
+    assert ended.status == "Succeeded", describe(ended)
     assert ended.result is not None
     reason = "the cluster does not answer (cluster_unreachable); offboard again once it does"
     assert f"Secret deepintshield/ar-pull-secret: {reason}" in ended.result.left
@@ -261,13 +261,13 @@ async def test_a_cluster_that_stays_silent_is_given_another_try_and_then_told_as
     assert onboarding.identity() is None
 
     await cluster.server.start()
-    await onboarding.offboarded(cluster)
-    assert not [path for path in await objects(cluster) if "/deepintshield/" in path]
+    await onboarding.offboard_fully(cluster)
+    assert not [path for path in await list_objects(cluster) if "/deepintshield/" in path]
 
 
 async def test_a_stopped_cluster_does_not_hold_up_azure(onboarding: Onboarding) -> None:
     cluster = await onboarded(onboarding)
     onboarding.azure(cluster).power_state = "Stopped"
-    left = await onboarding.offboarded(cluster)
+    left = await onboarding.offboard_fully(cluster)
     assert any("cluster_stopped" in one for one in left)
     assert onboarding.identity() is None

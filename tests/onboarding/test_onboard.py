@@ -5,7 +5,7 @@ import pytest
 from local.cloud import GROUP, SUBSCRIPTION
 from pullkeeper.model import ClusterId
 from pullkeeper.onboarding.documents import Onboarding as Request
-from tests.onboarding.conftest import Onboarding, content, told
+from tests.onboarding.conftest import Onboarding, describe, list_content
 
 pytestmark = pytest.mark.servers
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.servers
 async def test_a_cluster_is_onboarded_from_nothing(onboarding: Onboarding, accounts: str) -> None:
     cluster = await onboarding.cluster("aks-1", local_accounts=accounts == "local")
     operation = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
-    assert operation.status == "Succeeded", told(operation)
+    assert operation.status == "Succeeded", describe(operation)
     assert {step.status for step in operation.steps} == {"done"}
     assert all(step.detail for step in operation.steps)
     assert (await onboarding.world.read_token(cluster)).startswith("ya29.")
@@ -35,8 +35,8 @@ async def test_the_publishers_application_is_deployed_when_asked(onboarding: Onb
     cluster = await onboarding.cluster("aks-1")
     workload = {"image": "europe-docker.pkg.dev/p/r/app:1", "replicas": 3, "configSecret": "mine"}
     operation = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "workload": workload})
-    assert operation.status == "Succeeded", told(operation)
-    found = await content(cluster)
+    assert operation.status == "Succeeded", describe(operation)
+    found = await list_content(cluster)
     spec = found["/apis/apps/v1/deployments/deepintshield/deepintshield"]["spec"]
     pod = spec["template"]["spec"]
     assert (spec["replicas"], pod["containers"][0]["image"]) == (3, workload["image"])

@@ -10,11 +10,11 @@ import stamina
 
 from local.cloud import LocalCluster
 from local.kubernetes.apiserver import Issuer
-from pullkeeper.onboarding.run import OFFBOARD, ONBOARD
+from pullkeeper.onboarding.phases import OFFBOARD, ONBOARD
 from tests.apiserver.running import Running, an_api_server
-from tests.onboarding.conftest import WORKLOAD, Onboarding, content, objects, step, told, versions
+from tests.onboarding.conftest import WORKLOAD, Onboarding, describe, list_content, list_objects, list_versions, step
 from tests.onboarding.test_cron_job import PATH, suspended, with_cron_job
-from tests.onboarding.test_resume import Killed, dying
+from tests.onboarding.test_resume import Killed, kill_in
 
 pytestmark = [pytest.mark.servers, pytest.mark.real]
 
@@ -34,41 +34,41 @@ async def cluster(onboarding: Onboarding, server: Running) -> LocalCluster:
     """When the server has made what it makes by itself after its start."""
     cluster = await onboarding.cluster("aks-real", server=server)
     async with asyncio.timeout(20):
-        while "/api/v1/services/default/kubernetes" not in await objects(cluster):  # noqa: ASYNC110 - in another process
+        while "/api/v1/services/default/kubernetes" not in await list_objects(cluster):  # noqa: ASYNC110 - in another process
             await asyncio.sleep(0.05)
     return cluster
 
 
 async def test_planned_onboarded_onboarded_again_and_offboarded(onboarding: Onboarding, cluster: LocalCluster) -> None:
     body = {"cluster": str(cluster.id), "hub": "main", "workload": WORKLOAD}
-    nothing = await versions(cluster)
+    nothing = await list_versions(cluster)
     planned = await onboarding.run({**body, "dryRun": True})
-    assert {one.status for one in planned.steps} == {"planned"}, told(planned)
-    assert await versions(cluster) == nothing
+    assert {one.status for one in planned.steps} == {"planned"}, describe(planned)
+    assert await list_versions(cluster) == nothing
 
     ended = await onboarding.run(body)
-    assert ended.status == "Succeeded", told(ended)
+    assert ended.status == "Succeeded", describe(ended)
     assert (await onboarding.world.read_token(cluster)).startswith("ya29.")
-    there = await versions(cluster)
+    there = await list_versions(cluster)
 
     planned = await onboarding.run({**body, "dryRun": True})
-    assert {one.status for one in planned.steps} == {"planned"}, told(planned)
-    assert await versions(cluster) == there
+    assert {one.status for one in planned.steps} == {"planned"}, describe(planned)
+    assert await list_versions(cluster) == there
     again = await onboarding.run(body)
-    assert again.status == "Succeeded", told(again)
-    assert await versions(cluster) == there
+    assert again.status == "Succeeded", describe(again)
+    assert await list_versions(cluster) == there
 
     planned = await onboarding.offboard(cluster, dry_run=True)
-    assert {one.status for one in planned.steps} == {"planned"}, told(planned)
-    assert await versions(cluster) == there
+    assert {one.status for one in planned.steps} == {"planned"}, describe(planned)
+    assert await list_versions(cluster) == there
     gone = await onboarding.offboard(cluster)
-    assert gone.status == "Succeeded", told(gone)
-    assert set(await versions(cluster)) - set(nothing) == {"/api/v1/namespaces//deepintshield"}
+    assert gone.status == "Succeeded", describe(gone)
+    assert set(await list_versions(cluster)) - set(nothing) == {"/api/v1/namespaces//deepintshield"}
 
 
 async def in_namespace(cluster: LocalCluster, name: str) -> dict[str, Any]:
     """What is in it, as if the namespace had another name."""
-    found = {path: item for path, item in (await content(cluster)).items() if f"/{name}/" in path}
+    found = {path: item for path, item in (await list_content(cluster)).items() if f"/{name}/" in path}
     alike: dict[str, Any] = json.loads(json.dumps(found).replace(name, "NAMESPACE"))
     return alike
 
@@ -98,11 +98,11 @@ async def test_killed_before_and_after_every_phase_the_end_is_the_same(
         for phase in phases:
             for done in (False, True):
                 with monkeypatch.context() as patch:
-                    dying(phase, doing, patch, done=done)
+                    kill_in(phase, doing, patch, done=done)
                     with pytest.raises(Killed):
-                        await onboarding.worked_off(begun.id)
-        ended = await onboarding.worked_off(begun.id)
-        assert ended.status == "Succeeded", told(ended)
+                        await onboarding.process(begun.id)
+        ended = await onboarding.process(begun.id)
+        assert ended.status == "Succeeded", describe(ended)
         assert await in_namespace(killed, "killed") == (expected if doing == "do" else {})
         assert await in_namespace(whole, "whole") == expected
 
@@ -117,7 +117,7 @@ async def test_what_the_guide_left_is_taken_over_in_place(onboarding: Onboarding
     assert not await suspended(cluster)
 
     ended = await onboarding.run({**body, "adopt": True})
-    assert ended.status == "Succeeded", told(ended)
+    assert ended.status == "Succeeded", describe(ended)
     assert "adopted from kubectl-create" in (step(ended, "pull secret").detail or "")
     after = await cluster.admin.read_secret("deepintshield", "ar-pull-secret")
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
@@ -126,9 +126,9 @@ async def test_what_the_guide_left_is_taken_over_in_place(onboarding: Onboarding
 
     gone = await onboarding.offboard(cluster)
     assert gone.result is not None
-    assert "/api/v1/secrets/deepintshield/ar-pull-secret" in await objects(cluster)
-    assert [one for one in gone.result.left if "kubectl-create has a hand in it" in one]
-    assert [one for one in gone.result.left if one.startswith(f"{PATH}: Pullkeeper suspended it")]
+    assert "/api/v1/secrets/deepintshield/ar-pull-secret" in await list_objects(cluster)
+    assert [one for one in gone.result.left if "also written by kubectl-create" in one]
+    assert [one for one in gone.result.left if one.startswith(f"{PATH}: suspended by Pullkeeper.")]
 
 
 async def test_what_is_somebody_elses_is_told_by_its_own_name(onboarding: Onboarding, cluster: LocalCluster) -> None:

@@ -11,11 +11,11 @@ from tests.onboarding.conftest import (
     POLICY,
     SECRET,
     Onboarding,
-    made_account,
-    namespace,
-    objects,
+    create_namespace,
+    create_service_account,
+    describe,
+    list_objects,
     step,
-    told,
 )
 
 pytestmark = pytest.mark.servers
@@ -40,27 +40,27 @@ async def test_what_a_policy_will_not_let_go_is_told_and_the_rest_goes(
     onboarding: Onboarding, method: str, path: str, names: list[str], stays: set[str]
 ) -> None:
     cluster = await onboarding.cluster("aks-1")
-    await namespace(cluster)
-    await made_account(cluster)
-    before = set(await objects(cluster))
-    await onboarding.onboarded(cluster)
+    await create_namespace(cluster)
+    await create_service_account(cluster)
+    before = set(await list_objects(cluster))
+    await onboarding.onboard(cluster)
     cluster.part.faults.add(Fault(method=method, path=path, status=403, body=POLICY))
 
-    left = await onboarding.offboarded(cluster)
+    left = await onboarding.offboard_fully(cluster)
 
     refused = [one for one in left if BY_POLICY in one]
     assert [one.partition(":")[0] for one in refused] == names
-    assert set(await objects(cluster)) - before == stays
+    assert set(await list_objects(cluster)) - before == stays
     assert onboarding.identity() is None
     cluster.part.faults.clear()
-    await onboarding.offboarded(cluster)
-    assert set(await objects(cluster)) == before
+    await onboarding.offboard_fully(cluster)
+    assert set(await list_objects(cluster)) == before
 
 
 async def test_a_full_quota_does_not_keep_from_looking_for_the_secret(onboarding: Onboarding) -> None:
-    """It is gone already, so that even a dry run would make it anew."""
+    """It is gone already, so that even a dry run would create it anew."""
     cluster = await onboarding.cluster("aks-1")
-    await onboarding.onboarded(cluster)
+    await onboarding.onboard(cluster)
     await cluster.admin.delete_secret("deepintshield", "ar-pull-secret")
     quotas = "/api/v1/namespaces/deepintshield/resourcequotas"
     full: dict[str, Any] = {"metadata": {"name": "full"}, "spec": {"hard": {"secrets": "0"}}}
@@ -69,7 +69,7 @@ async def test_a_full_quota_does_not_keep_from_looking_for_the_secret(onboarding
     await cluster.admin.call("PATCH", f"{quotas}/full/status", status, content_type=MERGE)
     with pytest.raises(AssertionError, match="exceeded quota"):
         await cluster.admin.create_secret("deepintshield", "another", '{"auths":{}}')
-    await onboarding.offboarded(cluster)
+    await onboarding.offboard_fully(cluster)
     assert onboarding.identity() is None
 
 
@@ -86,14 +86,14 @@ async def test_a_cluster_that_is_unwell_for_one_try_is_not_taken_for_one_that_ca
         begun = await onboarder.offboard(cluster.id, keep_workload=False)
     cluster.part.faults.add(Fault(path="selfsubjectaccessreviews", status=503))
     with pytest.raises(PullkeeperError, match="cluster_unreachable"):
-        await onboarder.work_on(begun.id)
+        await onboarder.run(begun.id)
     cluster.part.faults.clear()
 
-    ended = await onboarding.worked_off(begun.id)
+    ended = await onboarding.process(begun.id)
 
-    assert ended.status == "Succeeded", told(ended)
+    assert ended.status == "Succeeded", describe(ended)
     assert step(ended, "manifests").status == "done"
     assert ended.result is not None
     assert ended.result.manifests is None
-    jobs = [path for path in await objects(cluster) if "/cronjobs/" in path]
+    jobs = [path for path in await list_objects(cluster) if "/cronjobs/" in path]
     assert len(jobs) == (1 if kind == "onboard" else 0)

@@ -7,9 +7,9 @@ import pytest
 from local.cloud import GROUP, SUBSCRIPTION
 from local.serving import Fault
 from pullkeeper.errors import ArmThrottled, OperationRunning, PullkeeperError
-from pullkeeper.onboarding.run import OFFBOARD, ONBOARD
+from pullkeeper.onboarding.phases import OFFBOARD, ONBOARD
 from pullkeeper.onboarding.work import Phase, Work
-from tests.onboarding.conftest import Onboarding, content, step, told, versions
+from tests.onboarding.conftest import Onboarding, describe, list_content, list_versions, step
 
 pytestmark = pytest.mark.servers
 _NAMES = [phase.NAME for phase in ONBOARD]
@@ -19,7 +19,7 @@ class Killed(BaseException):
     """The host is gone: nobody catches this."""
 
 
-def dying(phase: Phase, doing: str, monkeypatch: pytest.MonkeyPatch, *, done: bool) -> None:
+def kill_in(phase: Phase, doing: str, monkeypatch: pytest.MonkeyPatch, *, done: bool) -> None:
     """Have the process die in this phase. done: when its work is done, but nothing is written down."""
     real = getattr(phase, doing)
 
@@ -41,22 +41,22 @@ async def test_killed_in_any_phase_another_process_brings_it_to_the_same_end(
     expected = await onboarding.run({"cluster": str(whole.id), "hub": "main", "workload": workload})
     begun = await onboarding.begin({"cluster": str(killed.id), "hub": "main", "workload": workload})
     with monkeypatch.context() as patch:
-        dying(phase, "do", patch, done=done)
+        kill_in(phase, "do", patch, done=done)
         with pytest.raises(Killed):
-            await onboarding.worked_off(begun.id)
-    seen = await onboarding.world.services.onboarder.operation(begun.id)
+            await onboarding.process(begun.id)
+    seen = await onboarding.world.services.onboarder.get_operation(begun.id)
     assert (seen.status, step(seen, phase.NAME).status) == ("Running", "running")
 
     another = onboarding.world.build_services()
-    ended = await onboarding.worked_off(begun.id, by=another)
+    ended = await onboarding.process(begun.id, by=another)
     await another.close()
 
-    assert ended.status == expected.status == "Succeeded", told(ended)
+    assert ended.status == expected.status == "Succeeded", describe(ended)
     assert [one.status for one in ended.steps] == [one.status for one in expected.steps]
     assert ended.result is not None
     assert expected.result is not None
     assert ended.result.handover == expected.result.handover
-    assert await content(killed) == await content(whole)
+    assert await list_content(killed) == await list_content(whole)
     subject = "system:serviceaccount:deepintshield:deepintshield-sa"
     issuers = [onboarding.azure(cluster).oidc_issuer for cluster in (whole, killed)]
     assert sorted(onboarding.credentials().values()) == sorted((issuer, subject) for issuer in issuers)
@@ -69,20 +69,20 @@ async def test_offboarding_killed_in_any_phase_comes_to_its_end(
     onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch, phase: Phase, *, done: bool
 ) -> None:
     cluster = await onboarding.cluster("aks-1")
-    before = set(await content(cluster))
+    before = set(await list_content(cluster))
     await onboarding.run(
         {"cluster": str(cluster.id), "hub": "main", "workload": {"image": "europe-docker.pkg.dev/p/r/app:1"}}
     )
     begun = await onboarding.world.services.onboarder.offboard(cluster.id, keep_workload=False)
     with monkeypatch.context() as patch:
-        dying(phase, "undo", patch, done=done)
+        kill_in(phase, "undo", patch, done=done)
         with pytest.raises(Killed):
-            await onboarding.worked_off(begun.id)
+            await onboarding.process(begun.id)
 
-    ended = await onboarding.worked_off(begun.id)
+    ended = await onboarding.process(begun.id)
 
-    assert ended.status == "Succeeded", told(ended)
-    assert set(await content(cluster)) - before == {"/api/v1/namespaces//deepintshield"}
+    assert ended.status == "Succeeded", describe(ended)
+    assert set(await list_content(cluster)) - before == {"/api/v1/namespaces//deepintshield"}
     assert onboarding.identity() is None
     assert await onboarding.fleet() == set()
 
@@ -91,16 +91,16 @@ async def test_the_same_call_again_changes_nothing_but_the_token(onboarding: Onb
     cluster = await onboarding.cluster("aks-1")
     body = {"cluster": str(cluster.id), "hub": "main", "workload": {"image": "europe-docker.pkg.dev/p/r/app:1"}}
     first = await onboarding.run(body)
-    writes, before = list(onboarding.world.cloud.arm.writes), await versions(cluster)
+    writes, before = list(onboarding.world.cloud.arm.writes), await list_versions(cluster)
 
     second = await onboarding.run(body)
 
-    assert second.status == "Succeeded", told(second)
+    assert second.status == "Succeeded", describe(second)
     assert first.result is not None
     assert second.result is not None
     assert second.result.handover == first.result.handover
     assert onboarding.world.cloud.arm.writes == writes
-    assert await versions(cluster) == before
+    assert await list_versions(cluster) == before
 
 
 async def test_two_at_once_one_runs_and_the_other_is_told_where_to_look(onboarding: Onboarding) -> None:
@@ -112,7 +112,7 @@ async def test_two_at_once_one_runs_and_the_other_is_told_where_to_look(onboardi
     with pytest.raises(OperationRunning):
         await onboarding.world.services.onboarder.offboard(cluster.id, keep_workload=False)
 
-    assert (await onboarding.worked_off(first.id)).status == "Succeeded"
+    assert (await onboarding.process(first.id)).status == "Succeeded"
     assert (await onboarding.run({"cluster": str(cluster.id), "hub": "main"})).status == "Succeeded"
 
 
@@ -121,11 +121,11 @@ async def test_an_abandoned_operation_does_not_block_for_ever_and_does_not_come_
     lost = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
     onboarding.world.clock.advance(timedelta(minutes=46))
     second = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
-    assert second.status == "Succeeded", told(second)
+    assert second.status == "Succeeded", describe(second)
     gone = await onboarding.offboard(cluster)
-    assert gone.status == "Succeeded", told(gone)
+    assert gone.status == "Succeeded", describe(gone)
 
-    late = await onboarding.worked_off(lost.id)
+    late = await onboarding.process(lost.id)
 
     assert late.status == "Failed"
     assert await onboarding.fleet() == set()
@@ -136,9 +136,9 @@ async def test_a_message_that_comes_twice_is_done_once(onboarding: Onboarding) -
     cluster = await onboarding.cluster("aks-1")
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
     await onboarding.offboard(cluster)
-    assert await onboarding.worked_off(ended.id) == ended
+    assert await onboarding.process(ended.id) == ended
     await onboarding.world.services.onboarder.give_up(ended.id)
-    assert await onboarding.world.services.onboarder.operation(ended.id) == ended
+    assert await onboarding.world.services.onboarder.get_operation(ended.id) == ended
     assert await onboarding.fleet() == set()
 
 
@@ -147,18 +147,18 @@ async def test_what_another_try_can_mend_is_tried_again(onboarding: Onboarding) 
     onboarding.world.cloud.arm_part.faults.add(Fault(method="PUT", times=1))
     begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
     with pytest.raises(ArmThrottled):
-        await onboarding.world.services.onboarder.work_on(begun.id)
-    between = await onboarding.world.services.onboarder.operation(begun.id)
+        await onboarding.world.services.onboarder.run(begun.id)
+    between = await onboarding.world.services.onboarder.get_operation(begun.id)
     assert (between.status, step(between, "identity").category) == ("Running", "arm_throttled")
 
     cluster.part.faults.add(Fault(path="/serviceaccounts/", method="PATCH", times=3))
     with pytest.raises(PullkeeperError):
-        await onboarding.world.services.onboarder.work_on(begun.id)
-    between = await onboarding.world.services.onboarder.operation(begun.id)
+        await onboarding.world.services.onboarder.run(begun.id)
+    between = await onboarding.world.services.onboarder.get_operation(begun.id)
     assert (between.status, step(between, "manifests").category) == ("Running", "cluster_unreachable")
 
-    ended = await onboarding.world.services.onboarder.work_on(begun.id)
-    assert ended.status == "Succeeded", told(ended)
+    ended = await onboarding.world.services.onboarder.run(begun.id)
+    assert ended.status == "Succeeded", describe(ended)
     assert {one.category for one in ended.steps} == {None}
 
 
@@ -191,10 +191,10 @@ async def test_a_host_that_always_dies_leaves_a_failed_operation_with_a_reason(
 ) -> None:
     cluster = await onboarding.cluster("aks-1")
     begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
-    dying(ONBOARD[1], "do", monkeypatch, done=False)
+    kill_in(ONBOARD[1], "do", monkeypatch, done=False)
     with pytest.raises(Killed):
-        await onboarding.worked_off(begun.id)
+        await onboarding.process(begun.id)
     await onboarding.world.services.onboarder.give_up(begun.id)
-    ended = await onboarding.world.services.onboarder.operation(begun.id)
+    ended = await onboarding.world.services.onboarder.get_operation(begun.id)
     assert ended.status == "Failed"
     assert (step(ended, "identity").status, step(ended, "identity").category) == ("failed", "internal")

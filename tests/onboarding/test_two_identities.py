@@ -14,7 +14,7 @@ async def test_each_does_its_own(two_identities: Onboarding) -> None:
     assert strong is not None
     cloud, cluster = world.cloud, await onboarding.cluster("aks-1")
 
-    ended = await onboarding.onboarded(cluster)
+    ended = await onboarding.onboard(cluster)
 
     assert ended.result is not None
     assert ended.result.handover is not None

@@ -9,13 +9,13 @@ from tests.onboarding.conftest import (
     POLICY,
     SECRET,
     Onboarding,
-    content,
-    made_account,
-    namespace,
-    objects,
-    service_account,
+    create_namespace,
+    create_service_account,
+    describe,
+    get_service_account,
+    list_content,
+    list_objects,
     step,
-    told,
 )
 
 pytestmark = pytest.mark.servers
@@ -27,27 +27,29 @@ CONFIGS = "/api/v1/namespaces/deepintshield/configmaps"
 async def test_a_label_that_somebody_copied_does_not_make_it_ours(onboarding: Onboarding) -> None:
     """Not even where it has our fields, adopted or beside his."""
     cluster = await onboarding.cluster("aks-1")
-    await namespace(cluster)
-    await made_account(cluster, metadata={"labels": LABELS})
+    await create_namespace(cluster)
+    await create_service_account(cluster, metadata={"labels": LABELS})
     await cluster.admin.call("POST", CONFIGS, CONFIG)
-    await onboarding.onboarded(cluster, adopt=True)
-    left = await onboarding.offboarded(cluster)
-    account = await service_account(cluster)
+    await onboarding.onboard(cluster, adopt=True)
+    left = await onboarding.offboard_fully(cluster)
+    account = await get_service_account(cluster)
     assert (account["metadata"]["labels"], account["metadata"].get("annotations", {})) == (LABELS, {})
-    assert "/api/v1/configmaps/deepintshield/gcp-credential-config" in await objects(cluster), left
+    assert "/api/v1/configmaps/deepintshield/gcp-credential-config" in await list_objects(cluster), left
 
 
 async def test_what_onboarding_never_came_to_is_as_it_was_and_nothing_is_told_of_it(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
-    await namespace(cluster)
-    await made_account(cluster, metadata={"annotations": {"note": "theirs"}})
+    await create_namespace(cluster)
+    await create_service_account(cluster, metadata={"annotations": {"note": "theirs"}})
     await cluster.admin.call("POST", CONFIGS, CONFIG)
-    before = await content(cluster)
+    before = await list_content(cluster)
     cluster.part.faults.add(Fault(path="/serviceaccounts/", method="PATCH", status=403, body=POLICY))
     refused = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
-    assert step(refused, "manifests").category == "admission_denied", told(refused)
-    assert await onboarding.offboarded(cluster) == ["Namespace deepintshield: it may hold what is not ours"]
-    assert await content(cluster) == before
+    assert step(refused, "manifests").category == "admission_denied", describe(refused)
+    assert await onboarding.offboard_fully(cluster) == [
+        "Namespace deepintshield: kept, because it may hold other objects"
+    ]
+    assert await list_content(cluster) == before
 
 
 async def test_another_pullkeeper_offboards_only_what_it_has_onboarded(
@@ -55,28 +57,28 @@ async def test_another_pullkeeper_offboards_only_what_it_has_onboarded(
 ) -> None:
     """An app of its own, with its own storage account, that has the same rights."""
     cluster, world = await onboarding.cluster("aks-1"), onboarding.world
-    await onboarding.onboarded(cluster)
-    before = await content(cluster)
+    await onboarding.onboard(cluster)
+    before = await list_content(cluster)
     own, world.storage = world.storage, azurite.account(f"{request.node.nodeid} of another")
     another, world.storage = world.build_services(), own
     with pytest.raises(NotInFleet):
         await another.onboarder.offboard(cluster.id, keep_workload=False)
     await another.close()
-    assert await content(cluster) == before
+    assert await list_content(cluster) == before
     assert SECRET in before
 
 
 async def test_a_name_that_reads_like_a_token_is_not_told(onboarding: Onboarding) -> None:
     """Whoever writes an object chooses the name that he does it under."""
     cluster, name = await onboarding.cluster("aks-1"), "ya29.a0AfH6SMBsecretsecretsecretsecret"
-    await namespace(cluster)
+    await create_namespace(cluster)
     await cluster.admin.create_secret("deepintshield", "ar-pull-secret", '{"auths":{}}', manager=name)
     await cluster.admin.call("POST", CONFIGS, CONFIG, manager=name)
     body = {"cluster": str(cluster.id), "hub": "main"}
     said = [
         await onboarding.run({**body, "dryRun": True}),
         await onboarding.run(body),
-        await onboarding.onboarded(cluster, adopt=True),
+        await onboarding.onboard(cluster, adopt=True),
         await onboarding.offboard(cluster),
     ]
     assert [one.status for one in said] == ["Succeeded", "Failed", "Succeeded", "Succeeded"]
@@ -87,12 +89,12 @@ async def test_a_name_that_reads_like_a_token_is_not_told(onboarding: Onboarding
 async def test_a_list_of_names_that_somebody_else_has_written_since_is_his_and_told(onboarding: Onboarding) -> None:
     """The secret is gone, and its name is still there: the pods that use it should hear of that."""
     cluster = await onboarding.cluster("aks-1")
-    await namespace(cluster)
-    await made_account(cluster)
-    await onboarding.onboarded(cluster)
+    await create_namespace(cluster)
+    await create_service_account(cluster)
+    await onboarding.onboard(cluster)
     names = {"imagePullSecrets": [{"name": "ar-pull-secret"}, {"name": "theirs"}]}
     path = "/api/v1/namespaces/deepintshield/serviceaccounts/deepintshield-sa"
     await cluster.admin.call("PATCH", path, names, content_type="application/merge-patch+json")
-    left = await onboarding.offboarded(cluster)
+    left = await onboarding.offboard_fully(cluster)
     assert "ServiceAccount deepintshield/deepintshield-sa: names ar-pull-secret, by somebody else's hand" in left
-    assert (await service_account(cluster))["imagePullSecrets"] == names["imagePullSecrets"]
+    assert (await get_service_account(cluster))["imagePullSecrets"] == names["imagePullSecrets"]

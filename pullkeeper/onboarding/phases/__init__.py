@@ -1,0 +1,52 @@
+"""The phases of onboarding, one module each, and their order.
+
+To add one: write a module here with NAME, plan, do and undo (`pullkeeper/onboarding/work.py` says what they promise),
+and put it into ONBOARD and OFFBOARD; into IN_CLUSTER if it cannot run without the API server.
+"""
+
+from typing import Final
+
+from pullkeeper.onboarding.phases import (
+    cluster_access,
+    federated_credential,
+    handover,
+    identity,
+    inspect_cluster,
+    manifests,
+    pull_secret,
+    refresher,
+    register,
+    retire,
+    workload,
+)
+from pullkeeper.onboarding.work import Phase
+
+ONBOARD: Final[tuple[Phase, ...]] = (
+    inspect_cluster,
+    identity,
+    federated_credential,
+    handover,
+    cluster_access,
+    manifests,
+    refresher,
+    pull_secret,
+    register,
+    workload,
+    retire,
+)
+OFFBOARD: Final[tuple[Phase, ...]] = (
+    register,
+    inspect_cluster,
+    handover,
+    cluster_access,
+    retire,
+    workload,
+    refresher,
+    pull_secret,
+    manifests,
+    federated_credential,
+    identity,
+)
+"""The fleet entry first, and the rights to write the secret before the secret, so that no refresh creates it again."""
+IN_CLUSTER: Final = frozenset({retire, workload, refresher, pull_secret, manifests})
+"""What offboarding skips in a cluster that is gone or does not answer."""

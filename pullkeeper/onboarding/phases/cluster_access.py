@@ -1,12 +1,10 @@
-"""Phase: may we do in the cluster what onboarding needs? Asked before anything is done, so that a missing right stops
-nothing half-way.
-"""
+"""Phase: check that the identity that onboards has all rights in the cluster, before anything is changed there."""
 
 import asyncio
 from typing import Final
 
 from pullkeeper.errors import AdministratorMissing, ClusterStopped, ClusterUnreachable, ClusterUnwell
-from pullkeeper.onboarding import applying
+from pullkeeper.onboarding import objects
 from pullkeeper.onboarding.phases import manifests, refresher, workload
 from pullkeeper.onboarding.work import Work
 
@@ -22,14 +20,16 @@ _KINDS: Final = (
     (_RBAC, "roles"),
     (_RBAC, "rolebindings"),
 )
-# Secrets are written and deleted, never read. Whoever gives out rights must have them, or be allowed to go beyond.
-_NEEDED: Final = (
+_RIGHTS: Final = (
     *((verb, group, kind) for group, kind in _KINDS for verb in ("get", "create", "patch")),
-    *((verb, group, kind) for group, kind in _KINDS if kind != "namespaces" for verb in ("delete",)),
+    *(("delete", group, kind) for group, kind in _KINDS if kind != "namespaces"),
+    # Secrets are written and deleted, never read.
     *((verb, "", "secrets") for verb in ("create", "patch", "delete")),
+    # To grant rights that it does not have itself.
     ("escalate", _RBAC, "roles"),
     ("bind", _RBAC, "roles"),
 )
+"""Verb, API group, resource."""
 
 
 async def plan(work: Work) -> str:
@@ -38,43 +38,43 @@ async def plan(work: Work) -> str:
 
 async def do(work: Work) -> str:
     try:
-        return await _checked(work)
+        return await _check_rights(work)
     except ClusterUnreachable as e:
-        # One that answers with errors of its own can be reached.
+        # ClusterUnwell: the API server can be reached, and responds with errors of its own.
         if work.request.refresher == "central" or isinstance(e, ClusterUnwell):
             raise
-        # Nothing has to come in from outside: the pipeline applies what is handed out.
+        # An in-cluster refresher needs no access from outside: the pipeline applies its manifests.
         work.reachable = False
-        return f"the app cannot reach the cluster ({e.detail}); manifests will be handed out instead"
+        return f"the app cannot reach the cluster ({e.detail}); the result holds the manifests to apply"
 
 
 async def undo(work: Work) -> str:
-    """A cluster that is silent at a second try, too, does not keep from going what is in Azure."""
+    """At the second failure, go on without the cluster: what is in Azure is removed all the same."""
     if not work.reachable:
-        return "there is no cluster any more"
+        return "the cluster does not exist any more"
     try:
-        return await _checked(work)
+        return await _check_rights(work)
     except (ClusterStopped, ClusterUnreachable) as e:
-        if e.retryable and NAME not in work.failed:
+        if e.retryable and NAME not in work.failed_steps:
             raise
         work.reachable = work.complete = False
-        made = [*manifests.made(work), *refresher.made(work.asked), *workload.made(work)]
-        for name in (*(f"Secret {target}" for target in work.targets), *map(applying.name_of, made)):
+        kept = [*manifests.list_objects(work), *refresher.list_objects(work.requests), *workload.list_objects(work)]
+        for name in (*(f"Secret {target}" for target in work.targets), *map(objects.name_of, kept)):
             work.left.append(f"{name}: the cluster does not answer ({e.category}); offboard again once it does")
-        return f"the app cannot reach the cluster ({e.detail}); what is in it stays"
+        return f"the app cannot reach the cluster ({e.detail}); the objects in it are kept"
 
 
-async def _checked(work: Work) -> str:
+async def _check_rights(work: Work) -> str:
     api = await work.api()
-    allowed = await asyncio.gather(*(api.may(*needed) for needed in _NEEDED))
+    answers = await asyncio.gather(*(api.is_allowed(*right) for right in _RIGHTS))
     missing: dict[str, list[str]] = {}
-    for (verb, _, kind), may in zip(_NEEDED, allowed, strict=True):
-        if not may:
+    for (verb, _, kind), allowed in zip(_RIGHTS, answers, strict=True):
+        if not allowed:
             missing.setdefault(verb, []).append(kind)
     if missing:
-        told = "; ".join(f"{verb} {', '.join(kinds)}" for verb, kinds in reversed(missing.items()))
+        listed = "; ".join(f"{verb} {', '.join(kinds)}" for verb, kinds in reversed(missing.items()))
         raise AdministratorMissing(
-            f"the identity that onboards may not {told}",
+            f"the identity that onboards may not {listed}",
             {"cluster": str(work.cluster), "principal": await work.tools.access.principal()},
         )
-    return f"all rights are there ({work.endpoint.server if work.endpoint else ''})"
+    return f"all rights granted ({work.endpoint.server if work.endpoint else ''})"

@@ -1,6 +1,6 @@
-"""Phase: what the publisher has to trust: the guide's fourth step; its fifth is the publisher's answer."""
+"""Phase: determine what the publisher has to trust (fourth step of the guide), and wait for its answer (fifth step)."""
 
-from pullkeeper.onboarding.handover import handover
+from pullkeeper.onboarding.handover import build_handover
 from pullkeeper.onboarding.work import AwaitingFederation, Work
 
 NAME = "handover"
@@ -8,44 +8,44 @@ NAME = "handover"
 
 async def plan(work: Work) -> str:
     if work.request.refresher == "in-cluster" and work.identity is None:
-        return "would hand over the cluster's identity, which is not there yet"
+        return "would hand over the cluster's identity, which does not exist yet"
     if work.request.chain == "kubernetes" and work.request.refresher == "in-cluster" and work.issuer is None:
         return "would hand over the cluster's issuer, which is still off"
-    return await _handed(work)
+    return await _hand_over(work)
 
 
 async def do(work: Work) -> str:
-    told = await _handed(work)
+    detail = await _hand_over(work)
     if work.request.wanted_hub() is None:
-        raise AwaitingFederation(told)
-    return told
+        raise AwaitingFederation(detail)
+    return detail
 
 
-async def undo(work: Work) -> str:  # noqa: ARG001 - as every phase's
-    return "the publisher may take its trust back, if no other cluster needs it"
+async def undo(work: Work) -> str:  # noqa: ARG001 - the signature of every phase
+    return "the publisher may remove its trust, if no other cluster needs it"
 
 
-async def _handed(work: Work) -> str:
+async def _hand_over(work: Work) -> str:
     hub = work.hub()
     resource = hub.entra_resource if hub else work.request.audience
-    app = work.app = await work.tools.app(resource)
+    app = work.app_claims = await work.tools.app_claims(resource)
     if work.request.refresher == "central" or work.identity is None:
-        work.handover = handover(app, hub)
+        work.handover = build_handover(app, hub)
     else:
         own = {"oid": work.identity.principal_id, "appid": work.identity.client_id, "tid": work.identity.tenant_id}
-        further = _jobs(work)[1:] if work.request.chain == "kubernetes" else ()
-        work.handover = handover({**app, **own, **_of_the_cluster(work, resource)}, hub, further)
+        further = _job_subjects(work)[1:] if work.request.chain == "kubernetes" else ()
+        work.handover = build_handover({**app, **own, **_issuer_claims(work, resource)}, hub, further)
     return f"the publisher must trust {work.handover.subject} of {work.handover.issuer}"
 
 
-def _of_the_cluster(work: Work, resource: str) -> dict[str, str]:
-    """Where the cluster's own tokens go to Google as they are (chain `kubernetes`), Entra is never asked."""
+def _issuer_claims(work: Work, resource: str) -> dict[str, str]:
+    """With chain `kubernetes`, Google gets the cluster's own tokens, and Entra takes no part."""
     if work.request.chain == "entra" or work.facts is None or work.facts.issuer is None:
         return {}
-    return {"iss": work.facts.issuer, "sub": _jobs(work)[0], "aud": resource}
+    return {"iss": work.facts.issuer, "sub": _job_subjects(work)[0], "aud": resource}
 
 
-def _jobs(work: Work) -> list[str]:
-    """As whom the refreshers in the cluster run: each as the first account of its target."""
-    named = ((target.namespace, target.service_accounts[0]) for target in work.request.targets)
-    return [f"system:serviceaccount:{namespace}:{account}" for namespace, account in dict.fromkeys(named)]
+def _job_subjects(work: Work) -> list[str]:
+    """The in-cluster refresher of a target runs as the target's first service account."""
+    accounts = ((target.namespace, target.service_accounts[0]) for target in work.request.targets)
+    return [f"system:serviceaccount:{namespace}:{account}" for namespace, account in dict.fromkeys(accounts)]

@@ -1,6 +1,6 @@
-"""Phase: the managed identity of the cluster's pods: the guide's second step."""
+"""Phase: create the managed identity of the cluster's pods (second step of the guide)."""
 
-from pullkeeper.azure.identities import LENT, ManagedIdentity
+from pullkeeper.azure.identities import SHARED, ManagedIdentity
 from pullkeeper.errors import Forbidden
 from pullkeeper.onboarding.work import Work
 
@@ -8,59 +8,59 @@ NAME = "identity"
 
 
 async def plan(work: Work) -> str:
-    work.identity = await _usable(work)
-    return _told(work.identity) if work.identity else f"would make the identity {work.request.identity}"
+    work.identity = await _find_usable(work)
+    return _describe(work.identity) if work.identity else f"would create the identity {work.request.identity}"
 
 
 async def do(work: Work) -> str:
-    work.identity = await _usable(work)
+    work.identity = await _find_usable(work)
     if work.identity:
-        return _told(work.identity)
+        return _describe(work.identity)
     if work.facts is None:
         raise RuntimeError("the cluster is inspected first")
     cluster = work.cluster
-    work.identity = await work.tools.identities.make(
+    work.identity = await work.tools.identities.create(
         cluster.subscription, cluster.resource_group, work.request.identity, work.facts.location
     )
-    return f"made: {_told(work.identity)}"
+    return f"created: {_describe(work.identity)}"
 
 
 async def undo(work: Work) -> str:
-    """Only identities that Pullkeeper made, and only when nothing else is trusted to be them."""
-    names = dict.fromkeys(request.identity for request in work.asked)
-    return "; ".join([await _removed(work, name) for name in names]) or "none was asked for"
+    """Delete the identities that Pullkeeper created and that have no federated credential left."""
+    names = dict.fromkeys(request.identity for request in work.requests)
+    return "; ".join([await _remove(work, name) for name in names]) or "none requested"
 
 
-async def _removed(work: Work, name: str) -> str:
-    identity = await _found(work, name)
+async def _remove(work: Work, name: str) -> str:
+    identity = await _find(work, name)
     if identity is None:
-        return f"there is no identity {name} any more"
+        return f"the identity {name} does not exist"
     if not identity.ours:
-        work.left.append(f"identity {identity.name}: Pullkeeper did not make it")
+        work.left.append(f"identity {identity.name}: not created by Pullkeeper")
         return work.left[-1]
-    others = await work.still_trusting(identity)
+    others = await work.remaining_credentials(identity)
     if others:
         work.left.append(f"identity {identity.name}: still used by {', '.join(others)}")
         return work.left[-1]
-    await work.delete(identity)
+    await work.delete_identity(identity)
     return f"deleted {identity.name}"
 
 
-async def _usable(work: Work) -> ManagedIdentity | None:
-    """Raises Forbidden for somebody's identity that is not lent."""
-    identity = await _found(work, work.request.identity)
+async def _find_usable(work: Work) -> ManagedIdentity | None:
+    """Raises Forbidden for an identity that its owner has not shared."""
+    identity = await _find(work, work.request.identity)
     if identity and not work.may_use(identity):
-        tag = "=".join(*LENT.items())
+        tag = "=".join(*SHARED.items())
         raise Forbidden(
-            f"the identity {identity.name} is somebody's, and may have rights in Azure. To have service accounts count "
-            f"as it, its owner says: az tag update --resource-id {identity} --operation merge --tags {tag}"
+            f"Pullkeeper did not create the identity {identity.name}, which may have rights in Azure. Its owner allows "
+            f"its use with: az tag update --resource-id {identity} --operation merge --tags {tag}"
         )
     return identity
 
 
-async def _found(work: Work, name: str) -> ManagedIdentity | None:
+async def _find(work: Work, name: str) -> ManagedIdentity | None:
     return await work.tools.identities.find(work.cluster.subscription, work.cluster.resource_group, name)
 
 
-def _told(identity: ManagedIdentity) -> str:
+def _describe(identity: ManagedIdentity) -> str:
     return f"{identity.name}, client id {identity.client_id}, object id {identity.principal_id}"

@@ -1,4 +1,4 @@
-"""Phase: is the cluster one that this can work on: the guide's prerequisites and its first step."""
+"""Phase: check the cluster (the guide's prerequisites), and enable workload identity if asked (its first step)."""
 
 import re
 
@@ -11,40 +11,40 @@ _OLDEST = (1, 24)
 
 
 async def plan(work: Work) -> str:
-    facts = work.facts = await _checked(work)
+    facts = work.facts = await _check(work)
     work.issuer = facts.issuer
     if facts.issuer and facts.workload_identity:
-        return _told(facts)
-    return "would switch on OIDC issuer and workload identity; the API server restarts, and it cannot be undone"
+        return _describe(facts)
+    return "would enable OIDC issuer and workload identity; the API server restarts, and it cannot be undone"
 
 
 async def do(work: Work) -> str:
-    facts = work.facts = await _checked(work)
+    facts = work.facts = await _check(work)
     work.issuer = facts.issuer
     if facts.issuer and facts.workload_identity:
-        return _told(facts)
+        return _describe(facts)
     facts = work.facts = await work.tools.clusters.enable_workload_identity(work.cluster)
     work.issuer = facts.issuer
-    return f"switched on OIDC issuer and workload identity; {_told(facts)}"
+    return f"enabled OIDC issuer and workload identity; {_describe(facts)}"
 
 
 async def undo(work: Work) -> str:
-    """A cluster that is gone has taken along what was in it; in Azure things are left of it all the same."""
+    """Find the issuer. A cluster that is gone leaves its identity and federated credentials behind in Azure."""
     try:
         work.facts = await work.tools.clusters.describe(work.cluster)
     except ClusterGone:
         work.reachable = False
-        return "the cluster is gone, and all that was in it"
+        return "the cluster does not exist any more"
     work.issuer = work.facts.issuer or work.issuer
-    return "OIDC issuer and workload identity stay on: Azure cannot switch them off"
+    return "OIDC issuer and workload identity stay enabled: Azure cannot disable them"
 
 
-async def _checked(work: Work) -> ClusterFacts:
+async def _check(work: Work) -> ClusterFacts:
     facts = await work.tools.clusters.describe(work.cluster)
     at = {"cluster": str(work.cluster), "group": work.cluster.resource_group, "name": work.cluster.name}
     found = re.match(r"(\d+)\.(\d+)", facts.version)
     if not found or (int(found[1]), int(found[2])) < _OLDEST:
-        raise ClusterTooOld(f"Kubernetes {facts.version}: 1.24 is the oldest that has what it takes", at)
+        raise ClusterTooOld(f"Kubernetes {facts.version}: 1.24 is the oldest supported version", at)
     if facts.power_state != "Running":
         raise ClusterStopped(f"power state: {facts.power_state}", at)
     if not (facts.issuer and facts.workload_identity) and not work.request.enable_workload_identity:
@@ -57,5 +57,5 @@ async def _checked(work: Work) -> ClusterFacts:
     return facts
 
 
-def _told(facts: ClusterFacts) -> str:
+def _describe(facts: ClusterFacts) -> str:
     return f"Kubernetes {facts.version} in {facts.location}, issuer {facts.issuer}"

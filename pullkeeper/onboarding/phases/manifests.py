@@ -1,16 +1,11 @@
-"""Phase: what has to be in the cluster before a secret can be: the guide's fifth and sixth step.
-
-What we made carries our label and our field manager; that, and only that, goes when the cluster is offboarded. What
-somebody else made gets the fields that are needed, and has them taken out again. Where `adopt` had to take a field over
-from somebody, its value stays: without it the object might be good for nothing.
-"""
+"""Phase: apply namespaces, service accounts and the credential configuration (fifth and sixth step of the guide)."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from pullkeeper.cluster import manifests
 from pullkeeper.model import Target
-from pullkeeper.onboarding import applying
+from pullkeeper.onboarding import objects
 from pullkeeper.onboarding.phases import pull_secret as pull_secret_phase
 from pullkeeper.onboarding.work import Work
 from pullkeeper.publisher.credential_config import CredentialConfig
@@ -19,41 +14,42 @@ NAME: Final = "manifests"
 
 
 async def plan(work: Work) -> str:
-    return await applying.planned(work, _wanted(work))
+    return await objects.plan_all(work, _build(work))
 
 
 async def do(work: Work) -> str:
-    return await applying.put_all(work, _wanted(work))
+    return await objects.apply_all(work, _build(work))
 
 
 async def undo(work: Work) -> str:
-    """A refresh that was under way when the cluster left the fleet may have written meanwhile: where one identity does
-    all, or the cluster has local accounts, no missing role stops it. So the secrets are looked for once more.
+    """Remove the objects, and the secrets once more: a refresh that was under way when the cluster left the fleet may
+    have written one meanwhile, where the identity that refreshes has more rights than its role.
     """
     await pull_secret_phase.undo(work)
-    return await applying.take_all_away(work, made(work))
+    return await objects.remove_all(work, list_objects(work))
 
 
-def made(work: Work) -> list[dict[str, Any]]:
-    """By name: what onboardings of the cluster may have made."""
-    return [*_around(work.targets, ""), *_credential_config(work.targets, None)]
+def list_objects(work: Work) -> list[dict[str, Any]]:
+    """Kind and name of all objects that onboardings of the cluster may have created; other fields may be empty."""
+    return [*_accounts(work.targets, ""), *_credential_configs(work.targets, None)]
 
 
-def _wanted(work: Work) -> list[dict[str, Any]]:
-    """In the order to apply them. What needs the publisher's answer is not among them before it is there."""
+def _build(work: Work) -> list[dict[str, Any]]:
+    """In the order to apply them. The credential configuration is missing before the publisher has sent it."""
     targets, hub = work.request.targets, work.hub()
     client_id = work.identity.client_id if work.identity else ""
-    return [*_around(targets, client_id), *(_credential_config(targets, hub.credential_config) if hub else ())]
+    return [*_accounts(targets, client_id), *(_credential_configs(targets, hub.credential_config) if hub else ())]
 
 
-def _around(targets: Iterable[Target], client_id: str) -> Iterator[dict[str, Any]]:
+def _accounts(targets: Iterable[Target], client_id: str) -> Iterator[dict[str, Any]]:
+    """Namespaces and service accounts."""
     yield from map(manifests.namespace, _namespaces(targets))
     accounts = ((target.namespace, name) for target in targets for name in target.service_accounts)
     for namespace, account in dict.fromkeys(accounts):
         yield manifests.service_account(namespace, account, client_id)
 
 
-def _credential_config(targets: Iterable[Target], config: CredentialConfig | None) -> Iterator[dict[str, Any]]:
+def _credential_configs(targets: Iterable[Target], config: CredentialConfig | None) -> Iterator[dict[str, Any]]:
     return (manifests.credential_config_map(namespace, config) for namespace in _namespaces(targets))
 
 

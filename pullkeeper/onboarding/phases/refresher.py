@@ -1,6 +1,6 @@
-"""Phase: who may write the secret: a role for the identity that refreshes, or a CronJob with a role of its own.
+"""Phase: give the right to write the secret to the identity that refreshes, or to a CronJob in the cluster.
 
-In place of the guide's role, which may delete every secret, and of its CronJob.
+It replaces the guide's role, which may delete every secret of the namespace, and the guide's CronJob.
 """
 
 from collections.abc import Iterable, Iterator
@@ -8,7 +8,7 @@ from typing import Any
 
 from pullkeeper.cluster import in_cluster, manifests
 from pullkeeper.cluster.api import path_of
-from pullkeeper.onboarding import applying
+from pullkeeper.onboarding import objects
 from pullkeeper.onboarding.documents import Onboarding
 from pullkeeper.onboarding.work import Work
 
@@ -16,43 +16,43 @@ NAME = "refresher"
 
 
 async def plan(work: Work) -> str:
-    return await applying.planned(work, _wanted(work))
+    return await objects.plan_all(work, _build(work))
 
 
 async def do(work: Work) -> str:
-    return await applying.put_all(work, _wanted(work))
+    return await objects.apply_all(work, _build(work))
 
 
 async def undo(work: Work) -> str:
-    """Before the secret goes: a CronJob that still ran, or a pod of it, would make the secret anew."""
-    return await applying.take_all_away(work, made(work.asked))
+    """Runs before the secret is deleted: a CronJob that still exists, or a pod of it, would create the secret again."""
+    return await objects.remove_all(work, list_objects(work.requests))
 
 
-def made(asked: Iterable[Onboarding]) -> list[dict[str, Any]]:
-    """By name: what these onboardings may have made, whatever has become of their hubs."""
-    return list({path_of(manifest): manifest for request in asked for manifest in _by_name(request)}.values())
+def list_objects(requests: Iterable[Onboarding]) -> list[dict[str, Any]]:
+    """Kind and name of all objects that these onboardings may have created; needs no hub."""
+    return list({path_of(manifest): manifest for request in requests for manifest in _name_objects(request)}.values())
 
 
-def _by_name(request: Onboarding) -> Iterator[dict[str, Any]]:
+def _name_objects(request: Onboarding) -> Iterator[dict[str, Any]]:
     if request.refresher == "central":
         yield from manifests.refresher_access(request.targets, "")
     else:
         for target in request.targets:
-            yield from in_cluster.by_name(target)
+            yield from in_cluster.name_objects(target)
 
 
-def _wanted(work: Work) -> list[dict[str, Any]]:
-    """In the order to apply them. Who has the cluster refresh itself lets nobody in from outside: not even us."""
+def _build(work: Work) -> list[dict[str, Any]]:
+    """In the order to apply them. With an in-cluster refresher the app gets no role."""
     request, hub = work.request, work.hub()
     if request.refresher == "central":
-        return list(manifests.refresher_access(request.targets, work.app["oid"]))
+        return list(manifests.refresher_access(request.targets, work.app_claims["oid"]))
     if hub is None:
         return []
     client_id, tenant = (work.identity.client_id, work.identity.tenant_id) if work.identity else ("", "")
     return [
         manifest
         for target in request.targets
-        for manifest in in_cluster.in_cluster_refresher(
+        for manifest in in_cluster.build_refresher(
             target,
             hub,
             client_id,

@@ -1,4 +1,4 @@
-"""Phase: the cluster joins the fleet, and from now on the timer keeps it fresh."""
+"""Phase: add the cluster to the fleet, so that the timer keeps its secrets fresh."""
 
 from pullkeeper.errors import FederatedCredentialConflict, PullkeeperError
 from pullkeeper.fleet.table import Member
@@ -16,23 +16,23 @@ async def plan(work: Work) -> str:
 
 
 async def do(work: Work) -> str:
-    if not await federated_credential.stands(work):
-        # One identity may serve many clusters, and the offboarding of another one looked before we wrote.
+    if not await federated_credential.is_in_place(work):
+        # Another cluster's offboarding may have deleted a shared identity that it saw unused.
         at = {"group": work.cluster.resource_group, "name": work.request.identity}
-        raise FederatedCredentialConflict("the identity, or the cluster's trust in it, was removed meanwhile", at)
+        raise FederatedCredentialConflict("the identity or its federated credential was removed meanwhile", at)
     endpoint = work.endpoint or Endpoint(server="https://unreachable.invalid", ca="", read_at=work.tools.clock())
     await work.tools.fleet.register(Member(work.member(), endpoint))
     try:
         await work.tools.refresher.refresh(RefreshMessage(cluster=work.cluster, reason="onboarding"))
     except PullkeeperError as e:
-        # It had its secret a moment ago; the timer makes up for it.
-        return f"in the fleet; the first refresh from there failed ({e.category})"
+        # The secret was written a moment ago; the timer refreshes it again in time.
+        return f"in the fleet; the first refresh failed ({e.category})"
     return "in the fleet"
 
 
 async def undo(work: Work) -> str:
-    """First of all that is undone: what is not in the fleet is not made anew."""
-    if not work.dry:
+    """Runs first: a cluster outside the fleet is not refreshed."""
+    if not work.dry_run:
         await work.tools.fleet.remove(work.cluster)
         await work.tools.fleet.forget(work.cluster)
     return "no longer in the fleet"
