@@ -46,11 +46,11 @@ async def operation(req: func.HttpRequest) -> func.HttpResponse:
 @trigger
 async def onboarding(message: func.QueueMessage) -> None:
     """Work on an operation. If it raises, the queue delivers the message again."""
-    await services().onboarder.run(OnboardingMessage.parse(message.get_body()).operation)
+    await services().runner.run(OnboardingMessage.parse(message.get_body()))
 
 
 @blueprint.queue_trigger(arg_name="message", queue_name="onboarding-poison", connection="AzureWebJobsStorage")
 @poison_trigger
 async def onboarding_poison(message: func.QueueMessage) -> None:
     """Mark an operation as failed whose message the queue has given up."""
-    await services().onboarder.give_up(OnboardingMessage.parse(message.get_body()).operation)
+    await services().runner.give_up(OnboardingMessage.parse(message.get_body()))

@@ -65,8 +65,18 @@ def _quote(name: str) -> str:
 
 
 def read_body(req: func.HttpRequest) -> bytes:
-    """Return the body. Raises TooLarge."""
+    """Return the body. Raises TooLarge, and InvalidRequest if it is empty.
+
+    The host passes on an empty body if the request has no Content-Length (`Transfer-Encoding: chunked`).
+    """
     body: bytes = req.get_body()
+    if not body and "Content-Length" in req.headers:
+        raise InvalidRequest("the body is empty")
+    if not body:
+        raise InvalidRequest(
+            "the body arrived empty, because the request has no Content-Length. Send one: the Functions host drops a "
+            "body with Transfer-Encoding: chunked"
+        )
     if len(body) > _LONGEST_BODY:
         raise TooLarge(f"the body is longer than {_LONGEST_BODY} bytes")
     return body

@@ -26,7 +26,7 @@ _REMEDY: Final = (
 
 
 class StorageObjects:
-    """The queues and tables of the app. problems: those that do not exist and could not be created."""
+    """The queues and tables of the app. problems: those that could be neither created nor read."""
 
     def __init__(self, tables: TableServiceClient, queues: QueueServiceClient) -> None:
         self._tables = tables
@@ -70,5 +70,9 @@ async def _create(
                 await read()
     except (AzureError, TimeoutError) as e:
         remedy = _REMEDY.format(kind=kind, name=name, role=kind.title())
-        return Problem(severity="warning", detail=f"the {kind} {name} is missing: {type(e).__name__}", remedy=remedy)
+        return Problem(
+            severity="warning",
+            detail=f"the {kind} {name} can be neither created nor read: {type(e).__name__}",
+            remedy=remedy,
+        )
     return None

@@ -7,7 +7,7 @@ from typing import Any, Final
 import azure.functions as func
 import pytest
 
-from functions import fleet, status
+from functions import fleet, onboarding, refresh, status
 from tests.world import World
 
 pytestmark = pytest.mark.servers
@@ -158,3 +158,22 @@ async def test_health_calls_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(status, "services", fail)
     response = await status.health._function.get_user_function()(_request("health"))
     assert json.loads(response.get_body())["status"] in {"ok", "error"}
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"null", b"\xff\xfe", b'{"operation": "x"}', b'{"cluster": "x"}', b"[" * 5000]
+)
+@pytest.mark.parametrize("name", ["onboarding", "refresh"])
+async def test_garbage_on_a_poison_queue_is_reported(
+    world: World, monkeypatch: pytest.MonkeyPatch, name: str, body: bytes
+) -> None:
+    """And does not raise, because its message would stay on the queue."""
+    module = {"onboarding": onboarding, "refresh": refresh}[name]
+    monkeypatch.setattr(module, "services", lambda: world.services)
+    function = getattr(module, f"{name}_poison")._function.get_user_function()
+
+    await function(func.QueueMessage(body=body))
+
+    (event,) = world.events.named("message.poisoned")
+    assert event["category"] == "invalid_request"
+    assert event["remedy"]

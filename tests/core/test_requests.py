@@ -1,10 +1,10 @@
-"""The query is what the caller wrote in the URL, whatever the host made of it."""
+"""What routes read: the query as the caller wrote it in the URL, and a body of which nothing was lost."""
 
 import azure.functions as func
 import pytest
 
-from functions.requests import boolean_parameter, check_query, parameter
-from pullkeeper.errors import InvalidRequest
+from functions.requests import boolean_parameter, check_query, parameter, read_body
+from pullkeeper.errors import InvalidRequest, TooLarge
 
 _TAKEN = ("keepWorkload", "dryRun")
 
@@ -70,3 +70,28 @@ def test_parameters_are_read_from_the_url_alone() -> None:
     assert not boolean_parameter(request, "dryRun")
     assert parameter(request, "hub") == "a b"
     assert parameter(request, "state") is None
+
+
+def _body(body: bytes, **headers: str) -> func.HttpRequest:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return func.HttpRequest("POST", "https://app.example/api/clusters", headers=named, body=body)
+
+
+@pytest.mark.parametrize(
+    "headers", [{"transfer_encoding": "chunked"}, {"transfer_encoding": "chunked", "x_content_length": "3"}, {}]
+)
+def test_a_body_that_the_host_dropped_is_reported_as_such(headers: dict[str, str]) -> None:
+    """The headers are as the real host passes them on."""
+    with pytest.raises(InvalidRequest, match="arrived empty, because the request has no Content-Length"):
+        read_body(_body(b"", **headers))
+
+
+def test_an_empty_body_is_reported() -> None:
+    with pytest.raises(InvalidRequest, match=r"the body is empty$"):
+        read_body(_body(b"", content_length="0"))
+
+
+def test_a_body_has_a_limit() -> None:
+    assert read_body(_body(b"x" * 262_144)) == b"x" * 262_144
+    with pytest.raises(TooLarge):
+        read_body(_body(b"x" * 262_145))

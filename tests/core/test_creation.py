@@ -1,0 +1,112 @@
+"""Queues and tables are created when the app starts to work, and those that cannot be are reported."""
+
+from collections.abc import AsyncIterator
+from typing import Final
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from azure.data.tables.aio import TableServiceClient
+from azure.storage.queue.aio import QueueServiceClient
+
+from local.azurite import Azurite
+from pullkeeper.fleet.creation import QUEUES, TABLES, StorageObjects
+
+_DENIED: Final = b"<Error><Code>AuthorizationPermissionMismatch</Code><Message>denied</Message></Error>"
+
+
+class Account:
+    """A storage account whose caller may read, but not create. existing: names of its queues and tables."""
+
+    def __init__(self) -> None:
+        self.existing = {*QUEUES, *TABLES}
+        self.requests: list[str] = []
+
+    async def serve(self, request: web.Request) -> web.Response:
+        self.requests.append(f"{request.method} {request.path}")
+        name = request.path.strip("/").partition("(")[0]
+        if request.method != "GET":
+            return web.Response(status=403, body=_DENIED, content_type="application/xml")
+        if name not in self.existing:
+            return web.Response(status=404, headers={"x-ms-error-code": "ResourceNotFound"})
+        headers = {"x-ms-approximate-messages-count": "0"}
+        return web.json_response({"value": []}, headers=headers) if name in TABLES else web.Response(headers=headers)
+
+
+@pytest.fixture
+async def account() -> Account:
+    return Account()
+
+
+@pytest.fixture
+async def objects(account: Account) -> AsyncIterator[StorageObjects]:
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", account.serve)
+    async with TestServer(app) as server:
+        url = str(server.make_url("/"))
+        services = "".join(f";{service}Endpoint={url}" for service in ("Queue", "Table"))
+        connection = f"DefaultEndpointsProtocol=http;AccountName=a;AccountKey=YQ=={services}"
+        async with (
+            TableServiceClient.from_connection_string(connection, retry_total=0) as tables,
+            QueueServiceClient.from_connection_string(connection, retry_total=0) as queues,
+        ):
+            yield StorageObjects(tables, queues)
+
+
+async def test_without_the_right_to_create_what_exists_is_no_problem(objects: StorageObjects) -> None:
+    await objects.create()
+
+    assert objects.problems == ()
+
+
+@pytest.mark.parametrize(("name", "kind"), [("refresh-poison", "queue"), ("operations", "table")])
+async def test_without_the_right_to_create_what_is_missing_is_a_warning(
+    account: Account, objects: StorageObjects, name: str, kind: str
+) -> None:
+    account.existing.remove(name)
+    await objects.create()
+
+    (problem,) = objects.problems
+    assert problem.severity == "warning"
+    assert f"the {kind} {name} can be neither created nor read" in problem.detail
+    assert f"az storage {kind} create --name {name}" in problem.remedy
+
+
+async def test_a_complete_account_is_not_asked_again(account: Account, objects: StorageObjects) -> None:
+    account.existing.remove("refresh-poison")
+    await objects.create()
+    account.existing.add("refresh-poison")
+    await objects.create()
+    asked = len(account.requests)
+    await objects.create()
+
+    assert objects.problems == ()
+    assert len(account.requests) == asked
+
+
+async def test_an_account_that_cannot_be_reached_does_not_raise() -> None:
+    nowhere = "DefaultEndpointsProtocol=http;AccountName=a;AccountKey=YQ==" + "".join(
+        f";{service}Endpoint=http://127.0.0.1:9/a" for service in ("Queue", "Table")
+    )
+    async with (
+        TableServiceClient.from_connection_string(nowhere, retry_total=0) as tables,
+        QueueServiceClient.from_connection_string(nowhere, retry_total=0) as queues,
+    ):
+        objects = StorageObjects(tables, queues)
+        await objects.create()
+
+    assert len(objects.problems) == len(QUEUES) + len(TABLES)
+
+
+@pytest.mark.servers
+async def test_everything_is_created_in_an_empty_account(azurite: Azurite, request: pytest.FixtureRequest) -> None:
+    connection = azurite.account(request.node.nodeid)
+    async with (
+        TableServiceClient.from_connection_string(connection) as tables,
+        QueueServiceClient.from_connection_string(connection) as queues,
+    ):
+        objects = StorageObjects(tables, queues)
+        await objects.create()
+        assert {queue.name async for queue in queues.list_queues()} == {*QUEUES}
+        assert {table.name async for table in tables.list_tables()} == {*TABLES}
+    assert objects.problems == ()
