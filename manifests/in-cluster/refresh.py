@@ -1,14 +1,14 @@
 # ruff: noqa: INP001 - one file that is mounted into a pod, not a package
-"""Refreshes one pull secret from inside its cluster: from a projected service account token to the secret in place.
+"""Refreshes one pull secret from inside its cluster, starting with a projected service account token.
 
-Runs on Python's standard library alone. Beside this file the pod has:
+Needs only Python's standard library. Beside this file the pod has:
 
-    settings.json   what to refresh and whom to ask (pullkeeper.in_cluster writes it)
-    subject-token   the projected token that the chain begins with
+    settings.json   the secret and the services to call (written by pullkeeper/cluster/in_cluster.py)
+    subject-token   the projected token at the start of the chain
     api-token       the projected token for the API server, and its ca.crt
 
-Ends 0 when the secret is written; 1 when trying again may help; 2 when somebody has to mend something. Says in one line
-which hop failed and why; no token is ever in it.
+Exit code 0: the secret is written. 1: a retry may help. 2: a person has to fix something. One line of output says which
+hop failed and why; it never contains a token.
 """
 
 import base64
@@ -38,8 +38,8 @@ SECRETS = re.compile(r"eyJ[\w+/=.~-]{10,}|ya29\.[\w.~+/-]+|(?:b2F1dGgy|eWEyOS)[\
 
 
 class Failed(Exception):
-    """A hop did not do its part. code: what the process ends with. status: of HTTP, 0 without an answer. retry_after:
-    in seconds, as the service asked.
+    """A hop failed. code: the exit code. status: that of HTTP, 0 without a response. retry_after: the wait that the
+    service asked for, in seconds.
     """
 
     def __init__(self, hop: str, what: str, code: int, *, status: int = 0, retry_after: float = 0) -> None:
@@ -50,25 +50,24 @@ class Failed(Exception):
 
 
 class NoRedirects(request.HTTPRedirectHandler):
-    """Nobody who is asked here redirects. Whoever does wants the token."""
+    """None of these services redirects; a server that does would get the token."""
 
     def redirect_request(self, *_: object) -> None:
         return None
 
 
 def main() -> None:
-    """Every hop in turn."""
-    subject = projected("subject-token")
+    subject = read_token("subject-token")
     if SETTINGS["entra"]:
-        subject = at_entra(SETTINGS["entra"], subject)
-    token, issued, expires = at_google(SETTINGS["google"], subject)
+        subject = exchange_at_entra(SETTINGS["entra"], subject)
+    token, issued, expires = exchange_at_google(SETTINGS["google"], subject)
     probe(SETTINGS["probe"], token)
     uid = apply(SETTINGS, token, issued, expires)
-    say(f"{SETTINGS['namespace']}/{SETTINGS['secret']} is good until {expires} (uid {uid})")
+    report(f"{SETTINGS['namespace']}/{SETTINGS['secret']} is valid until {expires} (uid {uid})")
 
 
-def at_entra(entra: Mapping[str, str], assertion: str) -> str:
-    """The managed identity's access token for a token of the cluster's."""
+def exchange_at_entra(entra: Mapping[str, str], assertion: str) -> str:
+    """Exchange a token of the cluster for an access token of the managed identity."""
     form = {
         "grant_type": "client_credentials",
         "client_id": entra["clientId"],
@@ -79,14 +78,14 @@ def at_entra(entra: Mapping[str, str], assertion: str) -> str:
     return str(field("entra", post("entra", entra["url"], parse.urlencode(form).encode()), "access_token"))
 
 
-def at_google(google: Mapping[str, Any], subject: str) -> tuple[str, str, str]:
-    """A Google access token for the subject token; when it was issued and when it expires."""
+def exchange_at_google(google: Mapping[str, Any], subject: str) -> tuple[str, str, str]:
+    """Exchange the subject token for a Google access token. Returns it with the times of issue and expiry."""
     now = datetime.now(UTC)
     impersonate = google["impersonationUrl"]
     form = {
         "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
         "audience": google["audience"],
-        # A token that is to impersonate needs no other power.
+        # A token that only impersonates needs no other scope.
         "scope": "https://www.googleapis.com/auth/iam" if impersonate else google["scope"],
         "requested_token_type": "urn:ietf:params:oauth:token-type:access_token",
         "subject_token_type": google["subjectTokenType"],
@@ -101,28 +100,28 @@ def at_google(google: Mapping[str, Any], subject: str) -> tuple[str, str, str]:
         answer = post("google iam", impersonate, json.dumps(wanted).encode(), headers)
         token = str(field("google iam", answer, "accessToken"))
         expiry = datetime.fromisoformat(str(field("google iam", answer, "expireTime")))
-    # Never believe in a longer life than was asked for: that would be a wrong clock.
+    # A longer life than was requested would mean a wrong clock.
     expiry = min(expiry, now + timedelta(seconds=google["lifetime"]))
     if expiry <= now or not TOKEN.fullmatch(token):
-        raise Failed("google", "the answer held no token that is good", LATER)
+        raise Failed("google", "the response has no valid token", LATER)
     return token, now.isoformat(timespec="seconds"), expiry.isoformat(timespec="seconds")
 
 
 def probe(image: Mapping[str, str], token: str) -> None:
-    """Keep the last good secret rather than write a token that the registry refuses. Other answers prove nothing."""
+    """Fail if the registry refuses the token, which keeps the last good secret. Other failures are only reported."""
     query = parse.urlencode({"service": image["host"], "scope": f"repository:{image['name']}:pull"})
-    headers = {"Authorization": f"Basic {basic(token)}"}
+    headers = {"Authorization": f"Basic {basic_auth(token)}"}
     try:
-        once("registry", request.Request(f"https://{image['host']}/v2/token?{query}", headers=headers))
+        send_once("registry", request.Request(f"https://{image['host']}/v2/token?{query}", headers=headers))
     except Failed as failed:
         if failed.status in REFUSED:
             raise
-        say(f"{failed}; written all the same")
+        report(f"{failed}; the secret is written all the same")
 
 
 def apply(settings: Mapping[str, Any], token: str, issued: str, expires: str) -> str:
-    """Write the secret in place, without force unless it is ours or to be adopted. Its uid."""
-    entry = {"username": "oauth2accesstoken", "password": token, "auth": basic(token)}
+    """Apply the secret, with force only if it is ours or to be adopted. Returns its uid."""
+    entry = {"username": "oauth2accesstoken", "password": token, "auth": basic_auth(token)}
     config = json.dumps({"auths": dict.fromkeys(settings["registries"], entry)}, separators=(",", ":"))
     bare: dict[str, Any] = {
         "apiVersion": "v1",
@@ -141,7 +140,7 @@ def apply(settings: Mapping[str, Any], token: str, issued: str, expires: str) ->
     except Failed as failed:
         if failed.status != HTTPStatus.CONFLICT:
             raise
-        # A look that shows no content: a dry run that says nothing, answered with who has written the secret.
+        # The dry run of an empty apply returns the field managers and no content.
         owners = field("kubernetes", patch(bare, fieldManager="pullkeeper-diagnosis", dryRun="All"), "metadata")
         ours = any(entry.get("manager") == "pullkeeper" for entry in owners.get("managedFields", ()))
         if not ours and not settings["adopt"]:
@@ -151,35 +150,35 @@ def apply(settings: Mapping[str, Any], token: str, issued: str, expires: str) ->
 
 
 def patch(body: Mapping[str, Any], **query: str) -> dict[str, Any]:
-    """Server-side apply that is answered with metadata alone: the token does not come back."""
+    """Apply server-side. The response has metadata only, so the token does not come back."""
     host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
     address = f"[{host}]" if ":" in host else host
     path = f"/api/v1/namespaces/{body['metadata']['namespace']}/secrets/{body['metadata']['name']}"
     headers = {
-        "Authorization": f"Bearer {projected('api-token')}",
+        "Authorization": f"Bearer {read_token('api-token')}",
         "Accept": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
         "Content-Type": "application/apply-patch+yaml",
     }
     url = f"https://{address}:{port}{path}?{parse.urlencode(query)}"
     trust = ssl.create_default_context(cafile=str(POD / "ca.crt"))
-    # RFC 5280 pedantry, new in Python 3.13, that AKS's own CAs have failed. Chain and name are checked all the same.
+    # Python 3.13 switches on RFC 5280 checks that AKS's own CAs have failed. Chain and name are checked all the same.
     trust.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    asked = request.Request(url, json.dumps(body).encode(), headers, method="PATCH")
-    return call("kubernetes", asked, request.ProxyHandler({}), request.HTTPSHandler(context=trust))
+    prepared = request.Request(url, json.dumps(body).encode(), headers, method="PATCH")
+    return send("kubernetes", prepared, request.ProxyHandler({}), request.HTTPSHandler(context=trust))
 
 
 def post(hop: str, url: str, body: bytes, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
     if not url.startswith("https://"):
         raise Failed(hop, "the address must be https", NEVER)
-    return call(hop, request.Request(url, body, dict(headers or {})))  # noqa: S310 - it is, see above
+    return send(hop, request.Request(url, body, dict(headers or {})))  # noqa: S310 - it is, see above
 
 
-def call(hop: str, asked: request.Request, *handlers: request.BaseHandler) -> dict[str, Any]:
-    """Tries again, after what may pass, until the deadline."""
+def send(hop: str, prepared: request.Request, *handlers: request.BaseHandler) -> dict[str, Any]:
+    """Send a request, and retry temporary failures until the deadline."""
     wait = 1.0
     while True:
         try:
-            return once(hop, asked, *handlers)
+            return send_once(hop, prepared, *handlers)
         except Failed as failed:
             wait = max(wait, failed.retry_after) * random.uniform(1, 1.5)  # noqa: S311 - spreads load only
             if failed.code != LATER or time.monotonic() + wait > DEADLINE:
@@ -188,56 +187,56 @@ def call(hop: str, asked: request.Request, *handlers: request.BaseHandler) -> di
         wait *= 2
 
 
-def once(hop: str, asked: request.Request, *handlers: request.BaseHandler) -> dict[str, Any]:
-    """The JSON object of a 2xx."""
+def send_once(hop: str, prepared: request.Request, *handlers: request.BaseHandler) -> dict[str, Any]:
+    """Send a request once. Returns the JSON object of a 2xx response."""
     left = max(1.0, min(TIMEOUT, DEADLINE - time.monotonic()))
     try:
-        with request.build_opener(NoRedirects, *handlers).open(asked, timeout=left) as answer:
+        with request.build_opener(NoRedirects, *handlers).open(prepared, timeout=left) as answer:
             found = json.loads(answer.read(2**20))
             return found if isinstance(found, dict) else {}
     except error.HTTPError as refused:
-        raise refusal(hop, refused) from None
+        raise map_refusal(hop, refused) from None
     except (OSError, HTTPException, ValueError) as e:
         reason = getattr(e, "reason", e)
         code = NEVER if isinstance(reason, ssl.SSLCertVerificationError) else LATER
-        raise Failed(hop, f"{asked.host} gives no answer: {type(reason).__name__}", code) from None
+        raise Failed(hop, f"{prepared.host} did not respond: {type(reason).__name__}", code) from None
 
 
-def refusal(hop: str, answer: error.HTTPError) -> Failed:
-    """What the services say in their different ways: OAuth 2, Google's APIs, Kubernetes, and anything else."""
+def map_refusal(hop: str, answer: error.HTTPError) -> Failed:
+    """Translate an error response of OAuth 2, Google's APIs, Kubernetes, or anything else."""
     text = ""
     try:
         text = answer.read(2**16).decode(errors="replace")
         body = json.loads(text)
-        told = body.get("error_description") or body.get("message") or (body.get("error") or body["errors"][0])
-        what = told.get("message", told) if isinstance(told, dict) else told
+        reason = body.get("error_description") or body.get("message") or (body.get("error") or body["errors"][0])
+        what = reason.get("message", reason) if isinstance(reason, dict) else reason
     except (OSError, HTTPException, ValueError, LookupError, TypeError, AttributeError):
         what = text
-    passing = answer.code == HTTPStatus.TOO_MANY_REQUESTS or answer.code >= HTTPStatus.INTERNAL_SERVER_ERROR
+    temporary = answer.code == HTTPStatus.TOO_MANY_REQUESTS or answer.code >= HTTPStatus.INTERNAL_SERVER_ERROR
     wait = answer.headers.get("Retry-After", "")
     seconds = float(wait) if wait.isascii() and wait.isdecimal() else 0.0
-    code = LATER if passing else NEVER
+    code = LATER if temporary else NEVER
     return Failed(hop, f"HTTP {answer.code}: {what}", code, status=answer.code, retry_after=seconds)
 
 
 def field(hop: str, answer: Mapping[str, Any], name: str) -> Any:
     if not answer.get(name):
-        raise Failed(hop, f"the answer held no {name}", LATER)
+        raise Failed(hop, f"the response has no {name}", LATER)
     return answer[name]
 
 
-def projected(name: str) -> str:
+def read_token(name: str) -> str:
     token = (POD / name).read_text().strip()
     if not TOKEN.fullmatch(token):
-        raise Failed("pod", f"{name} holds no token", NEVER)
+        raise Failed("pod", f"{name} contains no token", NEVER)
     return token
 
 
-def basic(token: str) -> str:
+def basic_auth(token: str) -> str:
     return base64.b64encode(f"oauth2accesstoken:{token}".encode()).decode()
 
 
-def say(line: str) -> None:
+def report(line: str) -> None:
     sys.stdout.write(f"pullkeeper: {line}\n")
 
 
@@ -245,8 +244,8 @@ if __name__ == "__main__":
     try:
         main()
     except Failed as failed:
-        say(str(failed))
+        report(str(failed))
         sys.exit(failed.code)
     except Exception as e:  # noqa: BLE001 - a traceback or a message of Python's might quote a token
-        say(f"internal: {type(e).__name__}")
+        report(f"internal: {type(e).__name__}")
         sys.exit(NEVER)

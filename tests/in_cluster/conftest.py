@@ -1,4 +1,4 @@
-"""A real API server whose issuer the local cloud knows, and in it a place for one test: namespace, account, hub."""
+"""A real API server whose issuer the local Entra can reach, and one namespace, identity and hub per test."""
 
 import json
 import uuid
@@ -15,13 +15,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from yarl import URL
 
+from local import pull_check
 from local.azure.assertions import FederatedCredential
 from local.azure.entra import EXCHANGE, Identity
 from local.azure.managed_identities import IDENTITIES, ManagedIdentity
 from local.clock import Clock
 from local.cloud import GROUP, SUBSCRIPTION, Cloud, LocalHub
 from local.kubernetes.apiserver import Etcd, Issuer, RealApiServer
-from local.pull_check import can_pull
 from local.serving import Authority, Faults
 from pullkeeper.cluster import manifests
 from pullkeeper.cluster.in_cluster import Chain, build_refresher
@@ -30,7 +30,7 @@ from pullkeeper.publisher.hub import Hub
 from tests.apiserver import at_hand
 from tests.contract.cluster import Cluster, connected, one_seat
 from tests.contract.conversation import Answer, Caller, Json, until
-from tests.in_cluster.kubelet import Ended, Kubelet
+from tests.in_cluster.kubelet import Finished, Kubelet
 
 HERE = Path(__file__).parent
 ACCOUNT = "deepintshield-sa"
@@ -50,7 +50,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """The cloud, and the cluster whose issuer it believes."""
+    """The local cloud, and the cluster whose issuer it can read."""
 
     cloud: Cloud
     server: RealApiServer
@@ -70,7 +70,9 @@ async def site(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -
         await etcd.start()
         opened.push_async_callback(etcd.stop)
         issuer = Issuer(cloud.entra.issuer_v1, cloud.issuer_discovery, authority.pem)
-        server = RealApiServer("in-cluster", etcd=etcd, issuer=issuer, flags=_signing(tmp_path_factory.mktemp("keys")))
+        server = RealApiServer(
+            "in-cluster", etcd=etcd, issuer=issuer, flags=_signing_flags(tmp_path_factory.mktemp("keys"))
+        )
         await server.start()
         opened.push_async_callback(server.stop)
         cloud.assertions.trust(server.ca_pem)
@@ -79,8 +81,8 @@ async def site(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -
         yield Site(cloud, server, cluster, faults)
 
 
-def _signing(folder: Path) -> list[str]:
-    """RS256, as AKS signs, and the only algorithm that Entra promises to accept."""
+def _signing_flags(folder: Path) -> list[str]:
+    """Flags for RS256 keys, as AKS uses: the only algorithm that Entra promises to accept."""
     file = folder / "service-accounts.pem"
     file.write_bytes(
         rsa.generate_private_key(65537, 2048).private_bytes(
@@ -91,9 +93,9 @@ def _signing(folder: Path) -> list[str]:
 
 
 async def _publish_issuer(cluster: Cluster) -> None:
-    """AKS publishes its issuers elsewhere; here the server itself answers everybody."""
+    """Let anonymous callers read the issuer. AKS publishes its issuers on other hosts."""
     binding = {
-        "metadata": {"name": "issuer-for-everybody"},
+        "metadata": {"name": "public-issuer"},
         "roleRef": {
             "apiGroup": "rbac.authorization.k8s.io",
             "kind": "ClusterRole",
@@ -109,15 +111,13 @@ async def _publish_issuer(cluster: Cluster) -> None:
 
 
 async def _jwks(cluster: Cluster) -> Answer:
-    """As anybody may have it, under a media type of its own."""
+    """Read the public keys as an anonymous caller."""
     return await cluster.stranger.get("/openid/v1/jwks", accept="application/jwk-set+json")
 
 
 @dataclass(slots=True)
 class Place:
-    """One namespace with the workload's service account; an identity and a hub that are in order until a test
-    breaks them.
-    """
+    """One namespace with the workload's service account, and a valid identity and hub for it."""
 
     site: Site
     namespace: str
@@ -145,7 +145,7 @@ class Place:
         return Hub.parse(dict(self.hub.document), trusted_hosts=frozenset(trusted))
 
     async def onboard(self, chain: Chain = "entra", **options: Any) -> list[Answer]:
-        """Apply the rendered manifests as onboarding does, and wait until the role counts."""
+        """Apply the manifests as onboarding does, and wait until the role takes effect."""
         manifests = list(
             build_refresher(
                 self.target,
@@ -169,7 +169,7 @@ class Place:
         return answers
 
     async def apply(self, manifest: Json) -> Answer:
-        """Strictly: what the server does not know is an error."""
+        """Apply with strict field validation, so that an unknown field is an error."""
         version, kind, metadata = manifest["apiVersion"], manifest["kind"], manifest["metadata"]
         root = f"/apis/{version}" if "/" in version else f"/api/{version}"
         within = f"/namespaces/{metadata['namespace']}" if "namespace" in metadata else ""
@@ -179,36 +179,36 @@ class Place:
         return answer
 
     async def workload(self) -> Caller:
-        """Whoever has the service account's token."""
+        """A caller with the service account's token."""
         path = f"/api/v1/namespaces/{self.namespace}/serviceaccounts/{ACCOUNT}/token"
         issued = await self.human.post(path, {"spec": {"expirationSeconds": 600}})
         return self.site.cluster.bearer(issued.body["status"]["token"])
 
-    async def run(self) -> Ended:
+    async def run(self) -> Finished:
         node = {"SSL_CERT_FILE": str(self.site.cloud.trust_file)}
         ended = await Kubelet(self.human, self.root, node).run(self.job)
-        self.check_quiet(ended)
+        self.assert_no_token(ended)
         return ended
 
-    def check_quiet(self, ended: Ended) -> None:
-        """No token of any kind in what it said, which is one line."""
+    def assert_no_token(self, ended: Finished) -> None:
+        """Fail if the output has a token or a traceback."""
         for name in ("subject-token", "api-token"):
             token = next(self.root.rglob(name)).read_text()
-            assert token.rpartition(".")[0] not in ended.said
-        assert "eyJ" not in ended.said
-        assert "ya29" not in ended.said
-        assert "Traceback" not in ended.said
+            assert token.rpartition(".")[0] not in ended.output
+        assert "eyJ" not in ended.output
+        assert "ya29" not in ended.output
+        assert "Traceback" not in ended.output
 
     async def secret(self) -> Json:
         path = f"/api/v1/namespaces/{self.namespace}/secrets/{self.target.secret}"
         return (await self.human.get(path)).body
 
-    async def pulls(self) -> bool:
+    async def can_pull(self) -> bool:
         content = b64decode((await self.secret())["data"][".dockerconfigjson"])
-        return await can_pull(json.loads(content)["auths"], self.hub.image, self.site.cloud.authority.pem)
+        return await pull_check.can_pull(json.loads(content)["auths"], self.hub.image, self.site.cloud.authority.pem)
 
     async def trust_cluster(self) -> None:
-        """Have Google's provider trust the cluster's own issuer, by the keys that it publishes."""
+        """Make Google's provider trust the cluster's issuer and its published keys."""
         self.hub.provider.issuer = self.site.cluster.url
         self.hub.provider.allowed_audiences = frozenset({self.parsed_hub.entra_resource})
         jwks = (await _jwks(self.site.cluster)).body
@@ -216,12 +216,12 @@ class Place:
         self.allow(self.subject)
 
     def federate(self, **change: str) -> None:
-        """Have the identity trust the workload's service account; or what is nearly that."""
+        """Add a federated credential for the workload's service account, with some fields changed."""
         right = FederatedCredential(self.site.cluster.url, self.subject, EXCHANGE)
         self.site.cloud.arm.federated_credentials.add(self.managed, "the-one", replace(right, **change))
 
     def allow(self, subject: str) -> None:
-        """Have Google's provider accept this subject, and let it impersonate the hub's service account."""
+        """Make Google's provider accept this subject, and let it impersonate the hub's service account."""
         self.hub.provider.condition = lambda claims: bool(claims["sub"] == subject)
         principal = f"principal://iam.googleapis.com/{self.hub.provider.pool}/subject/{subject}"
         self.site.cloud.google.bind(self.hub.service_account, principal)
@@ -243,7 +243,7 @@ async def place(site: Site, tmp_path: Path) -> AsyncIterator[Place]:
         "pod-security.kubernetes.io/warn": "restricted",
     }
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": ACCOUNT, "namespace": namespace}}
-    # A controller's, which is not here, in every namespace.
+    # A controller, which does not run here, creates this one in every namespace.
     root_ca = {
         "apiVersion": "v1",
         "kind": "ConfigMap",

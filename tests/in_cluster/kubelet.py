@@ -1,4 +1,4 @@
-"""What a kubelet does for the job's one container: files and variables laid out, and the command run as a process."""
+"""Runs the job's one container as a kubelet would: with its files and variables, as a process."""
 
 import asyncio
 import os
@@ -13,26 +13,28 @@ from tests.contract.conversation import Caller, Json
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class Finished:
+    """Exit code and output of a run."""
+
     code: int
-    said: str
+    output: str
 
 
 @dataclass(frozen=True, slots=True)
 class Kubelet:
-    """api: everything comes from there. root: the container's file system. node: variables that are the machine's."""
+    """api: the API server. root: the container's file system. node: environment variables of the machine."""
 
     api: Caller
     root: Path
     node: Mapping[str, str]
 
-    async def run(self, job: Json) -> Ended:
-        """One pod of the CronJob as it lies in the cluster."""
+    async def run(self, job: Json) -> Finished:
+        """Run one pod of the CronJob."""
         await self.prepare(job)
         return await self.start(job)
 
     async def prepare(self, job: Json) -> None:
-        """The pod's files, as they are now."""
+        """Write the pod's files with their present content."""
         namespace = job["metadata"]["namespace"]
         pod = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
         [container] = pod["containers"]
@@ -44,7 +46,7 @@ class Kubelet:
                 for path, content in (await self._project(namespace, pod["serviceAccountName"], source)).items():
                     (folder / path).write_text(content)
 
-    async def start(self, job: Json) -> Ended:
+    async def start(self, job: Json) -> Finished:
         [container] = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
         server = urlsplit(self.api.url)
         service = {"KUBERNETES_SERVICE_HOST": str(server.hostname), "KUBERNETES_SERVICE_PORT": str(server.port)}
@@ -60,13 +62,13 @@ class Kubelet:
             return {item["path"]: data[item["key"]] for item in items}
         wanted = source["serviceAccountToken"]
         audiences = {"audiences": [wanted["audience"]]} if "audience" in wanted else {}
-        asked = {"spec": {**audiences, "expirationSeconds": wanted["expirationSeconds"]}}
-        issued = await self.api.post(f"{core}/serviceaccounts/{account}/token", asked)
+        request = {"spec": {**audiences, "expirationSeconds": wanted["expirationSeconds"]}}
+        issued = await self.api.post(f"{core}/serviceaccounts/{account}/token", request)
         assert issued.status == 201, issued.text
         return {wanted["path"]: issued.body["status"]["token"]}
 
-    def _run(self, command: list[str], environment: Mapping[str, str]) -> Ended:
-        """-S: without site-packages, as in the image."""
+    def _run(self, command: list[str], environment: Mapping[str, str]) -> Finished:
+        """Run the command. -S: without site-packages, as in the image."""
         program, *arguments = command
         assert program == "python3"
         inside = [str(self.root / word.lstrip("/")) if word.startswith("/") else word for word in arguments]
@@ -81,4 +83,4 @@ class Kubelet:
             check=False,
             timeout=60,
         )
-        return Ended(done.returncode, done.stdout)
+        return Finished(done.returncode, done.stdout)

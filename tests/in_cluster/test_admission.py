@@ -1,4 +1,4 @@
-"""A real API server takes the manifests without a word, in a namespace that is as strict as can be."""
+"""A real API server accepts the manifests without a warning, in a namespace with restricted pod security."""
 
 import pytest
 import yaml
@@ -7,7 +7,7 @@ from tests.in_cluster.conftest import Place
 
 pytestmark = pytest.mark.real
 
-# What the guide has, as far as pod security looks at it.
+# The guide's job, as far as pod security checks it.
 GUIDE = """
 apiVersion: batch/v1
 kind: CronJob
@@ -28,21 +28,21 @@ spec:
 
 
 @pytest.mark.parametrize("chain", ["entra", "kubernetes"])
-async def test_applied_strictly_and_without_a_warning(place: Place, chain: str) -> None:
+async def test_the_manifests_are_accepted_without_a_warning(place: Place, chain: str) -> None:
     answers = await place.onboard("entra" if chain == "entra" else "kubernetes")
 
     assert [answer.status for answer in answers] == [201] * 4
     assert [answer.headers.get("warning") for answer in answers] == [None] * 4
 
 
-async def test_applied_again_nothing_changes(place: Place) -> None:
+async def test_applying_again_changes_nothing(place: Place) -> None:
     first = [answer.version for answer in await place.onboard()]
     second = [answer.version for answer in await place.onboard()]
 
     assert first == second
 
 
-async def test_the_guides_own_job_is_warned_of(place: Place) -> None:
+async def test_the_guides_job_gets_a_warning(place: Place) -> None:
     job = yaml.safe_load(GUIDE)
     job["metadata"]["namespace"] = place.namespace
     answer = await place.apply(job)

@@ -1,4 +1,4 @@
-"""Both ways from a service account's token to an image that pulls, on a real API server."""
+"""Both token chains, from a service account's token to a secret that pulls, on a real API server."""
 
 import base64
 import json
@@ -17,32 +17,32 @@ pytestmark = pytest.mark.real
 
 
 async def test_the_entra_chain_makes_a_secret_that_pulls(place: Place) -> None:
-    """The guide's own intent: Google trusts the tenant, and the managed identity is the subject."""
+    """Google trusts the tenant, and the managed identity is the subject."""
     await place.onboard("entra")
     exchanges = place.site.cloud.assertions.exchanges
     ended = await place.run()
 
-    assert ended.code == 0, ended.said
-    assert ended.said.startswith(f"pullkeeper: {place.namespace}/ar-pull-secret is good until ")
-    assert ended.said.count("\n") == 1
-    assert await place.pulls()
+    assert ended.code == 0, ended.output
+    assert ended.output.startswith(f"pullkeeper: {place.namespace}/ar-pull-secret is valid until ")
+    assert ended.output.count("\n") == 1
+    assert await place.can_pull()
     assert exchanges + 1 == place.site.cloud.assertions.exchanges
 
 
 async def test_the_kubernetes_chain_makes_a_secret_that_pulls(place: Place) -> None:
-    """What the guide's own job does: the projected token goes to Google as it is. Entra is not asked."""
+    """The projected token is sent to Google; Entra is not called."""
     await place.trust_cluster()
     await place.onboard("kubernetes")
     exchanges = place.site.cloud.assertions.exchanges
     ended = await place.run()
 
-    assert ended.code == 0, ended.said
-    assert await place.pulls()
+    assert ended.code == 0, ended.output
+    assert await place.can_pull()
     assert exchanges == place.site.cloud.assertions.exchanges
 
 
 @pytest.mark.parametrize("chain", ["entra", "kubernetes"])
-async def test_a_hub_without_a_service_account_takes_the_federated_token(place: Place, chain: str) -> None:
+async def test_a_hub_without_a_service_account_uses_the_federated_token(place: Place, chain: str) -> None:
     place.hub = place.site.cloud.add_hub(f"fed-{place.namespace[-8:]}", impersonate=False)
     subject = place.identity.principal_id
     if chain == "kubernetes":
@@ -54,11 +54,11 @@ async def test_a_hub_without_a_service_account_takes_the_federated_token(place: 
     await place.onboard("entra" if chain == "entra" else "kubernetes")
     ended = await place.run()
 
-    assert ended.code == 0, ended.said
-    assert await place.pulls()
+    assert ended.code == 0, ended.output
+    assert await place.can_pull()
 
 
-async def test_a_second_run_writes_in_place(place: Place) -> None:
+async def test_a_second_run_updates_the_secret_in_place(place: Place) -> None:
     await place.onboard()
     assert (await place.run()).code == 0
     first = await place.secret()
@@ -69,18 +69,18 @@ async def test_a_second_run_writes_in_place(place: Place) -> None:
     assert first["data"] != second["data"]
 
 
-async def test_a_deleted_secret_heals(place: Place) -> None:
+async def test_a_deleted_secret_is_created_again(place: Place) -> None:
     await place.onboard()
     assert (await place.run()).code == 0
     await place.human.delete(f"/api/v1/namespaces/{place.namespace}/secrets/ar-pull-secret")
     ended = await place.run()
 
-    assert ended.code == 0, ended.said
-    assert await place.pulls()
+    assert ended.code == 0, ended.output
+    assert await place.can_pull()
 
 
-async def test_it_writes_what_the_central_refresher_writes(place: Place) -> None:
-    """Byte for byte, under the same field manager: the look without reading cannot tell them apart."""
+async def test_the_secret_equals_the_central_refreshers(place: Place) -> None:
+    """The same bytes under the same field manager."""
     await place.onboard()
     await place.run()
     found = await place.secret()
@@ -101,41 +101,42 @@ async def test_it_writes_what_the_central_refresher_writes(place: Place) -> None
     assert timedelta(minutes=59) < expires - issued <= timedelta(hours=1)
 
 
-async def test_a_foreign_secret_is_left_alone(place: Place) -> None:
-    secrets = f"/api/v1/namespaces/{place.namespace}/secrets"
-    theirs = {
+async def _create_foreign_secret(place: Place) -> str:
+    """Create the secret as kubectl would. Returns its uid."""
+    secret = {
         "metadata": {"name": "ar-pull-secret"},
         "type": "kubernetes.io/dockerconfigjson",
         "data": {".dockerconfigjson": base64.b64encode(b'{"auths":{}}').decode()},
     }
-    await place.human.post(secrets, theirs, fieldManager="kubectl-create")
+    path = f"/api/v1/namespaces/{place.namespace}/secrets"
+    created = await place.human.post(path, secret, fieldManager="kubectl-create")
+    assert created.status == 201
+    return created.uid
+
+
+async def test_a_secret_of_another_owner_is_not_changed(place: Place) -> None:
+    await _create_foreign_secret(place)
     before = await place.secret()
     await place.onboard()
     ended = await place.run()
 
     assert ended.code == 2
-    assert ended.said.startswith("pullkeeper: kubernetes: HTTP 409: ")
-    assert 'conflict with "kubectl-create"' in ended.said
+    assert ended.output.startswith("pullkeeper: kubernetes: HTTP 409: ")
+    assert 'conflict with "kubectl-create"' in ended.output
     assert before == await place.secret()
 
 
-async def test_a_foreign_secret_is_adopted_in_place_when_asked(place: Place) -> None:
-    secrets = f"/api/v1/namespaces/{place.namespace}/secrets"
-    theirs = {
-        "metadata": {"name": "ar-pull-secret"},
-        "type": "kubernetes.io/dockerconfigjson",
-        "data": {".dockerconfigjson": base64.b64encode(b'{"auths":{}}').decode()},
-    }
-    uid = (await place.human.post(secrets, theirs, fieldManager="kubectl-create")).uid
+async def test_a_secret_of_another_owner_is_adopted_in_place_on_request(place: Place) -> None:
+    uid = await _create_foreign_secret(place)
     await place.onboard(adopt=True)
     ended = await place.run()
 
-    assert ended.code == 0, ended.said
+    assert ended.code == 0, ended.output
     assert uid == (await place.secret())["metadata"]["uid"]
-    assert await place.pulls()
+    assert await place.can_pull()
 
 
-async def test_a_humans_edit_is_taken_back(place: Place) -> None:
+async def test_a_manual_edit_is_taken_back(place: Place) -> None:
     await place.onboard()
     await place.run()
     edit = {"data": {".dockerconfigjson": base64.b64encode(b'{"auths":{}}').decode()}}
@@ -145,12 +146,12 @@ async def test_a_humans_edit_is_taken_back(place: Place) -> None:
     ended = await place.run()
 
     assert edited.status == 200
-    assert ended.code == 0, ended.said
-    assert await place.pulls()
+    assert ended.code == 0, ended.output
+    assert await place.can_pull()
 
 
 @pytest.mark.parametrize("hop", ["entra", "google sts", "google iam"])
-async def test_what_passes_is_tried_again(place: Place, hop: str) -> None:
+async def test_a_temporary_failure_is_retried(place: Place, hop: str) -> None:
     path = {"entra": "oauth2/v2.0/token", "google sts": "/v1/token", "google iam": "generateAccessToken"}[hop]
     faults = place.site.entra_faults if hop == "entra" else place.site.cloud.google_part.faults
     faults.add(Fault(path=path, status=503, body="busy", content_type="text/plain", times=1))
@@ -158,25 +159,25 @@ async def test_what_passes_is_tried_again(place: Place, hop: str) -> None:
     ended = await place.run()
 
     assert faults.have_fired
-    assert ended.code == 0, ended.said
+    assert ended.code == 0, ended.output
 
 
 @pytest.mark.parametrize("status", [302, 429, 503])
-async def test_a_registry_that_neither_takes_nor_refuses_delays_nothing(place: Place, status: int) -> None:
+async def test_a_registry_that_is_down_does_not_keep_the_secret_from_being_written(place: Place, status: int) -> None:
     place.site.cloud.registry_parts[0].faults.add(Fault(path="/v2/token", status=status, body="busy"))
     await place.onboard()
     ended = await place.run()
 
-    assert ended.code == 0, ended.said
-    assert ended.said.startswith(f"pullkeeper: registry: HTTP {status}: busy; written all the same\n")
+    assert ended.code == 0, ended.output
+    assert ended.output.startswith(f"pullkeeper: registry: HTTP {status}: busy; the secret is written all the same\n")
 
 
-async def test_the_audience_in_the_kubernetes_chain_is_what_the_provider_allows(place: Place) -> None:
-    """An audience of its own keeps the job's tokens from being assertions that Entra accepts, too."""
+async def test_the_kubernetes_chain_uses_the_hubs_audience(place: Place) -> None:
+    """With an audience of its own, Entra does not accept the job's tokens as assertions."""
     place.hub = replace(place.hub, document={**place.hub.document, "entraResource": "api://pull"})
     await place.trust_cluster()
     await place.onboard("kubernetes")
     ended = await place.run()
 
-    assert ended.code == 0, ended.said
+    assert ended.code == 0, ended.output
     assert EXCHANGE not in json.dumps(place.job)

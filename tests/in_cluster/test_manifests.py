@@ -1,4 +1,4 @@
-"""The manifests as they are rendered, by themselves: what each version of Kubernetes knows, and the guide's defects."""
+"""The manifests by themselves: valid in every supported Kubernetes version, and without the guide's defects."""
 
 import json
 import re
@@ -37,7 +37,7 @@ HUB = Hub.parse(
 )
 
 
-def rendered(chain: Chain = "entra", target: Target | None = None, **options: Any) -> list[dict[str, Any]]:
+def build(chain: Chain = "entra", target: Target | None = None, **options: Any) -> list[dict[str, Any]]:
     return list(build_refresher(target or TARGET, HUB, CLIENT, TENANT, chain, authority_host=ENTRA, **options))
 
 
@@ -56,7 +56,7 @@ def settings_of(config: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("minor", range(25, 38))
-def test_every_supported_version_knows_every_field(minor: int) -> None:
+def test_every_supported_version_has_every_field(minor: int) -> None:
     around = [
         manifests.namespace("deepintshield"),
         manifests.service_account("deepintshield", "deepintshield-sa", CLIENT),
@@ -64,31 +64,31 @@ def test_every_supported_version_knows_every_field(minor: int) -> None:
         *manifests.refresher_access([TARGET], CLIENT),
         *manifests.workload(TARGET, "deepintshield-sa", image=HUB.probe, replicas=2, config_secret="config"),
     ]
-    everything = [*rendered("entra"), *rendered("kubernetes"), *around]
+    everything = [*build("entra"), *build("kubernetes"), *around]
     files = manifests._FOLDER.glob("*.yaml")
     kinds = {one["kind"] for file in files for one in yaml.safe_load_all(file.read_text(encoding="utf-8"))}
-    assert {manifest["kind"] for manifest in everything} == kinds, "a manifest that nobody looks at"
+    assert {manifest["kind"] for manifest in everything} == kinds, "a manifest without a test"
     for manifest in everything:
         kubernetes_validate.validate(manifest, f"1.{minor}", strict=True)
 
 
-def test_a_field_that_is_unknown_would_be_noticed() -> None:
-    *_, job = rendered()
+def test_an_unknown_field_would_be_found() -> None:
+    *_, job = build()
     job["spec"]["concurrency"] = "Forbid"
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(job, "1.37", strict=True)
 
 
 def test_defect_1_and_2_no_program_but_python_is_needed() -> None:
-    """The guide calls gcloud, which does not read the configuration that way, and kubectl, which its image lacks."""
-    *_, job = rendered()
+    """The guide calls gcloud, which does not read the configuration in this way, and kubectl, which its image lacks."""
+    *_, job = build()
     [container] = pod_of(job)["containers"]
     assert container["command"] == ["python3", "-I", "/pullkeeper/refresh.py"]
 
 
-def test_defect_3_the_chain_asks_whom_the_provider_trusts() -> None:
-    _, _, entra, job = rendered("entra")
-    _, _, kubernetes, _ = rendered("kubernetes")
+def test_defect_3_the_chain_fits_the_issuer_that_the_provider_trusts() -> None:
+    _, _, entra, job = build("entra")
+    _, _, kubernetes, _ = build("kubernetes")
     *_, subject = pod_of(job)["volumes"][0]["projected"]["sources"]
     assert settings_of(entra)["entra"] == {
         "url": f"https://login.microsoftonline.com/{TENANT}/oauth2/v2.0/token",
@@ -106,19 +106,19 @@ def test_defect_3_without_an_identity_there_is_no_entra_chain() -> None:
 
 
 def test_defect_4_nothing_is_ever_deleted() -> None:
-    _, _, config, _ = rendered()
+    _, _, config, _ = build()
     assert "DELETE" not in config["data"]["refresh.py"]
 
 
 def test_defect_5_the_role_is_two_verbs_on_one_name() -> None:
-    role, *_ = rendered(target=target("theirs"))
+    role, *_ = build(target=target("theirs"))
     assert role["rules"] == [
         {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["theirs"], "verbs": ["patch", "create"]}
     ]
 
 
 def test_defect_6_the_job_is_bounded() -> None:
-    *_, job = rendered()
+    *_, job = build()
     spec, pod = job["spec"], pod_of(job)
     work = spec["jobTemplate"]["spec"]
     [container] = pod["containers"]
@@ -131,10 +131,10 @@ def test_defect_6_the_job_is_bounded() -> None:
     assert pod["automountServiceAccountToken"] is False
 
 
-def test_defect_6_the_image_is_pinned_and_the_owners_to_choose() -> None:
-    *_, job = rendered(image=f"registry.example/python@sha256:{'0' * 64}")
+def test_defect_6_the_image_is_pinned_and_can_be_replaced() -> None:
+    *_, job = build(image=f"registry.example/python@sha256:{'0' * 64}")
     assert pod_of(job)["containers"][0]["image"] == f"registry.example/python@sha256:{'0' * 64}"
-    *_, job = rendered()
+    *_, job = build()
     image = pod_of(job)["containers"][0]["image"]
     assert re.fullmatch(r"docker\.io/library/python:3\.\d+\.\d+-alpine3\.\d+", image), "versions, and no moving tag"
 
@@ -149,13 +149,13 @@ def test_defect_6_the_image_is_pinned_and_the_owners_to_choose() -> None:
         (timedelta(minutes=1), "*/1 * * * *"),
     ],
 )
-def test_defect_7_a_missed_run_leaves_a_third_of_the_life(life: timedelta, expected: str) -> None:
+def test_defect_7_the_schedule_is_a_third_of_the_life(life: timedelta, expected: str) -> None:
     assert expected == schedule(life)
 
 
-def test_values_reach_every_place() -> None:
+def test_values_are_set_everywhere() -> None:
     target = Target(namespace="their-space", secret="their.secret", service_accounts=("their-app",))
-    role, binding, config, job = rendered(target=target)
+    role, binding, config, job = build(target=target)
     names = {manifest["metadata"]["name"] for manifest in (role, binding, config, job)}
     assert len(names) == 1
     assert {manifest["metadata"]["namespace"] for manifest in (role, binding, config, job)} == {"their-space"}
@@ -168,8 +168,8 @@ def test_values_reach_every_place() -> None:
 
 
 @pytest.mark.parametrize("secret", [".".join(["a" * 62] * 4), "a.b", "ar-pull-secret", f"{'a' * 43}.b", f"{'a' * 45}"])
-def test_names_are_labels_that_a_cron_job_can_have(secret: str) -> None:
-    names = {rendered(target=target(name))[3]["metadata"]["name"] for name in (secret, f"{secret[:-1]}x")}
+def test_names_are_valid_for_a_cron_job(secret: str) -> None:
+    names = {build(target=target(name))[3]["metadata"]["name"] for name in (secret, f"{secret[:-1]}x")}
     assert len(names) == 2, "two secrets never share a job"
     for name in names:
         assert len(name) <= 52

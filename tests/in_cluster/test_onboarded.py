@@ -1,4 +1,4 @@
-"""The job that onboarding puts into a real cluster, by the trust that onboarding wrote; and its end by offboarding."""
+"""The job that onboarding creates in a real cluster, with the trust that onboarding configured, and its removal."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from pullkeeper.onboarding.phases import pull_secret as pull_secret_phase
 from pullkeeper.onboarding.work import Work
 from tests.apiserver.running import Running
 from tests.in_cluster.conftest import ACCOUNT, Place
-from tests.in_cluster.kubelet import Ended, Kubelet
+from tests.in_cluster.kubelet import Finished, Kubelet
 from tests.onboarding.conftest import Onboarding, describe
 from tests.world import World
 
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.real, pytest.mark.servers]
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Onboards the cluster to refresh itself, and has a node of it."""
+    """Onboards the cluster with its own refresher, and runs the job on a node."""
 
     place: Place
     onboarding: Onboarding
@@ -42,7 +42,6 @@ class Owner:
         return ended
 
     async def job(self) -> dict[str, Any]:
-        """As it was applied."""
         path = f"/apis/batch/v1/namespaces/{self.place.namespace}/cronjobs/refresh-ar-pull-secret"
         return (await self.place.human.get(path)).body
 
@@ -50,9 +49,9 @@ class Owner:
     def node(self) -> Kubelet:
         return Kubelet(self.place.human, self.place.root, {"SSL_CERT_FILE": str(self.place.site.cloud.trust_file)})
 
-    async def run(self) -> Ended:
+    async def run(self) -> Finished:
         ended = await self.node.run(await self.job())
-        self.place.check_quiet(ended)
+        self.place.assert_no_token(ended)
         return ended
 
 
@@ -78,67 +77,69 @@ def handover(ended: Operation) -> Handover:
     return ended.result.handover
 
 
-async def test_by_the_entra_chain_it_makes_a_secret_that_pulls(owner: Owner) -> None:
-    """Entra believes the assertion by the cluster's own keys and the federated credential that onboarding wrote, and
-    the publisher trusts whom the handover names.
+async def test_the_entra_chain_writes_a_secret_that_pulls(owner: Owner) -> None:
+    """Entra checks the assertion against the cluster's keys and the federated credential that onboarding created; the
+    publisher trusts the subject in the handover.
     """
-    handed = handover(await owner.onboard("entra"))
+    received = handover(await owner.onboard("entra"))
     cloud = owner.place.site.cloud
     group = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}"
     identity = cloud.arm.identities.find(f"{group}/providers/{IDENTITIES}/{owner.place.namespace}")
     assert identity is not None
-    assert (handed.client_id, handed.subject) == (
+    assert (received.client_id, received.subject) == (
         identity.service_principal.client_id,
         identity.service_principal.principal_id,
     )
-    owner.place.allow(handed.subject)
+    owner.place.allow(received.subject)
 
     ended = await owner.run()
 
-    assert ended.code == 0, ended.said
-    assert await owner.place.pulls()
+    assert ended.code == 0, ended.output
+    assert await owner.place.can_pull()
     [written] = cloud.arm.federated_credentials.find_all(identity)
     cloud.arm.federated_credentials.remove(identity, written.name)
     refused = await owner.run()
     assert refused.code == 2
-    assert "AADSTS70021" in refused.said
+    assert "AADSTS70021" in refused.output
     assert written.trust.subject == owner.place.subject
 
 
-async def test_by_the_kubernetes_chain_it_makes_a_secret_that_pulls(owner: Owner) -> None:
-    handed = handover(await owner.onboard("kubernetes"))
-    assert (handed.issuer, handed.subject) == (owner.place.site.cluster.url, owner.place.subject)
+async def test_the_kubernetes_chain_writes_a_secret_that_pulls(owner: Owner) -> None:
+    received = handover(await owner.onboard("kubernetes"))
+    assert (received.issuer, received.subject) == (owner.place.site.cluster.url, owner.place.subject)
     await owner.place.trust_cluster()
-    assert owner.place.hub.provider.issuer == handed.issuer
-    assert owner.place.hub.provider.allowed_audiences == {handed.audience}
+    assert owner.place.hub.provider.issuer == received.issuer
+    assert owner.place.hub.provider.allowed_audiences == {received.audience}
 
     ended = await owner.run()
 
-    assert ended.code == 0, ended.said
-    assert await owner.place.pulls()
+    assert ended.code == 0, ended.output
+    assert await owner.place.can_pull()
 
 
-async def test_a_run_in_the_middle_of_offboarding_does_not_bring_the_secret_back(
+async def test_a_run_during_offboarding_does_not_create_the_secret_again(
     owner: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its pod had all its files before; it comes to write when the secret has just gone."""
+    """The pod has all its files before, and writes just after the secret was deleted."""
     owner.place.allow(handover(await owner.onboard("entra")).subject)
     assert (await owner.run()).code == 0
-    job, late = await owner.job(), list[Ended]()
+    job, late = await owner.job(), list[Finished]()
     await owner.node.prepare(job)
     undo = pull_secret_phase.undo
 
-    async def undone(work: Work) -> str:
+    async def undo_and_run(work: Work) -> str:
         detail = await undo(work)
         if not late:
             late.append(await owner.node.start(job))
         return detail
 
-    monkeypatch.setattr(pull_secret_phase, "undo", undone)
+    monkeypatch.setattr(pull_secret_phase, "undo", undo_and_run)
     ended = await owner.onboarding.offboard(owner.cluster)
 
     assert ended.status == "Succeeded", describe(ended)
     assert [one.code for one in late] == [2]
-    assert f'cannot patch resource "secrets" in API group "" in the namespace "{owner.place.namespace}"' in late[0].said
+    assert (
+        f'cannot patch resource "secrets" in API group "" in the namespace "{owner.place.namespace}"' in late[0].output
+    )
     assert (await owner.place.secret())["code"] == 404
     assert (await owner.job())["code"] == 404

@@ -1,4 +1,4 @@
-"""What the job's role allows, held against a real API server: two verbs on one name."""
+"""On a real API server, the job's role allows two verbs on one name."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tests.in_cluster.conftest import Place
 pytestmark = pytest.mark.real
 
 
-async def test_it_reads_lists_and_deletes_nothing(place: Place) -> None:
+async def test_the_job_cannot_read_list_or_delete_secrets(place: Place) -> None:
     await place.onboard()
     await place.run()
     secrets = f"/api/v1/namespaces/{place.namespace}/secrets"
@@ -26,7 +26,7 @@ async def test_it_reads_lists_and_deletes_nothing(place: Place) -> None:
     assert dict.fromkeys(answers, 403) == {verb: answer.status for verb, answer in answers.items()}
 
 
-async def test_it_writes_no_other_name(place: Place) -> None:
+async def test_the_job_can_write_its_own_secret_only(place: Place) -> None:
     await place.onboard()
     secrets = f"/api/v1/namespaces/{place.namespace}/secrets"
     workload = await place.workload()
@@ -37,7 +37,7 @@ async def test_it_writes_no_other_name(place: Place) -> None:
     assert own.status == 201
 
 
-async def test_it_touches_nothing_but_secrets(place: Place) -> None:
+async def test_the_job_has_no_right_to_other_objects(place: Place) -> None:
     await place.onboard()
     workload = await place.workload()
     for path in ("configmaps", "serviceaccounts", "pods"):

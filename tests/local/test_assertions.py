@@ -1,4 +1,4 @@
-"""Entra's side: an assertion becomes a token only if everything about it is as the federated credential says."""
+"""Entra accepts an assertion only if all of it fits the federated credential."""
 
 import json
 from collections.abc import AsyncIterator
@@ -118,17 +118,17 @@ async def test_an_assertion_becomes_a_token_of_the_identity(tenant: Tenant) -> N
         ({"aud": [EXCHANGE, "api://other"]}, 700212),
     ],
 )
-async def test_subject_and_audience_fit_to_the_letter(tenant: Tenant, change: dict[str, Any], code: int) -> None:
+async def test_subject_and_audience_must_match_exactly(tenant: Tenant, change: dict[str, Any], code: int) -> None:
     refusal = await tenant.refusal(tenant.issuer.assertion(tenant.clock, **change))
     assert refusal == (401, "invalid_client", code)
 
 
-async def test_the_issuer_fits_to_the_slash(tenant: Tenant) -> None:
+async def test_the_issuer_must_match_with_its_slash(tenant: Tenant) -> None:
     refusal = await tenant.refusal(tenant.issuer.assertion(tenant.clock, iss=f"{tenant.issuer.url}/"))
     assert refusal == (401, "invalid_client", 700211)
 
 
-async def test_another_key_of_the_same_name_signs_nothing(tenant: Tenant) -> None:
+async def test_another_key_with_the_same_name_is_refused(tenant: Tenant) -> None:
     forged = tenant.issuer.assertion(tenant.clock, key=rsa.generate_private_key(65537, 2048))
     assert await tenant.refusal(forged) == (401, "invalid_client", 700027)
 
@@ -164,7 +164,7 @@ async def test_an_issuer_that_publishes_another_name(tenant: Tenant) -> None:
     ("change", "expected"),
     [
         ({"tenant": "00000000-0000-0000-0000-000000000000"}, (400, "invalid_request", 90002)),
-        ({"client_id": "nobody"}, (400, "unauthorized_client", 700016)),
+        ({"client_id": "unknown"}, (400, "unauthorized_client", 700016)),
         ({"grant_type": "password"}, (400, "unsupported_grant_type", 70003)),
         ({"scope": EXCHANGE}, (400, "invalid_scope", 1002012)),
         ({"scope": "api://unheard-of/.default"}, (400, "invalid_resource", 500011)),
@@ -172,5 +172,5 @@ async def test_an_issuer_that_publishes_another_name(tenant: Tenant) -> None:
         ({"client_assertion": "x"}, (400, "invalid_request", 50027)),
     ],
 )
-async def test_a_request_that_is_wrong(tenant: Tenant, change: dict[str, str], expected: tuple[int, str, int]) -> None:
+async def test_a_wrong_request_is_refused(tenant: Tenant, change: dict[str, str], expected: tuple[int, str, int]) -> None:
     assert expected == await tenant.refusal(tenant.issuer.assertion(tenant.clock), **change)
