@@ -1,4 +1,4 @@
-"""How the tables of this folder write down what a service answers."""
+"""One row of the tables of error responses in this folder."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from pullkeeper.errors import PullkeeperError
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP answer that is no success, and the failure that it stands for."""
+    """An HTTP error response, and the failure that it means."""
 
     case: str
     status: int

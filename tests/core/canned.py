@@ -64,6 +64,23 @@ def http(status: int, body: object = b"", **headers: str) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode() + content
 
 
+MALFORMED = {
+    "HTML": http(200, b"<html>ya29.canary</html>"),
+    "an empty body": http(200, b""),
+    "null": http(200, b"null"),
+    "a list": http(200, b"[1]"),
+    "a string": http(200, b'"ya29.canary"'),
+    "a number": http(200, b"1"),
+    "deeply nested": http(200, b"[" * 60_000),
+    "not UTF-8": http(200, b'\xff\xfe"ya29.canary"'),
+    "no token": http(200, b'{"expires_in": 300}'),
+    "shorter than announced": b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\nConnection: close\r\n\r\n{",
+    "not HTTP": b"ya29.canary\r\n\r\n",
+    "no response": b"",
+}
+"""Responses that no JSON service should send. A token in one of them must not appear in an error."""
+
+
 @asynccontextmanager
 async def canned(authority: Authority | None, answers: Answers, pause: float = 0.05) -> AsyncIterator[CannedServer]:
     """Serve `answers` on a free port, over TLS if there is an authority, until the context ends."""

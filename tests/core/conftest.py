@@ -1,4 +1,4 @@
-"""Properties are judged by their outcome: a machine with other things to do is slow, and not wrong."""
+"""Property tests without a time limit: a busy machine is slow, which is no failure."""
 
 from hypothesis import HealthCheck, settings
 

@@ -1,15 +1,15 @@
-"""All that anybody could print of a failure."""
+"""Everything that can be printed of an exception."""
 
 import traceback
 
 
 def printed(failure: BaseException) -> str:
-    """As a log or a span shows it: its text and its parts, and what it came from unless that is suppressed."""
+    """What a log or a span shows: text, arguments, attributes, and the cause unless it is suppressed."""
     return "\n".join([*traceback.format_exception(failure), repr(failure.args), repr(vars(failure))])
 
 
 def everything(failure: BaseException | None) -> str:
-    """The same of whatever it came from, also where that is no longer shown."""
+    """The same with all causes and contexts, suppressed ones too."""
     if failure is None:
         return ""
     return "\n".join([printed(failure), everything(failure.__cause__), everything(failure.__context__)])

@@ -1,4 +1,4 @@
-"""What Google's token services answer instead of a token, verbatim, and what each answer means."""
+"""Error responses of Google's token services, verbatim, and the category of each."""
 
 import json
 
@@ -105,13 +105,13 @@ KNOWN = [
     Answer("throttled by a front end", 429, "rate limited", errors.GoogleUnavailable),
     Answer("a redirect", 302, '<a href="https://evil.example/">Moved</a>', errors.GoogleUnavailable),
 ]
-"""Each is known: its category says what to do."""
+"""Responses that have a category."""
 
 UNKNOWN = [
-    _sts("a scope nobody knows", "invalid_scope", "Some requested scopes were invalid.", errors.InternalError),
-    _sts("a request nobody knows", "invalid_request", "Missing required field: subject_token", errors.InternalError),
+    _sts("an unknown scope", "invalid_scope", "Some requested scopes were invalid.", errors.InternalError),
+    _sts("an unknown request", "invalid_request", "Missing required field: subject_token", errors.InternalError),
     _iam(
-        "an argument nobody knows",
+        "an unknown argument",
         400,
         "Request contains an invalid argument.",
         "INVALID_ARGUMENT",
@@ -134,4 +134,4 @@ UNKNOWN = [
     Answer("deep", 400, "[" * 70_000, errors.InternalError),
     Answer("empty", 400, "", errors.InternalError),
 ]
-"""Refused for good (a try again would be refused again), and nobody knows why: for a person to look at."""
+"""Permanent refusals without a category of their own."""

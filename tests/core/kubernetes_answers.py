@@ -1,6 +1,5 @@
-"""What an API server answers instead of taking a secret, verbatim, and what each answer means.
-
-Seen on kube-apiserver 1.37. The statuses without a reason are the server's own: it has no better word for them.
+"""Error responses of an API server, verbatim, and the category of each. Recorded on kube-apiserver 1.37, which leaves
+out the reason of some.
 """
 
 import json
@@ -88,7 +87,7 @@ ANSWERS = [
         causes=[{"reason": "FieldValueTooLong", "message": "Too long", "field": "data"}],
     ),
     _status(
-        "fields of somebody else",
+        "fields of another manager",
         409,
         "Conflict",
         f"Apply failed with 1 conflict: {_CONFLICT}: .data..dockerconfigjson",
@@ -148,7 +147,7 @@ ANSWERS = [
     _status("namespace missing", 404, "NotFound", 'namespaces "deepintshield" not found', errors.NamespaceMissing),
     _status("object missing", 404, "NotFound", 'serviceaccounts "deepintshield-sa" not found', refusals.NotFound),
     _status(
-        "address unknown", 404, "NotFound", "the server could not find the requested resource", errors.ClusterMoved
+        "unknown address", 404, "NotFound", "the server could not find the requested resource", errors.ClusterMoved
     ),
     _status(
         "namespace terminating",
@@ -265,14 +264,14 @@ ANSWERS = [
     _status("wrong audience, expired, garbage", 401, "Unauthorized", "Unauthorized", errors.ClusterUnauthorized),
     Answer("too many requests", 429, "Too many requests, please try again later.\n", errors.ClusterThrottled),
     _status(
-        "server out of breath",
+        "server overloaded",
         503,
         "ServiceUnavailable",
         "the server is currently unable to handle the request",
         errors.ClusterUnwell,
     ),
     _status(
-        "etcd gone",
+        "etcd down",
         500,
         "InternalError",
         "Internal error occurred: etcdserver: request timed out",
@@ -307,4 +306,4 @@ NONSENSE = [
     ),
     Answer("message is a list", 500, '{"message": ["x"]}', errors.ClusterUnwell),
 ]
-"""Nothing that an API server would say; but what stands between it and us may."""
+"""Responses that a proxy in front of an API server may send."""

@@ -1,4 +1,4 @@
-"""What a publisher hands out: the credential configuration of the guide that Pullkeeper replaces, its blanks filled."""
+"""Documents of a publisher: the credential configuration of the guide that Pullkeeper replaces, and a hub with it."""
 
 import copy
 from typing import Any
@@ -33,19 +33,19 @@ _HUB = {
 
 
 def credential_config(**changes: Any) -> dict[str, Any]:
-    """The document, with some of it changed; None takes a field away."""
-    return _changed(_CREDENTIAL_CONFIG, changes)
+    """The document with some fields changed; None removes a field."""
+    return _change(_CREDENTIAL_CONFIG, changes)
 
 
 def hub(**changes: Any) -> dict[str, Any]:
-    """A hub as a setting or a request says it, with some of it changed; None takes a field away."""
-    return _changed(_HUB, changes)
+    """A hub as in a setting or a request, with some fields changed; None removes a field."""
+    return _change(_HUB, changes)
 
 
 def parsed_hub(**changes: Any) -> Hub:
     return Hub.parse(hub(**changes))
 
 
-def _changed(document: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+def _change(document: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     merged = {**copy.deepcopy(document), **changes}
     return {name: value for name, value in merged.items() if value is not None}

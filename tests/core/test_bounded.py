@@ -1,4 +1,4 @@
-"""Answers are read to their end, in however many pieces they come, and cut where they have none."""
+"""A response is read whole, however many pieces it has, and cut at the limit."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -30,6 +30,6 @@ async def url() -> AsyncIterator[str]:
 
 
 @pytest.mark.parametrize(("limit", "expected"), [(1000, b"piece." * 5), (8, b"piece.pi")])
-async def test_an_answer_in_pieces_is_read_whole_up_to_the_limit(url: str, limit: int, expected: bytes) -> None:
+async def test_a_response_in_pieces_is_read_up_to_the_limit(url: str, limit: int, expected: bytes) -> None:
     async with aiohttp.ClientSession() as session, session.get(url) as answer:
         assert await bounded.read(answer, limit) == expected

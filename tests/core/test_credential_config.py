@@ -1,4 +1,4 @@
-"""Nothing that a credential configuration says is followed; only its ids count, and only in the one known form."""
+"""A credential configuration is accepted in one form only, and used for its ids only."""
 
 from typing import Any
 
@@ -22,13 +22,13 @@ _POOLS = "//iam.googleapis.com/projects/417300214096/locations/global/workloadId
 _ACCOUNTS = "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts"
 
 
-def _refusal(document: dict[str, Any], *, trusted: frozenset[str] = frozenset()) -> str:
+def _fail(document: dict[str, Any], *, trusted: frozenset[str] = frozenset()) -> str:
     with pytest.raises(InvalidRequest) as refused:
         Hub.parse(hub(credentialConfig=document), trusted_hosts=trusted)
     return refused.value.detail
 
 
-def test_the_publishers_document_is_taken_apart_into_its_ids() -> None:
+def test_a_document_is_parsed_into_its_ids() -> None:
     config = parsed_hub().credential_config
 
     assert config.ids == {
@@ -45,7 +45,7 @@ def test_the_publishers_document_is_taken_apart_into_its_ids() -> None:
     ) == (PROVIDER, TOKEN_URL, IMPERSONATION_URL)
 
 
-def test_without_an_impersonation_url_nobody_is_impersonated() -> None:
+def test_without_an_impersonation_url_there_is_no_service_account() -> None:
     config = Hub.parse(
         hub(credentialConfig=credential_config(service_account_impersonation_url=None))
     ).credential_config
@@ -54,11 +54,11 @@ def test_without_an_impersonation_url_nobody_is_impersonated() -> None:
     assert config.ids["service_account"] == "-"
 
 
-def test_where_the_publishers_pods_find_their_token_is_not_kept() -> None:
+def test_the_pods_token_file_is_not_stored() -> None:
     assert "azure-identity-token" not in parsed_hub().to_json()
 
 
-def test_a_document_that_was_stored_reads_back_the_same() -> None:
+def test_a_stored_document_is_read_back_unchanged() -> None:
     stored = Hub.parse(parsed_hub().to_json()).credential_config
 
     assert stored.ids == parsed_hub().credential_config.ids
@@ -66,7 +66,7 @@ def test_a_document_that_was_stored_reads_back_the_same() -> None:
 
 
 @pytest.mark.parametrize("pool", ["acme", "3m-azure-pool", "0000", "a" * 32, "-acme-"])
-def test_every_pool_id_that_google_allows_is_taken(pool: str) -> None:
+def test_every_pool_id_that_google_allows_is_accepted(pool: str) -> None:
     """4 to 32 of [a-z0-9-]: a customer's name may begin with a digit."""
     document = credential_config(audience=f"{_POOLS}/{pool}/providers/{pool}")
 
@@ -157,13 +157,13 @@ def test_every_pool_id_that_google_allows_is_taken(pool: str) -> None:
         pytest.param("service_account_impersonation_url", IMPERSONATION_URL + "\n", id="newline after the method"),
     ],
 )
-def test_what_is_not_the_one_known_form_is_refused_and_not_quoted(field: str, value: Any) -> None:
-    told = _refusal(credential_config(**{field: value}))
+def test_any_other_form_is_refused_and_not_quoted(field: str, value: Any) -> None:
+    message = _fail(credential_config(**{field: value}))
 
-    assert told.startswith(f"credentialConfig.{field}: ")
-    assert "; " not in told, "one field is wrong, and one is told"
-    assert "evil" not in told.lower()
-    assert value is None or str(value) not in told
+    assert message.startswith(f"credentialConfig.{field}: ")
+    assert "; " not in message, "one field is wrong, and one is reported"
+    assert "evil" not in message.lower()
+    assert value is None or str(value) not in message
 
 
 @pytest.mark.parametrize(
@@ -179,12 +179,12 @@ def test_what_is_not_the_one_known_form_is_refused_and_not_quoted(field: str, va
         pytest.param("/evil", id="no object"),
     ],
 )
-def test_a_source_that_would_be_followed_is_refused(source: Any) -> None:
-    told = _refusal(credential_config(credential_source=source))
+def test_a_source_other_than_a_file_is_refused(source: Any) -> None:
+    message = _fail(credential_config(credential_source=source))
 
-    assert told.startswith("credentialConfig.credential_source")
-    assert "169.254" not in told
-    assert "/evil" not in told
+    assert message.startswith("credentialConfig.credential_source")
+    assert "169.254" not in message
+    assert "/evil" not in message
 
 
 @pytest.mark.parametrize(
@@ -199,12 +199,12 @@ def test_a_source_that_would_be_followed_is_refused(source: Any) -> None:
     ],
 )
 def test_a_field_of_another_kind_of_document_is_refused_by_name(field: str) -> None:
-    told = _refusal(credential_config(**{field: "evil"}))
+    message = _fail(credential_config(**{field: "evil"}))
 
-    assert f"credentialConfig.{field}: Extra inputs are not permitted" == told
+    assert f"credentialConfig.{field}: Extra inputs are not permitted" == message
 
 
-def test_a_host_that_the_operator_trusts_stands_for_googles() -> None:
+def test_a_trusted_host_is_accepted_in_place_of_googles() -> None:
     document = credential_config(
         token_url="https://127.0.0.1:8443/v1/token",
         service_account_impersonation_url=IMPERSONATION_URL.replace("iamcredentials.googleapis.com", "127.0.0.1:8443"),
@@ -215,18 +215,18 @@ def test_a_host_that_the_operator_trusts_stands_for_googles() -> None:
     assert trusting.credential_config.service_account == SERVICE_ACCOUNT
 
 
-def test_a_trusted_host_is_trusted_with_its_port_and_no_other() -> None:
-    told = _refusal(
+def test_a_host_is_trusted_for_its_port_only() -> None:
+    message = _fail(
         credential_config(token_url="https://127.0.0.1:8444/v1/token"), trusted=frozenset({"127.0.0.1:8443"})
     )
 
-    assert "TRUSTED_GOOGLE_HOSTS" in told
-    assert "8444" not in told
+    assert "TRUSTED_GOOGLE_HOSTS" in message
+    assert "8444" not in message
 
 
 @given(data=st.data())
-def test_what_is_accepted_is_made_of_its_ids_and_nothing_else(data: st.DataObject) -> None:
-    """Any one character put into, or over, any place of the document's URLs."""
+def test_an_accepted_document_consists_of_its_ids(data: st.DataObject) -> None:
+    """With one character inserted or replaced anywhere in one of the URLs."""
     field = data.draw(st.sampled_from(["audience", "token_url", "service_account_impersonation_url"]))
     text = credential_config()[field]
     at, width = data.draw(st.integers(0, len(text))), data.draw(st.integers(0, 1))

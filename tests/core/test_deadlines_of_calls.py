@@ -23,7 +23,6 @@ from pullkeeper.cluster.api import Api
 from pullkeeper.deadline import deadline
 from pullkeeper.errors import (
     ArmThrottled,
-    ClusterChanging,
     ClusterThrottled,
     ClusterUnreachable,
     EntraUnavailable,
@@ -54,7 +53,6 @@ _IDENTITY = ManagedIdentity(
     shared=False,
 )
 _SILENT: Answers = {ANY_PATH: (None,)}
-_UPDATING = {"location": "westeurope", "properties": {"kubernetesVersion": "1.33", "provisioningState": "Updating"}}
 _ENTRA_TOKEN = {"access_token": "canary", "expires_on": "4102444800", "resource": "r", "token_type": "Bearer"}
 _IMAGE = "deepintshield-prod/acme/deepintshield"
 
@@ -101,6 +99,10 @@ async def _locate(server: CannedServer, _: Authority) -> None:
     await AzureClusters(_arm(server), _clock).locate(_CLUSTER)
 
 
+async def _enable_workload_identity(server: CannedServer, _: Authority) -> None:
+    await AzureClusters(_arm(server), _clock).enable_workload_identity(_CLUSTER)
+
+
 async def _find_identity(server: CannedServer, _: Authority) -> None:
     await AzureIdentities(_arm(server)).find(_CLUSTER.subscription, "rg", "id-1")
 
@@ -134,6 +136,7 @@ Call = Callable[[CannedServer, Authority], Awaitable[None]]
 _CALLS = [
     pytest.param(_describe, ArmThrottled, id="describe a cluster"),
     pytest.param(_locate, ArmThrottled, id="locate a cluster"),
+    pytest.param(_enable_workload_identity, ArmThrottled, id="switch on workload identity"),
     pytest.param(_find_identity, ArmThrottled, id="find an identity"),
     pytest.param(_add_credential, ArmThrottled, id="add a federated credential"),
     pytest.param(_get_google_token, GoogleUnavailable, id="mint a token"),
@@ -187,15 +190,6 @@ async def test_no_retry_begins_that_the_deadline_could_cut_off(
         raised, _ = await _fail(call(server, authority), timedelta(seconds=2))
     assert issubclass(raised, category)
     assert len(server.requests) == 1
-
-
-async def test_waiting_for_azure_leaves_the_time_to_record_it(authority: Authority) -> None:
-    """An invocation that reaches its deadline is cancelled, so the wait ends 20 seconds before."""
-    async with canned(authority, {ANY_PATH: http(200, _UPDATING)}) as server:
-        clusters = AzureClusters(_arm(server), _clock)
-        raised, seconds = await _fail(clusters.enable_workload_identity(_CLUSTER), timedelta(seconds=20.5))
-    assert raised is ClusterChanging
-    assert seconds < 3
 
 
 @asynccontextmanager

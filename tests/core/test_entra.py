@@ -1,4 +1,4 @@
-"""Whatever answers in the identity endpoint's place, the outcome is a token or a typed failure."""
+"""Whatever the identity endpoint responds, the outcome is a token or an EntraError without the response's text."""
 
 import asyncio
 import base64
@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from pullkeeper.azure.entra import Entra, claims
 from pullkeeper.errors import EntraDenied, EntraError, EntraUnavailable
 from pullkeeper.tokens import EntraToken
-from tests.core.canned import CannedServer, canned, http
+from tests.core.canned import MALFORMED, CannedServer, canned, http
 from tests.core.failures import printed
 
 _RESOURCE = "api://AzureADTokenExchange"
 _TOKEN = "eyJhbGciOiJub25lIn0.eyJvaWQiOiJjYW5hcnkifQ.canary"
-_GIVEN: dict[str, Any] = {
+_RESPONSE: dict[str, Any] = {
     "access_token": _TOKEN,
     "expires_on": "4102444800",
     "resource": _RESOURCE,
@@ -29,7 +29,7 @@ _GIVEN: dict[str, Any] = {
 
 
 def _without(name: str) -> dict[str, Any]:
-    return {known: value for known, value in _GIVEN.items() if known != name}
+    return {known: value for known, value in _RESPONSE.items() if known != name}
 
 
 @asynccontextmanager
@@ -46,50 +46,50 @@ async def _entra(
             await entra.close()
 
 
-async def _refused(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> EntraError:
+async def _fail(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> EntraError:
     async with _entra(answer, monkeypatch) as (entra, _):
-        with pytest.raises(EntraError) as refused:
+        with pytest.raises(EntraError) as raised:
             await entra.token(_RESOURCE)
-    assert "canary" not in printed(refused.value)
-    return refused.value
+    assert "canary" not in printed(raised.value)
+    return raised.value
 
 
-async def test_a_token_is_asked_for_once_and_again_when_a_fresh_one_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with _entra(http(200, _GIVEN), monkeypatch) as (entra, endpoint):
+async def test_a_token_is_cached_until_a_fresh_one_is_requested(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with _entra(http(200, _RESPONSE), monkeypatch) as (entra, endpoint):
         tokens = [await entra.token(_RESOURCE), await entra.token(_RESOURCE), await entra.token(_RESOURCE, fresh=True)]
 
     assert [token.reveal() for token in tokens] == [_TOKEN] * 3
     assert len(endpoint.requests) == 2
 
 
-async def test_a_fresh_token_is_the_one_that_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with _entra(http(200, _GIVEN), monkeypatch) as (entra, endpoint):
+async def test_a_fresh_token_replaces_the_cached_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with _entra(http(200, _RESPONSE), monkeypatch) as (entra, endpoint):
         await entra.token(_RESOURCE)
-        endpoint.answers["/msi/token"] = http(200, {**_GIVEN, "access_token": "another"})
+        endpoint.answers["/msi/token"] = http(200, {**_RESPONSE, "access_token": "another"})
 
         assert (await entra.token(_RESOURCE)).reveal() == _TOKEN
         assert (await entra.token(_RESOURCE, fresh=True)).reveal() == "another"
         assert (await entra.token(_RESOURCE)).reveal() == "another"
 
 
-async def _directly(entra: Entra) -> str:
-    """As the SDK for Azure Resource Manager uses the credential."""
+async def _token_of_credential(entra: Entra) -> str:
+    """Get a token as the SDK for Azure Resource Manager does."""
     return (await entra.credential.get_token("https://management.azure.com/.default")).token
 
 
-async def test_a_fresh_token_does_not_disturb_who_asks_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several hubs and all clusters ask at once; one of them being told `stale` is no trouble of the others."""
-    slowly = (http(200, _GIVEN)[:20], http(200, _GIVEN)[20:])
+async def test_a_fresh_token_does_not_disturb_other_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several hubs and all clusters need tokens at once; a hub that needs a fresh one must not delay the others."""
+    slowly = (http(200, _RESPONSE)[:20], http(200, _RESPONSE)[20:])
     async with _entra(slowly, monkeypatch) as (entra, _):
         asked = [entra.token(f"api://{number}", fresh=number % 3 == 0) for number in range(30)]
-        used_directly = asyncio.create_task(_directly(entra))
+        used_directly = asyncio.create_task(_token_of_credential(entra))
 
         assert [token.reveal() for token in await asyncio.gather(*asked)] == [_TOKEN] * 30
         assert await used_directly == _TOKEN
 
 
-async def test_all_who_want_a_fresh_token_at_once_share_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with _entra(http(200, _GIVEN), monkeypatch) as (entra, endpoint):
+async def test_concurrent_requests_for_a_fresh_token_share_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with _entra(http(200, _RESPONSE), monkeypatch) as (entra, endpoint):
         await asyncio.gather(*(entra.token(_RESOURCE, fresh=True) for _ in range(10)))
 
     assert len(endpoint.requests) == 1
@@ -105,10 +105,10 @@ async def test_all_who_want_a_fresh_token_at_once_share_one(monkeypatch: pytest.
         http(403, {"message": f"You sent {_TOKEN}"}),
         http(404, b"<html>", Content_Type="text/html"),
     ],
-    ids=["not assigned", "resource unknown", "an echo", "another server"],
+    ids=["not assigned", "resource unknown", "echoes the token", "another server"],
 )
-async def test_a_refusal_is_for_a_person_to_mend(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    failure = await _refused(answer, monkeypatch)
+async def test_a_refusal_is_entra_denied_with_its_remedy(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    failure = await _fail(answer, monkeypatch)
 
     assert type(failure) is EntraDenied
     assert f"az ad sp show --id {_RESOURCE}" in failure.remedy
@@ -120,32 +120,25 @@ async def test_a_refusal_is_for_a_person_to_mend(answer: bytes, monkeypatch: pyt
         pytest.param(http(429, b"slow down"), id="throttled"),
         pytest.param(http(500, b"broken"), id="broken"),
         pytest.param(http(302, b"", Location="https://127.0.0.1:9/"), id="a redirect"),
-        pytest.param(http(200, b"<html>"), id="HTML"),
-        pytest.param(http(200, b""), id="nothing"),
-        pytest.param(http(200, b"null"), id="null"),
-        pytest.param(http(200, b"[1]"), id="a list"),
-        pytest.param(http(200, b'"x"'), id="a string"),
-        pytest.param(http(200, b"[" * 50_000), id="deep"),
         pytest.param(http(200, _without("resource")), id="no resource"),
         pytest.param(http(200, _without("expires_on")), id="no expiry"),
         pytest.param(http(200, _without("access_token")), id="no token"),
-        pytest.param(http(200, {**_GIVEN, "access_token": None}), id="null for a token"),
-        pytest.param(http(200, {**_GIVEN, "access_token": 7}), id="a number for a token"),
-        pytest.param(http(200, {**_GIVEN, "access_token": ""}), id="an empty token"),
-        pytest.param(http(200, {**_GIVEN, "expires_on": "soon"}), id="a word for an expiry"),
-        pytest.param(http(200, {**_GIVEN, "expires_on": None}), id="null for an expiry"),
-        pytest.param(http(200, {**_GIVEN, "expires_on": [1]}), id="a list for an expiry"),
-        pytest.param(http(200, {**_GIVEN, "expires_on": 1e400}), id="an infinite expiry"),
-        pytest.param(http(200, {**_GIVEN, "resource": 7}), id="a number for a resource"),
-        pytest.param(b"x\r\n\r\n", id="no HTTP"),
-        pytest.param(b"", id="hangs up"),
+        pytest.param(http(200, {**_RESPONSE, "access_token": None}), id="null for a token"),
+        pytest.param(http(200, {**_RESPONSE, "access_token": 7}), id="a number for a token"),
+        pytest.param(http(200, {**_RESPONSE, "access_token": ""}), id="an empty token"),
+        pytest.param(http(200, {**_RESPONSE, "expires_on": "soon"}), id="a word for an expiry"),
+        pytest.param(http(200, {**_RESPONSE, "expires_on": None}), id="null for an expiry"),
+        pytest.param(http(200, {**_RESPONSE, "expires_on": [1]}), id="a list for an expiry"),
+        pytest.param(http(200, {**_RESPONSE, "expires_on": 1e400}), id="an infinite expiry"),
+        pytest.param(http(200, {**_RESPONSE, "resource": 7}), id="a number for a resource"),
+        *(pytest.param(response, id=case) for case, response in MALFORMED.items()),
     ],
 )
-async def test_a_broken_answer_is_a_typed_failure(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert type(await _refused(answer, monkeypatch)) is EntraUnavailable
+async def test_a_malformed_response_is_entra_unavailable(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert type(await _fail(answer, monkeypatch)) is EntraUnavailable
 
 
-async def test_nobody_there_is_a_typed_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_endpoint_that_is_down_is_entra_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     async with canned(None, {}) as endpoint:
         pass
     monkeypatch.setenv("IDENTITY_ENDPOINT", f"http://{endpoint.host}/msi/token")
@@ -160,17 +153,17 @@ def _jwt(payload: Any) -> str:
     return f"eyJ.{base64.urlsafe_b64encode(json.dumps(payload).encode()).rstrip(b'=').decode()}.x"
 
 
-def test_whom_a_token_is_about() -> None:
+def test_claims_of_a_token() -> None:
     token = _jwt({"oid": "5f2a", "iss": "https://sts.windows.net/t/", "aud": ["a"], "tid": "t", "canary": "x"})
 
     assert claims(EntraToken(token)) == {"oid": "5f2a", "iss": "https://sts.windows.net/t/", "aud": "['a']", "tid": "t"}
 
 
 @given(payload=st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=3))
-def test_a_payload_of_another_shape_is_about_nobody(payload: Any) -> None:
+def test_a_payload_of_another_shape_has_no_claims(payload: Any) -> None:
     assert claims(EntraToken(_jwt(payload))) == {}
 
 
 @given(text=st.text())
-def test_what_is_no_token_is_about_nobody(text: str) -> None:
+def test_a_text_that_is_no_token_has_no_claims(text: str) -> None:
     assert [claims(EntraToken(part)) for part in (text, f"a.{text}", f"a.{text}.c")] == [{}] * 3

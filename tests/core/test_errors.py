@@ -1,4 +1,4 @@
-"""The tree of failures: complete, explained, reachable; and no text of it holds a token."""
+"""Every failure category has a meaning, a remedy and a place that raises it; and no text contains a token."""
 
 import ast
 import base64
@@ -63,14 +63,14 @@ def _all_kinds(of: type[PullkeeperError] = PullkeeperError) -> Iterator[type[Pul
 # The tree
 
 
-def test_every_category_is_a_class_of_its_own() -> None:
+def test_every_category_has_one_class() -> None:
     names = [kind.category for kind in _CATEGORIES]
 
     assert len(set(names)) == len(names) >= 30
 
 
 @pytest.mark.parametrize("kind", _CATEGORIES, ids=lambda kind: kind.category)
-def test_every_category_says_what_it_means_and_what_to_do(kind: type[PullkeeperError]) -> None:
+def test_every_category_has_a_meaning_and_a_remedy(kind: type[PullkeeperError]) -> None:
     assert kind.category == kind.category.lower().replace(" ", "_")
     for text in (kind.meaning, kind.remedy_template):
         assert len(text) > 20
@@ -79,7 +79,7 @@ def test_every_category_says_what_it_means_and_what_to_do(kind: type[PullkeeperE
 
 
 @pytest.mark.parametrize("kind", _CATEGORIES, ids=lambda kind: kind.category)
-def test_every_category_stands_in_the_drawing_of_the_tree(kind: type[PullkeeperError]) -> None:
+def test_every_category_is_in_the_drawing(kind: type[PullkeeperError]) -> None:
     """By name, by its family's `name_*`, or by its class."""
     drawing = errors.__doc__ or ""
     family = f"{kind.category.partition('_')[0]}_*"
@@ -88,7 +88,7 @@ def test_every_category_stands_in_the_drawing_of_the_tree(kind: type[PullkeeperE
 
 
 @pytest.mark.parametrize("kind", [*_all_kinds()], ids=lambda kind: kind.__name__)
-def test_a_remedy_leaves_what_nobody_knows_to_be_filled_in(kind: type[PullkeeperError]) -> None:
+def test_a_remedy_keeps_placeholders_of_unknown_names(kind: type[PullkeeperError]) -> None:
     blanks = {name for _, name, _, _ in string.Formatter().parse(kind.remedy_template) if name}
 
     remedy = kind("detail").remedy
@@ -98,22 +98,22 @@ def test_a_remedy_leaves_what_nobody_knows_to_be_filled_in(kind: type[Pullkeeper
 
 
 @pytest.mark.parametrize("kind", [*_all_kinds()], ids=lambda kind: kind.__name__)
-def test_a_remedy_holds_every_name_to_the_letter_however_long(kind: type[PullkeeperError]) -> None:
-    """It is there to be pasted: nothing cut off, nothing taken for a token."""
+def test_a_remedy_has_every_name_in_full(kind: type[PullkeeperError]) -> None:
+    """The command is pasted as it is: nothing is cut off, no name is redacted."""
     expected = kind.remedy_template.format_map(_CONTEXT)
 
     assert expected == kind("detail", _CONTEXT).remedy
 
 
-def test_a_remedy_quotes_a_value_and_does_not_read_it() -> None:
+def test_a_value_with_braces_is_no_placeholder() -> None:
     failure = errors.NamespaceMissing("detail", {"namespace": "{cluster} {0} {namespace.x}"})
 
     assert "{cluster} {0} {namespace.x}" in failure.remedy
 
 
 @pytest.mark.parametrize("kind", [*_all_kinds()], ids=lambda kind: kind.__name__)
-def test_told_where_it_happened_a_failure_is_another_object(kind: type[PullkeeperError]) -> None:
-    """One refusal by Google is raised for every cluster of the hub, and each tells of its own."""
+def test_with_context_returns_a_new_failure(kind: type[PullkeeperError]) -> None:
+    """One refusal by Google is raised for every cluster of the hub, each with its own context."""
     first = kind("refused", {"namespace": "near"}, retry_after=timedelta(seconds=3))
 
     second = first.with_context(namespace="far", cluster="c1")
@@ -124,7 +124,7 @@ def test_told_where_it_happened_a_failure_is_another_object(kind: type[Pullkeepe
     assert str(second) == f"{kind.category}: refused"
 
 
-def test_a_context_is_the_failures_own() -> None:
+def test_a_failure_copies_its_context() -> None:
     context = {"namespace": "d"}
     failure = errors.NamespaceMissing("x", context)
     context["namespace"] = "changed"
@@ -137,6 +137,33 @@ def test_a_failure_survives_a_pickle() -> None:
     failure = pickle.loads(pickle.dumps(errors.NamespaceMissing("x", {"namespace": "d"})))
 
     assert (failure.detail, failure.context) == ("x", {"namespace": "d"})
+
+
+# Retry-After
+
+
+@pytest.mark.parametrize(
+    ("header", "asked"),
+    [
+        ("30", timedelta(seconds=30)),
+        ("0", timedelta()),
+        ("", None),
+        ("Fri, 31 Dec 1999 23:59:59 GMT", None),
+        ("-1", None),
+        ("1.5", None),
+        ("\u0663", None),
+        ("999999999", timedelta(hours=1)),
+        ("9" * 30, None),
+        ("9" * 5000, None),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_retry_after_is_a_number_of_seconds_up_to_an_hour(header: str, asked: timedelta | None) -> None:
+    assert errors.parse_retry_after({"Retry-After": header}) == asked
+
+
+def test_without_the_header_there_is_no_wait() -> None:
+    assert errors.parse_retry_after({}) is None
 
 
 # Reachable
@@ -165,7 +192,7 @@ def _named(node: ast.expr) -> Iterator[str]:
         yield from _named(node.orelse)
 
 
-def test_no_category_is_unreachable() -> None:
+def test_every_category_is_raised_somewhere() -> None:
     """Each is raised by name in the package, or is what one of the services' answers is known to mean."""
     raised = set(_raised())
     answers = (*google_answers.KNOWN, *google_answers.UNKNOWN, *kubernetes_answers.ANSWERS)
@@ -220,41 +247,41 @@ def _base64(text: str) -> str:
     ],
 )
 @pytest.mark.parametrize("around", ["{}", "the request was {}, which is wrong", '"{}"', "x={}&y=1", "[{}]", "'{}'\n"])
-def test_no_shape_of_token_comes_through(text: str, secret: str, around: str) -> None:
-    """Not 10 characters of it in a row."""
-    told = redact(around.format(text))
+def test_every_kind_of_token_is_redacted(text: str, secret: str, around: str) -> None:
+    """No 10 characters in a row are left."""
+    redacted = redact(around.format(text))
 
     runs = {secret[at : at + 10] for at in range(len(secret) - 9)}
-    assert [run for run in sorted(runs) if run in told] == []
+    assert [run for run in sorted(runs) if run in redacted] == []
 
 
 @given(payload=st.dictionaries(st.text(), st.text(min_size=1), min_size=1), cut=st.integers(0, 4000))
-def test_no_json_web_token_comes_through_wherever_it_stands(payload: dict[str, str], cut: int) -> None:
+def test_a_json_web_token_is_redacted_anywhere(payload: dict[str, str], cut: int) -> None:
     body = base64.urlsafe_b64encode(json.dumps(payload).encode()).rstrip(b"=").decode()
     token = f"{_JWT.partition('.')[0]}.{body}.c2lnbmF0dXJl"
 
     assert body[:16] not in redact("x " * cut + token)
 
 
-def test_a_token_does_not_come_through_where_the_text_is_cut() -> None:
+def test_a_token_at_the_cut_is_redacted() -> None:
     text = redact(f"{_JWT} " * 46 + "Zk7QpWx8" * 500)
 
     assert "Zk7" not in text
 
 
 @given(text=st.text())
-def test_to_redact_twice_changes_nothing(text: str) -> None:
+def test_redacting_twice_changes_nothing(text: str) -> None:
     once = redact(text * 20)
 
     assert once == redact(once)
 
 
-def test_a_detail_is_short() -> None:
+def test_a_long_text_is_cut() -> None:
     assert len(redact("ab " * 100_000)) == 603
 
 
 @pytest.mark.parametrize("text", ["a" * 1_000_000, "eyJ" * 300_000, "Bearer " * 150_000, "-----BEGIN A" * 80_000])
-def test_a_huge_text_is_no_burden(text: str) -> None:
+def test_a_huge_text_is_redacted_fast(text: str) -> None:
     assert len(redact(text)) < 700
 
 
@@ -298,8 +325,8 @@ _PLAIN = [
 ]
 
 
-def _said(answer: Answer) -> str:
-    """What a service's answer says, without the wrapping that is told only when nothing else is known."""
+def _message_of(answer: Answer) -> str:
+    """The message in a service's error body."""
     try:
         body = json.loads(answer.body)
         return str(body.get("message") or body.get("error_description") or body["error"]["message"])
@@ -309,8 +336,8 @@ def _said(answer: Answer) -> str:
 
 @pytest.mark.parametrize(
     "text",
-    [*_PLAIN, *map(_said, google_answers.KNOWN), *map(_said, kubernetes_answers.ANSWERS)],
+    [*_PLAIN, *map(_message_of, google_answers.KNOWN), *map(_message_of, kubernetes_answers.ANSWERS)],
     ids=lambda text: text[:30],
 )
-def test_what_the_services_say_is_told_as_they_said_it(text: str) -> None:
+def test_messages_of_the_services_are_not_redacted(text: str) -> None:
     assert text == redact(text)

@@ -38,43 +38,41 @@ def test_an_event_is_a_log_record_with_a_name_and_flat_attributes(caplog: pytest
     assert record.getMessage() == "secret.refreshed target=c1/d/s left=3000.5 tries=2"
 
 
-def test_a_time_is_told_in_utc(caplog: pytest.LogCaptureFixture) -> None:
+def test_times_are_written_in_utc(caplog: pytest.LogCaptureFixture) -> None:
     there = datetime(2026, 1, 1, 14, tzinfo=timezone(timedelta(hours=2)))
     telemetry.emit("fleet.status", {"token_expiry": there, "last_success": datetime(2026, 1, 1, 12, tzinfo=UTC)})
 
-    told = vars(_emitted(caplog))
-    assert told["token_expiry"] == told["last_success"] == "2026-01-01T12:00:00+00:00"
+    written = vars(_emitted(caplog))
+    assert written["token_expiry"] == written["last_success"] == "2026-01-01T12:00:00+00:00"
 
 
-def test_an_event_is_told_as_loudly_as_it_is_meant(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_event_has_the_level_it_was_given(caplog: pytest.LogCaptureFixture) -> None:
     telemetry.emit("message.poisoned", {}, logging.ERROR)
 
     assert _emitted(caplog).levelno == logging.ERROR
 
 
 @pytest.mark.parametrize("name", sorted(_RESERVED))
-def test_an_attribute_that_logging_keeps_for_itself_is_told_under_another_name(
-    name: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_attribute_that_logging_reserves_gets_another_name(name: str, caplog: pytest.LogCaptureFixture) -> None:
     """`logging` raises KeyError for it, and a refresh would fail for the sake of its log."""
     telemetry.emit("run.completed", {name: "ours"})
 
     assert vars(_emitted(caplog))[f"{name}_"] == "ours"
 
 
-def test_a_foreign_text_cannot_write_lines_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_foreign_text_cannot_add_log_lines(caplog: pytest.LogCaptureFixture) -> None:
     telemetry.emit("secret.refresh_failed", {"detail": "denied\r\nINFO run.completed\u2028queued=0\x0b"})
 
     assert len(_emitted(caplog).getMessage().splitlines()) == 1
 
 
-def test_a_percent_sign_is_a_percent_sign(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_percent_sign_is_written_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
     telemetry.emit("secret.refresh_failed", {"detail": "100 %s of %(quota)d"})
 
     assert "100 %s of %(quota)d" in _emitted(caplog).getMessage()
 
 
-def test_events_are_told_where_the_root_logger_is_quiet() -> None:
+def test_events_are_logged_whatever_the_root_loggers_level() -> None:
     assert logging.getLogger("pullkeeper").isEnabledFor(logging.INFO)
 
 
@@ -94,7 +92,7 @@ def test_every_event_is_emitted_somewhere() -> None:
     assert emitted == set(get_args(telemetry.Event))
 
 
-def test_no_attribute_in_use_is_one_that_logging_keeps_for_itself() -> None:
+def test_no_event_uses_an_attribute_that_logging_reserves() -> None:
     """So that no alert has to know of a name with an underscore behind it."""
     used = {
         key.value
@@ -141,7 +139,7 @@ def _run(before: str = "", after: str = "") -> str:
     return done.stdout + done.stderr
 
 
-def test_without_an_exporter_nothing_is_told_and_nothing_fails() -> None:
+def test_without_an_exporter_nothing_is_written_and_nothing_fails() -> None:
     assert _run() == ""
 
 

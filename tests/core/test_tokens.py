@@ -1,4 +1,4 @@
-"""A credential shows itself to nobody, and a token's life paces everything."""
+"""A credential is shown by `reveal` alone, and all times follow from a token's life."""
 
 import copy
 import dataclasses
@@ -33,7 +33,7 @@ _CREDENTIALS = [
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Holder:
-    """Somebody who keeps a credential, as the use cases do."""
+    """An object with a credential, as the use cases have."""
 
     credential: Token | EntraToken | ClientCertificate
 
@@ -82,7 +82,7 @@ def _traceback_with_locals(credential: object) -> str:
         pytest.param(lambda credential: repr(_in_slots(credential)), id="slots"),
     ],
 )
-def test_a_credential_does_not_show_its_text(credential: object, shown: Callable[[object], str]) -> None:
+def test_no_form_of_output_shows_a_credential(credential: object, shown: Callable[[object], str]) -> None:
     assert "canary" not in shown(credential)
 
 
@@ -95,7 +95,7 @@ def test_a_credential_cannot_be_pickled(credential: object, protocol: int) -> No
 
 
 @pytest.mark.parametrize("credential", _CREDENTIALS)
-def test_json_does_not_know_a_credential(credential: object) -> None:
+def test_a_credential_cannot_be_written_as_json(credential: object) -> None:
     with pytest.raises(TypeError, match="not JSON serializable") as refused:
         json.dumps(credential)
     assert "canary" not in str(refused.value)
@@ -116,7 +116,7 @@ def test_a_copy_of_a_credential_is_the_credential(credential: object) -> None:
     assert copy.deepcopy([credential])[0] is credential
 
 
-def test_credentials_with_the_same_text_and_times_are_the_same() -> None:
+def test_credentials_with_the_same_text_and_times_are_equal() -> None:
     assert _token() == _token()
     assert hash(_token()) == hash(_token())
     assert _token() != Token("ya29.another", _NOW, _NOW + _HOUR)
@@ -126,7 +126,7 @@ def test_credentials_with_the_same_text_and_times_are_the_same() -> None:
     assert _token() != _CANARY
 
 
-def test_its_text_comes_out_when_it_is_asked_for() -> None:
+def test_reveal_returns_the_text() -> None:
     assert _token().reveal() == _CANARY
     assert ClientCertificate("public", "private").key == "private"
 
@@ -150,13 +150,13 @@ def test_a_token_is_written_while_five_sixths_of_its_life_are_left(life: timedel
     assert not token.may_be_written(_NOW + life / 6 + moment)
 
 
-def test_of_an_hour_fifty_minutes_are_left() -> None:
+def test_of_an_hour_at_least_fifty_minutes_are_left() -> None:
     assert _token().may_be_written(_NOW + timedelta(minutes=10))
     assert not _token().may_be_written(_NOW + timedelta(minutes=10, seconds=1))
 
 
 @pytest.mark.parametrize("life", [timedelta(), timedelta(seconds=-1), -_HOUR])
-def test_what_is_born_dead_is_never_written(life: timedelta) -> None:
+def test_a_token_without_life_is_never_written(life: timedelta) -> None:
     assert not any(_token(life).may_be_written(_NOW + timedelta(seconds=late)) for late in (-3600, -1, 0, 1, 3600))
 
 
@@ -167,7 +167,7 @@ def test_a_secret_is_due_between_three_eighths_and_five_twelfths(life: timedelta
     assert life * (3 / 8) - timedelta(microseconds=1) <= after <= life * (5 / 12) + timedelta(microseconds=1)
 
 
-def test_a_fleet_that_was_onboarded_in_one_go_falls_out_of_step() -> None:
+def test_due_times_of_equal_tokens_are_spread() -> None:
     dues = {next_due(_token()) for _ in range(50)}
 
     assert max(dues) - min(dues) > timedelta(minutes=1)

@@ -1,4 +1,4 @@
-"""A registry that holds a real image behind Artifact Registry's check of the token, in a world with the whole app."""
+"""A registry with a real image behind the stand-in's check of the token, in a world with the whole app."""
 
 import json
 from collections.abc import AsyncIterator
@@ -28,7 +28,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture
 async def store() -> AsyncIterator[aiohttp.ClientSession]:
-    """Debian's docker-registry, which lets everybody in, on a socket that nobody else knows."""
+    """Debian's docker-registry, which checks no token, on a private socket."""
     process = Process(at_hand.program("docker-registry"))
     socket = process.folder / "socket"
     configuration = process.folder / "config.json"
@@ -49,7 +49,7 @@ async def store() -> AsyncIterator[aiohttp.ClientSession]:
 
 @dataclass(frozen=True, slots=True)
 class Hosted:
-    """The image and where it is pulled from: HOST/PROJECT/REPOSITORY/IMAGE:latest."""
+    """The image and its reference: HOST/PROJECT/REPOSITORY/IMAGE:latest."""
 
     image: Image
     reference: str
@@ -57,23 +57,23 @@ class Hosted:
 
 @pytest.fixture
 async def hosted(world: World, store: aiohttp.ClientSession) -> AsyncIterator[Hosted]:
-    """The hub's own image, now with content. The hub's registry becomes the one in front of the store."""
+    """The hub's image with content. The hub's registry is replaced by one in front of the store."""
     cloud, hub = world.cloud, world.cloud.hubs["main"]
-    pushed = image.make(hub.image)
+    pushed = image.build(hub.image)
     await pushed.push(store)
 
     @web.middleware
-    async def holding(request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Hand on what may be pulled; leave the handshake and every refusal to the stand-in."""
+    async def forward(request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Forward allowed pulls to the store; leave the token request and every refusal to the stand-in."""
         allowed = registry.may_pull(request.headers.get("Authorization", ""), hub.image)
         if not allowed or not request.path.startswith(f"/v2/{hub.image}/"):
             return await handler(request)
         headers = {"Accept": request.headers.get("Accept", "*/*")}
         async with store.request(request.method, request.path, headers=headers) as answer:
-            passed = {name: answer.headers[name] for name in _PASSED if name in answer.headers}
-            return web.Response(status=answer.status, body=await answer.read(), headers=passed)
+            forwarded = {name: answer.headers[name] for name in _FORWARDED if name in answer.headers}
+            return web.Response(status=answer.status, body=await answer.read(), headers=forwarded)
 
-    registry = Registry(cloud.google, world.clock, middlewares=[holding])
+    registry = Registry(cloud.google, world.clock, middlewares=[forward])
     registry.add_image(hub.image, "latest")
     registry.grant(hub.image.rpartition("/")[0], f"serviceAccount:{hub.service_account}")
     server = Server(registry.application, authority=cloud.authority)
@@ -85,4 +85,4 @@ async def hosted(world: World, store: aiohttp.ClientSession) -> AsyncIterator[Ho
     await server.stop()
 
 
-_PASSED = ("Content-Type", "Docker-Content-Digest")
+_FORWARDED = ("Content-Type", "Docker-Content-Digest")

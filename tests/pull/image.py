@@ -1,4 +1,4 @@
-"""An image made by hand, and pushed by hand: nothing here needs a network."""
+"""A small image, built and pushed here, so that no network is needed."""
 
 import gzip
 import hashlib
@@ -15,7 +15,7 @@ _OCI = "application/vnd.oci.image"
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A name (PROJECT/REPOSITORY/IMAGE) and one layer, which holds one file."""
+    """An image named PROJECT/REPOSITORY/IMAGE, with one file in one layer."""
 
     name: str
     layer: bytes
@@ -44,7 +44,7 @@ class Image:
             response.raise_for_status()
 
 
-def make(name: str) -> Image:
+def build(name: str) -> Image:
     tar = io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w") as archive:
         content = b"pulled\n"

@@ -1,0 +1,154 @@
+"""What a hub accepts as registries, probe and token settings, and what makes two hubs the same."""
+
+from typing import Any
+
+import pytest
+
+from pullkeeper.errors import InvalidRequest
+from pullkeeper.publisher.hub import Hub, Image
+from tests.core.publisher import credential_config, hub, parsed_hub
+
+
+def _fail(document: Any) -> str:
+    with pytest.raises(InvalidRequest) as raised:
+        Hub.parse(document)
+    return raised.value.detail
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        pytest.param("x-docker.pkg.dev.evil.com", id="lookalike at the end"),
+        pytest.param("evil.com/x-docker.pkg.dev", id="a path"),
+        pytest.param("evil.com#europe-docker.pkg.dev", id="a fragment"),
+        pytest.param("evil@europe-docker.pkg.dev", id="userinfo"),
+        pytest.param("europe-docker.pkg.dev@evil.com", id="userinfo in front of another host"),
+        pytest.param("https://europe-docker.pkg.dev", id="a scheme"),
+        pytest.param("europe-docker.pkg.dev:443", id="a port"),
+        pytest.param("europe-docker.pkg.dev/", id="a slash"),
+        pytest.param("europe-docker.pkg.dev.", id="a dot at the end"),
+        pytest.param("europe-docker.pkg.dev\n", id="a newline at the end"),
+        pytest.param("EUROPE-docker.pkg.dev", id="upper case"),
+        pytest.param("europe-docker.pkg.d\u0435v", id="IDN"),
+        pytest.param("evil.europe-docker.pkg.dev", id="another label in front"),
+        pytest.param("docker.pkg.dev", id="no location"),
+        pytest.param("europedocker.pkg.dev", id="no dash"),
+        pytest.param("europe-dockerxpkg.dev", id="a dot is a dot"),
+        pytest.param("evil.gcr.io", id="gcr.io of nowhere"),
+        pytest.param("gcr.io.evil.com", id="lookalike of gcr.io"),
+        pytest.param("mirror.gcr.io", id="the public mirror"),
+        pytest.param("index.docker.io", id="another registry"),
+        pytest.param("*-docker.pkg.dev", id="a wildcard"),
+        pytest.param(f"{'evil' * 100}-docker.pkg.dev", id="longer than a host's label"),
+        pytest.param("", id="empty"),
+    ],
+)
+def test_a_registry_of_another_provider_is_refused_and_not_quoted(host: str) -> None:
+    message = _fail(hub(registries=["europe-docker.pkg.dev", host]))
+
+    assert message.startswith("registries: must be ")
+    assert "evil" not in message
+
+
+@pytest.mark.parametrize(
+    "host", ["europe-docker.pkg.dev", "us-central1-docker.pkg.dev", "gcr.io", "us.gcr.io", "eu.gcr.io", "asia.gcr.io"]
+)
+def test_registries_of_google_are_accepted(host: str) -> None:
+    assert (host,) == parsed_hub(registries=[host], probe=f"{host}/p-1/r/i").registries
+
+
+@pytest.mark.parametrize(
+    "probe",
+    [
+        pytest.param("", id="empty"),
+        pytest.param("europe-docker.pkg.dev", id="a host alone"),
+        pytest.param("europe-docker.pkg.dev/evil", id="a project alone"),
+        pytest.param("europe-docker.pkg.dev/p/../../evil", id="dots"),
+        pytest.param("europe-docker.pkg.dev/p//evil", id="an empty segment"),
+        pytest.param("europe-docker.pkg.dev/p/r/evil/", id="a slash at the end"),
+        pytest.param("europe-docker.pkg.dev/p/r/.evil", id="a hidden name"),
+        pytest.param("europe-docker.pkg.dev/p/r%2fevil", id="escaped slash"),
+        pytest.param("europe-docker.pkg.dev/p/r/evil?x=y", id="a query"),
+        pytest.param("europe-docker.pkg.dev/p/r/Evil", id="upper case"),
+        pytest.param("europe-docker.pkg.dev/p/r/evil:..", id="dots for a tag"),
+        pytest.param("europe-docker.pkg.dev/p/r/evil:a/b", id="a path for a tag"),
+        pytest.param("europe-docker.pkg.dev/p/r/evil:", id="an empty tag"),
+        pytest.param("europe-docker.pkg.dev/p/r/evil:t\n", id="a newline at the end"),
+        pytest.param("https://europe-docker.pkg.dev/p/r/evil", id="a scheme"),
+        pytest.param("europe-docker.pkg.dev/p/r/" + "evil" * 200, id="an endless name"),
+        pytest.param(7, id="a number"),
+    ],
+)
+def test_a_probe_of_another_form_is_refused_and_not_quoted(probe: Any) -> None:
+    message = _fail(hub(probe=probe))
+
+    assert message.startswith("probe: ")
+    assert "evil" not in message
+
+
+def test_a_probe_must_be_in_one_of_the_registries() -> None:
+    message = _fail(hub(probe="asia-docker.pkg.dev/p-1/evil/image"))
+
+    assert message == "probe: must name an image in one of the registries"
+
+
+@pytest.mark.parametrize(
+    ("text", "image"),
+    [
+        ("gcr.io/p-1/image", Image("gcr.io", "p-1/image", None)),
+        ("gcr.io/p-1/image:1.2_3-x", Image("gcr.io", "p-1/image", "1.2_3-x")),
+        ("127.0.0.1:5000/p-1/r/a__b/c--d:latest", Image("127.0.0.1:5000", "p-1/r/a__b/c--d", "latest")),
+        ("europe-docker.pkg.dev/example.com/p-1/r/i", Image("europe-docker.pkg.dev", "example.com/p-1/r/i", None)),
+    ],
+)
+def test_an_image_is_host_name_and_tag(text: str, image: Image) -> None:
+    assert image == Image.parse(text)
+    assert text == str(image)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 12 * 3600 + 1, 1.5, "soon", None, [], 1e400, "3600", 3600.0, True])
+def test_a_lifetime_beyond_googles_limits_is_refused(seconds: Any) -> None:
+    document = {**hub(), "tokenLifetime": seconds}
+
+    assert _fail(document).startswith("tokenLifetime: ")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("scope", "https://www.googleapis.com/auth/evil"), ("entraResource", "api://evil app"), ("entraResource", "")],
+)
+def test_scope_and_resource_must_have_a_known_form(field: str, value: str) -> None:
+    message = _fail(hub(**{field: value}))
+
+    assert message.startswith(f"{field}: ")
+    assert "evil" not in message
+
+
+def test_hubs_with_the_same_content_share_one_identity() -> None:
+    """Whatever the order of fields, with defaults written out, with or without the pods' token file."""
+    spelled_out = hub(
+        credentialConfig=dict(reversed(credential_config(credential_source=None).items())),
+        entraResource="api://AzureADTokenExchange",
+        tokenLifetime=3600,
+        scope="https://www.googleapis.com/auth/cloud-platform.read-only",
+    )
+
+    assert parsed_hub().identity == Hub.parse(spelled_out).identity == Hub.parse(parsed_hub().to_json()).identity
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"registries": ["europe-docker.pkg.dev"]},
+        {"registries": ["us-docker.pkg.dev", "europe-docker.pkg.dev"]},
+        {"probe": "europe-docker.pkg.dev/deepintshield-prod/acme/deepintshield:v2"},
+        {"entraResource": "api://0b1f6471-1bf0-4dda-aec3-cb9272f09590"},
+        {"scope": "https://www.googleapis.com/auth/cloud-platform"},
+        {"tokenLifetime": 3599},
+        {"credentialConfig": credential_config(service_account_impersonation_url=None)},
+        {"credentialConfig": credential_config(audience=credential_config()["audience"] + "2")},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_any_change_of_a_hub_changes_its_identity(change: dict[str, Any]) -> None:
+    assert parsed_hub().identity != parsed_hub(**change).identity
