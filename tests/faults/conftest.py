@@ -1,10 +1,13 @@
-"""Faults make everybody wait before trying again; here nobody does, and the tries stay as many as they are."""
+"""Waits between retries are skipped in these tests; the number of tries stays as it is."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import stamina
 from azure.core.pipeline.transport import AsyncHttpTransport
+
+from tests.faults.gate import Gates, put_gates
+from tests.world import World
 
 
 @pytest.fixture(autouse=True)
@@ -12,9 +15,24 @@ def azure_waits(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
     """The seconds that Azure's SDKs would have waited between tries."""
     waits: list[float] = []
 
-    async def at_once(_: object, seconds: float) -> None:
+    async def skip(_: object, seconds: float) -> None:
         waits.append(seconds)
 
-    monkeypatch.setattr(AsyncHttpTransport, "sleep", at_once)
+    monkeypatch.setattr(AsyncHttpTransport, "sleep", skip)
     with stamina.set_testing(True, attempts=3, cap=True):
         yield waits
+
+
+@pytest.fixture
+async def gates(world: World) -> AsyncIterator[Gates]:
+    """Between the app and its storage; the test itself bypasses them."""
+    direct = world.storage
+    async with put_gates(direct) as (behind, gates):
+        world.storage = behind
+        assert world.services
+        world.storage = direct
+        try:
+            yield gates
+        finally:
+            await world.services.close()
+            world._services = None

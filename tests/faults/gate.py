@@ -1,79 +1,110 @@
-"""A gate before a server that cannot be told to go wrong: open, or shut with everybody who was inside put out; or open
-to a request, and shut to its answer.
-"""
+"""TCP proxies before the endpoints of Azurite, which has no faults of its own."""
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, Literal
 
-_ENDPOINT: Final = re.compile(r"http://127\.0\.0\.1:(\d+)/")
+Mode = Literal["open", "shut", "silent", "503"]
+_ENDPOINT: Final = re.compile(r"(\w+)Endpoint=http://127\.0\.0\.1:(\d+)/")
+_BUSY: Final = b"HTTP/1.1 503 Server Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 class Gate:
-    """Passes on what comes to its own port. Shut, it hangs up on everybody, as a host that is not there would."""
+    """A proxy before one port.
+
+    open: passes everything on, each response after `delay` seconds. shut: resets every connection. silent: accepts
+    connections and never responds. 503: responds so to `times` requests, then opens; -1 for ever.
+    """
 
     def __init__(self, port: int) -> None:
-        self._behind = port
-        self._open = True
-        self._passing: set[asyncio.StreamWriter] = set()
-        self._left = asyncio.Event()
-        self._losing: re.Pattern[bytes] | None = None
-        self.lost = 0
+        self._target = port
+        self._mode: Mode = "open"
+        self._times = -1
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._closed = asyncio.Event()
+        self._dropping: re.Pattern[bytes] | None = None
+        self.delay = 0.0
+        self.dropped = 0
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._passed, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.port: int = self._server.sockets[0].getsockname()[1]
 
-    def open(self) -> None:
-        self._open = True
+    def set(self, mode: Mode, times: int = -1) -> None:
+        """Resets the connections that are there, unless it opens."""
+        self._mode, self._times = mode, times
+        if mode != "open":
+            for writer in self._writers:
+                writer.transport.abort()
 
-    def shut(self) -> None:
-        self._open = False
-        for writer in self._passing:
-            writer.transport.abort()
-
-    def lose_the_answer_to(self, request: bytes) -> None:
-        """To the next request that begins so, a pattern: the server does what is asked, and nobody hears of it."""
-        self._losing = re.compile(request)
+    def drop_response_to(self, request: bytes) -> None:
+        """Pass on the next request that begins with this pattern, and reset the connection instead of the response."""
+        self._dropping = re.compile(request)
 
     async def stop(self) -> None:
         self._server.close()
-        self.shut()
+        self.set("shut")
         await self._server.wait_closed()
-        while self._passing:
-            self._left.clear()
-            await self._left.wait()
+        while self._writers:
+            self._closed.clear()
+            await self._closed.wait()
 
-    async def _passed(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if not self._open:
-            writer.transport.abort()
-            return
-        behind_reader, behind = await asyncio.open_connection("127.0.0.1", self._behind)
-        ends = {writer, behind}
-        self._passing |= ends
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
         try:
-            lost = asyncio.Event()
-            await asyncio.gather(
-                _pumped(reader, behind, lambda data: self._noted(data, lost)),
-                _pumped(behind_reader, writer, lambda _: not lost.is_set()),
-            )
+            match self._mode:
+                case "open":
+                    await self._proxy(reader, writer)
+                case "silent":
+                    await reader.read()
+                case "503":
+                    await self._refuse(reader, writer)
+        except OSError:
+            pass
         finally:
-            self._passing -= ends
-            self._left.set()
+            writer.transport.abort()
+            self._writers.discard(writer)
+            self._closed.set()
 
-    def _noted(self, data: bytes, lost: asyncio.Event) -> bool:
-        if self._losing and self._losing.match(data):
-            self._losing = None
-            self.lost += 1
-            lost.set()
-        return True
+    async def _refuse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"(?i)content-length: (\d+)", head)
+        await reader.readexactly(int(length[1]) if length else 0)
+        writer.write(_BUSY)
+        await writer.drain()
+        self._times -= 1
+        if self._times == 0:
+            self.set("open")
+
+    async def _proxy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        target_reader, target = await asyncio.open_connection("127.0.0.1", self._target)
+        self._writers.add(target)
+        is_dropped = asyncio.Event()
+
+        async def note(request: bytes) -> bool:
+            if self._dropping and self._dropping.match(request):
+                self._dropping = None
+                self.dropped += 1
+                is_dropped.set()
+            return True
+
+        async def wait(_: bytes) -> bool:
+            await asyncio.sleep(self.delay)
+            return not is_dropped.is_set()
+
+        try:
+            await asyncio.gather(_pump(reader, target, note), _pump(target_reader, writer, wait))
+        finally:
+            self._writers.discard(target)
 
 
-async def _pumped(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passes: Callable[[bytes], bool]) -> None:
+async def _pump(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passes: Callable[[bytes], Awaitable[bool]]
+) -> None:
     try:
-        while (data := await reader.read(65536)) and passes(data):
+        while (data := await reader.read(65536)) and await passes(data):
             writer.write(data)
             await writer.drain()
     except OSError:
@@ -82,15 +113,29 @@ async def _pumped(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pa
         writer.transport.abort()
 
 
+class Gates(dict[str, Gate]):
+    """The gates before a storage account, by service: `Blob`, `Queue`, `Table`."""
+
+    def set(self, mode: Mode, times: int = -1) -> None:
+        for gate in self.values():
+            gate.set(mode, times)
+
+    def delay(self, seconds: float) -> None:
+        for gate in self.values():
+            gate.delay = seconds
+
+
 @asynccontextmanager
-async def gated(storage: str) -> AsyncIterator[tuple[str, list[Gate]]]:
-    """A connection string whose every endpoint lies behind a gate, and the gates."""
-    gates: dict[str, Gate] = {}
-    for port in dict.fromkeys(_ENDPOINT.findall(storage)):
-        gates[port] = Gate(int(port))
-        await gates[port].start()
+async def put_gates(storage: str) -> AsyncIterator[tuple[str, Gates]]:
+    """Yield a connection string whose every endpoint lies behind a gate, and the gates."""
+    gates = Gates({service: Gate(int(port)) for service, port in _ENDPOINT.findall(storage)})
+    for gate in gates.values():
+        await gate.start()
     try:
-        yield _ENDPOINT.sub(lambda found: f"http://127.0.0.1:{gates[found[1]].port}/", storage), list(gates.values())
+        yield (
+            _ENDPOINT.sub(lambda found: f"{found[1]}Endpoint=http://127.0.0.1:{gates[found[1]].port}/", storage),
+            gates,
+        )
     finally:
         for gate in gates.values():
             await gate.stop()

@@ -26,12 +26,12 @@ pytestmark = pytest.mark.servers
     ],
     ids=["429", "500", "html", "list", "expiry", "bare", "redirect", "dropped"],
 )
-async def test_an_endpoint_that_does_not_give_a_token_is_unavailable(world: World, fault: Fault) -> None:
-    """The old secrets stay, and the queue tries again."""
+async def test_an_endpoint_that_gives_no_token_is_unavailable(world: World, fault: Fault) -> None:
+    """The queue tries again."""
     clusters = [await world.join(f"aks-{n}") for n in range(4)]
     world.cloud.identity_part.faults.add(fault)
-    told = await asyncio.gather(*(world.refresh_category(cluster) for cluster in clusters))
-    assert {"entra_unavailable"} == set(told)
+    categories = await asyncio.gather(*(world.refresh_category(cluster) for cluster in clusters))
+    assert {"entra_unavailable"} == set(categories)
     world.cloud.identity_part.faults.clear()
     world.clock.advance(MINUTE)
     await world.refresh(clusters[0])
@@ -50,8 +50,8 @@ async def test_a_wrong_header_is_denied(world: World, monkeypatch: pytest.Monkey
 async def test_an_identity_that_is_not_assigned_is_denied_at_once(world: World) -> None:
     clusters = [await world.join(f"aks-{n}") for n in range(4)]
     world.cloud.identity._assigned.clear()
-    told = await asyncio.gather(*(world.refresh_category(cluster) for cluster in clusters))
-    assert {"entra_denied"} == set(told)
+    categories = await asyncio.gather(*(world.refresh_category(cluster) for cluster in clusters))
+    assert {"entra_denied"} == set(categories)
     assert world.cloud.identity_part.journal.count() == 1
     assert "az functionapp identity show" in str((await world.target(clusters[0])).remedy)
 
@@ -67,13 +67,13 @@ async def test_a_resource_that_the_tenant_does_not_know_is_denied(world: World) 
 
 
 async def test_the_endpoint_is_asked_once_per_resource_however_many_clusters(world: World) -> None:
-    """At once, on a cold start: the endpoint throttles those who ask for each call."""
+    """Concurrently, on a cold start: the endpoint throttles apps that ask for each call."""
     clusters = [await world.join(f"aks-{n}") for n in range(30)]
     await asyncio.gather(*(world.refresh(cluster) for cluster in clusters))
     assert world.cloud.identity_part.journal.count() == 2
 
 
-async def test_a_cluster_that_is_no_entra_cluster_needs_no_token_for_it(world: World) -> None:
+async def test_a_cluster_with_local_accounts_needs_no_entra_token(world: World) -> None:
     cluster = await world.join("aks-1", local_accounts=True)
     await world.refresh(cluster)
     world.cloud.identity_part.faults.add(Fault(status=500))
@@ -81,11 +81,12 @@ async def test_a_cluster_that_is_no_entra_cluster_needs_no_token_for_it(world: W
     await world.refresh(cluster)
 
 
-async def test_who_gives_up_takes_no_answer_away_from_the_others(world: World) -> None:
+async def test_a_cancelled_caller_leaves_the_response_to_the_others(world: World) -> None:
     entra = world.services.refresher._federation._entra
     world.cloud.identity_part.faults.add(Fault(delay=timedelta(seconds=0.2), slow_only=True))
-    hasty, patient = (asyncio.create_task(entra.token(EXCHANGE)) for _ in range(2))
-    await asyncio.sleep(0.05)
-    hasty.cancel()
-    assert (await patient).reveal().startswith("eyJ")
+    cancelled, waiting = (asyncio.create_task(entra.token(EXCHANGE)) for _ in range(2))
+    while not world.cloud.identity_part.faults.have_fired:
+        await asyncio.sleep(0.01)
+    cancelled.cancel()
+    assert (await waiting).reveal().startswith("eyJ")
     assert world.cloud.identity_part.journal.count() == 1

@@ -52,8 +52,8 @@ async def _all_fail(world: World, clusters: list[LocalCluster]) -> set[str]:
     ],
     ids=["503", "500-html", "429", "dropped", "200-html", "iam-503", "iam-empty"],
 )
-async def test_three_tries_for_all_who_wait_and_the_old_secrets_stay(world: World, fault: Fault) -> None:
-    """Eight clusters at once: one try of three, told for each of them, nothing written."""
+async def test_eight_clusters_share_three_tries_and_keep_their_secrets(world: World, fault: Fault) -> None:
+    """The failure is reported for each of them."""
     clusters = [await world.join(f"aks-{n}") for n in range(8)]
     for cluster in clusters:
         await world.refresh(cluster)
@@ -64,8 +64,8 @@ async def test_three_tries_for_all_who_wait_and_the_old_secrets_stay(world: Worl
     assert {"google_unavailable"} == await _all_fail(world, clusters)
     assert asked + 3 == world.cloud.google_part.journal.count("POST", fault.path)
     assert before == [await cluster.admin.read_secret("deepintshield", "ar-pull-secret") for cluster in clusters]
-    told = world.events.named("secret.refresh_failed")
-    assert [event["category"] for event in told] == ["google_unavailable"] * 8
+    events = world.events.named("secret.refresh_failed")
+    assert [event["category"] for event in events] == ["google_unavailable"] * 8
 
 
 async def test_a_try_that_succeeds_after_others_is_a_success(world: World) -> None:
@@ -77,7 +77,7 @@ async def test_a_try_that_succeeds_after_others_is_a_success(world: World) -> No
 
 
 async def test_a_slow_exchange_ends_with_the_deadline(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everybody who waits is told at the same moment: there is one deadline for the chain, not one each."""
+    """All callers fail at the same time: the chain has one deadline, not one per caller."""
     monkeypatch.setattr("pullkeeper.publisher.federation._DEADLINE", timedelta(seconds=0.5))
     clusters = [await world.join(f"aks-{n}") for n in range(4)]
     world.cloud.google_part.faults.add(Fault(path=STS, delay=timedelta(seconds=2)))
@@ -103,8 +103,8 @@ async def test_retry_after_is_honoured(world: World) -> None:
 
 
 @pytest.mark.parametrize("hop", ["google", "cluster"])
-async def test_nobody_holds_a_place_for_as_long_as_a_server_likes(world: World, hop: str) -> None:
-    """A wait beyond the patience of the tries is the queue's business: the message fails at once."""
+async def test_a_long_retry_after_is_not_waited_for(world: World, hop: str) -> None:
+    """The message fails at once, and the queue waits instead."""
     cluster = await world.join("aks-1")
     part, path = (world.cloud.google_part, STS) if hop == "google" else (cluster.part, "/secrets/")
     part.faults.add(Fault(path=path, status=429, headers={"Retry-After": "3600"}))
@@ -120,7 +120,7 @@ async def test_nobody_holds_a_place_for_as_long_as_a_server_likes(world: World, 
     ids=["negative", "date", "empty", "ages", "beyond-int"],
 )
 @pytest.mark.parametrize("hop", ["google", "cluster"])
-async def test_a_retry_after_that_makes_no_sense_counts_as_none(world: World, hop: str, seconds: str) -> None:
+async def test_an_invalid_retry_after_is_ignored(world: World, hop: str, seconds: str) -> None:
     cluster = await world.join("aks-1")
     part, path = (world.cloud.google_part, STS) if hop == "google" else (cluster.part, "/secrets/")
     part.faults.add(Fault(path=path, status=429, headers={"Retry-After": seconds}))
@@ -161,23 +161,22 @@ async def test_a_retry_after_that_makes_no_sense_counts_as_none(world: World, ho
     ],
     ids=lambda value: value if isinstance(value, str) and value.replace("_", "").isalpha() else "",
 )
-async def test_a_refusal_is_asked_for_once_and_told_at_once(
+async def test_a_refusal_is_not_retried_and_reported_for_every_cluster(
     world: World, path: str, status: int, body: str, category: str
 ) -> None:
-    """For all clusters of the hub; the message is done, and the next one comes after a slow while."""
+    """Each message is done; the next refresh comes after a quarter of a life."""
     clusters = [await world.join(f"aks-{n}") for n in range(8)]
     world.cloud.google_part.faults.add(Fault(path=path, status=status, body=body))
     assert {category} == await _all_fail(world, clusters)
     assert world.cloud.google_part.journal.count("POST", path) == 1
-    told = world.events.named("secret.refresh_failed")
-    assert [category] * 8 == [event["category"] for event in told]
+    assert [category] * 8 == [event["category"] for event in world.events.named("secret.refresh_failed")]
     for cluster in clusters:
         until = (await world.status(cluster)).next_due - world.clock()
         assert 14 * MINUTE < until <= 15 * MINUTE
         assert "<" not in str((await world.target(cluster)).remedy)
 
 
-async def test_a_stale_entra_token_is_renewed_once_and_then_told(world: World) -> None:
+async def test_a_stale_entra_token_is_renewed_once(world: World) -> None:
     cluster = await world.join("aks-1")
     body = _refused("invalid_grant", "ID Token issued at 1 is stale to sign-in.")
     world.cloud.google_part.faults.add(Fault(path=STS, status=400, body=body))
@@ -187,7 +186,7 @@ async def test_a_stale_entra_token_is_renewed_once_and_then_told(world: World) -
 
 @pytest.mark.parametrize("path", [STS, IAM])
 async def test_a_redirect_is_not_followed(world: World, path: str) -> None:
-    """Whoever redirects an exchange wants the token."""
+    """It would send the Entra token to another server."""
     cluster = await world.join("aks-1")
     trap = world.cloud._arm_server.url
     world.cloud.google_part.faults.add(Fault(path=path, status=307, headers={"Location": f"{trap}/v1/token"}))
@@ -196,7 +195,7 @@ async def test_a_redirect_is_not_followed(world: World, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", [STS, IAM])
-async def test_a_huge_answer_is_a_failure_of_google(world: World, path: str) -> None:
+async def test_a_huge_response_is_a_failure_of_google(world: World, path: str) -> None:
     cluster = await world.join("aks-1")
     huge = json.dumps({"access_token": "x" * 10_000_000, "accessToken": "x", "expires_in": 3600})
     world.cloud.google_part.faults.add(Fault(path=path, status=200, body=huge))
@@ -229,7 +228,7 @@ async def test_googles_clock_never_makes_a_token_live_longer(
 async def test_a_token_that_was_expired_when_it_came_is_not_written(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Google's clock is more than a token's life behind, or ours is ahead: told as such, not as the cluster's fault."""
+    """Google's clock is more than a token's life behind: that is reported, not a failure of the cluster."""
     cluster = await world.join("aks-1")
     issue = world.cloud.google.issue
 
@@ -269,8 +268,8 @@ async def test_a_failing_hub_leaves_the_others_clusters_fresh(world: World) -> N
         assert world.cloud.google.lookup(await world.read_token(cluster)) is not None
 
 
-async def test_a_shared_refusal_is_told_to_each_cluster_as_its_own(world: World) -> None:
-    """One error object is raised for many: no one's context ends up at another."""
+async def test_a_shared_refusal_has_the_context_of_each_cluster(world: World) -> None:
+    """One error object is raised for many clusters."""
     clusters = [await world.join(f"aks-{n}") for n in range(3)]
     world.cloud.google_part.faults.add(Fault(path=STS, status=503, body=_UNAVAILABLE))
 

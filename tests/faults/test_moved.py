@@ -1,4 +1,4 @@
-"""A cluster is no longer where it was: Azure is asked once, and at most once in ten minutes."""
+"""The address or CA of a cluster has changed: Azure is asked, at most once in ten minutes."""
 
 import dataclasses
 import json
@@ -30,13 +30,13 @@ _UNAUTHORIZED = json.dumps(
 _NOWHERE = "https://does-not-resolve.invalid:443"
 
 
-async def _onboarded_at(world: World, cluster: LocalCluster, **changes: object) -> None:
-    """The fleet has another address, or another CA, than Azure has now."""
+async def _register_at(world: World, cluster: LocalCluster, **changes: object) -> None:
+    """Give the fleet another address or CA than Azure has."""
     endpoint = cluster.member.endpoint.model_copy(update=changes)
     await world.services.fleet.register(Member(cluster.member.cluster, endpoint))
 
 
-def _asked(world: World) -> int:
+def _reads_from_azure(world: World) -> int:
     return world.cloud.arm_part.journal.count("GET")
 
 
@@ -46,52 +46,52 @@ def _managed(world: World, cluster: LocalCluster) -> ManagedCluster:
 
 async def test_a_new_address_is_found_and_kept(world: World) -> None:
     cluster = await world.join("aks-1")
-    await _onboarded_at(world, cluster, server=_NOWHERE)
+    await _register_at(world, cluster, server=_NOWHERE)
     for _ in range(3):
         status = await world.refresh(cluster)
         assert status.endpoint is not None
         assert cluster.server.url == status.endpoint.server
         world.clock.advance(25 * MINUTE)
-    assert _asked(world) == 1
+    assert _reads_from_azure(world) == 1
 
 
 async def test_a_new_ca_is_found_and_kept(world: World) -> None:
     cluster, other = await world.join("aks-1"), await world.join("aks-2")
-    await _onboarded_at(world, cluster, ca=other.server.ca_pem)
+    await _register_at(world, cluster, ca=other.server.ca_pem)
     for _ in range(3):
         await world.refresh(cluster)
         world.clock.advance(25 * MINUTE)
-    assert _asked(world) == 1
+    assert _reads_from_azure(world) == 1
 
 
-async def test_a_404_that_is_no_status_is_asked_about(world: World) -> None:
-    """Some other server answers at the old address."""
+async def test_a_404_of_another_server_leads_to_azure(world: World) -> None:
+    """Its body is no Status of Kubernetes."""
     cluster = await world.join("aks-1")
-    await _onboarded_at(world, cluster, server=world.cloud._google_server.url, ca=world.cloud.authority.pem)
+    await _register_at(world, cluster, server=world.cloud._google_server.url, ca=world.cloud.authority.pem)
     await world.refresh(cluster)
-    assert _asked(world) == 1
+    assert _reads_from_azure(world) == 1
 
 
 @pytest.mark.parametrize("ca", ["", "no PEM", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
-async def test_a_ca_that_is_none_is_asked_about(world: World, ca: str) -> None:
-    """Never as if there were no CA to hold the server to: then the whole world's CAs would do."""
+async def test_an_invalid_ca_leads_to_azure(world: World, ca: str) -> None:
+    """It never counts as no CA: then every public CA would be accepted."""
     cluster = await world.join("aks-1")
-    await _onboarded_at(world, cluster, server=world.cloud._google_server.url, ca=ca)
+    await _register_at(world, cluster, server=world.cloud._google_server.url, ca=ca)
     await world.refresh(cluster)
-    assert _asked(world) == 1
+    assert _reads_from_azure(world) == 1
     assert world.cloud.google_part.journal.count("PATCH") == 0
 
 
-async def test_a_certificate_that_azure_does_not_vouch_for_is_never_trusted(world: World) -> None:
-    """A proxy that opens TLS: told, asked about once in ten minutes, and no token goes there."""
+async def test_a_certificate_of_another_ca_than_azures_is_never_trusted(world: World) -> None:
+    """A proxy that opens TLS gets no token; Azure is asked once in ten minutes."""
     cluster, other = await world.join("aks-1"), await world.join("aks-2")
-    await _onboarded_at(world, cluster, ca=other.server.ca_pem)
+    await _register_at(world, cluster, ca=other.server.ca_pem)
     managed = _managed(world, cluster)
     managed.ca_pem = other.server.ca_pem
     for _ in range(4):
         assert await world.refresh_category(cluster) == "cluster_tls_untrusted"
         world.clock.advance(4 * MINUTE)
-    assert _asked(world) == 2
+    assert _reads_from_azure(world) == 2
     assert cluster.part.journal.count("PATCH", "/secrets/") == 0
     assert f"--resource-group {cluster.id.resource_group} --name {cluster.id.name}" in str(
         (await world.target(cluster)).remedy
@@ -99,10 +99,10 @@ async def test_a_certificate_that_azure_does_not_vouch_for_is_never_trusted(worl
 
 
 @pytest.mark.parametrize("category", ["cluster_gone", "cluster_stopped"])
-async def test_azure_knows_why(world: World, category: str) -> None:
+async def test_the_reason_comes_from_azure(world: World, category: str) -> None:
     cluster = await world.join("aks-1")
     await world.join("neighbour")
-    await _onboarded_at(world, cluster, server=_NOWHERE)
+    await _register_at(world, cluster, server=_NOWHERE)
     if category == "cluster_gone":
         world.cloud.arm.clusters.remove(str(cluster.id))
     else:
@@ -124,25 +124,25 @@ async def test_azure_knows_why(world: World, category: str) -> None:
     ],
     ids=["503", "redirect", "html", "list", "dropped"],
 )
-async def test_when_azure_does_not_say_the_cluster_is_told_unreachable(
+async def test_without_an_answer_of_azure_the_cluster_is_unreachable(
     world: World, break_it: Callable[[World], None]
 ) -> None:
-    """And Azure is left alone for ten minutes."""
+    """Azure is not asked again for ten minutes."""
     cluster = await world.join("aks-1")
-    await _onboarded_at(world, cluster, server=_NOWHERE)
+    await _register_at(world, cluster, server=_NOWHERE)
     break_it(world)
     assert await world.refresh_category(cluster) == "cluster_unreachable"
-    asked = _asked(world)
+    reads = _reads_from_azure(world)
     assert await world.refresh_category(cluster) == "cluster_unreachable"
-    assert asked == _asked(world)
+    assert reads == _reads_from_azure(world)
     world.cloud.arm_part.faults.clear()
     world.clock.advance(10 * MINUTE)
     await world.refresh(cluster)
 
 
-async def test_without_a_right_in_azure_the_cluster_is_told_unreachable(world: World) -> None:
+async def test_without_a_role_in_azure_the_cluster_is_unreachable(world: World) -> None:
     cluster = await world.join("aks-1")
-    await _onboarded_at(world, cluster, server=_NOWHERE)
+    await _register_at(world, cluster, server=_NOWHERE)
     world.cloud.arm.unassign(world.cloud.app.principal_id, str(cluster.id), CLUSTER_USER)
     assert await world.refresh_category(cluster) == "cluster_unreachable"
 
@@ -155,7 +155,7 @@ async def test_a_client_certificate_is_fetched_once(world: World) -> None:
     assert world.cloud.arm_part.journal.count("POST", "listClusterUserCredential") == 1
 
 
-async def test_a_rotated_client_certificate_heals(world: World) -> None:
+async def test_a_rotated_client_certificate_is_fetched_again(world: World) -> None:
     cluster = await world.join("aks-1", local_accounts=True)
     await world.refresh(cluster)
     world.clock.advance(25 * MINUTE)
@@ -168,22 +168,22 @@ async def test_a_rotated_client_certificate_heals(world: World) -> None:
     assert world.cloud.arm_part.journal.count("POST", "listClusterUserCredential") == 2
 
 
-async def test_rotated_certificates_of_server_and_client_heal(world: World) -> None:
-    """`az aks rotate-certs` changes all of them: another CA for the server, another one for its clients."""
+async def test_rotated_certificates_of_server_and_client_are_read_again(world: World) -> None:
+    """`az aks rotate-certs` replaces the CA of the server and that of its clients."""
     cluster = await world.join("aks-1", local_accounts=True)
     await world.refresh(cluster)
     after = await world.cloud.add_cluster("after", "main", local_accounts=True)
     rotated = dataclasses.replace(_managed(world, after), resource_id=str(cluster.id))
     await cluster.server.stop()
     world.cloud.arm.clusters.add(rotated)
-    await _onboarded_at(world, cluster, server=after.server.url)
+    await _register_at(world, cluster, server=after.server.url)
     world.clock.advance(25 * MINUTE)
     await world.refresh(cluster)
     assert (await world.read_token(after)).startswith("ya29.")
 
 
-async def test_a_cluster_that_was_given_entra_meanwhile_is_refreshed_with_a_token(world: World) -> None:
-    """The fleet still says local accounts; Azure hands out no certificate any more."""
+async def test_a_cluster_that_has_entra_now_is_refreshed_with_a_token(world: World) -> None:
+    """The fleet still says local accounts; Azure returns no certificate any more."""
     cluster = await world.join("aks-1", local_accounts=True)
     managed = _managed(world, cluster)
     managed.client_certificate = managed.client_key = None
@@ -191,7 +191,7 @@ async def test_a_cluster_that_was_given_entra_meanwhile_is_refreshed_with_a_toke
     assert (await world.read_token(cluster)).startswith("ya29.")
 
 
-async def test_a_client_certificate_that_azure_does_not_hand_out_is_told(world: World) -> None:
+async def test_a_client_certificate_that_azure_refuses_is_reported(world: World) -> None:
     cluster = await world.join("aks-1", local_accounts=True)
     world.cloud.arm.unassign(world.cloud.app.principal_id, str(cluster.id), CLUSTER_USER)
     assert await world.refresh_category(cluster) == "arm_denied"
@@ -199,13 +199,13 @@ async def test_a_client_certificate_that_azure_does_not_hand_out_is_told(world: 
     assert await world.refresh_category(cluster) == "arm_throttled"
 
 
-async def test_what_azure_says_later_counts_more(world: World) -> None:
-    """Onboarded again after the address had been found by itself: the newer of the two is right."""
+async def test_the_newer_of_two_addresses_counts(world: World) -> None:
+    """The cluster is onboarded again after a refresh has found its address."""
     cluster = await world.join("aks-1")
-    await _onboarded_at(world, cluster, server=_NOWHERE)
+    await _register_at(world, cluster, server=_NOWHERE)
     await world.refresh(cluster)
     world.clock.advance(MINUTE)
     again = Endpoint(server=cluster.server.url, ca=cluster.server.ca_pem, read_at=world.clock())
     await world.services.fleet.register(Member(cluster.member.cluster, again))
     await world.refresh(cluster)
-    assert _asked(world) == 1
+    assert _reads_from_azure(world) == 1

@@ -1,5 +1,6 @@
-"""The queue carries what nobody expects, and what does not succeed."""
+"""Messages that are forged, late, repeated or unreadable, and those that fail."""
 
+import base64
 import json
 from typing import Final
 
@@ -8,6 +9,7 @@ from azure.storage.queue import TextBase64EncodePolicy
 from azure.storage.queue.aio import QueueClient
 
 from local.serving import Fault
+from pullkeeper import telemetry
 from pullkeeper.model import RefreshMessage
 from tests.world import MINUTE, World
 
@@ -18,7 +20,7 @@ _ELSEWHERE: Final = (
 )
 
 
-async def _sent(world: World, body: str) -> None:
+async def _send(world: World, body: str) -> None:
     await world.services.scheduler.run()
     async with QueueClient.from_connection_string(
         world.storage, "refresh", message_encode_policy=TextBase64EncodePolicy()
@@ -43,20 +45,20 @@ async def _sent(world: World, body: str) -> None:
     ids=["unknown", "text", "deep", "null", "dots", "reason", "field", "token", "token-as-field", "server"],
 )
 async def test_a_forged_message_ends_as_poison_with_an_event(world: World, body: str) -> None:
-    """Nothing is written, nobody is called, and the event does not repeat what it carried."""
+    """Nothing is written, no service is called, and the event does not quote the message."""
     cluster = await world.join("aks-1")
     await world.tick()
     before = len(cluster.part.journal.requests), world.cloud.google.exchanges
-    await _sent(world, body.replace("{id}", str(cluster.id)))
+    await _send(world, body.replace("{id}", str(cluster.id)))
     await world.process_queue()
-    [told] = world.events.named("message.poisoned")
-    assert told["category"] == "invalid_request"
-    assert told["remedy"]
+    [event] = world.events.named("message.poisoned")
+    assert event["category"] == "invalid_request"
+    assert event["remedy"]
     assert "canary" not in world.format_events()
     assert before == (len(cluster.part.journal.requests), world.cloud.google.exchanges)
 
 
-async def test_a_message_of_a_cluster_that_left_is_poison(world: World) -> None:
+async def test_a_message_for_a_cluster_that_left_ends_as_poison(world: World) -> None:
     cluster = await world.join("aks-1")
     await world.services.scheduler.run()
     await world.services.fleet.remove(cluster.id)
@@ -66,25 +68,25 @@ async def test_a_message_of_a_cluster_that_left_is_poison(world: World) -> None:
 
 
 @pytest.mark.parametrize("raw", [b"\xff\xfe", b"", b"\x00" * 10])
-async def test_bytes_that_are_no_text_are_told(world: World, raw: bytes) -> None:
+async def test_a_poisoned_message_of_bytes_is_reported(world: World, raw: bytes) -> None:
     await world.services.refresher.give_up(raw)
     assert [event["category"] for event in world.events.named("message.poisoned")] == ["invalid_request"]
 
 
-async def test_what_the_queue_gave_up_is_due_at_the_next_tick(world: World) -> None:
+async def test_a_cluster_whose_message_the_queue_gave_up_is_due_at_the_next_tick(world: World) -> None:
     cluster = await world.join("aks-1")
     await world.tick()
     await cluster.server.stop()
     world.clock.advance(25 * MINUTE)
     await world.tick()
-    [told] = world.events.named("message.poisoned")
-    assert told["category"] == "cluster_unreachable"
-    assert told["failures"] == 1
+    [event] = world.events.named("message.poisoned")
+    assert event["category"] == "cluster_unreachable"
+    assert event["failures"] == 1
     assert (await world.status(cluster)).next_due <= world.clock()
 
 
-async def test_a_failure_that_only_a_person_can_mend_is_no_poison(world: World) -> None:
-    """One try, told at once; the next one in a quarter of a token's life, however often it fails."""
+async def test_a_failure_that_no_retry_can_help_is_not_poisoned(world: World) -> None:
+    """One try, reported at once; the next one in a quarter of a token's life, however often it fails."""
     cluster = await world.join("aks-1", access=False)
     for _ in range(3):
         await world.tick()
@@ -96,7 +98,7 @@ async def test_a_failure_that_only_a_person_can_mend_is_no_poison(world: World) 
 
 
 async def test_messages_in_the_wrong_order_write_nothing_older(world: World) -> None:
-    """A message that lay on the queue for long writes a token as good as any other."""
+    """A message that was on the queue for long writes a token as good as any other."""
     cluster = await world.join("aks-1")
     await world.services.scheduler.run()
     world.clock.advance(40 * MINUTE)
@@ -112,19 +114,55 @@ async def test_messages_in_the_wrong_order_write_nothing_older(world: World) -> 
     assert last.expires_at - world.clock() > 49 * MINUTE
 
 
-async def test_a_crash_between_message_and_lease_costs_a_message_only(world: World) -> None:
+async def test_a_crash_between_message_and_lease_costs_one_message(world: World) -> None:
     cluster = await world.join("aks-1")
-    scheduler = world.services.scheduler
-    await scheduler._queue.put(RefreshMessage(cluster=cluster.id, reason="due"))
+    await world.services.queues["refresh"].put(RefreshMessage(cluster=cluster.id, reason="due"))
     assert await world.tick() == 2
     assert world.cloud.google.exchanges == 1
     assert (await world.target(cluster)).state(world.clock()) == "fresh"
 
 
-async def test_a_cluster_healed_by_another_try_is_no_failure_any_more(world: World) -> None:
+async def test_a_try_that_succeeds_after_failed_ones_leaves_no_failure(world: World) -> None:
     cluster = await world.join("aks-1")
     cluster.part.faults.add(Fault(path="/secrets/", method="PATCH", status=503, times=7))
     await world.tick()
     status = await world.status(cluster)
     assert status.failures == 0
     assert status.targets[str(cluster.target)].state(world.clock()) == "fresh"
+
+
+async def test_the_depth_of_each_queue_is_reported(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: dict[str, float] = {}
+
+    def record(depth: float, attributes: dict[str, str]) -> None:
+        measured[attributes["queue"]] = depth
+
+    monkeypatch.setattr(telemetry.queue_depth, "set", record)
+    await world.join("aks-1")
+    await world.services.scheduler.run()
+    assert measured == {"refresh": 1, "refresh-poison": 0, "onboarding": 0, "onboarding-poison": 0}
+    [event] = world.events.named("run.completed")
+    depths = {name: value for name, value in event.items() if name.endswith("_depth")}
+    assert depths == {
+        "refresh_depth": 1,
+        "refresh_poison_depth": 0,
+        "onboarding_depth": 0,
+        "onboarding_poison_depth": 0,
+    }
+
+
+@pytest.mark.parametrize("queue", ["refresh-poison", "onboarding-poison"])
+async def test_messages_that_no_function_sees_are_reported_with_the_command_that_removes_them(
+    world: World, queue: str
+) -> None:
+    """Not base64, and base64 of bytes that are not UTF-8: the host calls no function with them."""
+    await world.services.scheduler.run()
+    async with QueueClient.from_connection_string(world.storage, queue) as client:
+        await client.send_message("not base64")
+        await client.send_message(base64.b64encode(b"\xff\xfe").decode())
+    await world.services.scheduler.run()
+    [event] = world.events.named("message.poisoned")
+    assert event["queue"] == queue
+    assert event["detail"].startswith("2 messages")
+    for command in ("peek", "clear"):
+        assert f"az storage message {command} --queue-name {queue}" in event["remedy"]

@@ -1,4 +1,4 @@
-"""The registry fails at the probe: what it refuses is not handed out, what it does not answer is."""
+"""The registry fails at the probe: a token that it refuses is not written; without an answer it is."""
 
 import json
 
@@ -31,19 +31,18 @@ async def test_a_definite_refusal_stops_the_token(world: World, status: int) -> 
     ],
     ids=["429", "redirect", "html", "deep", "newline", "huge", "dropped"],
 )
-async def test_anything_else_is_a_warning(world: World, fault: Fault) -> None:
+async def test_any_other_failure_is_a_warning(world: World, fault: Fault) -> None:
     cluster = await world.join("aks-1")
     fault.path = "/v2/token"
     world.cloud.registry_parts[0].faults.add(fault)
     await world.refresh(cluster)
-    assert [told["category"] for told in world.events.named("token.minted")] == ["registry_unavailable"]
+    assert [event["category"] for event in world.events.named("token.minted")] == ["registry_unavailable"]
 
 
-async def test_an_answer_in_many_pieces_is_read_to_its_end(world: World) -> None:
-    """Registry tokens are of some size: they do not come in one packet."""
+async def test_a_response_in_many_packets_is_read_to_its_end(world: World) -> None:
     cluster = await world.join("aks-1")
     faults = world.cloud.registry_parts[0].faults
     faults.add(Fault(path="/v2/token", status=200, body=json.dumps({"padding": "x" * 60_000, "token": "t"})))
     faults.add(Fault(path="/manifests/", status=200))
     await world.refresh(cluster)
-    assert [told.get("category") for told in world.events.named("token.minted")] == [None]
+    assert [event.get("category") for event in world.events.named("token.minted")] == [None]

@@ -1,4 +1,4 @@
-"""Telemetry fails: refreshes do not notice."""
+"""Failures of telemetry do not affect a refresh."""
 
 import logging
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ class _Broken(logging.Handler):
 
 @pytest.fixture
 def broken_handler() -> Iterator[None]:
-    """As an exporter's that has lost its connection and does not hide it."""
+    """An exporter that has lost its connection, and raises."""
     handler = _Broken()
     logger = logging.getLogger("pullkeeper")
     logger.addHandler(handler)
@@ -38,7 +38,7 @@ def broken_instruments(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("broken_handler")
-async def test_a_broken_log_handler_fails_no_refresh(world: World) -> None:
+async def test_a_refresh_survives_a_broken_log_handler(world: World) -> None:
     good, bad = await world.join("aks-1"), await world.join("aks-2", access=False)
     for _ in range(3):
         await world.tick()
@@ -48,7 +48,7 @@ async def test_a_broken_log_handler_fails_no_refresh(world: World) -> None:
 
 
 @pytest.mark.usefixtures("broken_instruments")
-async def test_broken_instruments_fail_no_refresh(world: World) -> None:
+async def test_a_refresh_survives_broken_instruments(world: World) -> None:
     good, bad = await world.join("aks-1"), await world.join("aks-2", access=False)
     for _ in range(3):
         await world.tick()
@@ -58,7 +58,7 @@ async def test_broken_instruments_fail_no_refresh(world: World) -> None:
     assert world.events.named("run.completed")
 
 
-def test_names_that_log_records_have_themselves_are_no_obstacle(caplog: pytest.LogCaptureFixture) -> None:
-    """An attribute called `name` or `message` would be a KeyError of logging's."""
+def test_attributes_may_have_the_names_of_log_record_fields(caplog: pytest.LogCaptureFixture) -> None:
+    """`logging` raises KeyError for `name` or `message`."""
     with caplog.at_level(logging.INFO, "pullkeeper"):
         telemetry.emit("run.completed", {"name": "a", "message": "b", "clusters": 1})

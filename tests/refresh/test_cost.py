@@ -1,4 +1,4 @@
-"""What a fleet costs the services it calls."""
+"""The number of calls to each service."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.servers
 
 
 def _calls(clusters: list[LocalCluster]) -> int:
-    """By the app: the human's have another field manager."""
+    """Count the app's calls: the administrator's have another field manager."""
     return sum(
         1
         for cluster in clusters
@@ -39,13 +39,13 @@ async def test_steady_state_is_one_call_per_secret_and_none_to_azure(world: Worl
     for _ in range(4):
         world.clock.advance(25 * MINUTE)
         for cluster in clusters:
-            await world.refresh(cluster)
+            await world.refresh(cluster, "due")
     assert _calls(clusters) - before == 4 * 3
     assert len(world.cloud.arm_part.journal.requests) == 0
 
 
 async def test_entra_is_asked_once_per_resource(world: World) -> None:
-    """For Google and for the clusters; the process keeps one credential."""
+    """Google and the clusters; the process keeps one credential."""
     clusters = [await world.join(f"aks-{n}") for n in range(3)]
     for _ in range(3):
         for cluster in clusters:
@@ -54,7 +54,7 @@ async def test_entra_is_asked_once_per_resource(world: World) -> None:
     assert len(world.cloud.identity_part.journal.requests) == 2
 
 
-async def test_clusters_that_say_the_same_share_a_mint_whatever_the_hub_is_called(world: World) -> None:
+async def test_hubs_with_the_same_content_share_a_mint(world: World) -> None:
     world.cloud.hubs["alias"] = world.cloud.hubs["main"]
     first, second = await world.join("aks-1", "main"), await world.join("aks-2", "alias")
     await world.refresh(first)
@@ -66,7 +66,7 @@ async def test_a_message_delivered_twice_changes_nothing(world: World) -> None:
     cluster = await world.join("aks-1")
     await world.refresh(cluster)
     before = await cluster.admin.read_secret("deepintshield", "ar-pull-secret")
-    message = RefreshMessage(cluster=cluster.id, reason="due")
+    message = RefreshMessage(cluster=cluster.id, reason="manual")
     await asyncio.gather(*(world.services.refresher.refresh(message) for _ in range(2)))
     assert before == await cluster.admin.read_secret("deepintshield", "ar-pull-secret")
     assert world.events.named("drift.repaired") == []

@@ -1,4 +1,4 @@
-"""A cluster that refreshes itself: looked at where its owner lets us, and never written."""
+"""A cluster that refreshes itself is never written, and looked at if its owner allows it."""
 
 from datetime import timedelta
 
@@ -11,16 +11,16 @@ from tests.world import MINUTE, World
 pytestmark = pytest.mark.servers
 
 
-async def _refreshes_itself(world: World, cluster: LocalCluster) -> None:
+async def _register_in_cluster(world: World, cluster: LocalCluster) -> None:
     own = cluster.member.cluster.model_copy(update={"refresher": "in-cluster"})
     await world.services.fleet.register(Member(own, cluster.member.endpoint))
 
 
-async def test_its_lifetime_is_seen_without_writing(world: World) -> None:
+async def test_its_lifetime_is_read_without_writing(world: World) -> None:
     cluster = await world.join("aks-1")
     await world.refresh(cluster)
     written = await world.target(cluster)
-    await _refreshes_itself(world, cluster)
+    await _register_in_cluster(world, cluster)
     before = await cluster.admin.read_secret("deepintshield", "ar-pull-secret")
     world.clock.advance(30 * MINUTE)
     await world.refresh(cluster)
@@ -34,9 +34,9 @@ async def test_its_lifetime_is_seen_without_writing(world: World) -> None:
     assert status.next_due - world.clock() <= timedelta(minutes=10)
 
 
-async def test_without_a_right_to_look_it_is_unknown_and_not_fresh(world: World) -> None:
+async def test_without_a_role_its_state_is_unknown(world: World) -> None:
     cluster = await world.cloud.add_cluster("aks-1", "main", access=False)
-    await _refreshes_itself(world, cluster)
+    await _register_in_cluster(world, cluster)
     await world.refresh(cluster)
     target = await world.target(cluster)
     assert target.state(world.clock()) == "unknown"
@@ -45,12 +45,12 @@ async def test_without_a_right_to_look_it_is_unknown_and_not_fresh(world: World)
     assert world.cloud.google.exchanges == 0
 
 
-async def test_annotations_that_are_none_make_it_pending(world: World) -> None:
+async def test_invalid_annotations_make_it_pending(world: World) -> None:
     cluster = await world.join("aks-1")
     await world.refresh(cluster)
     path = "/api/v1/namespaces/deepintshield/secrets/ar-pull-secret"
     patch = {"metadata": {"annotations": {"pullkeeper.dev/expires-at": "soon"}}}
     await cluster.admin.call("PATCH", path, patch, content_type="application/merge-patch+json")
-    await _refreshes_itself(world, cluster)
+    await _register_in_cluster(world, cluster)
     await world.refresh(cluster)
     assert (await world.target(cluster)).state(world.clock()) == "pending"

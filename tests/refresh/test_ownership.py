@@ -1,4 +1,4 @@
-"""Whose secret it is, and what happened to it since we last wrote it."""
+"""A secret that another field manager has changed, deleted or created."""
 
 import json
 
@@ -11,7 +11,7 @@ _NAMESPACE, _NAME = "deepintshield", "ar-pull-secret"
 _THEIRS = json.dumps({"auths": {"registry.example": {"username": "u", "password": "p", "auth": "dTpw"}}})
 
 
-async def test_a_humans_edit_is_taken_back_and_told_with_who_did_it(world: World) -> None:
+async def test_an_edit_is_taken_back_and_reported_with_its_manager(world: World) -> None:
     cluster = await world.join("aks-1")
     await world.refresh(cluster)
     uid = (await world.target(cluster)).uid
@@ -19,21 +19,21 @@ async def test_a_humans_edit_is_taken_back_and_told_with_who_did_it(world: World
     await world.refresh(cluster)
     assert uid == (await world.target(cluster)).uid
     assert (await world.read_token(cluster)).startswith("ya29.")
-    [told] = world.events.named("drift.repaired")
-    assert told["detail"] == "edited by kubectl-edit"
-    assert told["category"] == "drift_repaired"
+    [event] = world.events.named("drift.repaired")
+    assert event["detail"] == "edited by kubectl-edit"
+    assert event["category"] == "drift_repaired"
 
 
-async def test_a_deleted_secret_is_made_anew_and_told(world: World) -> None:
+async def test_a_deleted_secret_is_created_again_and_reported(world: World) -> None:
     cluster = await world.join("aks-1")
     await world.refresh(cluster)
     await cluster.admin.delete_secret(_NAMESPACE, _NAME)
     await world.refresh(cluster)
     assert (await world.read_token(cluster)).startswith("ya29.")
-    assert [told["detail"] for told in world.events.named("drift.repaired")] == ["it had been deleted"]
+    assert [event["detail"] for event in world.events.named("drift.repaired")] == ["it had been deleted"]
 
 
-async def test_a_foreign_secret_is_left_byte_for_byte_as_it_was(world: World) -> None:
+async def test_a_foreign_secret_is_left_unchanged(world: World) -> None:
     cluster = await world.join("aks-1")
     await cluster.admin.create_secret(_NAMESPACE, _NAME, _THEIRS)
     before = await cluster.admin.read_secret(_NAMESPACE, _NAME)
@@ -47,20 +47,20 @@ async def test_a_foreign_secret_is_left_byte_for_byte_as_it_was(world: World) ->
 
 
 async def test_a_foreign_secret_is_adopted_in_place_when_asked(world: World) -> None:
-    """The older CronJob's secret: same UID, our content, and from then on ours without force."""
+    """As the guide's CronJob leaves one: it keeps its UID, and from then on it is written without force."""
     cluster = await world.join("aks-1", adopt=True)
     uid = await cluster.admin.create_secret(_NAMESPACE, _NAME, _THEIRS)
     await world.refresh(cluster)
     assert uid == (await world.target(cluster)).uid
-    assert [told["detail"] for told in world.events.named("drift.repaired")] == ["adopted from kubectl-create"]
+    assert [event["detail"] for event in world.events.named("drift.repaired")] == ["adopted from kubectl-create"]
     world.clock.advance(25 * MINUTE)
     calls = cluster.part.journal.count("PATCH", "/secrets/")
     await world.refresh(cluster)
     assert calls + 1 == cluster.part.journal.count("PATCH", "/secrets/")
 
 
-async def test_a_secret_remade_by_somebody_else_is_theirs(world: World) -> None:
-    """Deleted and created again by a person between two refreshes: that is no edit of ours any more."""
+async def test_a_secret_that_another_manager_created_again_is_foreign(world: World) -> None:
+    """Deleted and created again between two refreshes: its UID is not the one that was written."""
     cluster = await world.join("aks-1")
     await world.refresh(cluster)
     await cluster.admin.delete_secret(_NAMESPACE, _NAME)

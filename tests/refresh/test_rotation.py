@@ -1,4 +1,4 @@
-"""A rotation replaces the content of a secret, and nothing else of it."""
+"""A rotation replaces the content of a secret and nothing else."""
 
 from datetime import timedelta
 
@@ -18,14 +18,14 @@ async def test_uid_stays_over_100_rotations_and_every_token_is_new(world: World)
         secret = await cluster.admin.read_secret("deepintshield", "ar-pull-secret")
         uids.add(secret["metadata"]["uid"])
         tokens.add(await world.read_token(cluster))
-        # Within a day: azure-identity keeps its token for that long, by a clock that no test can move.
+        # All within a day: azure-identity keeps its token for that long, by the real clock.
         world.clock.advance(14 * MINUTE)
     assert len(uids) == 1
     assert len(tokens) == 100
 
 
 async def test_no_secret_is_ever_read_listed_or_deleted(world: World) -> None:
-    """On the wire there are applies of one name, whatever happens to it."""
+    """The only calls are applies of one name, whatever happens to the secret."""
     cluster = await world.join("aks-1")
     await world.refresh(cluster, "onboarding")
     await cluster.admin.delete_secret("deepintshield", "ar-pull-secret")
@@ -47,8 +47,8 @@ async def test_no_secret_is_ever_read_listed_or_deleted(world: World) -> None:
     assert {"/api/v1/namespaces/deepintshield/secrets/ar-pull-secret"} == {seen.path for seen in app}
 
 
-async def test_answers_carry_no_content(world: World) -> None:
-    """Every apply asks for metadata only, so no secret's content ever comes back."""
+async def test_responses_have_no_content(world: World) -> None:
+    """Every apply asks for metadata only."""
     cluster = await world.join("aks-1")
     await world.refresh(cluster)
     accepts = {seen.headers["Accept"] for seen in cluster.part.journal.requests if "fieldManager" in seen.query} - {
@@ -57,7 +57,7 @@ async def test_answers_carry_no_content(world: World) -> None:
     assert {"application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"} == accepts
 
 
-async def test_secret_is_what_a_kubelet_wants(world: World) -> None:
+async def test_the_secret_has_the_form_that_a_kubelet_needs(world: World) -> None:
     """Type, label, the token's times, and an entry for every registry of the hub."""
     world.cloud.add_hub("two", registries=2)
     cluster = await world.join("aks-1", "two")
@@ -76,7 +76,7 @@ async def test_secret_is_what_a_kubelet_wants(world: World) -> None:
     assert {"oauth2accesstoken"} == {entry["username"] for entry in auths.values()}
 
 
-async def test_several_targets_of_a_cluster_carry_the_same_token(world: World) -> None:
+async def test_all_targets_of_a_cluster_get_the_same_token(world: World) -> None:
     targets = [Target(namespace="one"), Target(namespace="two", secret="pull"), Target(namespace="two", secret="other")]
     cluster = await world.join("aks-1", targets=targets)
     status = await world.refresh(cluster)
@@ -86,7 +86,7 @@ async def test_several_targets_of_a_cluster_carry_the_same_token(world: World) -
     assert world.cloud.google.exchanges == 1
 
 
-async def test_service_accounts_get_the_name_once_and_keep_what_they_had(world: World) -> None:
+async def test_service_accounts_get_the_reference_once_and_keep_theirs(world: World) -> None:
     target = Target(service_accounts=("with", "without", "later"))
     cluster = await world.join("aks-1", targets=[target])
     for name, theirs in {"with": [{"name": "theirs"}], "without": None}.items():
@@ -114,7 +114,7 @@ async def test_service_accounts_get_the_name_once_and_keep_what_they_had(world: 
 
 
 async def test_next_refresh_is_due_before_half_of_the_tokens_life(world: World) -> None:
-    """Also when the token handed out was as old as it may be."""
+    """Also if the token was as old as it may be when it was written."""
     first, second = await world.join("aks-1"), await world.join("aks-2")
     minted = world.clock()
     await world.refresh(first)

@@ -1,4 +1,4 @@
-"""Which token is written, and which is not."""
+"""The age of the token that is written."""
 
 from datetime import timedelta
 
@@ -24,7 +24,7 @@ async def test_no_token_is_written_with_less_than_50_of_60_minutes(world: World)
 
 
 async def test_an_older_token_never_replaces_a_newer_one(world: World) -> None:
-    """Two instances with a token each: the one that is behind mints anew."""
+    """Two instances with a token each: the one with the older token mints again."""
     cluster, other = await world.join("aks-1"), await world.join("aks-2")
     behind = world.services
     await world.refresh(other)
@@ -42,8 +42,8 @@ async def test_an_older_token_never_replaces_a_newer_one(world: World) -> None:
     await ahead.close()
 
 
-async def test_a_token_that_aged_on_the_way_is_not_written(world: World) -> None:
-    """The cluster took longer to answer than the token could wait."""
+async def test_a_token_that_became_too_old_meanwhile_is_not_written(world: World) -> None:
+    """The cluster responds after a sixth of the token's life."""
     world.cloud.add_hub("short", lifetime=6)
     cluster = await world.join("aks-1", "short")
     cluster.part.faults.add(Fault(path="/secrets/", method="PATCH", status=500, delay=timedelta(seconds=0.6)))
@@ -55,7 +55,7 @@ async def test_a_token_that_aged_on_the_way_is_not_written(world: World) -> None
     assert timedelta(seconds=4) < status.expires_at - world.clock()
 
 
-async def test_a_refused_token_is_not_handed_out_and_the_last_good_secret_stays(world: World) -> None:
+async def test_a_token_that_the_registry_refuses_is_not_written(world: World) -> None:
     cluster = await world.join("aks-1")
     await world.refresh(cluster)
     before = await cluster.admin.read_secret("deepintshield", "ar-pull-secret")
@@ -73,10 +73,10 @@ async def test_a_registry_that_does_not_answer_is_a_warning_only(world: World, f
     world.cloud.registry_parts[0].faults.add(fault)
     await world.refresh(cluster)
     assert (await world.read_token(cluster)).startswith("ya29.")
-    assert [told["category"] for told in world.events.named("token.minted")] == ["registry_unavailable"]
+    assert [event["category"] for event in world.events.named("token.minted")] == ["registry_unavailable"]
 
 
-async def test_a_hub_without_impersonation_hands_out_the_federated_token(world: World) -> None:
+async def test_a_hub_without_impersonation_writes_the_federated_token(world: World) -> None:
     world.cloud.add_hub("direct", impersonate=False)
     cluster = await world.join("aks-1", "direct")
     await world.refresh(cluster)
@@ -101,7 +101,7 @@ async def test_an_entra_token_that_google_calls_stale_is_replaced_once(world: Wo
     assert len(asked) == 2
 
 
-async def test_a_longer_lifetime_is_asked_for_where_the_hub_says_so(world: World) -> None:
+async def test_a_hub_can_ask_for_a_longer_lifetime(world: World) -> None:
     hub = world.cloud.add_hub("long", lifetime=12 * 3600)
     cluster = await world.join("aks-1", "long")
     assert await world.refresh_category(cluster) == "lifetime_not_allowed"
