@@ -5,12 +5,11 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, Self
+from typing import Any
 
 import azure.mgmt.containerservice.aio  # imported here, because an import takes longer than the deadlines
 import azure.mgmt.msi.aio  # noqa: F401 - see above
 import pytest
-from azure.core.credentials import AccessToken
 from azure.identity.aio import ManagedIdentityCredential
 
 from local.serving import Authority
@@ -37,6 +36,7 @@ from pullkeeper.publisher.federation import Federation
 from pullkeeper.publisher.hub import Hub
 from pullkeeper.tokens import EntraToken, Token
 from tests.core.canned import ANY_PATH, Answers, CannedServer, canned, http
+from tests.core.credential import UncheckedCredential
 from tests.core.publisher import SERVICE_ACCOUNT, credential_config, hub
 
 _SHORT = timedelta(seconds=0.4)
@@ -57,28 +57,12 @@ _ENTRA_TOKEN = {"access_token": "canary", "expires_on": "4102444800", "resource"
 _IMAGE = "deepintshield-prod/acme/deepintshield"
 
 
-class _Credential:
-    """An identity whose tokens no service here checks."""
-
-    async def get_token(self, *_: object, **__: object) -> AccessToken:
-        return AccessToken("canary", 4102444800)
-
-    async def close(self) -> None:
-        """Nothing is open."""
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Nothing is open."""
-
-
 def _clock() -> datetime:
     return _NOW
 
 
 def _arm(server: CannedServer) -> Arm:
-    return Arm(Entra(_Credential), f"https://{server.host}")
+    return Arm(Entra(UncheckedCredential), f"https://{server.host}")
 
 
 def _hub(server: CannedServer) -> Hub:
@@ -113,7 +97,7 @@ async def _add_credential(server: CannedServer, _: Authority) -> None:
 
 
 async def _get_google_token(server: CannedServer, _: Authority) -> None:
-    await Federation(Entra(_Credential), _clock).token(_hub(server))
+    await Federation(Entra(UncheckedCredential), _clock).token(_hub(server))
 
 
 async def _probe(server: CannedServer, _: Authority) -> None:
@@ -220,7 +204,7 @@ async def test_one_callers_deadline_does_not_take_the_token_from_another(monkeyp
 
 async def test_a_mint_that_the_deadline_cut_off_is_no_refusal_for_the_next_caller(authority: Authority) -> None:
     async with canned(authority, dict(_SILENT)) as server:
-        federation = Federation(Entra(_Credential), _clock)
+        federation = Federation(Entra(UncheckedCredential), _clock)
         assert (await _fail(federation.token(_hub(server))))[0] is GoogleUnavailable
         server.answers.clear()
         server.answers |= {

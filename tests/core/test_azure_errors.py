@@ -1,0 +1,99 @@
+"""Every error response of Azure Resource Manager has its category."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from local.serving import Authority
+from pullkeeper.azure.arm import Arm
+from pullkeeper.azure.clusters import AzureClusters
+from pullkeeper.azure.entra import Entra
+from pullkeeper.azure.identities import AzureIdentities, FederatedCredential, ManagedIdentity
+from pullkeeper.errors import (
+    ArmDenied,
+    ArmThrottled,
+    ClusterGone,
+    FederatedCredentialConflict,
+    InternalError,
+    OnboardingRoleMissing,
+    PullkeeperError,
+)
+from pullkeeper.model import ClusterId
+from tests.core.canned import ANY_PATH, CannedServer, canned, http
+from tests.core.credential import UncheckedCredential
+
+_CLUSTER = ClusterId.of("0b1f6471-1bf0-4dda-aec3-cb9272f09590", "rg", "aks-1")
+_IDENTITY = ManagedIdentity(_CLUSTER.subscription, "rg", "id-1", "t", "c", "p", ours=True, shared=False)
+_NOT_AUTHORIZED = (
+    "The client '5f2a9c1e-7d3b-4e8f-9a6c-0b1d2e3f4a5b' with object id '5f2a9c1e-7d3b-4e8f-9a6c-0b1d2e3f4a5b' does not "
+    "have authorization to perform action 'Microsoft.ContainerService/managedClusters/read' over scope "
+    f"'{_CLUSTER}' or the scope is invalid. If access was recently granted, please refresh your credentials."
+)
+
+
+def _arm(server: CannedServer, denied: type[ArmDenied] = ArmDenied) -> Arm:
+    return Arm(Entra(UncheckedCredential), f"https://{server.host}", denied)
+
+
+def _error(status: int, code: str, message: str, **headers: str) -> bytes:
+    return http(status, {"error": {"code": code, "message": message}}, Content_Type="application/json", **headers)
+
+
+async def _describe(server: CannedServer, denied: type[ArmDenied] = ArmDenied) -> PullkeeperError:
+    with pytest.raises(PullkeeperError) as raised:
+        await AzureClusters(_arm(server, denied), lambda: datetime(2026, 1, 1, tzinfo=UTC)).describe(_CLUSTER)
+    return raised.value
+
+
+async def _add_credential(server: CannedServer) -> PullkeeperError:
+    credential = FederatedCredential("n", "https://issuer.example/", "system:serviceaccount:a:b")
+    with pytest.raises(PullkeeperError) as raised:
+        await AzureIdentities(_arm(server)).add_credential(_IDENTITY, credential, "api://AzureADTokenExchange")
+    return raised.value
+
+
+@pytest.mark.parametrize(
+    ("response", "category"),
+    [
+        pytest.param(_error(401, "InvalidAuthenticationToken", "The access token is invalid."), ArmDenied, id="401"),
+        pytest.param(_error(403, "AuthorizationFailed", _NOT_AUTHORIZED), ArmDenied, id="403"),
+        pytest.param(_error(404, "ResourceNotFound", "was not found."), ClusterGone, id="404"),
+        pytest.param(_error(409, "OperationNotAllowed", "Another operation is running."), ArmThrottled, id="409"),
+        pytest.param(_error(412, "PreconditionFailed", "Etag mismatch."), ArmThrottled, id="412"),
+        pytest.param(_error(429, "TooManyRequests", "The request is being throttled."), ArmThrottled, id="429"),
+        pytest.param(_error(503, "ServiceUnavailable", "Try again later."), ArmThrottled, id="503"),
+        pytest.param(http(502, b"<html>", Content_Type="text/html"), ArmThrottled, id="a gateway's page"),
+        pytest.param(http(200, b"<html>", Content_Type="application/json"), ArmThrottled, id="200 without JSON"),
+        pytest.param(_error(400, "InvalidApiVersionParameter", "The api-version is invalid."), InternalError, id="400"),
+        pytest.param(http(302, b"", Location="https://127.0.0.1:9/"), InternalError, id="a redirect"),
+    ],
+)
+async def test_every_response_has_its_category(
+    response: bytes, category: type[PullkeeperError], authority: Authority
+) -> None:
+    async with canned(authority, {ANY_PATH: response}) as server:
+        failure = await _describe(server)
+    assert type(failure) is category
+    assert failure.context["cluster"] == str(_CLUSTER)
+
+
+async def test_a_missing_right_of_the_identity_that_onboards_has_its_own_remedy(authority: Authority) -> None:
+    async with canned(authority, {ANY_PATH: _error(403, "AuthorizationFailed", _NOT_AUTHORIZED)}) as server:
+        assert type(await _describe(server, OnboardingRoleMissing)) is OnboardingRoleMissing
+
+
+async def test_retry_after_is_passed_on(authority: Authority) -> None:
+    async with canned(authority, {ANY_PATH: _error(429, "TooManyRequests", "Later.", Retry_After="7")}) as server:
+        assert (await _describe(server)).retry_after == timedelta(seconds=7)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Issuer and subject combination already exists for this Managed Identity.",
+        "Too many Federated Identity Credentials for the managed identity 'id-1'.",
+    ],
+)
+async def test_a_credential_that_azure_does_not_take_is_a_conflict(message: str, authority: Authority) -> None:
+    async with canned(authority, {ANY_PATH: _error(400, "BadRequest", message)}) as server:
+        assert type(await _add_credential(server)) is FederatedCredentialConflict
