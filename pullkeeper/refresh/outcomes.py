@@ -9,7 +9,7 @@ from typing import Self
 from pullkeeper import telemetry
 from pullkeeper.cluster import pull_secret
 from pullkeeper.cluster.api import ObjectMetadata
-from pullkeeper.errors import PullkeeperError
+from pullkeeper.errors import ClusterMoved, ClusterTlsUntrusted, ClusterUnauthorized, PullkeeperError
 from pullkeeper.model import Cluster, Endpoint, Status, Target, TargetStatus
 from pullkeeper.tokens import Token, lease, look_again, next_due, slow_retry
 
@@ -62,6 +62,14 @@ class Attempt:
     outcomes: Mapping[Target, Outcome]
     endpoint: Endpoint | None = None
     located_at: datetime | None = None
+
+
+def may_have_moved(outcomes: Mapping[Target, Outcome], endpoint: Endpoint) -> bool:
+    """Whether the cluster may have another address, CA or client certificate than `endpoint`."""
+    signs: tuple[type[PullkeeperError], ...] = (ClusterMoved, ClusterTlsUntrusted)
+    if endpoint.local_accounts:
+        signs = (*signs, ClusterUnauthorized)  # az aks rotate-certs replaces the client's certificate too
+    return any(isinstance(outcome, signs) for outcome in outcomes.values())
 
 
 def needs_refresh(status: Status, cluster: Cluster, now: datetime) -> bool:

@@ -16,10 +16,7 @@ from pullkeeper.cluster.refusals import NotFound
 from pullkeeper.deadline import reserve
 from pullkeeper.errors import (
     ClusterGone,
-    ClusterMoved,
     ClusterStopped,
-    ClusterTlsUntrusted,
-    ClusterUnauthorized,
     ClusterUnreachable,
     InvalidRequest,
     PullkeeperError,
@@ -35,6 +32,7 @@ from pullkeeper.refresh.outcomes import (
     Observed,
     Outcome,
     Unobserved,
+    may_have_moved,
     needs_refresh,
     next_status,
     report_outcome,
@@ -165,7 +163,7 @@ class Refresher:
         job = _Job(cluster, hub, token, before.targets, thorough=message.reason != "due")
         newest = max(filter(None, (member.endpoint, before.endpoint)), key=lambda endpoint: endpoint.read_at)
         outcomes = await self._write_all(job, newest)
-        if not _may_have_moved(outcomes, newest) or self._was_located_recently(before):
+        if not may_have_moved(outcomes, newest) or self._was_located_recently(before):
             return Attempt(outcomes)
         try:
             endpoint = await self._access.locate(cluster.cluster)
@@ -244,10 +242,3 @@ async def _add_references(api: Api, target: Target) -> str | None:
         except NotFound:
             missing.append(account)
     return f"no such service account yet: {', '.join(missing)}" if missing else None
-
-
-def _may_have_moved(outcomes: Mapping[Target, Outcome], endpoint: Endpoint) -> bool:
-    signs: tuple[type[PullkeeperError], ...] = (ClusterMoved, ClusterTlsUntrusted)
-    if endpoint.local_accounts:
-        signs = (*signs, ClusterUnauthorized)  # az aks rotate-certs replaces the client's certificate too
-    return any(isinstance(outcome, signs) for outcome in outcomes.values())
