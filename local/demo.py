@@ -1,8 +1,8 @@
-"""`make demo`: a fleet on this machine, onboarded over HTTP, refreshed by the timer, meddled with, mended, proved, and
-gone again.
+"""`make demo`: a fleet on this machine. It is onboarded over HTTP and refreshed by the timer; secrets are deleted and
+edited, repaired, and checked against the registries; one cluster is offboarded.
 
-Nothing here is special to the demonstration but the shortened clock: the hubs ask for tokens of less than a minute,
-and every time in Pullkeeper is a fraction of a token's life.
+The app runs as on Azure, storage by identity included. Only time is shortened: the hubs ask for tokens of less than a
+minute, and all times in Pullkeeper are fractions of a token's life.
 """
 
 import argparse
@@ -10,14 +10,16 @@ import asyncio
 import json
 import signal
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 
 import aiohttp
 from azure.data.tables.aio import TableServiceClient
@@ -26,118 +28,176 @@ from rich.table import Table
 
 from local.administrator import ApiServer
 from local.azure.arm import ONBOARDER
+from local.azure.credential import LocalCredential
 from local.azurite import Azurite
 from local.clock import Clock
-from local.cloud import SUBSCRIPTION, Cloud, LocalCluster
+from local.cloud import SUBSCRIPTION, Cloud
 from local.host import HostProcess
 from local.kubernetes.apiserver import Etcd, Issuer, RealApiServer, binaries
+from local.process import Folder
 from local.pull_check import can_pull
+from local.serving import Authority
 from pullkeeper.fleet.table import Fleet
 from pullkeeper.model import TargetStatus
 
 _APP: Final = Path(__file__).parent.parent
-_LIFE: Final = 36
-"""Seconds that a token lives: a refresh is due after 13 to 15 of them."""
+_TOKEN_LIFE: Final = 36
+"""Seconds. A refresh is due after 13 to 15 of them."""
+_TIME_LIMIT: Final = 120.0
+"""Seconds: the demo fails if a step is not reached by then."""
 _SCOPE: Final = f"/subscriptions/{SUBSCRIPTION}"
-_SCHEDULE: Final = "* * * * * *"
-_OLD_CRONJOB: Final = (
-    '{"auths":{"europe-docker.pkg.dev":{"username":"oauth2accesstoken","password":"x","auth":"eA=="}}}'
-)
+_OLD_SECRET: Final = '{"auths":{"europe-docker.pkg.dev":{"username":"oauth2accesstoken","password":"x","auth":"eA=="}}}'
+"""As the older CronJob would have written it."""
 _COLOURS: Final = {"fresh": "green", "stale": "yellow", "pending": "yellow", "expired": "red"}
+_SECRET: Final = ("deepintshield", "ar-pull-secret")
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """A cluster's part in the play: what happens to it, and how it should end.
+class Planned:
+    """A cluster of the demo, and how it should end.
 
-    Those that end well are onboarded over HTTP, from nothing. The others were onboarded long ago, and have been spoilt
-    since: onboarding would have stopped at what is wrong with them.
+    note: what happens to it. category: of its failure; None for clusters that are onboarded in the demo and end fresh.
+    The others are already in the fleet and broken: onboarding would stop at what is wrong with them.
     """
 
     name: str
     hub: str
-    story: str = ""
-    state: str = "fresh"
+    note: str = ""
     category: str | None = None
 
 
-_PLAY: Final = (
-    *(Part(f"shop-{region}", "retail") for region in ("west", "north", "east")),
-    Part("shop-south", "retail", "a person deletes its secret"),
-    Part("shop-lab", "retail", "a person edits its secret"),
-    Part("shop-legacy", "retail", "has the older CronJob's secret", "pending", "secret_conflict"),
-    *(Part(f"bank-{region}", "finance") for region in ("west", "north", "east", "south")),
-    Part("bank-audit", "finance", "the role is missing", "pending", "cluster_rbac_denied"),
-    Part("bank-edge", "finance", "unreachable", "pending", "cluster_unreachable"),
+_CLUSTERS: Final = (
+    *(Planned(f"shop-{region}", "retail") for region in ("west", "north", "east")),
+    Planned("shop-south", "retail", "its secret is deleted later"),
+    Planned("shop-lab", "retail", "its secret is edited later"),
+    Planned("shop-legacy", "retail", "its secret belongs to an older CronJob", "secret_conflict"),
+    *(Planned(f"bank-{region}", "finance") for region in ("west", "north", "east", "south")),
+    Planned("bank-audit", "finance", "the refresher's role is missing", "cluster_rbac_denied"),
+    Planned("bank-edge", "finance", "its API server is stopped", "cluster_unreachable"),
 )
+_HEALTHY: Final = tuple(cluster.name for cluster in _CLUSTERS if not cluster.category)
+_BROKEN: Final = {cluster.name: cluster.category for cluster in _CLUSTERS if cluster.category}
 
 
 @dataclass(slots=True)
-class Stage:
-    """What the play needs, and what it remembers."""
-
+class Demo:
     console: Console
     cloud: Cloud
     fleet: Fleet
     host: HostProcess
     started: float
 
-    def say(self, text: str) -> None:
+    def report(self, text: str) -> None:
         self.console.print(f"[dim]{time.monotonic() - self.started:5.1f} s[/dim]  {text}", soft_wrap=True)
 
-    async def targets(self) -> dict[str, TargetStatus]:
-        """By cluster name: how its one target is."""
-        held = [versioned.status async for versioned in self.fleet.statuses()]
-        return {status.cluster.name: next(iter(status.targets.values()), TargetStatus()) for status in held}
+    async def read_targets(self) -> dict[str, TargetStatus]:
+        """The status of each cluster's one secret, by cluster name."""
+        statuses = [stored.status async for stored in self.fleet.statuses()]
+        found = {status.cluster.name: next(iter(status.targets.values()), TargetStatus()) for status in statuses}
+        return {cluster.name: found.get(cluster.name, TargetStatus()) for cluster in _CLUSTERS}
 
-    async def until(self, what: str, reached: Callable[[dict[str, TargetStatus]], bool]) -> None:
-        """Wait, visibly, until the fleet is as wanted."""
-        with self.console.status(what):
-            while not reached(await self.targets()):
-                if time.monotonic() - self.started > 120:  # noqa: PLR2004 - something is badly wrong by then
-                    raise TimeoutError(f"gave up: {what}")
+    async def wait_until(self, text: str, is_reached: Callable[[dict[str, TargetStatus]], bool]) -> None:
+        with self.console.status(text):
+            while not is_reached(await self.read_targets()):
+                if time.monotonic() - self.started > _TIME_LIMIT:
+                    raise TimeoutError(f"not reached in time: {text}")
                 await asyncio.sleep(0.3)
-        self.say(what)
+        self.report(text)
+
+    async def can_pull(self, name: str) -> bool:
+        cluster = self.cloud.clusters[name]
+        hub = self.cloud.hubs[str(cluster.member.cluster.hub)]
+        return await can_pull(await cluster.admin.read_auths(*_SECRET), hub.image, self.cloud.authority.pem)
+
+    async def call(
+        self, session: aiohttp.ClientSession, method: str, path: str, *, body: Any = None, verbose: str = ""
+    ) -> dict[str, Any]:
+        """Start an operation and poll it. verbose: a cluster name to report each step with.
+
+        Raises RuntimeError with the operation if it does not succeed.
+        """
+        async with session.request(method, path, json=body) as response:
+            operation: dict[str, Any] = await response.json()
+            if response.status != HTTPStatus.ACCEPTED:
+                raise RuntimeError(f"{method} {path}: {operation}")
+            address = response.headers["Location"]
+        reported = 0
+        while operation["status"] in {"Queued", "Running"}:
+            await asyncio.sleep(0.3)
+            async with session.get(address) as response:
+                operation = await response.json()
+            done = [step for step in operation["steps"] if step["status"] == "done"]
+            for step in done[reported:] if verbose else ():
+                self.report(f"  {verbose}  {step['name']}: {step['detail']}")
+            reported = len(done)
+        if operation["status"] != "Succeeded":
+            raise RuntimeError(f"{method} {path}: {operation}")
+        return operation
 
 
 async def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m local.demo", description=__doc__)
-    parser.add_argument("--clusters", choices=("stand-in", "real"), default="stand-in", help="what API servers to use")
-    parser.add_argument("--keep", action="store_true", help="leave it running until Ctrl-C")
+    parser.add_argument("--clusters", choices=("stand-in", "real"), default="stand-in", help="the kind of API servers")
+    parser.add_argument("--keep", action="store_true", help="keep it running until Ctrl-C")
     options = parser.parse_args()
+    _call_on_signal(cast("asyncio.Task[int]", asyncio.current_task()).cancel)
     console = Console(highlight=False, width=max(112, Console().width))
+    folder = Folder("demo")
+    tempfile.tempdir = str(folder.path)  # so nothing is left of us even if we are killed
     async with AsyncExitStack() as opened:
-        clock, started = Clock(), time.monotonic()
-        azurite = Azurite()
+        opened.callback(folder.remove)
+        started, authority = time.monotonic(), Authority()
+        azurite = Azurite(authority=authority)
         await azurite.start()
         opened.push_async_callback(azurite.stop)
-        cloud = await opened.enter_async_context(Cloud(clock))
-        storage = azurite.account("demo")
-        tables = await opened.enter_async_context(TableServiceClient.from_connection_string(storage))
+        cloud = await opened.enter_async_context(Cloud(Clock(), authority))
         for hub, registries in (("retail", 1), ("finance", 2)):
-            cloud.add_hub(hub, lifetime=_LIFE, registries=registries)
-        host = HostProcess(_APP, _environment(cloud, storage))
-        trusted = frozenset(cloud.environment("")["TRUSTED_GOOGLE_HOSTS"].split(","))
-        stage = Stage(console, cloud, Fleet(tables, trusted), host, started)
-        stage.say("Storage (Azurite), Entra, Google, two registries and Azure Resource Manager are up")
-        await _set_up(stage, await _servers(options.clusters, cloud, opened))
-        await opened.enter_async_context(host)
-        stage.say(f"The function app is hosted at {host.url}; the timer runs every second")
-        await _onboard(stage)
-        wrong = await _play(stage)
-        _show(stage, await stage.targets(), wrong)
+            cloud.add_hub(hub, lifetime=_TOKEN_LIFE, registries=registries)
+        tables = TableServiceClient(
+            azurite.endpoints("demo")["Table"],
+            credential=LocalCredential(cloud.entra, cloud.entra.add_identity("operator")),
+            connection_verify=str(cloud.trust_file),
+        )
+        await opened.enter_async_context(tables)
+        environment = _environment(cloud, azurite)
+        trusted = frozenset(environment["TRUSTED_GOOGLE_HOSTS"].split(","))
+        demo = Demo(console, cloud, Fleet(tables, trusted), HostProcess(_APP, environment), started)
+        demo.report("Storage (Azurite), Entra, Azure Resource Manager, Google and two registries are running")
+        await _start_clusters(demo, await _api_servers(options.clusters, cloud, opened))
+        await opened.enter_async_context(demo.host)
+        demo.report(f"The function app is running at {demo.host.url}; its timer fires every second")
+        headers = {"x-functions-key": demo.host.keys.default}
+        session = await opened.enter_async_context(aiohttp.ClientSession(demo.host.url, headers=headers))
+        await _onboard(demo, session)
+        wrong = await _refresh_and_repair(demo)
+        _show(demo, await demo.read_targets(), wrong)
         if options.keep:
-            await _keep(stage)
+            await _keep_running(demo)
+        else:
+            await _offboard(demo, session)
         return 1 if wrong else 0
 
 
-async def _servers(kind: str, cloud: Cloud, opened: AsyncExitStack) -> Callable[[str], ApiServer | None]:
-    """Makes the API server of a cluster; None: let the cloud make its stand-in."""
+def _environment(cloud: Cloud, azurite: Azurite) -> dict[str, str]:
+    """The settings as on Azure. The polling of host.json is shortened in proportion to the tokens' life."""
+    by_identity: Mapping[str, str] | str = azurite.identity_settings("demo", cloud.app.client_id)
+    storage = by_identity if find_spec("local.host.storage") else azurite.account("demo")
+    return {
+        **cloud.environment(storage),
+        "REFRESH_SCHEDULE": "* * * * * *",
+        "ONBOARDING_SCOPES": _SCOPE,
+        "AzureFunctionsJobHost__extensions__queues__visibilityTimeout": "00:00:01",
+        "AzureFunctionsJobHost__extensions__queues__maxPollingInterval": "00:00:00.500",
+    }
+
+
+async def _api_servers(kind: str, cloud: Cloud, opened: AsyncExitStack) -> Callable[[str], ApiServer | None]:
+    """A function that creates the API server of a cluster; None: the cloud creates a stand-in."""
     if kind == "stand-in":
         return lambda _: None
     folder = binaries()
     if folder is None:
-        raise SystemExit("no kube-apiserver at hand: run tests/apiserver/build first (about 5 minutes, once)")
+        raise SystemExit("kube-apiserver is missing: run tests/apiserver/build first (about 5 minutes, once)")
     etcd = Etcd(folder)
     await etcd.start()
     opened.push_async_callback(etcd.stop)
@@ -145,182 +205,150 @@ async def _servers(kind: str, cloud: Cloud, opened: AsyncExitStack) -> Callable[
     return lambda name: RealApiServer(name, etcd=etcd, issuer=issuer)
 
 
-async def _set_up(stage: Stage, server: Callable[[str], ApiServer | None]) -> None:
-    """A few at a time: a real API server needs seconds to start, and much of a processor."""
-    stage.cloud.arm.assign(stage.cloud.app.principal_id, _SCOPE, ONBOARDER)
-    places = asyncio.Semaphore(3)
+async def _start_clusters(demo: Demo, create_server: Callable[[str], ApiServer | None]) -> None:
+    demo.cloud.arm.assign(demo.cloud.app.principal_id, _SCOPE, ONBOARDER)
+    slots = asyncio.Semaphore(3)  # a real API server takes seconds to start, and most of a processor
 
-    async def prepared(part: Part) -> None:
-        async with places:
-            await _prepare(stage, part, server(part.name))
+    async def start(planned: Planned) -> None:
+        async with slots:
+            cluster = await demo.cloud.add_cluster(
+                planned.name,
+                planned.hub,
+                access=planned.category != "cluster_rbac_denied",
+                local_accounts=planned.name == "shop-north",
+                server=create_server(planned.name),
+                ready=planned.category is not None,
+            )
+            if planned.category is None:
+                return
+            if planned.category == "secret_conflict":
+                await cluster.admin.create_secret(*_SECRET, _OLD_SECRET)
+            if planned.category == "cluster_unreachable":
+                await cluster.server.stop()
+            await demo.fleet.register(cluster.member)
 
-    with stage.console.status("Starting clusters"):
-        await asyncio.gather(*map(prepared, _PLAY))
-
-
-async def _prepare(stage: Stage, part: Part, server: ApiServer | None) -> None:
-    cluster = await stage.cloud.add_cluster(
-        part.name,
-        part.hub,
-        access=part.category != "cluster_rbac_denied",
-        local_accounts=part.name == "shop-north",
-        server=server,
-        ready=part.state != "fresh",
-    )
-    if part.state == "fresh":
-        stage.say(f"Cluster {part.name} is there, with nothing in it")
-        return
-    if part.category == "secret_conflict":
-        await cluster.admin.create_secret(cluster.target.namespace, cluster.target.secret, _OLD_CRONJOB)
-    if part.category == "cluster_unreachable":
-        await cluster.server.stop()
-    await stage.fleet.register(cluster.member)
-    stage.say(f"Cluster {part.name} had joined hub {part.hub} before ({part.story})")
+    with demo.console.status("Starting clusters"):
+        await asyncio.gather(*map(start, _CLUSTERS))
+    demo.report(f"{len(_HEALTHY)} empty clusters are running")
+    for planned in _CLUSTERS:
+        if planned.category:
+            demo.report(f"{planned.name} is in the fleet already, but {planned.note}")
 
 
-async def _onboard(stage: Stage) -> None:
-    """All at once, as many pipelines would: each one call, and one poll."""
-    parts = [part for part in _PLAY if part.state == "fresh"]
-    stage.say(f"{len(parts)} clusters are onboarded at once: POST /api/clusters, then polling")
-    async with aiohttp.ClientSession(stage.host.url, headers={"x-functions-key": stage.host.keys.default}) as session:
-        await asyncio.gather(*(_onboarded(stage, session, part, aloud=part is parts[0]) for part in parts))
+async def _onboard(demo: Demo, session: aiohttp.ClientSession) -> None:
+    """All at once, as many pipelines would: one call each, then polling."""
+    demo.report(f"{len(_HEALTHY)} clusters are onboarded at once: POST /api/clusters, then polling")
+
+    async def onboard(planned: Planned) -> None:
+        body = {
+            "cluster": str(demo.cloud.clusters[planned.name].id),
+            "hub": planned.hub,
+            # These clusters share a resource group, and Azure limits the writes of federated credentials per identity.
+            "identity": f"{planned.name}-identity",
+        }
+        verbose = planned.name if planned.name == _HEALTHY[0] else ""
+        operation = await demo.call(session, "POST", "/api/clusters", body=body, verbose=verbose)
+        demo.report(f"{planned.name} is onboarded in {operation['result']['seconds']} s with hub {planned.hub}")
+
+    await asyncio.gather(*(onboard(planned) for planned in _CLUSTERS if not planned.category))
 
 
-async def _onboarded(stage: Stage, session: aiohttp.ClientSession, part: Part, *, aloud: bool) -> None:
-    """aloud: tell of each step as it passes. Raises RuntimeError with all that is known when it does not succeed."""
-    wanted = {
-        "cluster": str(stage.cloud.clusters[part.name].id),
-        "hub": part.hub,
-        # Azure lets nobody write often below one identity, and these clusters share a resource group.
-        "identity": f"{part.name}-identity",
-    }
-    async with session.post("/api/clusters", json=wanted) as answer:
-        operation = await answer.json()
-        if answer.status != HTTPStatus.ACCEPTED:
-            raise RuntimeError(f"{part.name}: {operation}")
-        address = answer.headers["Location"]
-    told = 0
-    while operation["status"] in {"Queued", "Running"}:
-        await asyncio.sleep(0.3)
-        async with session.get(address) as answer:
-            operation = await answer.json()
-        done = [step for step in operation["steps"] if step["status"] == "done"]
-        for step in done[told:] if aloud else ():
-            stage.say(f"  {part.name}  {step['name']}: {step['detail']}")
-        told = len(done)
-    if operation["status"] != "Succeeded":
-        raise RuntimeError(f"{part.name}: {operation}")
-    story = f" ({part.story}, later)" if part.story else ""
-    stage.say(f"Cluster {part.name} is onboarded in {operation['result']['seconds']} s with hub {part.hub}{story}")
+async def _refresh_and_repair(demo: Demo) -> list[str]:
+    """Run two refresh cycles, with damage in between. Return the clusters that did not end as planned."""
+    cloud = demo.cloud
 
+    def are_fresh(targets: dict[str, TargetStatus], since: datetime | None = None) -> bool:
+        healthy = [targets[name] for name in _HEALTHY]
+        return all(one.issued_at and (since is None or one.issued_at > since) and not one.category for one in healthy)
 
-def _environment(cloud: Cloud, storage: str) -> dict[str, str]:
-    """The app's settings, with host.json's patience shortened in proportion, by the platform's own means."""
-    return {
-        **cloud.environment(storage),
-        "REFRESH_SCHEDULE": _SCHEDULE,
-        "ONBOARDING_SCOPES": _SCOPE,
-        "AzureFunctionsJobHost__extensions__queues__visibilityTimeout": "00:00:01",
-        "AzureFunctionsJobHost__extensions__queues__maxPollingInterval": "00:00:00.500",
-    }
-
-
-async def _play(stage: Stage) -> list[str]:
-    """Two cycles with a person's meddling in between. What is not as it should be in the end."""
-    good = [part.name for part in _PLAY if part.state == "fresh"]
-    bad = {part.name: part.category for part in _PLAY if part.category}
-    cloud = stage.cloud
-
-    def fresh(now: dict[str, TargetStatus], since: datetime | None = None) -> bool:
-        found = [now.get(name, TargetStatus()) for name in good]
-        return all(one.issued_at and (since is None or one.issued_at > since) and not one.category for one in found)
-
-    await stage.until(f"{len(good)} secrets are fresh", fresh)
+    await demo.wait_until(f"{len(_HEALTHY)} secrets are fresh", are_fresh)
     minted = cloud.google_part.journal.count("POST", "generateAccessToken")
-    stage.say(f"Google was asked for {minted} tokens so far, for {len(cloud.hubs)} hubs")
-    await stage.until(
-        "The three that cannot succeed are told apart",
-        lambda now: all(now.get(name, TargetStatus()).category == category for name, category in bad.items()),
+    demo.report(f"Google has issued {minted} tokens so far, for {len(cloud.hubs)} hubs")
+    await demo.wait_until(
+        f"The {len(_BROKEN)} broken clusters are reported with their causes",
+        lambda targets: all(targets[name].category == category for name, category in _BROKEN.items()),
     )
-    uids = {name: target.uid for name, target in (await stage.targets()).items()}
-    deleted, edited = cloud.clusters["shop-south"], cloud.clusters["shop-lab"]
-    await deleted.admin.delete_secret(deleted.target.namespace, deleted.target.secret)
-    await edited.admin.edit_secret(edited.target.namespace, edited.target.secret, _OLD_CRONJOB)
-    meddled = cloud.clock()
-    stage.say("A person deletes the secret of shop-south and edits that of shop-lab (kubectl edit)")
-    await stage.until(
-        "Second cycle: every token replaced well before half of its life", lambda now: fresh(now, meddled)
+    before = await demo.read_targets()
+    await cloud.clusters["shop-south"].admin.delete_secret(*_SECRET)
+    await cloud.clusters["shop-lab"].admin.edit_secret(*_SECRET, _OLD_SECRET)
+    edited = cloud.clock()
+    demo.report("The secret of shop-south is deleted, that of shop-lab is overwritten (kubectl edit)")
+    await demo.wait_until(
+        "The next refresh replaced every token before half of its life, and repaired both secrets",
+        lambda targets: are_fresh(targets, edited),
     )
-    proofs = [await _proved(stage, cloud.clusters[name]) for name in good]
-    stage.say(
-        f"{sum(proofs)} of {len(good)} secrets pull the image: registry handshake and manifest, as a kubelet would"
-    )
-    now = await stage.targets()
-    kept = [name for name in good if name != "shop-south" and now[name].uid == uids[name]]
-    stage.say(f"{len(kept)} secrets kept their UID; that of shop-south was made anew")
-    wrong = [name for name, pulled in zip(good, proofs, strict=True) if not pulled]
-    wrong += [name for name in good if name not in kept and name != "shop-south"]
-    legacy = await cloud.clusters["shop-legacy"].admin.read_auths("deepintshield", "ar-pull-secret")
-    wrong += [] if legacy == json.loads(_OLD_CRONJOB)["auths"] else ["shop-legacy"]
-    for part in _PLAY:
-        target = now.get(part.name, TargetStatus())
-        if (target.state(cloud.clock()), target.category) != (part.state, part.category):
-            wrong.append(part.name)
-    return sorted(set(wrong))
+    pulling = [name for name in _HEALTHY if await demo.can_pull(name)]
+    demo.report(f"{len(pulling)} of {len(_HEALTHY)} secrets can pull the image: registry handshake and manifest")
+    after = await demo.read_targets()
+    kept = [name for name in _HEALTHY if after[name].uid == before[name].uid]
+    demo.report(f"{len(kept)} secrets kept their UID; only the deleted one was created again")
+    wrong = {name for name in _HEALTHY if name not in pulling or (name in kept) == (name == "shop-south")}
+    if await cloud.clusters["shop-legacy"].admin.read_auths(*_SECRET) != json.loads(_OLD_SECRET)["auths"]:
+        wrong.add("shop-legacy")
+    for planned in _CLUSTERS:
+        state = "pending" if planned.category else "fresh"
+        if (after[planned.name].state(cloud.clock()), after[planned.name].category) != (state, planned.category):
+            wrong.add(planned.name)
+    return sorted(wrong)
 
 
-async def _proved(stage: Stage, cluster: LocalCluster) -> bool:
-    auths = await cluster.admin.read_auths(cluster.target.namespace, cluster.target.secret)
-    hub = str(cluster.member.cluster.hub)
-    return await can_pull(auths, stage.cloud.hubs[hub].image, stage.cloud.authority.pem)
+async def _offboard(demo: Demo, session: aiohttp.ClientSession) -> None:
+    cluster = demo.cloud.clusters["shop-east"]
+    path = f"/api/clusters/{cluster.id.subscription}/{cluster.id.resource_group}/{cluster.id.name}"
+    operation = await demo.call(session, "DELETE", path)
+    left = operation["result"]["left"]
+    demo.report(f"shop-east is offboarded; left behind: {', '.join(left) or 'nothing'}")
 
 
-def _show(stage: Stage, targets: dict[str, TargetStatus], wrong: list[str]) -> None:
-    table = Table(title="The fleet", title_justify="left", caption="minutes left: the tokens here live 36 seconds")
-    for column in ("cluster", "target", "state", "minutes left", "last success", "category"):
+def _show(demo: Demo, targets: dict[str, TargetStatus], wrong: list[str]) -> None:
+    table = Table(title="The fleet", title_justify="left", caption=f"The tokens of this demo live {_TOKEN_LIFE} s.")
+    for column in ("cluster", "target", "state", "seconds left", "last success", "category"):
         table.add_column(column, no_wrap=True)
-    now = stage.cloud.clock()
-    remedies = []
-    for part in _PLAY:
-        target = targets.get(part.name, TargetStatus())
+    now = demo.cloud.clock()
+    for name, target in targets.items():
         state = target.state(now)
-        left = (target.expires_at - now).total_seconds() / 60 if target.expires_at else None
         table.add_row(
-            part.name,
-            str(stage.cloud.clusters[part.name].target),
+            name,
+            str(demo.cloud.clusters[name].target),
             f"[{_COLOURS[state]}]{state}[/]",
-            "-" if left is None else f"{left:.1f}",
+            f"{(target.expires_at - now).total_seconds():.0f}" if target.expires_at else "-",
             f"{target.last_success:%H:%M:%S}" if target.last_success else "never",
             target.category or "-",
         )
+    demo.console.print(table)
+    # Below the table, because a command that is folded into a column cannot be copied.
+    for name, target in targets.items():
         if target.category:
-            remedies.append(f"[bold]{part.name}[/]: {target.detail}\n  [cyan]remedy[/] {target.remedy}")
-    stage.console.print(table)
-    # Below the table rather than in it: they hold commands, and a command that is folded cannot be copied.
-    for remedy in remedies:
-        stage.console.print(remedy, soft_wrap=True)
+            demo.console.print(f"[bold]{name}[/]: {target.detail}\n  [cyan]remedy[/] {target.remedy}", soft_wrap=True)
     if wrong:
-        stage.console.print(f"[red]Not as it should be: {', '.join(wrong)}[/red]")
+        demo.console.print(f"[red]These clusters did not end as planned: {', '.join(wrong)}[/red]")
     else:
-        stage.console.print("[green]Every cluster ended as it should.[/green]")
+        demo.console.print("[green]Every cluster ended as planned.[/green]")
 
 
-async def _keep(stage: Stage) -> None:
-    host = stage.host
-    cluster = stage.cloud.clusters["shop-west"].id
+async def _keep_running(demo: Demo) -> None:
+    host, cluster = demo.host, demo.cloud.clusters["shop-west"].id
     path = f"{cluster.subscription}/{cluster.resource_group}/{cluster.name}"
-    stage.console.print(
-        f"\nIt keeps running until Ctrl-C. Look at it:\n"
+    demo.console.print(
+        f"\nIt runs until Ctrl-C. Look at it:\n"
         f"  curl {host.url}/api/health\n"
-        f"  curl -X POST -H 'x-functions-key: {host.keys.default}' {host.url}/api/clusters/{path}/refresh\n"
+        f"  curl -X POST -H 'x-functions-key: {host.keys.default}' -d '' {host.url}/api/clusters/{path}/refresh\n"
         f"  tail -f {host.log}",
         soft_wrap=True,
     )
     stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    _call_on_signal(stopping.set)
     await stopping.wait()
 
 
+def _call_on_signal(stop: Callable[[], object]) -> None:
+    """Call it on Ctrl-C and SIGTERM, so that everything is closed in order."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+
+
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main()))
+    try:
+        sys.exit(asyncio.run(main()))
+    except asyncio.CancelledError:
+        sys.exit("stopped")
