@@ -15,10 +15,10 @@ blueprint = func.Blueprint()
 @blueprint.timer_trigger(arg_name="timer", schedule="%REFRESH_SCHEDULE%", run_on_startup=False, use_monitor=True)
 @trigger
 async def schedule(timer: func.TimerRequest) -> None:  # noqa: ARG001 - a late run does the same as one on time
-    """Report wrong settings, create missing queues and tables, queue every cluster that is due, and resume
-    operations that stand still.
+    """Report wrong settings, queue every cluster that is due, resume operations that stand still, and create queues and
+    tables that are still missing.
     """
     report_problems(Settings.read(os.environ))
-    await services().storage_objects.create()
     await services().scheduler.run()
     await services().runner.resume_stalled()
+    await services().storage_objects.create()

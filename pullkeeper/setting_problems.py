@@ -116,6 +116,9 @@ def _find_missing_export(given: Mapping[str, str]) -> Iterator[Problem]:
     if given.get("PYTHON_APPLICATIONINSIGHTS_LOGGER_NAME") != _LOGGER:
         name = "PYTHON_APPLICATIONINSIGHTS_LOGGER_NAME"
         yield _warning(name, f"is not {_LOGGER}: records of other loggers are exported and paid for too", _LOGGER)
+    if given.get("OTEL_TRACES_EXPORTER", "").strip().lower() != "none":
+        detail = "is not none: a span is exported and paid for with every call, ten for each refresh"
+        yield _warning("OTEL_TRACES_EXPORTER", detail, "none")
 
 
 def _find_misspelled(environment: Mapping[str, str], names: set[str]) -> Iterator[Problem]:

@@ -84,7 +84,10 @@ class Settings(Document):
     application_insights: Annotated[str | None, Field(alias="APPLICATIONINSIGHTS_CONNECTION_STRING", repr=False)] = None
     export: Annotated[str, Field(alias="PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY")] = ""
     exported_logger: Annotated[str, Field(alias="PYTHON_APPLICATIONINSIGHTS_LOGGER_NAME")] = ""
-    """Read by Microsoft's worker: where events go, whether they are exported, and those of which logger."""
+    traces_exporter: Annotated[str, Field(alias="OTEL_TRACES_EXPORTER")] = ""
+    """Read by Microsoft's worker: where events go, whether they are exported, those of which logger, and whether a span
+    is exported for every call too.
+    """
 
     _problems: tuple[Problem, ...] = PrivateAttr(())
 

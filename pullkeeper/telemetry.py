@@ -26,9 +26,24 @@ Event = Literal[
 ]
 
 _RESERVED: Final = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime"})
+_AZURE_SDKS: Final = ("core", "data", "mgmt", "monitor", "storage")  # azure.functions is the worker's own
 _logger = logging.getLogger("pullkeeper")
 # The root logger is at INFO on Azure and at WARNING elsewhere; events must pass in both cases.
 _logger.setLevel(logging.INFO)
+# Nothing but our own records: the SDKs write ten for a refresh, each longer than our event. Retries are reported by us.
+for _library in (
+    "aiohttp",
+    "urllib3",
+    "azure.core",
+    "azure.data",
+    "azure.mgmt",
+    "azure.monitor",
+    "azure.storage",
+    "google",
+    "msal",
+):
+    logging.getLogger(_library).setLevel(logging.WARNING)
+logging.getLogger("stamina").setLevel(logging.ERROR)
 _meter = metrics.get_meter("pullkeeper")
 
 remaining_lifetime = _meter.create_histogram("secret.remaining_lifetime", unit="s")
@@ -45,8 +60,12 @@ Attribute = str | int | float | datetime | None
 
 def emit(event: Event, attributes: Mapping[str, Attribute], level: int = logging.INFO) -> None:
     """Log an event. Attributes are flat, because the exporter makes one string of a nested dict; times become ISO 8601
-    in UTC; None is left out.
+    in UTC; None is left out. A category without a remedy gets its runbook page as the remedy.
+
+    The message has all of it too, because outside OpenTelemetry mode the message is all that the host keeps.
     """
+    if "category" in attributes and "remedy" not in attributes:
+        attributes = {**attributes, "remedy": f"docs/runbook/{attributes['category']}.md"}
     flat = {_attribute_name(key): _attribute_value(value) for key, value in attributes.items() if value is not None}
     # On one line: some values quote other services, which must not forge lines of the log.
     text = " ".join(" ".join(f"{key}={value}".splitlines()) for key, value in flat.items())

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import sys
 import textwrap
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -42,15 +43,22 @@ class Worker:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            await self._process.communicate()  # closes its input, which ends it
-        else:
+        if error is not None:
             self._process.kill()
+        await self.end()
+
+    async def end(self) -> None:
+        """Close its input, which ends it, and wait for that: what it exports in batches is exported then."""
+        if self._process.returncode is None:
             await self._process.communicate()
 
     @property
     def log(self) -> str:
         return self._log.read_text()
+
+    def records(self) -> list[tuple[str, str]]:
+        """Logger and message of each record that the host would get."""
+        return re.findall(r"^(?:DEBUG|INFO|WARNING|ERROR|CRITICAL):([\w.]+):(.*)$", self.log, re.MULTILINE)
 
     async def invoke(self, function: str, **trigger: Any) -> dict[str, Any]:
         """The InvocationResponse; `trigger` is `http=`, `timer=` or `queue=` (see front.py)."""

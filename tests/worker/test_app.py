@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from azure.storage.queue import TextBase64DecodePolicy
 from azure.storage.queue.aio import QueueClient
 
 from local.azurite import Azurite
+from local.serving import Fault
 from tests.worker.conftest import FAILURE, SUCCESS, Worker
 from tests.world import World
 
@@ -23,6 +25,7 @@ pytestmark = [
 Start = Callable[..., Awaitable[Worker]]
 ROOT = Path(__file__).parents[2]
 
+SCHEDULE = {"REFRESH_SCHEDULE": "0 */5 * * * *"}
 ROUTE = {
     "subscription": "00000000-0000-0000-0000-000000005eed",
     "resourceGroup": "platform",
@@ -67,7 +70,7 @@ INVOCATIONS: dict[str, tuple[dict[str, Any], int, str]] = {
 
 @pytest.fixture
 async def worker_with_app(worker: Start, azurite: Azurite, request: pytest.FixtureRequest) -> Worker:
-    settings = {"AzureWebJobsStorage": azurite.account(request.node.nodeid), "REFRESH_SCHEDULE": "0 */5 * * * *"}
+    settings = {"AzureWebJobsStorage": azurite.account(request.node.nodeid), **SCHEDULE}
     return await worker(ROOT, settings)
 
 
@@ -121,3 +124,22 @@ async def test_timer_and_queue_refresh_a_secret(worker: Start, world: World) -> 
     token = await world.read_token(cluster)
     assert (await world.target(cluster)).state(world.clock()) == "fresh"
     assert token not in worker_with_app.log + json.dumps([scheduled, refreshed, message.content])
+
+
+async def test_only_the_apps_own_records_reach_the_host(worker: Start, world: World) -> None:
+    """One for each refresh, and one for each mint; also where calls fail and are tried again."""
+    names = [f"aks-{number}" for number in range(3)]
+    clusters = [await world.join(name) for name in names]
+    clusters[1].part.faults.add(Fault(path="/secrets/", status=500))
+    world.cloud.google_part.faults.add(Fault(path="/v1/token$", status=503, times=1))
+    worker_with_app = await worker(ROOT, {**world.cloud.environment(world.storage), **SCHEDULE})
+    for cluster in clusters:
+        body = json.dumps({"cluster": str(cluster.id), "reason": "manual"})
+        await worker_with_app.invoke("refresh", queue={"body": body, "metadata": {"Id": "1", "DequeueCount": 1}})
+    # Microsoft's worker writes two records of its own at its start.
+    records = [record for record in worker_with_app.records() if record[0] != "azure.functions"]
+
+    assert {logger for logger, _ in records} == {"pullkeeper"}
+    events = Counter(message.partition(" ")[0] for _, message in records)
+    assert events == {"token.minted": 1, "secret.refreshed": 2, "secret.refresh_failed": 1}
+    assert sum(len(message) for _, message in records) < 4 * 1000
