@@ -26,23 +26,14 @@ Event = Literal[
 ]
 
 _RESERVED: Final = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime"})
+_SDKS: Final = ("aiohttp", "google", "msal", "urllib3")
 _AZURE_SDKS: Final = ("core", "data", "mgmt", "monitor", "storage")  # azure.functions is the worker's own
 _logger = logging.getLogger("pullkeeper")
 # The root logger is at INFO on Azure and at WARNING elsewhere; events must pass in both cases.
 _logger.setLevel(logging.INFO)
 # Nothing but our own records: the SDKs write ten for a refresh, each longer than our event. Retries are reported by us.
-for _library in (
-    "aiohttp",
-    "urllib3",
-    "azure.core",
-    "azure.data",
-    "azure.mgmt",
-    "azure.monitor",
-    "azure.storage",
-    "google",
-    "msal",
-):
-    logging.getLogger(_library).setLevel(logging.WARNING)
+for _sdk in (*_SDKS, *(f"azure.{part}" for part in _AZURE_SDKS)):
+    logging.getLogger(_sdk).setLevel(logging.WARNING)
 logging.getLogger("stamina").setLevel(logging.ERROR)
 _meter = metrics.get_meter("pullkeeper")
 

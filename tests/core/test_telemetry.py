@@ -110,12 +110,12 @@ def test_no_event_uses_an_attribute_that_logging_reserves() -> None:
 def test_the_message_alone_says_what_happened_and_what_to_do(caplog: pytest.LogCaptureFixture) -> None:
     """Outside OpenTelemetry mode it is all that the host keeps."""
     failure = {"target": "c1/d/s", "category": "quota_exceeded", "detail": "no room"}
-    telemetry.emit("secret.refresh_failed", {**failure, "remedy": "kubectl describe resourcequota"}, logging.WARNING)
+    telemetry.emit("secret.refresh_failed", {**failure, "remedy": "kubectl describe quota"}, logging.WARNING)
     telemetry.emit("message.poisoned", failure, logging.ERROR)
 
     first, second = (record.getMessage() for record in caplog.records)
     assert first == (
-        "secret.refresh_failed target=c1/d/s category=quota_exceeded detail=no room remedy=kubectl describe resourcequota"
+        "secret.refresh_failed target=c1/d/s category=quota_exceeded detail=no room remedy=kubectl describe quota"
     )
     assert second == (
         "message.poisoned target=c1/d/s category=quota_exceeded detail=no room remedy=docs/runbook/quota_exceeded.md"
