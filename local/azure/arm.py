@@ -15,7 +15,7 @@ import jwt
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from local.azure.clusters import OPERATIONS, Clusters
+from local.azure.clusters import Clusters
 from local.azure.entra import ARM, ARM_FOR_AZ, Entra
 from local.azure.federated_credentials import FEDERATED, FederatedCredentials
 from local.azure.function_apps import FunctionApps
@@ -30,12 +30,10 @@ READER: Final = frozenset({"*/read"})
 """The actions of the role Reader."""
 ONBOARDER: Final = (
     CLUSTER_USER
-    | {f"{KIND}/write", f"{OPERATIONS}/read"}
+    | {f"{KIND}/write"}
     | {f"{kind}/{verb}" for kind in (IDENTITIES, FEDERATED) for verb in ("read", "write", "delete")}
 )
-"""What onboarding and offboarding need. Operations are read at the subscription: a role on a resource group does not
-cover waiting for a cluster's update.
-"""
+"""What onboarding and offboarding need."""
 _AUDIENCES: Final = tuple(f"{host}{slash}" for host in (ARM_FOR_AZ, ARM) for slash in ("/", ""))
 _SUBSCRIPTIONS_VERSION: Final = "2022-12-01"
 

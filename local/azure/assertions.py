@@ -71,13 +71,14 @@ class Assertions:
             return self._error(refused)
 
     async def _exchange(self, tenant: str, form: Mapping[str, str]) -> web.Response:
-        identity = self._find_identity(tenant, form)
-        resource = self._parse_scope(form.get("scope", ""))
-        if form.get("client_assertion_type") != _JWT_BEARER:
-            raise _Refused(
-                7000216,
-                "'client_assertion', 'client_secret' or 'request' is required for the 'client_credentials' grant type.",
-            )
+        given = form.get("grant_type"), form.get("client_assertion_type")
+        resource = form.get("scope", "").removesuffix("/.default")
+        if given != ("client_credentials", _JWT_BEARER) or resource == form.get("scope"):
+            raise web.HTTPNotImplemented(text="The stand-in for Entra plays only client assertions, for /.default.")
+        identity = self._find_identity(tenant, form.get("client_id", ""))
+        unknown = self._entra.unknown_resource(resource)
+        if unknown:
+            raise _Refused(500011, unknown, "invalid_resource")
         await self._check(form.get("client_assertion", ""), identity)
         self.exchanges += 1
         return web.json_response(
@@ -89,7 +90,7 @@ class Assertions:
             }
         )
 
-    def _find_identity(self, tenant: str, form: Mapping[str, str]) -> Identity:
+    def _find_identity(self, tenant: str, client_id: str) -> Identity:
         if tenant != self._entra.tenant:
             raise _Refused(
                 90002,
@@ -98,9 +99,6 @@ class Assertions:
                 "subscriptions for the tenant.",
                 "invalid_request",
             )
-        if form.get("grant_type") != "client_credentials":
-            raise _Refused(70003, "The app requested an unsupported grant type.", "unsupported_grant_type")
-        client_id = form.get("client_id", "")
         identity = self._entra.identities.get(client_id)
         if identity is None:
             raise _Refused(
@@ -111,21 +109,6 @@ class Assertions:
                 "unauthorized_client",
             )
         return identity
-
-    def _parse_scope(self, scope: str) -> str:
-        """The resource of a scope RESOURCE/.default."""
-        resource = scope.removesuffix("/.default")
-        if resource == scope:
-            raise _Refused(
-                1002012,
-                f"The provided value for scope {scope} is not valid. Client credential flows must have a scope value "
-                "with /.default suffixed to the resource identifier (application ID URI).",
-                "invalid_scope",
-            )
-        unknown = self._entra.unknown_resource(resource)
-        if unknown:
-            raise _Refused(500011, unknown, "invalid_resource")
-        return resource
 
     async def _check(self, assertion: str, identity: Identity) -> None:
         """Raise _Refused unless one of the identity's credentials matches and the issuer's own key has signed."""

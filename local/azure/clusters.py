@@ -1,5 +1,7 @@
 """AKS clusters in Azure Resource Manager: the resource, its user credential, and updates that take time.
 
+An update is followed by reading the cluster; the operation that Azure names is not played.
+
 AKS's own errors have no "error" around them: github.com/hashicorp/terraform-provider-azurerm and others quote such
 bodies. Limits: learn.microsoft.com/azure/aks/quotas-skus-regions. ETags: learn.microsoft.com/azure/aks/use-etags.
 """
@@ -8,7 +10,7 @@ import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 
@@ -17,7 +19,6 @@ from local.azure.managed_cluster import KIND, ManagedCluster, encode
 from local.azure.routing import ArmRequest, RateLimit, Route, arm_error, not_found, not_played, parse_location
 from local.serving import Refusal
 
-OPERATIONS: Final = "Microsoft.ContainerService/locations/operations"
 _VERSION: Final = "2026-08-01"
 _OPERATION_VERSION: Final = "2017-08-31"
 
@@ -27,7 +28,6 @@ class _Update:
     """failure: the error code and message that it ends with."""
 
     cluster: ManagedCluster
-    started: datetime
     ends: datetime
     failure: tuple[str, str] | None
     ended: bool = False
@@ -47,7 +47,7 @@ class Clusters:
         self._entra = entra
         self._clock = clock
         self._by_id: dict[str, ManagedCluster] = {}
-        self._updates: dict[str, _Update] = {}
+        self._updates: list[_Update] = []
 
     def add(self, cluster: ManagedCluster) -> ManagedCluster:
         self._by_id[cluster.resource_id.lower()] = cluster
@@ -68,7 +68,6 @@ class Clusters:
             Route("GET", KIND, 1, _VERSION, f"{KIND}/read", self._get),
             Route("PUT", KIND, 1, _VERSION, f"{KIND}/write", self._put),
             Route("POST", credential, 1, _VERSION, f"{credential}/action", self._list_user_credential),
-            Route("GET", OPERATIONS, 2, _OPERATION_VERSION, f"{OPERATIONS}/read", self._get_operation, in_group=False),
         ]
 
     async def _get(self, request: ArmRequest) -> web.Response:
@@ -97,29 +96,13 @@ class Clusters:
         if request.headers.get("If-Match", "").strip('"') not in {"", "*", cluster.etag}:
             raise _precondition_failed()
         _check_update(cluster, request)
-        now = self._clock()
-        operation = str(uuid.uuid4())
-        self._updates[operation] = _Update(cluster, now, now + self.updating, self.failure)
+        self._updates.append(_Update(cluster, self._clock() + self.updating, self.failure))
         self.failure = None
         cluster.replace(request.body)
         request.record_write()
         provider = f"{request.host}/subscriptions/{cluster.subscription}/providers/Microsoft.ContainerService"
-        poll = f"{provider}/locations/{cluster.location}/operations/{operation}?api-version={_OPERATION_VERSION}"
+        poll = f"{provider}/locations/{cluster.location}/operations/{uuid.uuid4()}?api-version={_OPERATION_VERSION}"
         return web.json_response(cluster.document(self._entra.tenant), headers={"Azure-AsyncOperation": poll})
-
-    async def _get_operation(self, request: ArmRequest) -> web.Response:
-        location, operation = request.path.names
-        self._end_updates()
-        update = self._updates.get(operation)
-        if update is None or request.path.subscription.lower() != update.cluster.subscription.lower():
-            raise arm_error(404, "NotFound", f"The operation '{operation}' in '{location}' was not found.")
-        self._throttle(self.others, "GetOperationStatusHandler.GET", update.cluster)
-        body: dict[str, Any] = {"name": operation, "status": "InProgress", "startTime": _format_time(update.started)}
-        if update.ended:
-            body |= {"status": "Failed" if update.failure else "Succeeded", "endTime": _format_time(update.ends)}
-        if update.ended and update.failure:
-            body["error"] = dict(zip(("code", "message"), update.failure, strict=True))
-        return web.json_response(body)
 
     def _find(self, request: ArmRequest) -> ManagedCluster:
         self._end_updates()
@@ -130,10 +113,10 @@ class Clusters:
 
     def _end_updates(self) -> None:
         """End the updates whose time has come. Called before a cluster is looked at."""
-        for update in self._updates.values():
+        for update in self._updates:
             if not update.ended and self._clock() >= update.ends:
                 update.ended = True
-                update.cluster.end_update(self._entra.tenant, succeeded=not update.failure)
+                update.cluster.end_update(self._entra.tenant, update.failure)
 
     def _throttle(self, limit: RateLimit, handler: str, cluster: ManagedCluster, key: str | None = None) -> None:
         """key: what the limit is for; without it the cluster's subscription and region."""
@@ -185,7 +168,3 @@ def _aks_error(status: int, code: str, message: str) -> Refusal:
 def _precondition_failed() -> Refusal:
     # The status is documented; the words are ours.
     return _aks_error(412, "PreconditionFailed", "The condition of the request headers is not met: Etag mismatched")
-
-
-def _format_time(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%dT%H:%M:%S.%f}Z"

@@ -11,8 +11,6 @@ import yaml
 from local.azure.entra import AKS
 
 KIND: Final = "Microsoft.ContainerService/managedClusters"
-# The public client with which kubelogin signs people in: the same in all tenants.
-_KUBELOGIN: Final = "80faf920-1908-4b52-b5ef-a8e7bedfc67a"
 
 
 @dataclass(slots=True)
@@ -40,6 +38,7 @@ class ManagedCluster:
     rest: Mapping[str, Any] = field(default_factory=dict)
     etag: str = field(default_factory=lambda: str(uuid.uuid4()))
     _enabling_issuer: bool = False
+    _failure: Mapping[str, str] | None = None
 
     @property
     def subscription(self) -> str:
@@ -66,16 +65,17 @@ class ManagedCluster:
         issuer = properties.get("oidcIssuerProfile") or {}
         self._enabling_issuer = not self.oidc_issuer and bool(issuer.get("enabled"))
         self.provisioning_state, self.etag = "Updating", str(uuid.uuid4())
-        kept = {name: value for name, value in properties.items() if name != "oidcIssuerProfile"}
+        kept = {name: value for name, value in properties.items() if name not in {"oidcIssuerProfile", "status"}}
         self.rest = {**document, "properties": {**kept, "securityProfile": security}}
 
-    def end_update(self, tenant: str, *, succeeded: bool) -> None:
-        """Only now has a new issuer an address."""
-        if succeeded and self._enabling_issuer:
+    def end_update(self, tenant: str, failure: tuple[str, str] | None) -> None:
+        """Only now has a new issuer an address. failure: code and message."""
+        if not failure and self._enabling_issuer:
             address = f"https://{self.location}.oic.prod-aks.azure.com/{tenant}/{uuid.uuid4()}/"
             self.oidc_issuer = self.future_issuer or address
         self._enabling_issuer = False
-        self.provisioning_state, self.etag = "Succeeded" if succeeded else "Failed", str(uuid.uuid4())
+        self._failure = dict(zip(("code", "message"), failure, strict=True)) if failure else None
+        self.provisioning_state, self.etag = "Failed" if failure else "Succeeded", str(uuid.uuid4())
 
     def _own_fields(self, tenant: str) -> dict[str, Any]:
         """What Azure writes, whatever a caller has put."""
@@ -99,6 +99,7 @@ class ManagedCluster:
                     if self.oidc_issuer
                     else {"enabled": self._enabling_issuer}
                 ),
+                **({"status": {"provisioningError": self._failure}} if self._failure else {}),
                 "securityProfile": {"workloadIdentity": {"enabled": True}} if self.workload_identity else {},
                 **({} if self.client_certificate else {"aadProfile": {"managed": True, "tenantID": tenant}}),
             },
@@ -127,22 +128,9 @@ class ManagedCluster:
                 "client-key-data": encode(self.client_key),
                 "token": uuid.uuid4().hex,
             }
-        options = {
-            "--environment": "AzurePublicCloud",
-            "--server-id": AKS,
-            "--client-id": _KUBELOGIN,
-            "--tenant-id": tenant,
-            "--login": "devicecode",
-        }
-        return {
-            "exec": {
-                "apiVersion": "client.authentication.k8s.io/v1beta1",
-                "args": ["get-token", *(part for option in options.items() for part in option)],
-                "command": "kubelogin",
-                "env": None,
-                "provideClusterInfo": False,
-            }
-        }
+        arguments = ["get-token", "--login", "devicecode", "--server-id", AKS, "--tenant-id", tenant]
+        version = "client.authentication.k8s.io/v1beta1"
+        return {"exec": {"apiVersion": version, "args": arguments, "command": "kubelogin", "provideClusterInfo": False}}
 
 
 def encode(text: str) -> str:

@@ -73,7 +73,7 @@ class ArmRequest:
 @dataclass(frozen=True, slots=True)
 class Route:
     """kind, names: the types and the number of names that the path must have. permission: the action that a role must
-    grant. in_group: whether the path names a resource group.
+    grant. The path must name a resource group.
     """
 
     method: str
@@ -82,11 +82,10 @@ class Route:
     version: str
     permission: str
     handler: Callable[[ArmRequest], Awaitable[web.Response]]
-    in_group: bool = True
 
     def matches(self, method: str, path: ResourcePath) -> bool:
         same_kind = self.kind.lower() == path.kind.lower() and self.names == len(path.names)
-        return same_kind and self.method == method and self.in_group == (path.group is not None)
+        return same_kind and self.method == method and path.group is not None
 
 
 class Provider(Protocol):

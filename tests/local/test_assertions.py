@@ -70,7 +70,7 @@ class Tenant:
             return answer.status, await answer.json()
 
     async def refusal(self, assertion: str, **change: str) -> tuple[int, str, int]:
-        """Status, error, and the one code; its text says the same code."""
+        """Status, error and code."""
         status, body = await self.ask(assertion, **change)
         [code] = body["error_codes"]
         assert body["error_description"].startswith(f"AADSTS{code}: ")
@@ -80,9 +80,9 @@ class Tenant:
 
 
 @pytest.fixture
-async def tenant(authority: Authority) -> AsyncIterator[Tenant]:
-    clock = Clock()
-    entra, issuer = Entra(clock), Issuer()
+async def tenant(authority: Authority, entra: Entra) -> AsyncIterator[Tenant]:
+    clock, issuer = Clock(), Issuer()
+    entra = entra.with_clock(clock)
     identity = entra.add_identity("cluster")
     assertions = Assertions(entra, clock, lambda _: [FederatedCredential(issuer.url, SUBJECT, EXCHANGE)])
     entra.application.add_routes(assertions.routes())
@@ -110,54 +110,39 @@ async def test_an_assertion_becomes_a_token_of_the_identity(tenant: Tenant) -> N
 
 
 @pytest.mark.parametrize(
-    ("change", "code"),
+    ("claims", "code"),
     [
         ({"sub": "system:serviceaccount:other:deepintshield-sa"}, 700213),
         ({"sub": SUBJECT.title()}, 7002138),
         ({"aud": ["api://other"]}, 700212),
         ({"aud": [EXCHANGE, "api://other"]}, 700212),
+        ({"iss": "{issuer}/"}, 700211),
+        ({"key": rsa.generate_private_key(65537, 2048)}, 700027),
+        ({"key": ec.generate_private_key(ec.SECP256R1()), "algorithm": "ES256"}, 700027),
+        ({"kid": "other"}, 7000272),
+        ({"exp": 1}, 700024),
     ],
 )
-async def test_subject_and_audience_must_match_exactly(tenant: Tenant, change: dict[str, Any], code: int) -> None:
-    refusal = await tenant.refusal(tenant.issuer.assertion(tenant.clock, **change))
+async def test_an_assertion_must_match_exactly(tenant: Tenant, claims: dict[str, Any], code: int) -> None:
+    if "iss" in claims:
+        claims = {"iss": claims["iss"].format(issuer=tenant.issuer.url)}
+    refusal = await tenant.refusal(tenant.issuer.assertion(tenant.clock, **claims))
     assert refusal == (401, "invalid_client", code)
 
 
-async def test_the_issuer_must_match_with_its_slash(tenant: Tenant) -> None:
-    refusal = await tenant.refusal(tenant.issuer.assertion(tenant.clock, iss=f"{tenant.issuer.url}/"))
-    assert refusal == (401, "invalid_client", 700211)
-
-
-async def test_another_key_with_the_same_name_is_refused(tenant: Tenant) -> None:
-    forged = tenant.issuer.assertion(tenant.clock, key=rsa.generate_private_key(65537, 2048))
-    assert await tenant.refusal(forged) == (401, "invalid_client", 700027)
-
-
-async def test_an_algorithm_other_than_rs256_is_refused(tenant: Tenant) -> None:
-    forged = tenant.issuer.assertion(tenant.clock, key=ec.generate_private_key(ec.SECP256R1()), algorithm="ES256")
-    assert await tenant.refusal(forged) == (401, "invalid_client", 700027)
-
-
-async def test_a_key_that_the_issuer_does_not_publish(tenant: Tenant) -> None:
-    assert await tenant.refusal(tenant.issuer.assertion(tenant.clock, kid="other")) == (401, "invalid_client", 7000272)
-
-
-async def test_an_assertion_that_has_expired(tenant: Tenant) -> None:
+@pytest.mark.parametrize(("late", "accepted"), [(timedelta(minutes=64), True), (timedelta(minutes=66), False)])
+async def test_clocks_may_differ_by_five_minutes(tenant: Tenant, late: timedelta, *, accepted: bool) -> None:
     assertion = tenant.issuer.assertion(tenant.clock)
-    tenant.clock.advance(timedelta(minutes=66))
-    assert await tenant.refusal(assertion) == (401, "invalid_client", 700024)
+    tenant.clock.advance(late)
+    assert ((await tenant.ask(assertion))[0] == 200) is accepted
 
 
-async def test_an_issuer_that_does_not_answer(tenant: Tenant) -> None:
-    await tenant.issuer_server.stop()
-    refusal = await tenant.refusal(tenant.issuer.assertion(tenant.clock))
-    assert refusal == (400, "invalid_request", 50166)
-
-
-async def test_an_issuer_that_publishes_another_name(tenant: Tenant) -> None:
+@pytest.mark.parametrize("is_running", [True, False])
+async def test_the_issuer_must_respond_and_publish_its_own_name(tenant: Tenant, *, is_running: bool) -> None:
     tenant.issuer.published_as = "https://other.example"
-    refusal = await tenant.refusal(tenant.issuer.assertion(tenant.clock))
-    assert refusal == (400, "invalid_request", 50166)
+    if not is_running:
+        await tenant.issuer_server.stop()
+    assert await tenant.refusal(tenant.issuer.assertion(tenant.clock)) == (400, "invalid_request", 50166)
 
 
 @pytest.mark.parametrize(
@@ -165,12 +150,17 @@ async def test_an_issuer_that_publishes_another_name(tenant: Tenant) -> None:
     [
         ({"tenant": "00000000-0000-0000-0000-000000000000"}, (400, "invalid_request", 90002)),
         ({"client_id": "unknown"}, (400, "unauthorized_client", 700016)),
-        ({"grant_type": "password"}, (400, "unsupported_grant_type", 70003)),
-        ({"scope": EXCHANGE}, (400, "invalid_scope", 1002012)),
         ({"scope": "api://unheard-of/.default"}, (400, "invalid_resource", 500011)),
-        ({"client_assertion_type": ""}, (401, "invalid_client", 7000216)),
         ({"client_assertion": "x"}, (400, "invalid_request", 50027)),
     ],
 )
-async def test_a_wrong_request_is_refused(tenant: Tenant, change: dict[str, str], expected: tuple[int, str, int]) -> None:
+async def test_a_wrong_request_is_refused(
+    tenant: Tenant, change: dict[str, str], expected: tuple[int, str, int]
+) -> None:
     assert expected == await tenant.refusal(tenant.issuer.assertion(tenant.clock), **change)
+
+
+@pytest.mark.parametrize("change", [{"grant_type": "password"}, {"scope": EXCHANGE}, {"client_assertion_type": ""}])
+async def test_what_is_not_played_is_a_501(tenant: Tenant, change: dict[str, str]) -> None:
+    with pytest.raises(aiohttp.ContentTypeError, match="501"):
+        await tenant.ask(tenant.issuer.assertion(tenant.clock), **change)

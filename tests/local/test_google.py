@@ -1,6 +1,5 @@
-"""Google's token services, used by google-auth and, for what it would never send, by plain requests."""
+"""Google's token services: what they issue, and what they refuse with which error."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -8,12 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import aiohttp
-import google.auth.transport.requests
 import jwt
 import pytest
-import requests
-from google.auth import identity_pool
-from google.auth.exceptions import OAuthError, RefreshError
 
 from local.azure.entra import Entra, Identity, Resource
 from local.clock import Clock
@@ -51,23 +46,6 @@ class Publisher:
         kept = {name: value for name, value in changed.items() if value is not None}
         return jwt.encode(kept, self.entra._key, "RS256", headers={"kid": self.entra._key_id})
 
-    async def mint(self, *, email: str = EMAIL, seconds: int = 3600) -> tuple[str, datetime]:
-        """As the app does it: google-auth exchanges and impersonates. Return the token and its expiry."""
-        credentials = identity_pool.Credentials(
-            audience=AUDIENCE,
-            subject_token_type="urn:ietf:params:oauth:token-type:jwt",
-            token_url=f"{self.url}/v1/token",
-            subject_token_supplier=Supplier(self.subject_token()),
-            service_account_impersonation_url=f"{self.url}/v1/projects/-/serviceAccounts/{email}:generateAccessToken",
-            service_account_impersonation_options={"token_lifetime_seconds": seconds},
-            scopes=[READ_SCOPE],
-        )
-        with requests.Session() as session:
-            request = google.auth.transport.requests.Request(session)
-            await asyncio.to_thread(credentials.refresh, request)
-        assert isinstance(credentials.expiry, datetime)
-        return str(credentials.token), credentials.expiry.replace(tzinfo=UTC)
-
     async def exchange(self, token: str | None = None, **fields: str) -> tuple[int, dict[str, Any]]:
         form = {
             "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
@@ -82,24 +60,16 @@ class Publisher:
             return response.status, await response.json()
 
     async def impersonate(
-        self, federated: str, body: Any = None, call: str = "generateAccessToken"
+        self, federated: str, body: Any = None, *, email: str = EMAIL, seconds: int = 3600
     ) -> tuple[int, dict[str, Any]]:
-        url = f"{self.url}/v1/projects/-/serviceAccounts/{EMAIL}:{call}"
-        sent = {"delegates": None, "scope": [READ_SCOPE], "lifetime": "3600s"} if body is None else body
+        url = f"{self.url}/v1/projects/-/serviceAccounts/{email}:generateAccessToken"
+        sent = {"delegates": None, "scope": [READ_SCOPE], "lifetime": f"{seconds}s"} if body is None else body
         data = sent if isinstance(sent, str) else json.dumps(sent)
         async with self.session.post(url, data=data, headers={"Authorization": f"Bearer {federated}"}) as response:
             return response.status, await response.json()
 
     async def federated(self, **fields: str) -> str:
         return str((await self.exchange(**fields))[1]["access_token"])
-
-
-class Supplier(identity_pool.SubjectTokenSupplier):
-    def __init__(self, token: str) -> None:
-        self._token = token
-
-    def get_subject_token(self, context: object, request: object) -> str:  # noqa: ARG002 - google-auth's signature
-        return self._token
 
 
 @pytest.fixture
@@ -125,13 +95,14 @@ async def publisher(authority: Authority, entra: Entra) -> AsyncIterator[Publish
     await server.stop()
 
 
-async def test_google_auth_gets_an_opaque_token_for_the_service_account(publisher: Publisher) -> None:
-    token, expiry = await publisher.mint()
+async def test_impersonation_gives_an_opaque_token_of_the_service_account(publisher: Publisher) -> None:
+    _, answer = await publisher.impersonate(await publisher.federated())
 
+    token = answer["accessToken"]
     issued = publisher.google.lookup(token)
     assert issued is not None
     assert (issued.member, issued.scopes) == (f"serviceAccount:{EMAIL}", frozenset({READ_SCOPE}))
-    assert expiry == issued.expires_at
+    assert datetime.fromisoformat(answer["expireTime"]) == issued.expires_at
     assert (publisher.google.exchanges, publisher.google.impersonations) == (1, 1)
     assert token.startswith("ya29.")
     assert "." not in token[7:]
@@ -165,10 +136,11 @@ async def test_a_federated_token_lives_an_hour_or_as_long_as_its_subject(
 
 
 async def test_tokens_end_by_the_shared_clock(publisher: Publisher) -> None:
-    federated, token = await publisher.federated(), (await publisher.mint(seconds=1800))[0]
+    federated = await publisher.federated()
+    _, answer = await publisher.impersonate(federated, seconds=1800)
     publisher.clock.advance(HOUR / 2)
 
-    assert publisher.google.lookup(token) is None
+    assert publisher.google.lookup(answer["accessToken"]) is None
     assert (await publisher.impersonate(federated))[0] == 200
     publisher.clock.advance(HOUR / 2)
     status, answer = await publisher.impersonate(federated)
@@ -264,8 +236,7 @@ async def test_a_disabled_provider_stops_exchanges_but_not_issued_tokens(publish
     federated = await publisher.federated()
     publisher.provider.disabled = True
 
-    with pytest.raises(OAuthError, match="invalid_target"):
-        await publisher.mint()
+    assert (await publisher.exchange())[1] == {"error": "invalid_target", "error_description": INVALID_PROVIDER}
     assert (await publisher.impersonate(federated))[0] == 200
 
 
@@ -304,28 +275,32 @@ async def test_without_a_binding_impersonation_is_denied(publisher: Publisher) -
 
 
 async def test_a_missing_account_is_named(publisher: Publisher) -> None:
-    with pytest.raises(RefreshError) as raised:
-        await publisher.mint(email="missing@deepintshield.iam.gserviceaccount.com")
+    email = "missing@deepintshield.iam.gserviceaccount.com"
 
-    assert json.loads(raised.value.args[1])["error"] == {
+    assert (await publisher.impersonate(await publisher.federated(), email=email))[1]["error"] == {
         "code": 404,
-        "message": "Not found; Gaia id not found for email missing@deepintshield.iam.gserviceaccount.com",
+        "message": f"Not found; Gaia id not found for email {email}",
         "status": "NOT_FOUND",
     }
 
 
-async def test_more_than_an_hour_needs_an_organization_policy_and_twelve_hours_are_the_maximum(
-    publisher: Publisher,
+@pytest.mark.parametrize(
+    ("long_lifetimes", "seconds", "accepted"),
+    [(False, 3600, True), (False, 3601, False), (True, 12 * 3600, True), (True, 12 * 3600 + 1, False)],
+)
+async def test_more_than_an_hour_needs_an_organization_policy(
+    publisher: Publisher, *, long_lifetimes: bool, seconds: int, accepted: bool
 ) -> None:
-    with pytest.raises(RefreshError, match="allowServiceAccountCredentialLifetimeExtension"):
-        await publisher.mint(seconds=3601)
-    publisher.account.long_lifetimes = True
+    publisher.account.long_lifetimes = long_lifetimes
 
-    _, expiry = await publisher.mint(seconds=12 * 3600)
+    status, answer = await publisher.impersonate(await publisher.federated(), seconds=seconds)
 
-    assert 12 * HOUR - 5 * SECOND <= expiry - datetime.now(UTC) <= 12 * HOUR
-    with pytest.raises(RefreshError):
-        await publisher.mint(seconds=12 * 3600 + 1)
+    assert (status == 200) is accepted
+    if accepted:
+        left = datetime.fromisoformat(answer["expireTime"]) - publisher.clock()
+        assert timedelta(seconds=seconds - 10) <= left <= timedelta(seconds=seconds)
+    else:
+        assert "allowServiceAccountCredentialLifetimeExtension" in answer["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -388,5 +363,7 @@ async def test_what_is_not_played_is_a_501(publisher: Publisher) -> None:
     federated = await publisher.federated()
     delegated = {"scope": [READ_SCOPE], "delegates": ["projects/-/serviceAccounts/other@p.iam.gserviceaccount.com"]}
 
-    assert (await publisher.impersonate(federated, call="signJwt"))[0] == 501
     assert (await publisher.impersonate(federated, delegated))[0] == 501
+    url = f"{publisher.url}/v1/projects/-/serviceAccounts/{EMAIL}:signJwt"
+    async with publisher.session.post(url, json={}, headers={"Authorization": f"Bearer {federated}"}) as response:
+        assert response.status == 501

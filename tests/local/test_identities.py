@@ -10,7 +10,6 @@ import pytest
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 from azure.mgmt.msi.aio import ManagedServiceIdentityClient
 
-from local.azure.arm import ONBOARDER
 from local.azure.assertions import FederatedCredential
 from local.azure.entra import AKS, EXCHANGE
 from tests.local.conftest import GROUP, SUBSCRIPTION, Azure
@@ -148,6 +147,7 @@ async def test_a_credential_is_replaced_under_its_name_and_removed_once(azure: A
     assert [FederatedCredential(ISSUER, f"{SUBJECT}-2", EXCHANGE)] == trusted
     assert await sdk.names() == ["hub"]
     assert [await sdk.remove(), await sdk.remove()] == [200, 204]
+    assert [write.method for write in azure.arm.writes] == ["PUT", "PUT", "PUT", "DELETE"]
 
 
 async def test_issuer_and_subject_are_unique_to_the_letter(sdk: Sdk) -> None:
@@ -256,31 +256,3 @@ async def test_a_credential_needs_its_identity(sdk: Sdk) -> None:
     errors = [(await _error(call))[:2] for call in (sdk.add(), sdk.names(), sdk.remove())]
 
     assert errors == [(404, "ParentResourceNotFound")] * 3
-
-
-@pytest.mark.parametrize("missing", ["write", "read", "delete"])
-async def test_each_verb_on_credentials_needs_its_own_right(azure: Azure, sdk: Sdk, missing: str) -> None:
-    """A right on identities is none on their credentials."""
-    await sdk.create()
-    await sdk.add()
-    action = f"Microsoft.ManagedIdentity/userAssignedIdentities/federatedIdentityCredentials/{missing}"
-    azure.assign(ONBOARDER - {action}, GROUP)
-
-    calls: dict[str, Callable[[], Awaitable[Any]]] = {"write": sdk.add, "read": sdk.names, "delete": sdk.remove}
-    status, code, message = await _error(calls[missing]())
-
-    assert (status, code) == (403, "AuthorizationFailed")
-    assert f"action '{action}' over scope '{BLUE}" in message
-
-
-async def test_the_log_has_every_change_and_nothing_else(azure: Azure, sdk: Sdk) -> None:
-    await sdk.create()
-    await sdk.add()
-    await sdk.names()
-    await _error(sdk.add("again"))
-    await sdk.remove("none")
-    await sdk.remove()
-    await sdk.delete()
-
-    credential = f"{BLUE}/federatedIdentityCredentials/hub"
-    assert [("PUT", BLUE), ("PUT", credential), ("DELETE", credential), ("DELETE", BLUE)] == azure.arm.writes

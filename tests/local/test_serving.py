@@ -12,7 +12,6 @@ from typing import Any
 
 import aiohttp
 import pytest
-import trustme
 from aiohttp import web
 
 from local.serving import Authority, Fault, Faults, Journal, Server
@@ -52,18 +51,9 @@ async def stand_in(session: aiohttp.ClientSession) -> AsyncIterator[StandIn]:
     await stand_in.server.stop()
 
 
-async def _show_peer(request: web.Request) -> web.Response:
-    """The subject of the client certificate."""
-    assert request.transport is not None
-    certificate = request.transport.get_extra_info("peercert") or {}
-    return web.json_response({key: value for part in certificate.get("subject", ()) for key, value in part})
-
-
 @contextlib.asynccontextmanager
-async def _tls_server(own: Authority, clients: trustme.CA) -> AsyncIterator[Server]:
-    application = web.Application()
-    application.router.add_get("/", _show_peer)
-    server = Server(application, authority=own, client_ca_pem=clients.cert_pem.bytes().decode())
+async def _tls_server(authority: Authority) -> AsyncIterator[Server]:
+    server = Server(web.Application(), authority=authority)
     await server.start()
     yield server
     await server.stop()
@@ -74,24 +64,11 @@ async def test_certificates_pass_the_strict_checks_of_python_3_13(session: aioht
     own = Authority()
     strict = ssl.create_default_context(cadata=own.pem)
     strict.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
-    async with _tls_server(own, trustme.CA()) as server:
+    async with _tls_server(own) as server:
         async with session.get(server.url.replace("127.0.0.1", host), ssl=strict) as response:
-            assert response.status == 200
+            assert response.status == 404
         with pytest.raises(aiohttp.ClientConnectorCertificateError):
             await session.get(server.url, ssl=ssl.create_default_context(cadata=Authority().pem))
-
-
-async def test_a_client_certificate_is_verified_and_optional(session: aiohttp.ClientSession) -> None:
-    own, clients = Authority(), trustme.CA()
-    contexts = [ssl.create_default_context(cadata=own.pem) for _ in range(3)]
-    clients.issue_cert("a@b", common_name="masterclient").configure_cert(contexts[1])
-    trustme.CA().issue_cert("a@b", common_name="masterclient").configure_cert(contexts[2])
-    async with _tls_server(own, clients) as server:
-        for context, name in zip(contexts[:2], (None, "masterclient"), strict=True):
-            async with session.get(server.url, ssl=context) as response:
-                assert (await response.json()).get("commonName") == name
-        with pytest.raises((aiohttp.ClientError, ssl.SSLError)):
-            await session.get(server.url, ssl=contexts[2])
 
 
 async def test_stopping_waits_neither_for_kept_connections_nor_for_requests_that_hang(stand_in: StandIn) -> None:
@@ -118,7 +95,7 @@ def test_stopping_closes_connections_that_the_client_keeps_open() -> None:
         return trusting.wrap_socket(socket.create_connection((host, int(port))), server_hostname=host)
 
     async def serve_and_stop() -> ssl.SSLSocket:
-        async with _tls_server(own, trustme.CA()) as server:
+        async with _tls_server(own) as server:
             return await asyncio.to_thread(connect, server)
 
     with warnings.catch_warnings(record=True) as warned:
