@@ -1,40 +1,40 @@
 #!/usr/bin/env bash
-# Onboards a cluster and waits for the end: onboard.sh BODY.json
+# Onboard a cluster and wait for the result: onboard.sh BODY.json
 #
-# Posts the body to /api/clusters, polls the operation that this starts, and prints each step as it ends. Needs bash 4,
-# curl and jq. The same call twice does no harm.
+# Posts the body to /api/clusters, polls the operation, and prints each step when it ends. Needs bash 4, curl and jq. The
+# same call twice does no harm.
 #
-#   PULLKEEPER_URL        where the app is: https://APP.azurewebsites.net
+#   PULLKEEPER_URL        the app's address: https://APP.azurewebsites.net
 #   PULLKEEPER_KEY        a function key
-#   PULLKEEPER_TOKEN      an Entra token, where the app has its callers sign in; beside the key or instead of it
-#   PULLKEEPER_PATIENCE   how many seconds to wait for the end; 1800, which is longer than all the app's own tries
-#   PULLKEEPER_MANIFESTS  where to put manifests that the app could not apply itself; pullkeeper-manifests.yaml
+#   PULLKEEPER_TOKEN      an Entra token, if the app makes its callers sign in; with the key or instead of it
+#   PULLKEEPER_PATIENCE   seconds to wait for the result; 1800 by default, which is longer than all the app's own tries
+#   PULLKEEPER_MANIFESTS  file for manifests that the app could not apply; pullkeeper-manifests.yaml by default
 #
-# Ends with  0 Succeeded
-#            1 Failed, or refused: category and remedy are the last that it says
-#            2 called wrongly
-#            3 AwaitingFederation: the publisher has to trust what it prints; send it again with the answer
-#            4 no end within PULLKEEPER_PATIENCE: the operation goes on
+# Exit code  0 Succeeded
+#            1 Failed, or refused: the last lines have the category and the remedy
+#            2 wrong usage
+#            3 AwaitingFederation: the publisher has to trust what is printed; then send the body again with a hub
+#            4 no result within PULLKEEPER_PATIENCE: the operation continues
 set -o errexit -o nounset -o pipefail
 
-wrongly() {
+usage_error() {
   printf '%s\n' "$1" >&2
   exit 2
 }
 
 body=${1-}
-[[ $# -eq 1 && -r $body ]] || wrongly "usage: ${0##*/} BODY.json"
-url=${PULLKEEPER_URL:?says where the app is}
+[[ $# -eq 1 && -r $body ]] || usage_error "usage: ${0##*/} BODY.json"
+url=${PULLKEEPER_URL:?is not set: the address of the app}
 url=${url%/}
-[[ $url =~ ^(https://|http://(127\.0\.0\.1|localhost)(:|$)) ]] || wrongly 'PULLKEEPER_URL must begin with https://'
-[[ ${PULLKEEPER_KEY-}${PULLKEEPER_TOKEN-} ]] || wrongly 'set PULLKEEPER_KEY, PULLKEEPER_TOKEN, or both'
-jq empty "$body" || wrongly "$body is not JSON"
+[[ $url =~ ^(https://|http://(127\.0\.0\.1|localhost)(:|$)) ]] || usage_error 'PULLKEEPER_URL must begin with https://'
+[[ ${PULLKEEPER_KEY-}${PULLKEEPER_TOKEN-} ]] || usage_error 'set PULLKEEPER_KEY, PULLKEEPER_TOKEN, or both'
+jq empty "$body" || usage_error "$body is not JSON"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 deadline=$((SECONDS + ${PULLKEEPER_PATIENCE:-1800}))
 
-# What services said is printed on one line, and cannot speak to the pipeline's agent (`::error`, `##vso[...]`).
+# Texts of services are printed on one line, so that they are no commands to the pipeline's agent (`::error`, `##vso[...]`).
 readonly LINE='def line: tostring | gsub("[[:cntrl:]]+"; " ") | gsub("##"; "# #");'
 
 credentials() {
@@ -42,8 +42,8 @@ credentials() {
   if [[ ${PULLKEEPER_TOKEN-} ]]; then printf 'Authorization: Bearer %s\n' "$PULLKEEPER_TOKEN"; fi
 }
 
-# METHOD PATH [option of curl...]: the answer lies in $status, $work/headers and $work/body. The credentials go in by a
-# file, because arguments show in the list of processes. Redirects are not followed.
+# METHOD PATH [option of curl...]: the response is in $status, $work/headers and $work/body. curl reads the credentials from
+# a file, because arguments appear in the list of processes. It sends a Content-Length and follows no redirects.
 call() {
   local method=$1 path=$2
   shift 2
@@ -53,7 +53,7 @@ call() {
     --dump-header "$work/headers" --output "$work/body" --write-out '%{http_code}' "$@" "$url$path") || status=000
 }
 
-# NAME, in lower case: that header of the answer.
+# NAME in lower case: print that header of the response.
 header() {
   local name value found=''
   while IFS=': ' read -r name value; do
@@ -62,26 +62,30 @@ header() {
   printf '%s' "$found"
 }
 
-# For as long as the answer asks, a minute at most; two seconds if it does not.
+# Wait as long as the response asks, at most 99 seconds; two seconds if it does not.
 pause() {
-  local asked
-  asked=$(header retry-after)
-  [[ $asked =~ ^[0-9]{1,2}$ ]] || asked=2
-  if ((SECONDS + asked >= deadline)); then
-    printf 'no end within %s seconds; look again: %s%s\n' "${PULLKEEPER_PATIENCE:-1800}" "$url" "${operation-}" >&2
+  local seconds
+  seconds=$(header retry-after)
+  [[ $seconds =~ ^[0-9]{1,2}$ ]] || seconds=2
+  if ((SECONDS + seconds >= deadline)); then
+    printf 'no result within %s seconds; look again: %s%s\n' "${PULLKEEPER_PATIENCE:-1800}" "$url" "${operation-}" >&2
     exit 4
   fi
-  sleep "$asked"
+  sleep "$seconds"
 }
 
-come_again() {
-  [[ $status =~ ^(000|429|502|503|504)$ ]]
+# The category of a problem document; empty if the response is none.
+category() {
+  jq --raw-output '.category? // empty' "$work/body" 2>/dev/null || true
 }
 
-refused() {
-  local category
-  category=$(jq --raw-output '.category? // empty' "$work/body" 2>/dev/null) || category=''
-  if [[ $category ]]; then
+# Whether the same request may succeed later. A 500 without a body is the platform's, when it has lost the app's process.
+may_retry() {
+  [[ $status =~ ^(429|502|503|504)$ || ($status == 500 && ! -s $work/body) ]] && [[ $(category) != invalid_request ]]
+}
+
+fail() {
+  if [[ $(category) ]]; then
     jq --raw-output "$LINE"' "refused (HTTP \(.status), \(.category)): \(.detail | line)",
       (.operation // empty | "look at: \(line)"), "remedy: \(.remedy | line)"' "$work/body" >&2
   else
@@ -90,42 +94,46 @@ refused() {
   exit 1
 }
 
-call POST /api/clusters --header 'Content-Type: application/json' --data-binary "@$body"
-while [[ $status == 429 || $status == 503 ]]; do
-  pause
+post() {
   call POST /api/clusters --header 'Content-Type: application/json' --data-binary "@$body"
+}
+
+post
+while may_retry; do
+  pause
+  post
 done
-[[ $status == 202 ]] || refused
+[[ $status == 202 ]] || fail
 operation=$(header location)
 if [[ ! $operation =~ ^/api/operations/[0-9a-f]{32}$ ]]; then
-  printf 'the answer leads nowhere: is %s the app?\n' "$url" >&2
+  printf 'the response names no operation: is %s the app?\n' "$url" >&2
   exit 1
 fi
 printf 'operation %s\n' "$operation"
 
-declare -A said=()
-ended=''
-while [[ ! $ended ]]; do
+declare -A printed=()
+result=''
+while [[ ! $result ]]; do
   pause
   call GET "$operation"
-  if come_again; then continue; fi
-  [[ $status == 200 ]] || refused
+  if [[ $status == 000 ]] || may_retry; then continue; fi
+  [[ $status == 200 ]] || fail
   while IFS= read -r step; do
-    if [[ ! ${said[$step]-} ]]; then printf '%s\n' "$step"; fi
-    said[$step]=yes
+    if [[ ! ${printed[$step]-} ]]; then printf '%s\n' "$step"; fi
+    printed[$step]=yes
   done < <(jq --raw-output "$LINE"' .steps[] | select(.status | IN("done", "planned", "skipped", "failed"))
     | "\(.status)  \(.name): \(.detail // "" | line)" + if .category then " (\(.category))" else "" end' "$work/body")
-  ended=$(jq --raw-output '.status | select(IN("Succeeded", "AwaitingFederation", "Failed"))' "$work/body")
+  result=$(jq --raw-output '.status | select(IN("Succeeded", "AwaitingFederation", "Failed"))' "$work/body")
 done
 
 jq --raw-output "$LINE"' "\(.status) after \(.result.seconds // "?") s", (.result.left // [] | .[] | "left: \(line)")' "$work/body"
 if [[ $(jq --raw-output '.result.manifests // empty' "$work/body") ]]; then
   manifests=${PULLKEEPER_MANIFESTS:-pullkeeper-manifests.yaml}
   jq --raw-output '.result.manifests' "$work/body" >"$manifests"
-  printf 'the app could not apply these: kubectl apply --server-side --field-manager=pullkeeper -f %s\n' "$manifests"
+  printf 'the app could not apply these; run: kubectl apply --server-side --field-manager=pullkeeper -f %s\n' "$manifests"
 fi
 
-case $ended in
+case $result in
 Failed)
   jq --raw-output "$LINE"' first(.steps[] | select(.category)) // {category: "internal", detail: "no reason was given"}
     | "failed (\(.category)): \(.detail // "" | line)", "remedy: \(.remedy // "see the runbook" | line)"' "$work/body" >&2

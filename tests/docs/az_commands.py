@@ -1,7 +1,7 @@
-"""Every `az` command that Pullkeeper tells people to type, as the arguments that az would get.
+"""Every `az` command in pages, remedies and messages, as the arguments that az would get.
 
-Blocks are typed into bash, page by page, with a recorder in the place of az: only bash knows what its quotes and
-variables come to. Remedies and what stands in a sentence are cut out of it.
+Bash runs the blocks, page by page, with a recorder in place of az: only bash knows how its quotes and variables expand.
+Commands in remedies and sentences are extracted as text.
 """
 
 import ast
@@ -40,14 +40,15 @@ _BLANKS: Final = {
     "function app id": APP_ID,
     "storage account id": APP_ID.replace("Web/sites", "Storage/storageAccounts"),
     "version": "1.34",
+    "kind": "queue",
 }
 _FENCED: Final = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _SPAN: Final = re.compile(r"(?<!`)`(az [^`]+)`")
 
 
 @dataclass(frozen=True, slots=True)
-class Typed:
-    """where: file and line, or the class of a failure."""
+class Command:
+    """An az command. where: file and line, or the class of a failure."""
 
     where: str
     arguments: tuple[str, ...]
@@ -57,7 +58,7 @@ class Typed:
 
 
 def shell_blocks() -> list[Block]:
-    """Those of the pages, and the ones in the examples' comments: what is indented there is to be typed."""
+    """Return the blocks of the pages, and the indented commands in the examples' comments."""
     found = blocks("bash", "sh")
     for example in sorted(EXAMPLES.glob("*.yml")):
         for match in re.finditer(r"(?:^ *# {3,}.+\n)+", read(example), re.MULTILINE):
@@ -66,39 +67,39 @@ def shell_blocks() -> list[Block]:
     return found
 
 
-def asked_for(block: Block) -> int:
-    """How many times the block names az, comments left out."""
+def count_commands(block: Block) -> int:
+    """Return how many times the block calls az, without its comments."""
     return len(_AZ.findall(re.sub(r"(?:^|\s)#.*", "", block.text)))
 
 
-def typed(folder: Path) -> dict[Block, list[Typed]]:
-    """The commands in each block that has some. AssertionError where bash stumbles over a page."""
+def run_blocks(folder: Path) -> dict[Block, list[Command]]:
+    """Run all blocks that call az, and return their commands. AssertionError if bash writes an error."""
     programs = folder / "programs"
     programs.mkdir()
     (programs / "az").symlink_to(JUDGES / "recorder")
     at_hand.program("jq")
-    for name in ("curl", "gcloud", "kubectl", "openssl"):
+    for name in ("curl", "func", "gcloud", "kubectl", "openssl"):
         (programs / name).symlink_to(at_hand.program("true"))
-    # What the pages say to write, or az writes.
+    # Files that the pages have the reader write, and one that az writes.
     for name in ("hubs.json", "onboarding-role.json", "aks-check.yaml"):
         (folder / name).write_text('{"Actions": []}', encoding="utf-8")
     index = [block.text for block in blocks("bash") if block.page == INDEX]
     names = [text for text in index if re.search(r"^(?:PRINCIPAL|PROVIDER|KEY)=", text, re.MULTILINE)]
-    found: dict[Block, list[Typed]] = {}
-    for page in dict.fromkeys(block.page for block in shell_blocks() if asked_for(block)):
+    found: dict[Block, list[Command]] = {}
+    for page in dict.fromkeys(block.page for block in shell_blocks() if count_commands(block)):
         own = [block for block in shell_blocks() if block.page == page]
         before = names if page.parent == RUNBOOK and page != INDEX else []
-        for block, commands in zip(own, _typed(page, before, own, folder, programs), strict=True):
-            if asked_for(block):
-                found[block] = [Typed(str(block), command) for command in commands]
+        for block, commands in zip(own, _run_page(page, before, own, folder, programs), strict=True):
+            if count_commands(block):
+                found[block] = [Command(str(block), command) for command in commands]
     return found
 
 
-def _typed(
+def _run_page(
     page: Path, before: list[str], own: list[Block], folder: Path, programs: Path
 ) -> list[list[tuple[str, ...]]]:
-    """The commands of each block of a page, typed in their order into one shell. before: what sets its variables, if it
-    does not do so itself.
+    """Run a page's blocks in order in one shell, and return the commands of each. before: blocks of another page that
+    set its variables.
     """
     name = "-".join(page.relative_to(ROOT).parts)
     records = [folder / f"{name}-{number}" for number in range(len(own))]
@@ -117,10 +118,10 @@ def _typed(
         timeout=30,
     )
     assert done.stderr == "", f"{page.relative_to(ROOT)}: {done.stderr}"
-    return [list(_recorded(record.read_bytes())) for record in records]
+    return [list(_parse_record(record.read_bytes())) for record in records]
 
 
-def _recorded(record: bytes) -> Iterator[tuple[str, ...]]:
+def _parse_record(record: bytes) -> Iterator[tuple[str, ...]]:
     left = record.decode().split("\0")[:-1]
     while left:
         count = int(left[0])
@@ -128,31 +129,31 @@ def _recorded(record: bytes) -> Iterator[tuple[str, ...]]:
         left = left[count + 1 :]
 
 
-def remedies() -> list[Typed]:
-    """As the app would tell them: those of the categories, and of what is told apart within one."""
+def find_in_remedies() -> list[Command]:
+    """Return the commands of all remedies, as the app shows them."""
 
-    def below(kind: type[PullkeeperError]) -> Iterator[type[PullkeeperError]]:
+    def subclasses(kind: type[PullkeeperError]) -> Iterator[type[PullkeeperError]]:
         for one in kind.__subclasses__():
             yield one
-            yield from below(one)
+            yield from subclasses(one)
 
-    told = (kind for kind in below(PullkeeperError) if "remedy_template" in vars(kind))
-    return [Typed(kind.__name__, command) for kind in told for command in cut_out(kind("", _KNOWN).remedy)]
+    kinds = (kind for kind in subclasses(PullkeeperError) if "remedy_template" in vars(kind))
+    return [Command(kind.__name__, command) for kind in kinds for command in extract_commands(kind("", _KNOWN).remedy)]
 
 
-def in_the_code() -> list[Typed]:
-    """In all strings of the core but those of errors.py, which are remedies, and docstrings."""
+def find_in_code() -> list[Command]:
+    """Return the commands in all strings of the core, without docstrings and errors.py, which has the remedies."""
     found = []
     for module in sorted((ROOT / "pullkeeper").glob("**/*.py")):
         if module.name == "errors.py":
             continue
         for line, text in _strings(ast.parse(read(module))):
-            found += [Typed(f"{module.relative_to(ROOT)}:{line}", command) for command in cut_out(text)]
+            found += [Command(f"{module.relative_to(ROOT)}:{line}", command) for command in extract_commands(text)]
     return found
 
 
 def _strings(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """With x where a value goes in."""
+    """Yield line and text of each string; each value of an f-string becomes x."""
     skipped = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
@@ -163,22 +164,22 @@ def _strings(tree: ast.AST) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.value
 
 
-def in_prose() -> list[Typed]:
-    """In backticks, outside of blocks. It may name a command without all that it takes."""
+def find_in_prose() -> list[Command]:
+    """Return the commands in backticks, outside of blocks. Required arguments may be missing there."""
     found = []
     for page in PAGES:
         prose = _FENCED.sub(lambda fenced: "\n" * fenced[0].count("\n"), read(page))
         for span in _SPAN.finditer(prose):
             where = f"{page.relative_to(ROOT)}:{prose[: span.start()].count(chr(10)) + 1}"
-            found.append(Typed(where, tuple(shlex.split(span[1].replace("$APP_ID", APP_ID))[1:])))
+            found.append(Command(where, tuple(shlex.split(span[1].replace("$APP_ID", APP_ID))[1:])))
     return found
 
 
-def cut_out(sentence: str) -> list[tuple[str, ...]]:
-    """The commands in a sentence. Blanks that only the reader can fill are filled here. AssertionError where one has no
-    end that could be told, an apostrophe in it for instance.
+def extract_commands(sentence: str) -> list[tuple[str, ...]]:
+    """Return the commands in a sentence, with the reader's blanks filled in. AssertionError if the end of one cannot be
+    found, because of an apostrophe in it for instance.
     """
-    filled = re.sub(r"<([a-z ]+)>", lambda blank: _BLANKS.get(blank[1], "x"), sentence)
+    filled = re.sub(r"[<{]([a-z ]+)[>}]", lambda blank: _BLANKS.get(blank[1], "x"), sentence)
     found = [tuple(shlex.split(match[0])[1:]) for match in _IN_A_SENTENCE.finditer(filled)]
     assert len(found) == len(_AZ.findall(filled)), sentence
     return found

@@ -1,4 +1,4 @@
-"""The Azure CLI that `make judges` installs: as a judge of command lines, and run for real."""
+"""The Azure CLI that `make judges` installs: to check command lines, and to run."""
 
 import json
 import os
@@ -11,21 +11,23 @@ from tests.apiserver import at_hand
 from tests.docs.pages import ROOT
 
 SUBSCRIPTION: Final = "00000000-0000-0000-0000-000000000000"
-"""As the documentation has it."""
+"""Of the documentation's examples."""
 JUDGES: Final = Path(__file__).parent / "judges"
 BIN: Final = ROOT / ".venv-judges" / "bin"
 
 
 def program(name: str) -> Path:
-    """az, or another judge. Where it is not at hand the test is left out or fails."""
+    """Return the path of az or another program of `make judges`. Skips or fails the test if it is not installed."""
     if not (BIN.parent / ".ready").exists():
-        at_hand.missing("the Azure CLI and other judges of the documentation are not at hand", "make judges")
+        at_hand.missing(
+            "the Azure CLI and other programs that check the documentation are not installed", "make judges"
+        )
     return BIN / name
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """For az, with its files in the folder. It tells Microsoft nothing, installs nothing, and reaches this machine
-    alone: what is not on loopback goes to a proxy that is not there.
+    """Return the environment for az, with its files in the folder. It sends no telemetry, installs nothing, and reaches
+    only this machine: all other addresses lead to a proxy that does not exist.
     """
     return {
         "PATH": f"{BIN}:{os.environ['PATH']}",
@@ -38,10 +40,10 @@ def environment(folder: Path) -> dict[str, str]:
     }
 
 
-def complaints(commands: Sequence[Sequence[str]], folder: Path) -> list[str | None]:
-    """What the CLI has against each, given as arguments of az; None for nothing."""
+def check(commands: Sequence[Sequence[str]], folder: Path) -> list[str | None]:
+    """Return for each command, given as arguments of az, why the CLI refuses it; None if it accepts it."""
     python = program("python")
-    _log_in_on_paper(folder)
+    _write_profile(folder)
     done = subprocess.run(
         [python, JUDGES / "azure_cli.py"],
         input=json.dumps(commands),
@@ -53,13 +55,13 @@ def complaints(commands: Sequence[Sequence[str]], folder: Path) -> list[str | No
         timeout=100,
     )
     assert done.returncode == 0, done.stderr
-    told: list[str | None] = json.loads(done.stdout)
-    assert len(told) == len(commands)
-    return told
+    faults: list[str | None] = json.loads(done.stdout)
+    assert len(faults) == len(commands)
+    return faults
 
 
-def _log_in_on_paper(folder: Path) -> None:
-    """Validators complete what is typed with the subscription that one is logged in to."""
+def _write_profile(folder: Path) -> None:
+    """Sign in on paper: validators need the default subscription."""
     account = {
         "id": SUBSCRIPTION,
         "name": "shop",

@@ -1,5 +1,5 @@
-"""A cluster to type the runbook's commands into: a real API server, kubectl, and a gcloud that hands out one token. And
-the app for the examples to call.
+"""A cluster for the runbook's commands (a real API server, kubectl, a gcloud that prints one token), and the hosted app
+for the examples.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from tests.end_to_end.conftest import Deployed
 from tests.world import World
 
 HERE = Path(__file__).parent
-STOP_GAP_TOKEN = "ya29.typed-by-hand"
+TOKEN_BY_HAND = "ya29.written-by-hand"
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -43,14 +43,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Terminal:
-    """An operator's: bash with the runbook's variables set, rights to everything, and a folder of its own."""
+    """Bash with the runbook's variables, rights to everything, and a folder of its own."""
 
     environment: dict[str, str]
     server: RealApiServer
     entra_token: str
 
-    async def type(self, commands: str) -> str:
-        """What the commands print. AssertionError if one of them fails."""
+    async def run(self, commands: str) -> str:
+        """Return what the commands print. AssertionError if one of them fails."""
         bash = await asyncio.create_subprocess_exec(
             *("bash", "-o", "errexit", "-o", "pipefail", "-o", "nounset", "-c", commands),
             env=self.environment,
@@ -62,8 +62,8 @@ class Terminal:
         assert bash.returncode == 0, f"{commands}\n{printed.decode()}"
         return printed.decode()
 
-    def pullkeeper(self) -> Api:
-        """The same cluster, as the app's identity."""
+    def connect_as_app(self) -> Api:
+        """Return a client for the same cluster, with the app's identity."""
         endpoint = Endpoint(server=self.server.url, ca=self.server.ca_pem, read_at=datetime.now(UTC))
         return Api(endpoint, EntraToken(self.entra_token))
 
@@ -85,7 +85,7 @@ async def terminal(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Te
         opened.push_async_callback(server.stop)
         (home / "kubeconfig").write_text(_kubeconfig(server), encoding="utf-8")
         gcloud = home / "gcloud"
-        gcloud.write_text(f"#!/bin/sh\necho {STOP_GAP_TOKEN}\n", encoding="utf-8")
+        gcloud.write_text(f"#!/bin/sh\necho {TOKEN_BY_HAND}\n", encoding="utf-8")
         gcloud.chmod(0o755)
         environment = {
             "PATH": f"{home}:{os.environ['PATH']}",
@@ -101,7 +101,7 @@ async def terminal(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Te
 
 @pytest.fixture
 async def host(world: World) -> AsyncIterator[HostProcess]:
-    """The hosted app, which may onboard what is in the cloud's one resource group."""
+    """The hosted app, which may onboard all clusters of the local cloud."""
     world.cloud.arm.assign(world.cloud.app.principal_id, f"/subscriptions/{SUBSCRIPTION}", ONBOARDER)
     scope = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}"
     async with AsyncExitStack() as opened:
@@ -109,14 +109,14 @@ async def host(world: World) -> AsyncIterator[HostProcess]:
 
 
 def _kubeconfig(server: RealApiServer) -> str:
-    def encoded(text: str) -> str:
+    def encode(text: str) -> str:
         return base64.b64encode(text.encode()).decode()
 
     user = {
-        "client-certificate-data": encoded(server.admin_cert_pem),
-        "client-key-data": encoded(server.admin_key_pem),
+        "client-certificate-data": encode(server.admin_cert_pem),
+        "client-key-data": encode(server.admin_key_pem),
     }
-    cluster = {"server": server.url, "certificate-authority-data": encoded(server.ca_pem)}
+    cluster = {"server": server.url, "certificate-authority-data": encode(server.ca_pem)}
     return json.dumps(
         {
             "apiVersion": "v1",

@@ -1,11 +1,11 @@
-"""The examples for pipelines as the agents of GitHub and Azure Pipelines read them: the step, its shell, its
-environment, and what the agent makes of the lines that the step prints.
+"""The pipeline examples as the agents of GitHub and Azure Pipelines run them: the step, its shell, its environment, and
+how the agent reads the lines that the step prints.
 """
 
 import asyncio
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,24 +25,26 @@ class Run:
     err: str
 
 
-async def run_to_the_end(arguments: Sequence[str], environment: Mapping[str, str], folder: Path) -> Run:
-    """With nothing in its environment but what is given."""
-    started = await asyncio.create_subprocess_exec(
+async def run_program(arguments: Sequence[str], environment: Mapping[str, str], folder: Path) -> Run:
+    """Run a program to its end, with this environment and no other."""
+    process = await asyncio.create_subprocess_exec(
         *arguments, cwd=folder, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     try:
-        out, err = await asyncio.wait_for(started.communicate(), timeout=100)
+        out, err = await asyncio.wait_for(process.communicate(), timeout=100)
     finally:
-        if started.returncode is None:
-            started.kill()
-            await started.wait()
-    return Run(started.returncode or 0, out.decode(), err.decode())
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return Run(process.returncode or 0, out.decode(), err.decode())
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The one shell step of a pipeline. shell: how its agent starts bash, before the script's path. environment: what
-    the pipeline names, in the pipeline's own words. mask, error: how it speaks to its agent, as patterns.
+    """The one shell step of a pipeline.
+
+    shell: how the agent starts bash, before the script's path. environment: as in the pipeline, with its expressions.
+    mask, error, group, group_end: patterns of the lines that are commands to the agent.
     """
 
     text: str
@@ -50,10 +52,11 @@ class Step:
     environment: Mapping[str, str]
     mask: str
     error: str
-    group: tuple[str, str]
+    group: str
+    group_end: str
 
     @classmethod
-    def of(cls, pipeline: Path) -> "Step":
+    def parse(cls, pipeline: Path) -> "Step":
         document = yaml.safe_load(read(pipeline))
         (job,) = document["jobs"].values() if isinstance(document["jobs"], dict) else document["jobs"]
         if "runs-on" in job:
@@ -65,8 +68,9 @@ class Step:
                 ("bash", "-e"),
                 {**document.get("env", {}), **job.get("env", {}), **step.get("env", {})},
                 mask=r"::add-mask::(.+)",
-                error=r"::error file=(?P<file>.+?)::(?P<what>.+)",
-                group=(r"::group::(.+)", "::endgroup::"),
+                error=r"::error file=(?P<file>.+?)::(?P<text>.+)",
+                group=r"::group::(.+)",
+                group_end="::endgroup::",
             )
         (step,) = (one for one in job["steps"] if "inlineScript" in one.get("inputs", {}))
         assert (step["task"], step["inputs"]["scriptType"]) == ("AzureCLI@2", "bash")
@@ -77,12 +81,13 @@ class Step:
             # A variable with a name in capitals is in the environment under that name.
             {one["name"]: one["value"] for one in document["variables"]},
             mask=r"##vso\[task\.setvariable variable=\w+;issecret=true\](.+)",
-            error=r"##vso\[task\.logissue type=error\](?P<file>\S+) (?P<what>.+)",
-            group=(r"##\[group\](.+)", "##[endgroup]"),
+            error=r"##vso\[task\.logissue type=error\](?P<file>\S+) (?P<text>.+)",
+            group=r"##\[group\](.+)",
+            group_end="##[endgroup]",
         )
 
-    def filled(self, values: Mapping[str, str]) -> dict[str, str]:
-        """The environment with what is set on the repository or the pipeline."""
+    def fill_environment(self, values: Mapping[str, str]) -> dict[str, str]:
+        """Return the environment with the values that are set on the repository or the pipeline."""
 
         def fill(value: str) -> str:
             return re.sub(r"\$\{\{ vars\.(\w+) \}\}|\$\((\w+)\)", lambda one: values[one[1] or one[2]], value)
@@ -91,47 +96,46 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """What an agent makes of a step's output. groups: titles in order, each closed before the next. shown: what is left
-    for people to read, unmasked.
+class AgentLog:
+    """A step's output as the agent reads it. errors: file and text. groups: titles in order; each group ends before the
+    next. shown: the lines that are no commands.
     """
 
-    masks: list[str]
-    errors: list[tuple[str, str]]
-    groups: list[str]
-    shown: list[str]
+    masks: list[str] = field(default_factory=list)
+    errors: list[tuple[str, str]] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
+    shown: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, step: Step, output: str) -> "Heard":
-        heard, open_group = cls([], [], [], []), False
-        title, end = step.group
+    def parse(cls, step: Step, output: str) -> "AgentLog":
+        log, is_open = cls(), False
         for line in output.splitlines():
             if mask := re.fullmatch(step.mask, line):
-                heard.masks.append(mask[1])
+                log.masks.append(mask[1])
             elif error := re.fullmatch(step.error, line):
-                heard.errors.append((error["file"], error["what"]))
-            elif group := re.fullmatch(title, line):
-                assert not open_group, line
-                heard.groups.append(group[1])
-                open_group = True
-            elif line == end:
-                assert open_group, line
-                open_group = False
+                log.errors.append((error["file"], error["text"]))
+            elif group := re.fullmatch(step.group, line):
+                assert not is_open, line
+                log.groups.append(group[1])
+                is_open = True
+            elif line == step.group_end:
+                assert is_open, line
+                is_open = False
             else:
-                heard.shown.append(line)
-        assert not open_group
-        return heard
+                log.shown.append(line)
+        assert not is_open
+        return log
 
 
-def actions(pipeline: Path) -> frozenset[str]:
-    """Those of the role that the pipeline's comment asks for."""
+def role_actions(pipeline: Path) -> frozenset[str]:
+    """Return the actions of the role that the pipeline's comment asks for."""
     comment = "".join(line for line in read(pipeline).splitlines(keepends=True) if line.startswith("#"))
     return frozenset(re.findall(r"Microsoft\.[\w/]+", comment))
 
 
-def scripts(node: Any) -> list[str]:
-    """All shell steps in a document."""
+def find_scripts(node: Any) -> list[str]:
+    """Return all shell steps in a document."""
     if isinstance(node, dict):
         own = [node[key] for key in ("run", "inlineScript") if key in node]
-        return own + [text for value in node.values() for text in scripts(value)]
-    return [text for value in node for text in scripts(value)] if isinstance(node, list) else []
+        return own + [text for value in node.values() for text in find_scripts(value)]
+    return [text for value in node for text in find_scripts(value)] if isinstance(node, list) else []

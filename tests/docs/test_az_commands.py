@@ -1,4 +1,4 @@
-"""Every `az` command that we tell people to type exists and takes its arguments: the Azure CLI itself is the judge."""
+"""Every `az` command in documentation and remedies exists and accepts its arguments: the Azure CLI itself checks."""
 
 import re
 from collections.abc import Sequence
@@ -6,60 +6,59 @@ from pathlib import Path
 from typing import Final
 
 from tests.docs import az_commands, azure_cli
-from tests.docs.az_commands import APP_ID, Typed
+from tests.docs.az_commands import APP_ID, Command
 
 AKS: Final = ("--subscription", azure_cli.SUBSCRIPTION, "--resource-group", "shop", "--name", "shop-west")
 
 
-def judged(commands: Sequence[Typed], folder: Path) -> list[str]:
-    """What the CLI has against them."""
-    told = azure_cli.complaints([command.arguments for command in commands], folder)
-    return [f"{command}\n  {complaint}" for command, complaint in zip(commands, told, strict=True) if complaint]
+def find_faults(commands: Sequence[Command], folder: Path) -> list[str]:
+    """Return each command that the CLI refuses, with its reason."""
+    faults = azure_cli.check([command.arguments for command in commands], folder)
+    return [f"{command}\n  {fault}" for command, fault in zip(commands, faults, strict=True) if fault]
 
 
-def test_az_takes_what_the_pages_have_people_type(tmp_path: Path) -> None:
-    """And bash finds every variable and file set that a page uses."""
+def test_az_accepts_the_commands_of_the_pages(tmp_path: Path) -> None:
+    """And bash finds every variable and file that a page uses."""
     azure_cli.program("az")
-    blocks = az_commands.typed(tmp_path)
-    unheard = [block for block, commands in blocks.items() if len(commands) < az_commands.asked_for(block)]
-    assert unheard == []
+    blocks = az_commands.run_blocks(tmp_path)
+    incomplete = [block for block, commands in blocks.items() if len(commands) < az_commands.count_commands(block)]
+    assert incomplete == []
     commands = [command for found in blocks.values() for command in found]
     assert len(commands) > 50
-    assert judged(commands, tmp_path) == []
+    assert find_faults(commands, tmp_path) == []
 
 
-def test_az_takes_what_remedies_have_people_type(tmp_path: Path) -> None:
-    commands = [*az_commands.remedies(), *az_commands.in_the_code()]
+def test_az_accepts_the_commands_of_remedies(tmp_path: Path) -> None:
+    commands = [*az_commands.find_in_remedies(), *az_commands.find_in_code()]
     assert len(commands) > 12
-    assert judged(commands, tmp_path) == []
+    assert find_faults(commands, tmp_path) == []
 
 
 def test_a_remedy_for_a_cluster_names_its_subscription() -> None:
-    """Az takes its own default otherwise, and the cluster that is not found may be the right one."""
-    named = [
-        one for one in (*az_commands.remedies(), *az_commands.in_the_code()) if "--resource-group" in one.arguments
-    ]
-    assert named
-    assert [str(one) for one in named if "--subscription" not in one.arguments] == []
+    """Otherwise az uses its default subscription, which may have another cluster of that name."""
+    commands = [*az_commands.find_in_remedies(), *az_commands.find_in_code()]
+    grouped = [command for command in commands if "--resource-group" in command.arguments]
+    assert grouped
+    assert [str(command) for command in grouped if "--subscription" not in command.arguments] == []
 
 
-def test_az_knows_what_is_named_in_prose(tmp_path: Path) -> None:
-    """Where a command is only named, what it needs may be missing."""
-    commands = az_commands.in_prose()
+def test_az_has_the_commands_that_prose_mentions(tmp_path: Path) -> None:
+    """Required arguments may be missing there."""
+    commands = az_commands.find_in_prose()
     assert len(commands) > 5
-    wrong = [told for told in judged(commands, tmp_path) if not re.search(r"arguments are required: .+$", told)]
-    assert wrong == []
+    faults = find_faults(commands, tmp_path)
+    assert [fault for fault in faults if not re.search(r"are required(: .+)?$", fault)] == []
 
 
-def test_commands_are_cut_out_of_a_sentence() -> None:
+def test_commands_are_extracted_from_a_sentence() -> None:
     sentence = (
         "Look (az aks list), or az aks show --name a.b - if it is there. az aks start --query '[a,b]'; then wait."
     )
-    found = [" ".join(arguments) for arguments in az_commands.cut_out(sentence)]
+    found = [" ".join(arguments) for arguments in az_commands.extract_commands(sentence)]
     assert found == ["aks list", "aks show --name a.b", "aks start --query [a,b]"]
 
 
-def test_the_judge_lets_nothing_wrong_pass(tmp_path: Path) -> None:
+def test_the_check_finds_each_kind_of_mistake(tmp_path: Path) -> None:
     wrong = {
         "has no lizt": ("aks", "lizt"),
         "has no cluster": ("cluster", "list"),
@@ -72,6 +71,18 @@ def test_the_judge_lets_nothing_wrong_pass(tmp_path: Path) -> None:
         "has no yes": ("aks", "show", *AKS, "--output", "yes"),
         "are required": ("storage", "account", "show"),
         "not recognized": ("aks", "list", "--subscription", "another"),
+        "required: --queue-name": ("storage", "message", "peek", "--account-name", "x", "--auth-mode", "login"),
+        "has no lgin": (
+            "storage",
+            "message",
+            "clear",
+            "--queue-name",
+            "x",
+            "--account-name",
+            "x",
+            "--auth-mode",
+            "lgin",
+        ),
     }
-    told = azure_cli.complaints(list(wrong.values()), tmp_path)
-    assert [(words, heard) for words, heard in zip(wrong, told, strict=True) if words not in (heard or "")] == []
+    faults = azure_cli.check(list(wrong.values()), tmp_path)
+    assert [(text, fault) for text, fault in zip(wrong, faults, strict=True) if text not in (fault or "")] == []

@@ -1,14 +1,14 @@
-"""The script that the examples for pipelines run, run for real."""
+"""docs/examples/onboard.sh, run as a pipeline runs it: against the hosted app, and against responses that are rare."""
 
 import json
 import os
 import re
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise, repeat
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,32 +24,31 @@ from pullkeeper.model import ClusterId
 from tests.apiserver import at_hand
 from tests.docs.azure_cli import JUDGES
 from tests.docs.pages import ROOT
-from tests.docs.pipelines import SCRIPT, Run, run_to_the_end
+from tests.docs.pipelines import SCRIPT, Run, run_program
 from tests.world import World
 
-SUCCEEDED, FAILED, CALLED_WRONGLY, AWAITING, NO_END = range(5)
+SUCCEEDED, FAILED, WRONG_USAGE, AWAITING_FEDERATION, NO_RESULT = range(5)
 OPERATION: Final = f"/api/operations/{'0' * 32}"
+FOREIGN_CLUSTER: Final = ClusterId("0" * 8 + "-0000-0000-0000-" + "0" * 12, GROUP, "aks-1")
 
 
-async def onboard(folder: Path, url: str, body: Mapping[str, Any], **environment: str) -> Run:
-    """The script as a pipeline runs it: in a folder of its own, with nothing in its environment but what it names."""
+async def onboard(folder: Path, url: str, body: Mapping[str, Any] | None = None, **environment: str) -> Run:
+    """Run the script in a folder of its own, with nothing in its environment but what a pipeline sets."""
     for program in ("curl", "jq"):
         at_hand.program(program)
-    (folder / "body.json").write_text(json.dumps(body), encoding="utf-8")
+    (folder / "body.json").write_text(json.dumps(body or {}), encoding="utf-8")
     environment = {"PATH": os.environ["PATH"], "NO_PROXY": "127.0.0.1", "PULLKEEPER_URL": url, **environment}
-    return await run_to_the_end(["bash", str(SCRIPT), "body.json"], environment, folder)
+    return await run_program(["bash", str(SCRIPT), "body.json"], environment, folder)
 
 
-def test_the_script_parses() -> None:
-    done = subprocess.run(["bash", "-n", str(SCRIPT)], capture_output=True, text=True, check=False, timeout=10)
-    assert (done.returncode, done.stderr) == (0, "")
+def test_the_script_is_executable() -> None:
     assert os.access(SCRIPT, os.X_OK)
 
 
 @pytest.mark.parametrize(
     "script", [SCRIPT, ROOT / ".ci" / "run", ROOT / ".ci" / "python", JUDGES / "recorder"], ids=lambda path: path.name
 )
-def test_shellcheck_has_nothing_to_say(script: Path) -> None:
+def test_shellcheck_finds_nothing_in_a_script(script: Path) -> None:
     arguments = [at_hand.program("shellcheck"), script]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=30)
     assert done.stdout == ""
@@ -57,16 +56,16 @@ def test_shellcheck_has_nothing_to_say(script: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Hosted:
-    """The app at its address, and a cluster that is still to be onboarded."""
+    """The hosted app, and a cluster that is not onboarded yet."""
 
     world: World
     host: HostProcess
     cluster: LocalCluster
     folder: Path
 
-    async def onboard(self, **wanted: Any) -> Run:
-        body = {"cluster": str(self.cluster.id), **wanted}
-        return await onboard(self.folder, self.host.url, body, PULLKEEPER_KEY=self.host.keys.default)
+    async def onboard(self, *, key: str | None = None, **fields: Any) -> Run:
+        body = {"cluster": str(self.cluster.id), **fields}
+        return await onboard(self.folder, self.host.url, body, PULLKEEPER_KEY=key or self.host.keys.default)
 
 
 @pytest.fixture
@@ -78,10 +77,10 @@ async def hosted(world: World, host: HostProcess, tmp_path: Path) -> Hosted:
 async def test_the_script_onboards_a_cluster(hosted: Hosted) -> None:
     run = await hosted.onboard(hub="main")
     assert (run.code, run.err) == (SUCCEEDED, ""), run
-    ended = [line.split("  ")[1].split(":")[0] for line in run.out.splitlines() if line.startswith("done  ")]
-    assert ended[0] == "inspect cluster"
-    assert "pull secret" in ended
-    assert len(ended) == len(set(ended))
+    steps = re.findall(r"^done  (.+?):", run.out, re.MULTILINE)
+    assert steps[0] == "inspect cluster"
+    assert "pull secret" in steps
+    assert len(steps) == len(set(steps))
     assert re.search(r"^Succeeded after [\d.]+ s$", run.out, re.MULTILINE)
     assert (await hosted.world.read_token(hosted.cluster)).startswith("ya29.")
     assert hosted.host.keys.default not in run.out
@@ -93,134 +92,146 @@ async def test_the_script_fails_with_category_and_remedy(hosted: Hosted) -> None
     run = await hosted.onboard(hub="main")
     assert run.code == FAILED, run
     assert "failed  inspect cluster: " in run.out
-    told, remedy = run.err.splitlines()[-2:]
-    assert told.startswith("failed (cluster_gone): ")
+    failure, remedy = run.err.splitlines()[-2:]
+    assert failure.startswith("failed (cluster_gone): ")
     assert remedy == f"remedy: {ClusterGone('', {'cluster': str(hosted.cluster.id)}).remedy}"
 
 
 @pytest.mark.servers
-async def test_the_script_hands_over_what_the_publisher_must_trust(hosted: Hosted) -> None:
+async def test_the_script_prints_what_the_publisher_must_trust(hosted: Hosted) -> None:
     run = await hosted.onboard()
-    assert (run.code, run.err) == (AWAITING, ""), run
+    assert (run.code, run.err) == (AWAITING_FEDERATION, ""), run
     assert f"  objectId: {hosted.world.cloud.app.principal_id}" in run.out
     assert "  gcloud iam workload-identity-pools providers create-oidc " in run.out
 
 
 @pytest.mark.servers
-async def test_the_script_tells_what_the_app_refuses(hosted: Hosted) -> None:
-    run = await hosted.onboard(cluster=str(ClusterId("0" * 8 + "-0000-0000-0000-" + "0" * 12, GROUP, "aks-1")))
+async def test_the_script_prints_why_the_app_refuses(hosted: Hosted) -> None:
+    run = await hosted.onboard(cluster=str(FOREIGN_CLUSTER))
     assert (run.code, run.out) == (FAILED, ""), run
     assert run.err.startswith("refused (HTTP 403, invalid_request): ")
     assert "\nremedy: " in run.err
-    stranger = await onboard(hosted.folder, hosted.host.url, {"cluster": str(hosted.cluster.id)}, PULLKEEPER_KEY="mine")
-    assert (stranger.code, stranger.out) == (FAILED, ""), stranger
-    assert stranger.err.startswith("refused (HTTP 401)")
+    run = await hosted.onboard(key="wrong")
+    assert (run.code, run.out) == (FAILED, ""), run
+    assert run.err.startswith("refused (HTTP 401)")
 
 
-Answering = Callable[[web.Request], web.Response]
+def accepted(retry_after: int = 0, location: str = OPERATION) -> web.Response:
+    return web.json_response({}, status=202, headers={"Retry-After": str(retry_after), "Location": location})
+
+
+def operation(status: str, *steps: Mapping[str, str], result: Mapping[str, Any] | None = None) -> web.Response:
+    return web.json_response({"status": status, "steps": list(steps), "result": result})
+
+
+def failure(status: int, category: str | None = None, retry_after: int = 0) -> web.Response:
+    """A problem document, or the platform's response without a body."""
+    document = {"status": status, "category": category, "detail": "it failed", "remedy": "fix it"}
+    headers = {"Retry-After": str(retry_after)}
+    return web.json_response(document, status=status, headers=headers) if category else web.Response(status=status)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    method: str
+    headers: Mapping[str, str]
+    body: bytes
+    at: float
 
 
 @asynccontextmanager
-async def answering(answer: Answering) -> AsyncIterator[str]:
-    """The address of a server that answers everything so."""
+async def respond(*responses: Callable[[], web.Response]) -> AsyncIterator[tuple[str, list[Request]]]:
+    """A server that gives these responses in order, the last one again and again: its address and its requests."""
+    requests: list[Request] = []
+    following: Iterator[Callable[[], web.Response]] = chain(responses, repeat(responses[-1]))
 
-    async def answered(request: web.Request) -> web.StreamResponse:
-        return answer(request)
+    async def handle(request: web.Request) -> web.Response:
+        requests.append(Request(request.method, request.headers, await request.read(), time.monotonic()))
+        return next(following)()
 
     application = web.Application()
-    application.router.add_route("*", "/{path:.*}", answered)
+    application.router.add_route("*", "/{path:.*}", handle)
     server = Server(application, authority=None)
     await server.start()
     try:
-        yield server.url
+        yield server.url, requests
     finally:
         await server.stop()
 
 
-def _operation(status: str, *steps: Mapping[str, str]) -> web.Response:
-    return web.json_response({"status": status, "steps": list(steps), "result": None})
-
-
-async def test_the_script_waits_as_long_as_it_is_asked_to(tmp_path: Path) -> None:
-    asked: list[tuple[str, float]] = []
-
-    def answer(request: web.Request) -> web.Response:
-        asked.append((request.method, time.monotonic()))
-        match len(asked):
-            case 1:
-                return web.json_response({}, status=503, headers={"Retry-After": "1"})
-            case 2:
-                return web.json_response({}, status=202, headers={"Retry-After": "1", "Location": OPERATION})
-            case 3:
-                return web.json_response({}, status=429, headers={"Retry-After": "3"})
-            case _:
-                return _operation("Succeeded")
-
-    async with answering(answer) as url:
-        run = await onboard(tmp_path, url, {}, PULLKEEPER_KEY="key")
+async def test_the_script_retries_as_late_as_a_response_asks(tmp_path: Path) -> None:
+    responses = (
+        lambda: failure(503, "storage_unavailable", 1),
+        lambda: accepted(1),
+        lambda: failure(429, "arm_throttled", 3),
+        lambda: operation("Succeeded"),
+    )
+    async with respond(*responses) as (url, requests):
+        run = await onboard(tmp_path, url, PULLKEEPER_KEY="key")
     assert run.code == SUCCEEDED, run
-    assert [method for method, _ in asked] == ["POST", "POST", "GET", "GET"]
-    pauses = [after - before for (_, before), (_, after) in pairwise(asked)]
-    assert [pause >= wanted for pause, wanted in zip(pauses, (1, 1, 3), strict=True)] == [True] * 3, pauses
+    assert [request.method for request in requests] == ["POST", "POST", "GET", "GET"]
+    pauses = [after.at - before.at for before, after in pairwise(requests)]
+    assert all(pause >= asked for pause, asked in zip(pauses, (1, 1, 3), strict=True)), pauses
 
 
-async def test_the_script_puts_down_what_the_app_could_not_apply(tmp_path: Path) -> None:
+async def test_the_script_retries_after_a_500_without_a_body(tmp_path: Path) -> None:
+    """That is what callers get when the platform has killed the app's process."""
+    responses = (lambda: failure(500), accepted, lambda: failure(500), lambda: operation("Succeeded"))
+    async with respond(*responses) as (url, requests):
+        run = await onboard(tmp_path, url, PULLKEEPER_KEY="key")
+    assert run.code == SUCCEEDED, run
+    assert [request.method for request in requests] == ["POST", "POST", "GET", "GET"]
+
+
+async def test_the_script_does_not_retry_a_wrong_setting(tmp_path: Path) -> None:
+    async with respond(lambda: failure(503, "invalid_request")) as (url, requests):
+        run = await onboard(tmp_path, url, PULLKEEPER_KEY="key")
+    assert (run.code, len(requests)) == (FAILED, 1), run
+    assert run.err == "refused (HTTP 503, invalid_request): it failed\nremedy: fix it\n"
+
+
+async def test_the_script_sends_a_content_length(tmp_path: Path) -> None:
+    """The platform passes on an empty body without one."""
+    async with respond(accepted, lambda: operation("Succeeded")) as (url, requests):
+        await onboard(tmp_path, url, {"a": "b" * 100_000}, PULLKEEPER_KEY="key")
+    assert int(requests[0].headers["Content-Length"]) == len(requests[0].body) > 100_000
+
+
+async def test_the_script_saves_manifests_that_the_app_could_not_apply(tmp_path: Path) -> None:
     result = {"seconds": 3.2, "left": ["a CronJob: suspended"], "manifests": "kind: Role\n---\nkind: CronJob\n"}
-
-    def answer(request: web.Request) -> web.Response:
-        if request.method == "POST":
-            return web.json_response({}, status=202, headers={"Retry-After": "0", "Location": OPERATION})
-        return web.json_response({"status": "Succeeded", "steps": [], "result": result})
-
-    async with answering(answer) as url:
-        run = await onboard(tmp_path, url, {}, PULLKEEPER_KEY="key", PULLKEEPER_MANIFESTS="one.yaml")
+    async with respond(accepted, lambda: operation("Succeeded", result=result)) as (url, _):
+        run = await onboard(tmp_path, url, PULLKEEPER_KEY="key", PULLKEEPER_MANIFESTS="one.yaml")
     assert run.code == SUCCEEDED, run
     assert run.out.splitlines()[1:3] == ["Succeeded after 3.2 s", "left: a CronJob: suspended"]
     kinds = [one["kind"] for one in yaml.safe_load_all((tmp_path / "one.yaml").read_text(encoding="utf-8"))]
     assert kinds == ["Role", "CronJob"]
 
 
-async def test_the_script_gives_up_waiting_and_says_where_to_look(tmp_path: Path) -> None:
-    def answer(request: web.Request) -> web.Response:
-        started = web.json_response({}, status=202, headers={"Retry-After": "1", "Location": OPERATION})
-        return started if request.method == "POST" else _operation("Running")
-
-    async with answering(answer) as url:
-        run = await onboard(tmp_path, url, {}, PULLKEEPER_KEY="key", PULLKEEPER_PATIENCE="4")
-    assert run.code == NO_END, run
+async def test_the_script_stops_waiting_and_prints_where_to_look(tmp_path: Path) -> None:
+    async with respond(lambda: accepted(1), lambda: operation("Running")) as (url, _):
+        run = await onboard(tmp_path, url, PULLKEEPER_KEY="key", PULLKEEPER_PATIENCE="4")
+    assert run.code == NO_RESULT, run
     assert OPERATION in run.err
 
 
-async def test_the_script_takes_its_key_and_token_to_the_app_alone(tmp_path: Path) -> None:
-    seen: list[tuple[str | None, str | None]] = []
-
-    def answer(request: web.Request) -> web.Response:
-        seen.append((request.headers.get("x-functions-key"), request.headers.get("Authorization")))
-        return web.json_response({}, status=202, headers={"Location": "https://elsewhere.example/api/operations/1"})
-
-    async with answering(answer) as url:
-        run = await onboard(tmp_path, url, {}, PULLKEEPER_KEY="key", PULLKEEPER_TOKEN="token")
+async def test_the_script_sends_its_key_and_token_only_to_the_app(tmp_path: Path) -> None:
+    async with respond(lambda: accepted(location="https://elsewhere.example/api/operations/1")) as (url, requests):
+        run = await onboard(tmp_path, url, PULLKEEPER_KEY="key", PULLKEEPER_TOKEN="token")
     assert run.code == FAILED, run
     assert "elsewhere" not in run.out + run.err
-    assert seen == [("key", "Bearer token")]
-    plain = await onboard(tmp_path, "http://pullkeeper.example", {}, PULLKEEPER_KEY="key")
-    assert plain.code == CALLED_WRONGLY
-    without = await onboard(tmp_path, "https://pullkeeper.example", {})
-    assert without.code == CALLED_WRONGLY
+    sent = [(request.headers["x-functions-key"], request.headers["Authorization"]) for request in requests]
+    assert sent == [("key", "Bearer token")]
+    assert (await onboard(tmp_path, "http://pullkeeper.example", PULLKEEPER_KEY="key")).code == WRONG_USAGE
+    assert (await onboard(tmp_path, "https://pullkeeper.example")).code == WRONG_USAGE
 
 
-async def test_what_services_said_cannot_speak_to_the_agent(tmp_path: Path) -> None:
-    detail = "no\n::error::mine\x1b[2J ##vso[task.setvariable variable=PATH]x"
-
-    def answer(request: web.Request) -> web.Response:
-        started = web.json_response({}, status=202, headers={"Retry-After": "0", "Location": OPERATION})
-        step = {"name": "identity", "status": "failed", "detail": detail, "category": "internal", "remedy": detail}
-        return started if request.method == "POST" else _operation("Failed", step)
-
-    async with answering(answer) as url:
-        run = await onboard(tmp_path, url, {}, PULLKEEPER_KEY="key")
+async def test_the_text_of_a_service_is_no_command_to_the_agent(tmp_path: Path) -> None:
+    text = "no\n::error::mine\x1b[2J ##vso[task.setvariable variable=PATH]x"
+    step = {"name": "identity", "status": "failed", "detail": text, "category": "internal", "remedy": text}
+    async with respond(accepted, lambda: operation("Failed", step)) as (url, _):
+        run = await onboard(tmp_path, url, PULLKEEPER_KEY="key")
     assert run.code == FAILED
-    said = run.out + run.err
-    assert "identity: no ::error::mine" in said
-    assert "##" not in said
-    assert [line for line in said.splitlines() if line.startswith("::") or not line.isprintable()] == []
+    printed = run.out + run.err
+    assert "identity: no ::error::mine" in printed
+    assert "##" not in printed
+    assert [line for line in printed.splitlines() if line.startswith("::") or not line.isprintable()] == []

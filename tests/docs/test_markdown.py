@@ -1,4 +1,4 @@
-"""What stands in any page holds: links lead somewhere, code parses, make can make it, and no machine shows through."""
+"""All pages: links resolve, code parses, files and make targets exist, and no path of a machine is named."""
 
 import ast
 import json
@@ -17,10 +17,11 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "python": ast.parse,
     "yaml": lambda text: list(yaml.safe_load_all(text)),
 }
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 MACHINE = re.compile(r"(?<![\w.}<>-])/(?:root|tmp|home|work|Users)(?:/|\b)")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@each_page
 def test_relative_links_resolve(page: Path) -> None:
     broken = []
     for target in links(page):
@@ -33,8 +34,8 @@ def test_relative_links_resolve(page: Path) -> None:
     assert broken == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_no_page_names_a_path_of_somebodys_machine(page: Path) -> None:
+@each_page
+def test_no_page_names_a_path_of_a_machine(page: Path) -> None:
     assert MACHINE.findall(read(page)) == []
 
 
@@ -49,21 +50,21 @@ def test_data_and_python_parse(block: Block) -> None:
     PARSERS[block.language](block.text)
 
 
-def test_every_block_says_its_language() -> None:
-    """A block without one would slip past the tests above."""
+def test_every_block_has_a_language() -> None:
+    """The tests above would skip a block without one."""
     assert [str(block) for block in blocks("")] == []
 
 
 FOLDERS = "function_app.py|functions|pullkeeper|manifests|local|tests|docs"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@each_page
 def test_files_that_are_named_exist(page: Path) -> None:
     named = re.findall(rf"`((?:{FOLDERS})(?:/[\w./*-]*)?)`", read(page))
     assert [path for path in named if not list(ROOT.glob(path.rstrip("/")))] == []
 
 
-def test_every_folder_of_tests_is_explained() -> None:
+def test_contributing_explains_every_folder_of_tests() -> None:
     explained = {name for row in rows(ROOT / "CONTRIBUTING.md", "folder") for name in re.findall(r"`(.+?)`", row[0])}
     tested = {f"tests/{path.relative_to(ROOT / 'tests').parts[0]}" for path in ROOT.glob("tests/*/**/test_*.py")}
     assert tested
@@ -71,7 +72,7 @@ def test_every_folder_of_tests_is_explained() -> None:
 
 
 def test_every_make_target_that_is_named_exists() -> None:
-    made = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     named = {
         target
         for page in PAGES
@@ -79,4 +80,4 @@ def test_every_make_target_that_is_named_exists() -> None:
         for target in re.findall(r"(?:^|&& )make ([a-z]+)", code, re.MULTILINE)
     }
     assert {"demo", "test", "check"} <= named
-    assert named - made == set()
+    assert named - targets == set()

@@ -96,9 +96,7 @@ def test_the_runbook_mentions_every_event() -> None:
 
 
 def test_queries_name_only_events_that_exist() -> None:
-    conditions = re.findall(
-        r"Name (?:==|in) ?(\([^)]*\)|\"[^\"]*\")", "".join(block.text for block in blocks("kql"))
-    )
+    conditions = re.findall(r"Name (?:==|in) ?(\([^)]*\)|\"[^\"]*\")", "".join(block.text for block in blocks("kql")))
     named = {name for condition in conditions for name in re.findall(r'"([^"]+)"', condition)}
     assert named
     assert named <= set(get_args(telemetry.Event))

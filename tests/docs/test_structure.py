@@ -1,4 +1,4 @@
-"""The rules that keep the code readable from function_app.py in three clicks, as far as a machine can hold them."""
+"""The rules of CONTRIBUTING.md that a machine can check: sizes, imports, pinned packages, no foreign hosts."""
 
 import ast
 import fnmatch
@@ -18,7 +18,7 @@ TRIGGERS = sorted((ROOT / "functions").glob("**/*.py"))
 APP = [ROOT / "function_app.py", *TRIGGERS, *CORE]
 LONGEST_MODULE, LONGEST_FUNCTION, LONGEST_TRIGGER = 250, 60, 14
 TABLES = {"errors.py"}
-"""Modules that are a table: as long as there are rows."""
+"""Modules that are a table may be as long as their rows need."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -38,7 +38,7 @@ def _lines(first: ast.stmt, last: ast.stmt) -> int:
 
 
 @pytest.mark.parametrize("module", CORE, ids=_name)
-def test_the_core_knows_nothing_of_azure_functions(module: Path) -> None:
+def test_the_core_does_not_import_azure_functions(module: Path) -> None:
     imported = set()
     for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -49,7 +49,7 @@ def test_the_core_knows_nothing_of_azure_functions(module: Path) -> None:
 
 
 @pytest.mark.parametrize("module", [module for module in APP if module.name not in TABLES], ids=_name)
-def test_a_module_is_read_in_one_go(module: Path) -> None:
+def test_a_module_is_short(module: Path) -> None:
     assert len(module.read_text(encoding="utf-8").splitlines()) <= LONGEST_MODULE
 
 
@@ -59,7 +59,7 @@ def test_a_function_fits_on_a_screen(module: Path) -> None:
 
 
 @pytest.mark.parametrize("module", TRIGGERS, ids=_name)
-def test_a_trigger_parses_calls_one_use_case_and_answers(module: Path) -> None:
+def test_a_trigger_is_short(module: Path) -> None:
     triggers = [
         node
         for node in _functions(module)
@@ -81,8 +81,8 @@ def test_every_package_is_pinned_with_hashes(name: str) -> None:
     assert loose == []
 
 
-def test_nothing_of_google_cloud_that_brings_grpc_is_required() -> None:
-    """They (grpcio, protobuf) have crashed where the platform isolates an app's packages from its own (Python 3.13)."""
+def test_no_package_that_depends_on_grpc_is_required() -> None:
+    """Both grpcio and protobuf have crashed on the platform with Python 3.13, which isolates an app's packages."""
     names = re.findall(
         r"^([\w.-]+)(?:\[.*\])?==", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE
     )
@@ -90,8 +90,8 @@ def test_nothing_of_google_cloud_that_brings_grpc_is_required() -> None:
     assert [name for name in names if name.startswith(("google-cloud-", "grpcio"))] == []
 
 
-def _ours() -> Iterator[Path]:
-    """Every file but what .gitignore leaves out."""
+def find_files() -> Iterator[Path]:
+    """Yield every file that .gitignore does not exclude."""
     ignored = [line.rstrip("/") for line in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines() if line]
     ignored.append(".git")
     for folder, folders, names in os.walk(ROOT):
@@ -101,12 +101,12 @@ def _ours() -> Iterator[Path]:
 
 
 def test_no_file_names_the_host_of_a_package_registry() -> None:
-    """Where packages come from is the business of whoever builds: a mirror, mostly."""
+    """Every build chooses its own, mostly a mirror."""
     hosts = [
         ".".join(parts) for parts in (("pypi", "org"), ("pythonhosted", "org"), ("npmjs", "org"), ("npmjs", "com"))
     ]
     hosts += [".".join(parts) for parts in (("proxy", "golang", "org"), ("sum", "golang", "org"), ("yarnpkg", "com"))]
-    naming = [_name(path) for path in _ours() if any(host.encode() in path.read_bytes() for host in hosts)]
+    naming = [_name(path) for path in find_files() if any(host.encode() in path.read_bytes() for host in hosts)]
     assert naming == []
 
 

@@ -1,8 +1,8 @@
-"""What the Azure CLI itself says to command lines: read as a JSON list of argument lists, answered as a list of
-complaints, null where there is none.
+"""Check command lines with the Azure CLI itself: reads a JSON list of argument lists, and writes a list of faults, null
+for none.
 
-Runs in the CLI's own environment. A command goes through everything that the CLI does before it calls Azure: its
-table of commands, its parser, its validators. One process for all: each would take half a second to start.
+Runs in the CLI's own environment. A command passes everything that the CLI does before it calls Azure: its table of
+commands, its parser, its validators. One process checks all, because each would take half a second to start.
 """
 
 import json
@@ -17,7 +17,7 @@ from azure.cli.core.parser import AzCliCommandParser  # type: ignore[import-unty
 
 
 class _Refused(Exception):
-    """The parser's complaint."""
+    """The parser refuses the command."""
 
 
 class _Accepted(Exception):
@@ -25,8 +25,8 @@ class _Accepted(Exception):
 
 
 class _Parser(AzCliCommandParser):  # type: ignore[misc] # see the imports
-    """Complains in one line, and without looking for a recommendation on the network. A flag counts only in full: what
-    is short for one option today may be short for two tomorrow.
+    """Refuses in one line, and without a look-up for recommendations on the network. It refuses abbreviated flags: they
+    may become ambiguous in the next version.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -46,7 +46,7 @@ class _Parser(AzCliCommandParser):  # type: ignore[misc] # see the imports
 
 class _Invoker(AzCliCommandInvoker):  # type: ignore[misc] # see the imports
     def resolve_confirmation(self, *_: Any) -> None:
-        """Whoever types it says yes."""
+        """As if the user had confirmed."""
 
     def _run_jobs_serially(self, *_: Any) -> None:
         raise _Accepted
@@ -55,17 +55,17 @@ class _Invoker(AzCliCommandInvoker):  # type: ignore[misc] # see the imports
 
 
 class _Warnings(logging.Handler):
-    """What the CLI would warn of: what is deprecated, a preview, a subscription that it does not know."""
+    """Collects the CLI's warnings: deprecated commands, previews, unknown subscriptions."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.told: list[str] = []
+        self.messages: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.told.append(record.getMessage())
+        self.messages.append(record.getMessage())
 
 
-def complaint(argv: list[str]) -> str | None:
+def find_fault(argv: list[str]) -> str | None:
     cli = get_default_cli()
     cli.invocation = _Invoker(
         cli_ctx=cli,
@@ -78,14 +78,14 @@ def complaint(argv: list[str]) -> str | None:
     try:
         cli.invocation.execute(argv)
     except _Accepted:
-        return "; ".join(warnings.told) or None
-    except Exception as e:  # noqa: BLE001 - whatever a validator raises is its complaint
+        return "; ".join(warnings.messages) or None
+    except Exception as e:  # noqa: BLE001 - a validator may raise anything
         return str(e) or type(e).__name__
     finally:
         logger.removeHandler(warnings)
-    return "it never came to a call of Azure"
+    return "the CLI did not get as far as a call to Azure"
 
 
 if __name__ == "__main__":
     logging.lastResort = None
-    json.dump([complaint(argv) for argv in json.load(sys.stdin)], sys.stdout)
+    json.dump([find_fault(argv) for argv in json.load(sys.stdin)], sys.stdout)
