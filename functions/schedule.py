@@ -1,12 +1,9 @@
 """Timer: queue the clusters that are due."""
 
-import os
-
 import azure.functions as func
 
 from functions.invocation import trigger
-from pullkeeper.services import services
-from pullkeeper.settings import Settings
+from pullkeeper.services import current_settings, services
 from pullkeeper.status import report_problems
 
 blueprint = func.Blueprint()
@@ -18,7 +15,7 @@ async def schedule(timer: func.TimerRequest) -> None:  # noqa: ARG001 - a late r
     """Report wrong settings, queue every cluster that is due, resume operations that stand still, and create queues and
     tables that are still missing.
     """
-    report_problems(Settings.read(os.environ))
+    report_problems(current_settings())
     await services().scheduler.run()
     await services().runner.resume_stalled()
     await services().storage_objects.create()

@@ -1,14 +1,11 @@
 """HTTP: the app itself."""
 
-import os
-
 import azure.functions as func
 
 from functions.openapi import document
 from functions.responses import json_response
 from functions.route import READ, route
-from pullkeeper.services import services
-from pullkeeper.settings import Settings
+from pullkeeper.services import current_settings, services
 from pullkeeper.status import read_status
 
 blueprint = func.Blueprint()
@@ -18,7 +15,7 @@ blueprint = func.Blueprint()
 @route(None)
 async def health(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - the request is empty
     """Report whether the settings are right, and no more: callers are anonymous. Calls no other service."""
-    if Settings.read(os.environ).errors:
+    if current_settings().errors:
         return json_response({"status": "error"}, 503)
     return json_response({"status": "ok"})
 
@@ -27,7 +24,7 @@ async def health(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - 
 @route(READ)
 async def status(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - the request is empty
     """Return what is wrong with the settings, the hubs, and the figures of the fleet and the queues."""
-    return json_response(await read_status(Settings.read(os.environ), services))
+    return json_response(await read_status(current_settings(), services))
 
 
 @blueprint.route("openapi.json", methods=["GET"])

@@ -25,8 +25,9 @@ from pullkeeper.fleet.storage import connect_storage
 from pullkeeper.fleet.table import Fleet
 from pullkeeper.onboarding.documents import Handover
 from pullkeeper.onboarding.handover import build_fleet_handover
+from pullkeeper.onboarding.onboarder import Onboarder
 from pullkeeper.onboarding.operations import Operations
-from pullkeeper.onboarding.run import Onboarder
+from pullkeeper.onboarding.run import Runner
 from pullkeeper.onboarding.work import Tools
 from pullkeeper.publisher.federation import Federation
 from pullkeeper.refresh.refresh import Refresher
@@ -42,6 +43,7 @@ class Services:
     scheduler: Scheduler
     refresher: Refresher
     onboarder: Onboarder
+    runner: Runner
     overview: Overview
     handover: Callable[[str | None], Awaitable[Handover]]
     queues: Mapping[str, Queue]
@@ -88,6 +90,7 @@ class Services:
         )
         operations = Operations(tables, settings.trusted_hosts)
         by_name = {name: Queue(queues, name) for name in QUEUES}
+        runner = Runner(operations, by_name[ONBOARDING], tools)
         connections = AsyncExitStack()
         for client in (entra, onboarding, storage_credential, tables, queues):
             connections.push_async_callback(client.close)
@@ -95,7 +98,8 @@ class Services:
             fleet=fleet,
             scheduler=Scheduler(fleet, by_name, clock),
             refresher=refresher,
-            onboarder=Onboarder(operations, by_name[ONBOARDING], tools, settings.allowed_scopes, clock),
+            onboarder=Onboarder(operations, runner, tools, settings.allowed_scopes),
+            runner=runner,
             overview=Overview(fleet, clock),
             handover=partial(build_fleet_handover, tools),
             queues=by_name,
@@ -108,6 +112,12 @@ class Services:
     async def close(self) -> None:
         """Close all connections."""
         await self._connections.aclose()
+
+
+@cache
+def current_settings() -> Settings:
+    """Return the settings of this process, read at the first call: reading them takes some 20 ms."""
+    return Settings.read(os.environ)
 
 
 @cache

@@ -13,8 +13,8 @@ from azure.data.tables.aio import TableServiceClient
 from azure.storage.queue.aio import QueueServiceClient
 
 from pullkeeper.deadline import remaining
+from pullkeeper.fleet import storage
 from pullkeeper.fleet.queues import ONBOARDING, POISON, REFRESH
-from pullkeeper.fleet.storage import CALL
 from pullkeeper.setting_problems import Problem
 
 QUEUES: Final = (REFRESH, ONBOARDING, *POISON)
@@ -61,7 +61,7 @@ async def _create(
 ) -> Problem | None:
     """Where the rights to create are missing, one that can be read is good enough."""
     try:
-        async with asyncio.timeout(remaining(CALL.total_seconds())):
+        async with asyncio.timeout(remaining(storage.CALL.total_seconds())):
             try:
                 await create()
             except ResourceExistsError:

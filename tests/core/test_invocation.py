@@ -1,13 +1,17 @@
 """Every invocation has a deadline, and an unexpected exception is reported without its text."""
 
 import asyncio
+import json
 import logging
 import time
 from datetime import timedelta
+from functools import partial
 
+import azure.functions as func
 import pytest
 
 from functions.invocation import poison_trigger, run, trigger
+from functions.route import route
 from pullkeeper.deadline import INVOCATION, remaining
 from pullkeeper.errors import DeadlinePassed, InternalError, StorageUnavailable
 
@@ -73,6 +77,23 @@ async def test_an_invocation_is_cancelled_at_its_deadline(caplog: pytest.LogCapt
     assert time.monotonic() - begin < 1
     assert cancelled
     assert "refresh was cancelled" in caplog.text
+
+
+async def test_a_route_at_its_deadline_responds_with_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host would respond with 500 and no body, after it has ended the worker."""
+    monkeypatch.setattr("functions.route.run", partial(run, limit=_SHORT))
+
+    @route(None)
+    async def clusters(_: func.HttpRequest) -> func.HttpResponse:
+        await asyncio.Event().wait()
+        raise AssertionError("never")
+
+    response = await clusters(func.HttpRequest("GET", "https://app.example/api/clusters", body=b""))
+
+    problem = json.loads(response.get_body())
+    assert (response.status_code, problem["status"], problem["category"]) == (503, 503, "internal")
+    assert "clusters was cancelled" in problem["detail"]
+    assert problem["remedy"]
 
 
 async def test_a_timeout_of_a_call_is_not_the_deadline() -> None:

@@ -12,7 +12,7 @@ from functions import fleet, onboarding, schedule, status
 from pullkeeper.errors import InvalidSetting
 from pullkeeper.model import RefreshMessage
 from pullkeeper.services import Services
-from pullkeeper.settings import ONBOARDING
+from pullkeeper.settings import ONBOARDING, Settings
 from tests.world import World
 
 pytestmark = pytest.mark.servers
@@ -31,13 +31,9 @@ class App:
         for module in (fleet, onboarding, schedule, status):
             monkeypatch.setattr(module, "services", self.services)
         for module in (schedule, status):
-            monkeypatch.setattr(module, "os", self)
+            monkeypatch.setattr(module, "current_settings", lambda: Settings.read(self.settings))
         for name in ("IDENTITY_ENDPOINT", "IDENTITY_HEADER"):
             monkeypatch.setenv(name, self.settings[name])
-
-    @property
-    def environ(self) -> dict[str, str]:
-        return self.settings
 
     def services(self) -> Services:
         if self._built is None:
