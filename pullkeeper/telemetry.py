@@ -44,7 +44,7 @@ refresh_duration = _meter.create_histogram("refresh.duration", unit="s")
 refresh_count = _meter.create_counter("refresh.count")
 """Refreshes of targets, by `category` (`ok` for none)."""
 queue_depth = _meter.create_gauge("queue.depth")
-"""Messages on the queue `refresh`. The platform's own figure is hourly and has no queue dimension."""
+"""Messages on each queue, by `queue`, those hidden at the moment included."""
 
 Attribute = str | int | float | datetime | None
 

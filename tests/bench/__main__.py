@@ -1,4 +1,4 @@
-"""Benchmarks: ratios measured side by side in one run, because absolute times say more of the machine than of us."""
+"""Benchmarks. Each prints a ratio of two measurements of one run: absolute times depend on the machine."""
 
 import statistics
 import subprocess
@@ -6,7 +6,7 @@ import sys
 
 BASELINE = "azure.functions, kubernetes.aio.client, google.auth, azure.identity.aio, azure.data.tables.aio"
 _RUNS = 7
-_MEASURE = """
+_SCRIPT = """
 import resource
 import {modules}
 used = resource.getrusage(resource.RUSAGE_SELF)
@@ -14,20 +14,20 @@ print(used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 """
 
 
-def _measured(modules: str) -> tuple[float, float]:
-    """CPU seconds and peak MB of a fresh interpreter that imports these."""
-    script = _MEASURE.format(modules=modules)
+def _measure_import(modules: str) -> tuple[float, float]:
+    """Return CPU seconds and peak MB of a new interpreter that imports these."""
+    script = _SCRIPT.format(modules=modules)
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     cpu, memory = done.stdout.split()
     return float(cpu), float(memory)
 
 
 def cold_start() -> None:
-    """function_app against the packages that it cannot do without, in turn."""
+    """Compare the import of function_app with that of its packages alone, alternating."""
     ours, theirs = [], []
     for _ in range(_RUNS):
-        ours.append(_measured("function_app"))
-        theirs.append(_measured(BASELINE))
+        ours.append(_measure_import("function_app"))
+        theirs.append(_measure_import(BASELINE))
     ratios = [mine[0] / its[0] for mine, its in zip(ours, theirs, strict=True)]
     cpu, memory = (statistics.median(column) for column in zip(*ours, strict=True))
     print(
