@@ -453,16 +453,6 @@ class OnboardingRoleMissing(ArmDenied):
     )
 
 
-class OperationsRoleMissing(OnboardingRoleMissing):
-    """The right to wait for a cluster's change is one of the subscription, and so has a role of its own."""
-
-    remedy_template = (
-        "az role assignment create --assignee-object-id {principal} --assignee-principal-type ServicePrincipal "
-        "--role 'Pullkeeper operations' --scope /subscriptions/{subscription} - the second custom role of "
-        "docs/onboarding.md."
-    )
-
-
 class ArmThrottled(ArmError):
     category = "arm_throttled"
     retryable = True

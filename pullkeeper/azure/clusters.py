@@ -4,28 +4,20 @@ Called only when needed: at onboarding, after an address has become stale, and f
 with local accounts. AKS allows one such call a second per subscription and region.
 """
 
-import asyncio
 import base64
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from http import HTTPStatus
+from datetime import datetime
 from typing import Any, Final
 
 import yaml
 from azure.core import MatchConditions
-from azure.core.exceptions import HttpResponseError
 
 from pullkeeper.azure.arm import Arm
-from pullkeeper.deadline import remaining
-from pullkeeper.errors import ClusterChanging, ClusterGone, ClusterStopped, InternalError, WorkloadIdentityOff
+from pullkeeper.errors import ClusterChanging, ClusterGone, ClusterStopped, InternalError
 from pullkeeper.model import ClusterId, Endpoint
 from pullkeeper.tokens import ClientCertificate
 
-_POLL: Final = 5.0
-"""In seconds, between two looks at a cluster that is changing."""
-_RESERVE: Final = 20.0
-"""In seconds: what an invocation needs to record that a cluster is still changing."""
 _AT_REST: Final = frozenset({"Succeeded", "Failed", "Canceled"})
 
 
@@ -40,27 +32,33 @@ class Located:
 @dataclass(frozen=True, slots=True)
 class ClusterFacts:
     """What onboarding has to know of a cluster. issuer: that of its service account tokens, exactly as Azure spells it;
-    None where it is off.
+    None where it is off. provisioning_error: why the last change failed.
     """
 
     location: str
     version: str
     power_state: str
     provisioning_state: str
+    provisioning_error: str | None
     issuer: str | None
     workload_identity: bool
 
+    @property
+    def is_changing(self) -> bool:
+        return self.provisioning_state not in _AT_REST
+
+    @property
+    def has_workload_identity(self) -> bool:
+        """Whether service accounts can be federated: it takes OIDC issuer and workload identity."""
+        return self.issuer is not None and self.workload_identity
+
 
 class AzureClusters:
-    """Clusters under one identity.
+    """Clusters under one identity."""
 
-    patience: how long one call of `enable_workload_identity` waits for Azure, at most.
-    """
-
-    def __init__(self, arm: Arm, clock: Callable[[], datetime], patience: timedelta = timedelta(minutes=4)) -> None:
+    def __init__(self, arm: Arm, clock: Callable[[], datetime]) -> None:
         self._arm = arm
         self._clock = clock
-        self._patience = patience.total_seconds()
 
     async def describe(self, cluster: ClusterId) -> ClusterFacts:
         """Read a cluster. Raises ClusterGone, ArmDenied, ArmThrottled, EntraError."""
@@ -80,47 +78,28 @@ class AzureClusters:
                 )
         return self._parse_kubeconfig(getattr(credentials, "kubeconfigs", None), at)
 
-    async def enable_workload_identity(self, cluster: ClusterId) -> ClusterFacts:
-        """Switch on OIDC issuer and workload identity, and wait until the cluster has them.
+    async def enable_workload_identity(self, cluster: ClusterId) -> None:
+        """Ask Azure to switch on OIDC issuer and workload identity. The change takes minutes: `describe` follows it.
 
         Azure accepts whole clusters only: the cluster is changed in place as it was read, and put back under its ETag,
-        so that no field is lost. Raises as `describe` does; ClusterChanging if it takes longer than `patience` or than
-        the invocation may last, or if another client changes the cluster; WorkloadIdentityOff if Azure fails to do it.
+        so that no field is lost. Raises as `describe` does; ClusterChanging if another client changes the cluster.
         """
-        at, state = {"cluster": str(cluster)}, "unknown"
-        limit = remaining(self._patience + _RESERVE) - _RESERVE
-        try:
-            async with asyncio.timeout(limit), await self._client(cluster) as client:
-                found = await self._get(client, cluster)
-                while (state := _parse_facts(found).provisioning_state) not in _AT_REST:
-                    await asyncio.sleep(_POLL)
-                    found = await self._get(client, cluster)
-                facts = _parse_facts(found)
-                if not (facts.issuer and facts.workload_identity):
-                    state = "Updating"
-                    await self._put_with_workload_identity(client, cluster, found)
-                    facts = _parse_facts(await self._get(client, cluster))
-        except TimeoutError:
-            raise ClusterChanging(f"Azure is still changing the cluster ({state})", at) from None
-        if not (facts.issuer and facts.workload_identity):
-            raise ClusterChanging("OIDC issuer and workload identity were requested, and are not on yet", at)
-        return facts
-
-    async def _put_with_workload_identity(self, client: Any, cluster: ClusterId, found: Any) -> None:
         at = {"cluster": str(cluster)}
-        properties = found["properties"]
-        properties["oidcIssuerProfile"] = {**(properties.get("oidcIssuerProfile") or {}), "enabled": True}
-        security = properties.get("securityProfile") or {}
-        properties["securityProfile"] = {**security, "workloadIdentity": {"enabled": True}}
-        async with self._arm.map_errors(at, missing=ClusterGone, conflict=ClusterChanging, seconds=self._patience):
-            poller = await client.managed_clusters.begin_create_or_update(
-                cluster.resource_group,
-                cluster.name,
-                found,
-                etag=found.get("eTag") or found.get("etag"),
-                match_condition=MatchConditions.IfNotModified,
-            )
-            await _wait_for(poller, at)
+        async with await self._client(cluster) as client:
+            found = await self._get(client, cluster)
+            properties = found["properties"]
+            properties["oidcIssuerProfile"] = {**(properties.get("oidcIssuerProfile") or {}), "enabled": True}
+            security = properties.get("securityProfile") or {}
+            properties["securityProfile"] = {**security, "workloadIdentity": {"enabled": True}}
+            async with self._arm.map_errors(at, missing=ClusterGone, conflict=ClusterChanging):
+                await client.managed_clusters.begin_create_or_update(
+                    cluster.resource_group,
+                    cluster.name,
+                    found,
+                    etag=found.get("eTag") or found.get("etag"),
+                    match_condition=MatchConditions.IfNotModified,
+                    polling=False,
+                )
 
     async def _client(self, cluster: ClusterId) -> Any:
         # The SDK costs 0.2 s to import; a fleet in steady state never needs it.
@@ -154,27 +133,19 @@ class AzureClusters:
         return Located(endpoint, certificate)
 
 
-async def _wait_for(poller: Any, at: dict[str, str]) -> None:
-    """Wait for a change. Azure reports one that has failed with status 200; another try would fail in the same way."""
-    try:
-        await poller.result()
-    except HttpResponseError as e:
-        if e.status_code != HTTPStatus.OK:
-            raise
-        raise WorkloadIdentityOff(f"Azure could not switch it on: {e.message}", at) from None
-
-
 def _parse_facts(found: Any) -> ClusterFacts:
     """Raises InternalError for JSON that is no cluster: the SDK returns any response as it is."""
     try:
         properties = found["properties"]
         issuer = properties.get("oidcIssuerProfile") or {}
         identity = (properties.get("securityProfile") or {}).get("workloadIdentity") or {}
+        error = (properties.get("status") or {}).get("provisioningError") or {}
         return ClusterFacts(
             location=found["location"],
             version=properties.get("currentKubernetesVersion") or properties["kubernetesVersion"],
             power_state=(properties.get("powerState") or {}).get("code", "Running"),
             provisioning_state=properties.get("provisioningState", "Succeeded"),
+            provisioning_error=error.get("message") or error.get("code"),
             issuer=issuer.get("issuerURL") if issuer.get("enabled") else None,
             workload_identity=bool(identity.get("enabled")),
         )

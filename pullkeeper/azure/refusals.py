@@ -16,14 +16,12 @@ from pullkeeper.errors import (
     ArmThrottled,
     FederatedCredentialConflict,
     InternalError,
-    OperationsRoleMissing,
     PullkeeperError,
     parse_retry_after,
 )
 
 # HTTP status, a part of code or message, and what that means. The first that fits counts.
 _REFUSALS: Final[tuple[tuple[int, str, type[PullkeeperError]], ...]] = (
-    (403, "/locations/operations/read", OperationsRoleMissing),
     (400, "Issuer and subject combination already exists", FederatedCredentialConflict),
     (400, "Federated Identity Credentials", FederatedCredentialConflict),
     # JSON that the SDK cannot read.

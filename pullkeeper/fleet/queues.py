@@ -5,6 +5,7 @@ time may move only once its message is on the queue.
 """
 
 from contextlib import suppress
+from datetime import timedelta
 from typing import Final
 
 from azure.core.exceptions import ResourceExistsError
@@ -28,10 +29,11 @@ class Queue:
         self._queue: QueueClient = service.get_queue_client(name, message_encode_policy=TextBase64EncodePolicy())
         self._exists = False
 
-    async def put(self, message: Document) -> None:
+    async def put(self, message: Document, delay: timedelta = timedelta()) -> None:
+        """Send a message that no one receives before `delay` (whole seconds, seven days at most) has passed."""
         await self._create()
         async with map_storage_errors("queues"):
-            await self._queue.send_message(message.to_json())
+            await self._queue.send_message(message.to_json(), visibility_timeout=round(delay.total_seconds()))
 
     async def depth(self) -> int:
         """Return the approximate number of messages, hidden ones included."""

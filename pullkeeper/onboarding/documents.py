@@ -140,9 +140,10 @@ class Result(Document):
 
 
 class OnboardingMessage(Document):
-    """Message on the queue `onboarding`."""
+    """Message on the queue `onboarding`. turn: which of the operation's messages it is; each continues it once."""
 
     operation: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+    turn: Annotated[int, Field(ge=0, strict=True)] = 0
 
 
 class Operation(Document):

@@ -41,6 +41,7 @@ async def apply_all(work: Work, manifests: Iterable[Mapping[str, Any]]) -> str:
 
 async def apply(work: Work, manifest: Mapping[str, Any]) -> Literal["created", "adopted"] | None:
     """Apply one object, with our label if it is new or ours. None: it existed. Raises ClusterError that names it."""
+    work.stop_if_late()
     api = await work.api()
     path = path_of(manifest)
     with _name_object_in_errors(manifest):
@@ -48,6 +49,8 @@ async def apply(work: Work, manifest: Mapping[str, Any]) -> Literal["created", "
         if found is None or is_ours(found):
             # An edit of an object of ours is drift: force puts it right.
             seen = await api.apply(path, _with_our_label(manifest), force=found is not None, strict=True)
+            if seen.created:
+                work.note_change()
             return "created" if seen.created else None
         if manifest["kind"] == "Namespace":
             return None
@@ -59,6 +62,7 @@ async def apply(work: Work, manifest: Mapping[str, Any]) -> Literal["created", "
             if not work.request.adopt:
                 raise
             await api.apply(path, _with_adopted_mark(body), force=True, strict=True)
+            work.note_change()
             return "adopted"
         return None
 
@@ -117,6 +121,7 @@ async def _plan(work: Work, manifest: Mapping[str, Any]) -> str | None:
 
 
 async def _remove(work: Work, manifest: Mapping[str, Any], name: str) -> str:
+    work.stop_if_late()
     api, path = await work.api(), path_of(manifest)
     found = await api.find(path)
     if found is None:
@@ -127,6 +132,7 @@ async def _remove(work: Work, manifest: Mapping[str, Any], name: str) -> str:
         return f"{name} kept"
     if is_ours(found):
         await api.delete(path, metadata["uid"])
+        work.note_change()
         return f"{name} deleted"
     if not has_our_fields(found):
         return f"{name} is not ours"
@@ -140,6 +146,7 @@ async def _remove(work: Work, manifest: Mapping[str, Any], name: str) -> str:
             # An atomic list that holds one of our names has one manager for the whole list.
             await api.merge_patch(path, {"metadata": release_patch(seen.metadata)})
         work.left.append(f"{name}: not created by Pullkeeper; our fields were removed")
+    work.note_change()
     return f"{name} released"
 
 

@@ -2,7 +2,8 @@
 
 An operation's row is found by its id. A cluster's row points to its latest operation; it is changed under the ETag of
 what was there before, so two operations for one cluster cannot begin at the same time. It also lists the onboardings
-since the cluster was last offboarded, without dry runs: what offboarding has to undo.
+since the cluster was last offboarded, without dry runs: what offboarding has to undo. An index lists the operations
+that have not ended.
 """
 
 import json
@@ -23,8 +24,10 @@ from pullkeeper.model import ClusterId
 from pullkeeper.onboarding.documents import FINAL_STATUSES, Onboarding, Operation
 
 _ABANDONED: Final = timedelta(minutes=45)
-"""An operation without a change for this time has lost its message: longer than all tries of the queue together."""
+"""An operation without a change for this time does not keep another one from beginning."""
 _OPERATION: Final = "operation"
+_RUNNING: Final = "running"
+"""Partition of the index: a row for each operation that has not ended, so that the timer finds them with one query."""
 _HUB_FIELDS: Final = frozenset({"hub", "credentialConfig", "registries", "probe"})
 _MOST_CHARACTERS: Final = 30_000
 """In one property: Azure takes 32 Ki. A result with manifests can be longer."""
@@ -34,12 +37,19 @@ _MOST_CHARACTERS: Final = 30_000
 class StoredOperation:
     """An operation, and its request as JSON: the settings may have changed since it was accepted.
 
-    writer: identifies this reader's writes, so that they are told from those of another invocation.
+    turn: the number of the message that continues it; any other finds nothing to do. due: when that message is to
+    arrive; None while an invocation works on it. tries: how many have failed. waiting_since: when it began to wait for
+    Azure. update_requested: whether it has asked Azure to change the cluster. writer: marks this reader's writes.
     """
 
     operation: Operation
     request: str
     etag: str
+    turn: int = 0
+    due: datetime | None = None
+    tries: int = 0
+    waiting_since: datetime | None = None
+    update_requested: bool = False
     writer: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
@@ -67,9 +77,11 @@ class Operations:
         latest = await self._find(row["Operation"]) if row else None
         if latest and latest.status not in FINAL_STATUSES and now - latest.updated_at < _ABANDONED:
             raise _running(latest.id, cluster)
-        stored = StoredOperation(operation, request.to_json(), "")
+        stored = StoredOperation(operation, request.to_json(), "", due=now)
         async with map_storage_errors("tables"):
             written = await table.upsert_entity(_entity(stored), mode=UpdateMode.REPLACE)
+        async with map_storage_errors("tables"):
+            await table.upsert_entity({"PartitionKey": _RUNNING, "RowKey": operation.id})
         to_undo = [operation.id] if undo_own_request else await self._list_to_undo(latest, operation, request)
         changed = {**entity_keys(cluster), **(row or {}), "Operation": operation.id, "Onboardings": ",".join(to_undo)}
         await self._save_cluster_row(changed, row, operation)
@@ -77,6 +89,25 @@ class Operations:
 
     async def save(self, stored: StoredOperation) -> StoredOperation:
         """Save an operation under the ETag it was read with. Raises ChangedByAnother."""
+        saved = await self._save(stored)
+        if saved.operation.status in FINAL_STATUSES:
+            await self.forget_running(saved.operation.id)
+        return saved
+
+    async def list_running(self) -> list[str]:
+        """Return the ids of the operations that have not ended; a few that have may be among them."""
+        table = await self._table()
+        async with map_storage_errors("tables"):
+            rows = table.query_entities(f"PartitionKey eq '{_RUNNING}'", select=["RowKey"])
+            return [row["RowKey"] async for row in rows]
+
+    async def forget_running(self, identifier: str) -> None:
+        """Remove an operation from the index."""
+        table = await self._table()
+        async with map_storage_errors("tables"):
+            await table.delete_entity(_RUNNING, identifier)
+
+    async def _save(self, stored: StoredOperation) -> StoredOperation:
         table = await self._table()
         for _ in range(2):
             try:
@@ -100,8 +131,17 @@ class Operations:
         """Raises NotInFleet for an unknown id."""
         row = await self._row(_OPERATION, identifier)
         if row is None:
-            raise NotInFleet("there is no such operation")
-        return StoredOperation(_parse(row), row["Request"], row.metadata["etag"])
+            raise NotInFleet(f"there is no operation {identifier}")
+        return StoredOperation(
+            operation=_parse(row),
+            request=row["Request"],
+            etag=row.metadata["etag"],
+            turn=row["Turn"],
+            due=row.get("Due"),
+            tries=row["Tries"],
+            waiting_since=row.get("WaitingSince"),
+            update_requested=row["UpdateRequested"],
+        )
 
     def parse_request(self, stored: StoredOperation) -> Onboarding:
         """Raises InvalidRequest if the settings no longer allow it."""
@@ -144,9 +184,10 @@ class Operations:
         except (ResourceExistsError, ResourceModifiedError):
             now = await self._cluster_row(cluster)
             if now and now["Operation"] == operation.id:
-                return  # as in `save`
+                return  # as in `_save`
             async with map_storage_errors("tables"):
                 await table.delete_entity(_OPERATION, operation.id)
+            await self.forget_running(operation.id)
             raise _running(now["Operation"] if now else "?", cluster) from None
 
     async def _find(self, identifier: str) -> Operation | None:
@@ -171,12 +212,23 @@ class Operations:
         return self._opened
 
 
-def _entity(stored: StoredOperation) -> dict[str, str]:
-    operation, document = stored.operation, stored.operation.to_json()
+def _entity(stored: StoredOperation) -> dict[str, Any]:
+    document = stored.operation.to_json()
     starts = range(0, len(document), _MOST_CHARACTERS)
-    parts = {f"Document{at // _MOST_CHARACTERS}": document[at : at + _MOST_CHARACTERS] for at in starts}
-    keys = {"PartitionKey": _OPERATION, "RowKey": operation.id}
-    return {**keys, "Status": operation.status, **parts, "Request": stored.request, "Writer": stored.writer}
+    entity = {
+        "PartitionKey": _OPERATION,
+        "RowKey": stored.operation.id,
+        "Status": stored.operation.status,
+        **{f"Document{at // _MOST_CHARACTERS}": document[at : at + _MOST_CHARACTERS] for at in starts},
+        "Request": stored.request,
+        "Writer": stored.writer,
+        "Turn": stored.turn,
+        "Due": stored.due,
+        "Tries": stored.tries,
+        "WaitingSince": stored.waiting_since,
+        "UpdateRequested": stored.update_requested,
+    }
+    return {name: value for name, value in entity.items() if value is not None}
 
 
 def _parse(row: Any) -> Operation:

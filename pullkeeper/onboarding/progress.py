@@ -3,7 +3,8 @@
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 
 from pullkeeper import telemetry
 from pullkeeper.cluster.manifests import as_text as manifest_text
@@ -14,16 +15,23 @@ from pullkeeper.onboarding.work import Phase, Work
 
 
 class Progress:
-    """Saves every step as it begins and ends. Raises ChangedByAnother if another invocation wrote the operation."""
+    """Saves every step as it begins and ends. The first save claims the operation's turn, so that no other message of
+    it finds anything to do. Raises ChangedByAnother if another invocation wrote the operation.
+    """
 
     def __init__(
         self, operations: Operations, stored: StoredOperation, phases: tuple[Phase, ...], clock: Callable[[], datetime]
     ) -> None:
+        """phases: those that begin again; without any the steps stay as they were saved."""
         self._operations = operations
-        self._stored = stored
+        self._stored = replace(stored, turn=stored.turn + 1, due=None)
         self._clock = clock
         steps = tuple(Step(name=phase.NAME) for phase in phases) or stored.operation.steps
         self.operation = stored.operation.model_copy(update={"steps": steps})
+
+    @property
+    def running_step(self) -> str | None:
+        return next((step.name for step in self.operation.steps if step.status == "running"), None)
 
     async def start(self, phase: Phase) -> None:
         await self._save("Running", self._replace(Step(name=phase.NAME, status="running")))
@@ -35,29 +43,28 @@ class Progress:
     async def skip(self, phase: Phase, why: str) -> None:
         await self._save("Running", self._replace(Step(name=phase.NAME, status="skipped", detail=why)))
 
-    async def end_superseded(self) -> Operation:
-        """End an operation that was abandoned: the cluster has another one by now."""
-        self._fail_step(
-            self.operation.steps[0].name,
-            OperationRunning("the cluster has another operation by now"),
-        )
-        return await self.end("Failed", None)
+    async def pause(self, detail: str, delay: timedelta, **changes: Any) -> StoredOperation:
+        """Leave the step running, with a detail, until the next message. changes: further fields of the row."""
+        name = self.running_step or self.operation.steps[0].name
+        steps = self._replace(Step(name=name, status="running", detail=detail))
+        return await self._leave(steps, delay, **changes)
 
-    async def end_interrupted(self) -> Operation:
-        """End an operation whose every try was interrupted in the step that runs."""
-        for step in self.operation.steps:
-            if step.status == "running":
-                self._fail_step(step.name, InternalError("every try was cut off here"))
-        return await self.end("Failed", None)
+    async def retry(self, error: PullkeeperError, delay: timedelta) -> StoredOperation:
+        """Record a failed try, until the next message."""
+        return await self._leave(self._failed_steps(error), delay, tries=self._stored.tries + 1, waiting_since=None)
 
     async def fail(self, error: PullkeeperError, work: Work | None) -> Operation:
-        """Record a failure. The operation ends, unless another try can help."""
-        running = next((step for step in self.operation.steps if step.status == "running"), self.operation.steps[0])
-        self._fail_step(running.name, error)
-        if not error.retryable:
-            return await self.end("Failed", work)
-        await self._save("Running", self.operation.steps)
-        return self.operation
+        """End the operation, with this failure of the step that runs."""
+        self.operation = self.operation.model_copy(update={"steps": self._failed_steps(error)})
+        return await self.end("Failed", work)
+
+    async def end_superseded(self) -> Operation:
+        """End an operation that was abandoned: the cluster has another one by now."""
+        return await self.fail(OperationRunning("the cluster has another operation by now"), None)
+
+    async def end_interrupted(self) -> Operation:
+        """End an operation that no try has brought past the step that runs."""
+        return await self.fail(InternalError("the app's process ended in this step at every try"), None)
 
     async def end(self, status: OperationStatus, work: Work | None) -> Operation:
         seconds = (self._clock() - self.operation.created_at).total_seconds()
@@ -71,7 +78,7 @@ class Progress:
         )
         self.operation = self.operation.model_copy(update={"result": result})
         await self._save(status, self.operation.steps)
-        worst = next((step for step in self.operation.steps if step.category), None)
+        failed = next((step for step in self.operation.steps if step.category), None)
         telemetry.emit(
             "operation.completed",
             {
@@ -80,19 +87,26 @@ class Progress:
                 "cluster": str(self.operation.cluster),
                 "status": status,
                 "seconds": seconds,
-                "category": worst.category if worst else None,
+                "category": failed.category if failed else None,
             },
             logging.ERROR if status == "Failed" else logging.INFO,
         )
         return self.operation
 
-    def _fail_step(self, name: str, error: PullkeeperError) -> None:
-        failed = Step(name=name, status="failed", detail=error.detail, category=error.category, remedy=error.remedy)
-        steps = self._replace(failed)
-        self.operation = self.operation.model_copy(update={"steps": steps})
+    def _failed_steps(self, error: PullkeeperError) -> tuple[Step, ...]:
+        if not self.operation.steps:
+            return ()
+        name = self.running_step or self.operation.steps[0].name
+        failure = {"detail": error.detail, "category": error.category, "remedy": error.remedy}
+        return self._replace(Step(name=name, status="failed", **failure))
 
     def _replace(self, changed: Step) -> tuple[Step, ...]:
         return tuple(changed if step.name == changed.name else step for step in self.operation.steps)
+
+    async def _leave(self, steps: tuple[Step, ...], delay: timedelta, **changes: Any) -> StoredOperation:
+        self._stored = replace(self._stored, due=self._clock() + delay, **changes)
+        await self._save("Running", steps)
+        return self._stored
 
     async def _save(self, status: OperationStatus, steps: tuple[Step, ...]) -> None:
         update = {"status": status, "steps": steps, "updated_at": self._clock()}

@@ -1,123 +1,164 @@
-"""Use case: onboard and offboard clusters. An operation is queued, and runs phase by phase."""
+"""Use case: run an operation, phase by phase, in slices that end well before the host would end them.
 
-import logging
-import uuid
-from collections.abc import Callable
-from contextlib import AsyncExitStack, suppress
+Each slice is one message on the queue `onboarding`. At its end an operation that has not ended is saved with the time
+at which its next message is due, and sends itself that message with a delay: to wait for Azure, to try again after a
+failure, or to go on where the time of one invocation was not enough. Waiting takes no try. Tries are counted in the
+operation's row; the queue's own count is left for crashes.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
-from pullkeeper import telemetry
-from pullkeeper.errors import ArmDenied, Forbidden, InvalidRequest, NotInFleet, OperationRunning, PullkeeperError
+from pullkeeper.deadline import INVOCATION, deadline, has_passed, remaining, reserve
+from pullkeeper.errors import (
+    ArmDenied,
+    ArmThrottled,
+    ClusterChanging,
+    ClusterUnreachable,
+    InternalError,
+    NotInFleet,
+    PullkeeperError,
+)
 from pullkeeper.fleet.queues import Queue
 from pullkeeper.model import ClusterId
-from pullkeeper.onboarding.documents import FINAL_STATUSES, Kind, Onboarding, OnboardingMessage, Operation
+from pullkeeper.onboarding.documents import FINAL_STATUSES, OnboardingMessage, Operation
 from pullkeeper.onboarding.operations import ChangedByAnother, Operations, StoredOperation
-from pullkeeper.onboarding.phases import IN_CLUSTER, OFFBOARD, ONBOARD, handover
+from pullkeeper.onboarding.phases import IN_AZURE, IN_CLUSTER, OFFBOARD, ONBOARD, handover
 from pullkeeper.onboarding.progress import Progress
-from pullkeeper.onboarding.work import AwaitingFederation, Phase, Tools, Work
+from pullkeeper.onboarding.work import AwaitingFederation, OutOfTime, Phase, Tools, Work
 
-_STALLED: Final = {"Queued": timedelta(minutes=1), "Running": timedelta(minutes=12)}
-"""An operation without a change for this time has lost its message or its process."""
+_RESERVE: Final = timedelta(seconds=30)
+"""Of each invocation: time to save how a slice ended."""
+_MOST_TRIES: Final = 5
+_RETRY_AFTER: Final = timedelta(seconds=30)
+_LOOK_AFTER: Final = timedelta(seconds=30)
+"""Between two looks at a cluster that Azure is changing."""
+_LONGEST_WAIT: Final = timedelta(hours=1)
+"""For Azure to change a cluster. Enabling workload identity takes up to 20 minutes."""
+_STALLED_AFTER: Final = INVOCATION + timedelta(seconds=30)
+"""Without a change for this time, an operation has lost its process; or, after it was due, its message."""
 
 
-class Onboarder:
-    """allowed: subscriptions and resource groups (resource ids) whose clusters may be onboarded."""
+class Runner:
+    """Runs the operations whose messages are on the queue."""
 
-    def __init__(
-        self,
-        operations: Operations,
-        queue: Queue,
-        tools: Tools,
-        allowed: frozenset[str],
-        clock: Callable[[], datetime],
-    ) -> None:
+    def __init__(self, operations: Operations, queue: Queue, tools: Tools) -> None:
         self._operations = operations
         self._queue = queue
         self._tools = tools
-        self._allowed = allowed
-        self._clock = clock
 
-    async def onboard(self, request: Onboarding) -> Operation:
-        """Raises Forbidden, InvalidRequest, OperationRunning, StorageUnavailable."""
-        self._check_scope(request.cluster)
-        wanted = request.wanted_hub()
-        if isinstance(wanted, str) and wanted not in self._tools.hubs:
-            raise InvalidRequest("hub: the setting HUBS has no hub of that name")
-        return await self._begin("onboard", request)
+    async def run(self, message: OnboardingMessage) -> Operation:
+        """Run one slice of an operation. Its phases begin at the first; those that are done find their work done.
 
-    async def offboard(self, cluster: ClusterId, *, keep_workload: bool, dry_run: bool = False) -> Operation:
-        """Undo all onboardings since the cluster was last offboarded. Raises as `onboard`, and NotInFleet for a cluster
-        that was never onboarded: objects with our label there belong to another Pullkeeper.
+        A message that is not the one that the operation waits for finds nothing to do: delivered twice, or late after a
+        crash. Raises NotInFleet for an unknown operation, StorageUnavailable.
         """
-        self._check_scope(cluster)
-        request = Onboarding(cluster=cluster, dry_run=dry_run)
-        last = await self._operations.latest(cluster)
-        unknown = not (last and last.kind == "offboard") and not await self._operations.list_onboardings(cluster)
-        if unknown:
-            member = (await self._tools.fleet.member(cluster)).cluster
-            request = request.model_copy(update={"targets": member.targets, "refresher": member.refresher})
-        return await self._begin("offboard", request, keep_workload=keep_workload, undo_own_request=unknown)
-
-    async def get_operation(self, identifier: str) -> Operation:
-        return (await self._operations.load(identifier)).operation
-
-    async def run(self, identifier: str) -> Operation:
-        """Run all phases of an operation; those that are done already find their work done.
-
-        Raises the first retryable failure after recording it, so that the queue tries again. Messages may be delivered
-        twice and late: an operation that has ended stays as it is, an abandoned one ends, and of two invocations at
-        once the one that wrote last goes on.
-        """
-        stored = await self._operations.load(identifier)
-        if stored.operation.status in FINAL_STATUSES:
+        stored = await self._operations.load(message.operation)
+        if stored.operation.status in FINAL_STATUSES or message.turn != stored.turn:
             return stored.operation
-        phases = ONBOARD if stored.operation.kind == "onboard" else OFFBOARD
-        progress = Progress(self._operations, stored, phases, self._clock)
+        cluster = stored.operation.cluster
+        progress = Progress(self._operations, stored, _phases(stored.operation), self._tools.clock)
         try:
-            last = await self._operations.latest(stored.operation.cluster)
-            if last is None or last.id != stored.operation.id:
+            latest = await self._operations.latest(cluster)
+            if latest is None or latest.id != stored.operation.id:
                 return await progress.end_superseded()
-            async with AsyncExitStack() as exit_stack:
-                return await self._run_phases(stored, phases, progress, exit_stack)
+            return await self._run_slice(stored, progress)
         except ChangedByAnother:
-            await self._remove_from_fleet(stored.operation.cluster)
-            return await self.get_operation(identifier)
+            await self._remove_if_offboarded(cluster)
+            return (await self._operations.load(message.operation)).operation
 
-    async def give_up(self, identifier: str) -> None:
-        """End an operation whose message the queue has given up. Its failed step says why."""
+    async def give_up(self, message: OnboardingMessage) -> None:
+        """End an operation whose message crashed the app at every delivery. Raises NotInFleet."""
+        stored = await self._operations.load(message.operation)
+        if stored.operation.status not in FINAL_STATUSES and message.turn == stored.turn:
+            with suppress(ChangedByAnother):
+                await self._progress(stored).end_interrupted()
+
+    async def resume_stalled(self) -> None:
+        """Send the messages of operations again that stand still. The timer calls it: the host gives the message of a
+        crashed invocation back only after ten minutes. Costs one query, and a read for each operation that runs.
+        """
+        with reserve(_RESERVE):
+            for identifier in await self._operations.list_running():
+                if has_passed():
+                    return
+                await self.resume(identifier)
+
+    async def resume(self, identifier: str) -> None:
+        """Send the message of an operation again if it stands still. A crash counts as a try."""
         try:
             stored = await self._operations.load(identifier)
-        except NotInFleet as e:
-            failure = {"category": e.category, "detail": e.detail, "remedy": e.remedy, "operation": identifier}
-            telemetry.emit("message.poisoned", failure, logging.ERROR)
+        except NotInFleet:
+            await self._operations.forget_running(identifier)
             return
-        if stored.operation.status not in FINAL_STATUSES:
-            with suppress(ChangedByAnother):  # another invocation works on it
-                await Progress(self._operations, stored, (), self._clock).end_interrupted()
+        now, interrupted = self._tools.clock(), stored.due is None
+        if stored.operation.status in FINAL_STATUSES:
+            await self._operations.forget_running(identifier)
+        elif now - (stored.due or stored.operation.updated_at) > _STALLED_AFTER:
+            with suppress(ChangedByAnother):
+                if interrupted and stored.tries + 1 >= _MOST_TRIES:
+                    await self._progress(stored).end_interrupted()
+                    return
+                operation = stored.operation.model_copy(update={"updated_at": now})
+                changed = replace(stored, operation=operation, due=now, tries=stored.tries + interrupted)
+                await self.send(await self._operations.save(changed))
 
-    async def _run_phases(
-        self, stored: StoredOperation, phases: tuple[Phase, ...], progress: Progress, exit_stack: AsyncExitStack
-    ) -> Operation:
-        work, offboarding = None, stored.operation.kind == "offboard"
+    async def send(self, stored: StoredOperation) -> Operation:
+        """Send the message that continues an operation when it is due."""
+        delay = (stored.due or self._tools.clock()) - self._tools.clock()
+        await self._queue.put(OnboardingMessage(operation=stored.operation.id, turn=stored.turn), delay)
+        return stored.operation
+
+    async def _run_slice(self, stored: StoredOperation, progress: Progress) -> Operation:
+        work = None
         try:
-            work = await self._prepare(stored, exit_stack)
-            for phase in phases:
-                if offboarding and not work.reachable and phase in IN_CLUSTER:
-                    await progress.skip(phase, "cannot be done in the cluster")
-                    continue
-                await progress.start(phase)
-                await progress.finish(phase, await self._run_phase(phase, work, stored.operation))
+            async with AsyncExitStack() as exit_stack, _slice():
+                work = await self._prepare(stored, exit_stack)
+                await _run_phases(stored.operation, work, progress)
+            return await progress.end("Succeeded", work)
         except AwaitingFederation as e:
             await progress.finish(handover, str(e))
             return await progress.end("AwaitingFederation", work)
+        except OutOfTime:
+            if work and work.progressed:
+                return await self.send(await progress.pause("continues in the next invocation", timedelta()))
+            return await self._fail(_too_slow(progress), stored, progress, work)
+        except ClusterChanging as e:
+            return await self._wait(e, stored, progress, work)
         except PullkeeperError as e:
-            ended = await progress.fail(await self._add_context(e, stored), work)
-            if e.retryable:
-                raise
-            return ended
-        return await progress.end("Succeeded", work)
+            return await self._fail(e, stored, progress, work)
+        except ChangedByAnother:
+            raise
+        except Exception as e:
+            await progress.fail(InternalError(f"unexpected {type(e).__name__}: a bug; the log has its traceback"), work)
+            raise
+
+    async def _wait(
+        self, reason: ClusterChanging, stored: StoredOperation, progress: Progress, work: Work | None
+    ) -> Operation:
+        now = self._tools.clock()
+        since = stored.waiting_since or now
+        until = since + _LONGEST_WAIT
+        if now >= until:
+            return await progress.fail(await self._add_context(reason, stored), work)
+        detail = f"waiting: {reason.detail}; next look at {now + _LOOK_AFTER:%H:%M:%SZ}, until {until:%H:%MZ} at most"
+        requested = stored.update_requested or bool(work and work.update_requested)
+        waiting = await progress.pause(detail, _LOOK_AFTER, waiting_since=since, update_requested=requested)
+        return await self.send(waiting)
+
+    async def _fail(
+        self, error: PullkeeperError, stored: StoredOperation, progress: Progress, work: Work | None
+    ) -> Operation:
+        """End the operation, unless another try can help and is left."""
+        error = await self._add_context(error, stored)
+        if not error.retryable or stored.tries + 1 >= _MOST_TRIES:
+            return await progress.fail(error, work)
+        delay = max(_RETRY_AFTER, error.retry_after or timedelta())
+        return await self.send(await progress.retry(error, delay))
 
     async def _prepare(self, stored: StoredOperation, exit_stack: AsyncExitStack) -> Work:
         """Raises InvalidRequest if the settings no longer allow the request."""
@@ -138,6 +179,7 @@ class Onboarder:
             dry_run=stored.operation.dry_run,
             failed_steps=frozenset(step.name for step in stored.operation.steps if step.category),
             issuer=next(filter(None, issuers), None),
+            update_requested=stored.update_requested,
         )
 
     async def _add_context(self, error: PullkeeperError, stored: StoredOperation) -> PullkeeperError:
@@ -147,61 +189,56 @@ class Onboarder:
             known["principal"] = await self._tools.access.principal()
         return error.with_context(**known)
 
-    @staticmethod
-    async def _run_phase(phase: Phase, work: Work, operation: Operation) -> str:
-        if operation.kind == "offboard":
-            detail = await phase.undo(work)
-            return f"dry run: {detail}" if work.dry_run else detail
-        return await phase.plan(work) if operation.dry_run else await phase.do(work)
-
-    def _check_scope(self, cluster: ClusterId) -> None:
-        scopes = {
-            f"/subscriptions/{cluster.subscription}",
-            f"/subscriptions/{cluster.subscription}/resourcegroups/{cluster.resource_group}",
-        }
-        if not scopes & self._allowed:
-            raise Forbidden(
-                "neither the cluster's subscription nor its resource group is in the setting ONBOARDING_SCOPES",
-                {"cluster": str(cluster)},
-            )
-
-    async def _begin(
-        self, kind: Kind, request: Onboarding, *, keep_workload: bool = False, undo_own_request: bool = False
-    ) -> Operation:
-        now = self._clock()
-        operation = Operation(
-            id=uuid.uuid4().hex,
-            kind=kind,
-            cluster=request.cluster,
-            dry_run=request.dry_run,
-            keep_workload=keep_workload,
-            created_at=now,
-            updated_at=now,
-        )
-        try:
-            stored = await self._operations.begin(operation, request, now, undo_own_request=undo_own_request)
-        except OperationRunning:
-            await self._resend(request.cluster)
-            raise
-        try:
-            await self._queue.put(OnboardingMessage(operation=operation.id))
-        except PullkeeperError:
-            await Progress(self._operations, stored, (), self._clock).end("Failed", None)
-            raise
-        return operation
-
-    async def _remove_from_fleet(self, cluster: ClusterId) -> None:
+    async def _remove_if_offboarded(self, cluster: ClusterId) -> None:
         """An onboarding that an offboarding has replaced may just have put the cluster back into the fleet."""
-        last = await self._operations.latest(cluster)
-        if last and last.kind == "offboard" and not last.dry_run:
+        latest = await self._operations.latest(cluster)
+        if latest and latest.kind == "offboard" and not latest.dry_run:
             await self._tools.fleet.remove(cluster)
 
-    async def _resend(self, cluster: ClusterId) -> None:
-        """Send the message of the cluster's operation again if it was lost."""
-        last = await self._operations.latest(cluster)
-        if last and last.status not in FINAL_STATUSES and self._clock() - last.updated_at > _STALLED[last.status]:
-            stored, moved = await self._operations.load(last.id), last.model_copy(update={"updated_at": self._clock()})
-            with suppress(ChangedByAnother):
-                if stored.operation == last:
-                    await self._operations.save(replace(stored, operation=moved))
-                    await self._queue.put(OnboardingMessage(operation=last.id))
+    def _progress(self, stored: StoredOperation) -> Progress:
+        """Keep the steps as they were saved, if there are any."""
+        phases = () if stored.operation.steps else _phases(stored.operation)
+        return Progress(self._operations, stored, phases, self._tools.clock)
+
+
+@asynccontextmanager
+async def _slice() -> AsyncIterator[None]:
+    """Limit the work of one invocation, and leave the reserve for what follows. Raises OutOfTime."""
+    with deadline(), reserve(_RESERVE):
+        limit = asyncio.timeout(remaining(INVOCATION.total_seconds()))
+        try:
+            async with limit:
+                yield
+        except TimeoutError:
+            if limit.expired():
+                raise OutOfTime from None
+            raise
+
+
+async def _run_phases(operation: Operation, work: Work, progress: Progress) -> None:
+    for phase in _phases(operation):
+        if operation.kind == "offboard" and not work.reachable and phase in IN_CLUSTER:
+            await progress.skip(phase, "skipped: the app cannot reach the cluster")
+            continue
+        await progress.start(phase)
+        work.stop_if_late()
+        await progress.finish(phase, await _run_phase(phase, work, operation))
+
+
+async def _run_phase(phase: Phase, work: Work, operation: Operation) -> str:
+    if operation.kind == "offboard":
+        detail = await phase.undo(work)
+        return f"dry run: {detail}" if work.dry_run else detail
+    return await phase.plan(work) if operation.dry_run else await phase.do(work)
+
+
+def _phases(operation: Operation) -> tuple[Phase, ...]:
+    return ONBOARD if operation.kind == "onboard" else OFFBOARD
+
+
+def _too_slow(progress: Progress) -> PullkeeperError:
+    """Return the failure that stands for a slice whose time was not enough to change anything."""
+    name = progress.running_step
+    detail = f"responses were too slow for this step to be done within {INVOCATION.total_seconds():.0f} s"
+    in_azure = name in {phase.NAME for phase in IN_AZURE}
+    return ArmThrottled(detail) if in_azure else ClusterUnreachable(detail)

@@ -3,19 +3,23 @@
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Protocol
+from datetime import datetime, timedelta
+from typing import Any, Final, Protocol
 
 from pullkeeper.azure.clusters import AzureClusters, ClusterFacts
 from pullkeeper.azure.identities import AzureIdentities, FederatedCredential, ManagedIdentity
 from pullkeeper.cluster.access import Access
 from pullkeeper.cluster.api import Api
+from pullkeeper.deadline import remaining
 from pullkeeper.errors import PullkeeperError
 from pullkeeper.fleet.table import Fleet
 from pullkeeper.model import Cluster, ClusterId, Endpoint, Target
 from pullkeeper.onboarding.documents import GUIDE_IDENTITY, Handover, Onboarding
 from pullkeeper.publisher.hub import Hub
 from pullkeeper.refresh.refresh import Refresher
+
+_ONE_STEP: Final = timedelta(seconds=60)
+"""What the calls between two looks at the clock may take together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,10 @@ class Tools:
     clock: Callable[[], datetime]
 
 
+class OutOfTime(Exception):
+    """The invocation has no time for another step; the operation goes on in the next one."""
+
+
 class AwaitingFederation(Exception):
     """The remaining phases need the publisher's credential configuration. Its text is the detail of the last step."""
 
@@ -49,7 +57,8 @@ class Work:
     account tokens; until the cluster is inspected, the one that an earlier operation found. reachable: False where the
     app does no work in the cluster. manifests: what the pipeline has to apply then. left: lines of the result.
     complete: False once something of ours that should be removed was kept. removed_credentials: in a dry run, those
-    that would be removed.
+    that would be removed. update_requested: whether this operation has asked Azure to change the cluster.
+    progressed: whether this invocation has changed something that the next one will find done.
     """
 
     request: Onboarding
@@ -69,6 +78,8 @@ class Work:
     left: list[str] = field(default_factory=list)
     complete: bool = True
     removed_credentials: set[FederatedCredential] = field(default_factory=set)
+    update_requested: bool = False
+    progressed: bool = False
     _api: Api | None = None
 
     @property
@@ -97,6 +108,15 @@ class Work:
         """
         return identity.ours or identity.shared or identity.name.lower() == GUIDE_IDENTITY
 
+    def stop_if_late(self) -> None:
+        """Raise OutOfTime if the invocation's time may not be enough for another step. Call it between two steps."""
+        step = _ONE_STEP.total_seconds()
+        if remaining(step) < step:
+            raise OutOfTime
+
+    def note_change(self) -> None:
+        self.progressed = not self.dry_run
+
     def report_refusal(self, name: str, error: PullkeeperError) -> None:
         """Record that the cluster refused to remove something of ours."""
         self.complete = False
@@ -110,6 +130,7 @@ class Work:
     async def delete_identity(self, identity: ManagedIdentity) -> None:
         if not self.dry_run:
             await self.tools.identities.delete(identity)
+            self.note_change()
 
     async def api(self) -> Api:
         """Return the client of the cluster's API server; open it at the first call. Raises ClusterError, ArmError,

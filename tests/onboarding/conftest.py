@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 
 import pytest
@@ -13,9 +14,9 @@ from local.azure.entra import Identity
 from local.azure.managed_cluster import ManagedCluster
 from local.azure.managed_identities import ManagedIdentity
 from local.cloud import GROUP, SUBSCRIPTION, LocalCluster, cluster_admin_binding
-from pullkeeper.errors import PullkeeperError
+from pullkeeper.onboarding.documents import FINAL_STATUSES, OnboardingMessage, Operation, Step
 from pullkeeper.onboarding.documents import Onboarding as Request
-from pullkeeper.onboarding.documents import Operation, Step
+from pullkeeper.onboarding.operations import StoredOperation
 from pullkeeper.services import Services
 from tests.world import World
 
@@ -60,7 +61,7 @@ class Onboarding:
         return cluster
 
     async def run(self, body: Mapping[str, Any]) -> Operation:
-        """Onboard, and work off what lies on the queue: up to five tries."""
+        """Onboard, and process the operation to its end."""
         return await self.process((await self.begin(body)).id)
 
     async def begin(self, body: Mapping[str, Any]) -> Operation:
@@ -84,15 +85,27 @@ class Onboarding:
         return await self.process(begun.id)
 
     async def process(self, operation: str, *, by: Services | None = None) -> Operation:
-        """What the Functions host does with the message: up to five tries, then poison."""
-        onboarder = (by or self.world.services).onboarder
-        for _ in range(5):
-            try:
-                return await onboarder.run(operation)
-            except PullkeeperError:
-                continue
-        await onboarder.give_up(operation)
-        return await onboarder.get_operation(operation)
+        """Run an operation to its end: each of its messages when it is due; where none is to come, the timer."""
+        while True:
+            stored = await self.stored(operation)
+            if stored.operation.status in FINAL_STATUSES:
+                return stored.operation
+            if stored.due is None:
+                self.world.clock.advance(timedelta(minutes=4))
+                await self.world.services.runner.resume_stalled()
+            else:
+                await self.deliver(operation, by=by)
+
+    async def deliver(self, operation: str, *, by: Services | None = None) -> Operation:
+        """Run the invocation of the message that the operation waits for, when it is due."""
+        stored = await self.stored(operation)
+        assert stored.due is not None, describe(stored.operation)
+        self.world.clock.advance(max(stored.due - self.world.clock(), timedelta()))
+        message = OnboardingMessage(operation=operation, turn=stored.turn)
+        return await (by or self.world.services).runner.run(message)
+
+    async def stored(self, operation: str) -> StoredOperation:
+        return await self.world.services.runner._operations.load(operation)
 
     async def restart(self) -> None:
         """The app, with other settings perhaps, and with nothing in memory."""
@@ -133,6 +146,12 @@ def identity_id(name: str) -> str:
 
 def step(operation: Operation, name: str) -> Step:
     return next(step for step in operation.steps if step.name == name)
+
+
+def seconds_to_next(stored: StoredOperation) -> float:
+    """The delay of the message that was sent when the operation was saved."""
+    assert stored.due is not None
+    return (stored.due - stored.operation.updated_at).total_seconds()
 
 
 def left(operation: Operation) -> list[str]:

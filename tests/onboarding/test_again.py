@@ -100,7 +100,7 @@ async def test_alike_onboardings_are_kept_once_however_often_they_come(onboardin
     for number in range(3):
         await onboarding.onboard(cluster, workload={"image": f"europe-docker.pkg.dev/p/r/app:{number}"})
     await onboarding.onboard(cluster, adopt=True)
-    kept = await onboarding.world.services.onboarder._operations.list_onboardings(cluster.id)
+    kept = await onboarding.world.services.runner._operations.list_onboardings(cluster.id)
     assert [asked.workload.image if asked.workload else None for _, asked in kept] == [
         "europe-docker.pkg.dev/p/r/app:2",
         None,
@@ -163,7 +163,7 @@ async def test_an_onboarding_whose_hub_is_no_longer_allowed_ends(onboarding: Onb
     cluster = await onboarding.cluster("aks-1")
     begun = await onboarding.begin({"cluster": str(cluster.id), **brought(onboarding)})
     await no_longer_allowed(onboarding)
-    ended = await onboarding.world.services.onboarder.run(begun.id)
+    ended = await onboarding.deliver(begun.id)
     assert (ended.status, ended.steps[0].category) == ("Failed", "invalid_request"), describe(ended)
     assert onboarding.world.cloud.arm.writes == []
 

@@ -10,7 +10,7 @@ import pytest
 from pullkeeper.cluster import pull_secret
 from pullkeeper.fleet.table import Fleet, Member
 from pullkeeper.model import ClusterId, RefreshMessage
-from pullkeeper.onboarding.documents import Operation
+from pullkeeper.onboarding.documents import OnboardingMessage, Operation
 from pullkeeper.onboarding.operations import Operations, StoredOperation
 from pullkeeper.onboarding.phases import federated_credential
 from pullkeeper.onboarding.phases import pull_secret as pull_secret_phase
@@ -51,15 +51,15 @@ async def test_of_two_who_work_on_one_message_one_goes_on(
     another = onboarding.world.build_services()
     with monkeypatch.context() as patch:
         patch.setattr(Operations, "latest", waits)
-        workers = onboarding.world.services.onboarder, another.onboarder
-        await asyncio.gather(*(worker.run(begun.id) for worker in workers))
+        runners = onboarding.world.services.runner, another.runner
+        await asyncio.gather(*(runner.run(OnboardingMessage(operation=begun.id)) for runner in runners))
     await another.close()
     ended = await onboarding.world.services.onboarder.get_operation(begun.id)
     assert ended.status == "Succeeded", describe(ended)
     assert len(onboarding.world.events.named("operation.completed")) == 1
 
 
-async def test_a_slow_double_does_not_bring_a_cluster_back_that_has_left(
+async def test_an_invocation_taken_for_dead_does_not_bring_a_cluster_back_that_has_left(
     onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster = await onboarding.cluster("aks-1")
@@ -71,7 +71,7 @@ async def test_a_slow_double_does_not_bring_a_cluster_back_that_has_left(
         await go.wait()
 
     run_after_choice(monkeypatch, held_up)
-    double = asyncio.create_task(onboarding.process(begun.id))
+    double = asyncio.create_task(onboarding.deliver(begun.id))
     await reached.wait()
     another = onboarding.world.build_services()
     ended = await onboarding.process(begun.id, by=another)
@@ -157,10 +157,10 @@ async def test_a_token_is_never_older_than_what_another_instance_wrote(
     assert min(issued) >= newer
 
 
-async def test_who_was_given_up_while_he_registered_leaves_nothing_in_the_fleet(
+async def test_an_operation_given_up_while_it_registers_leaves_nothing_in_the_fleet(
     onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cluster, onboarder = await onboarding.cluster("aks-1"), onboarding.world.services.onboarder
+    cluster, runner = await onboarding.cluster("aks-1"), onboarding.world.services.runner
     reached, go, register = asyncio.Event(), asyncio.Event(), Fleet.register
 
     async def slow(self: Fleet, member: Member) -> None:
@@ -170,28 +170,29 @@ async def test_who_was_given_up_while_he_registered_leaves_nothing_in_the_fleet(
 
     monkeypatch.setattr(Fleet, "register", slow)
     begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
-    working = asyncio.create_task(onboarder.run(begun.id))
+    working = asyncio.create_task(onboarding.deliver(begun.id))
     await reached.wait()
-    await onboarder.give_up(begun.id)
+    await runner.give_up(OnboardingMessage(operation=begun.id, turn=1))
     await onboarding.offboard_fully(cluster)
     go.set()
     assert (await working).status == "Failed"
     assert await onboarding.fleet() == set()
 
 
-async def test_giving_up_does_not_disturb_who_works_on_it_all_the_same(
+async def test_giving_up_does_not_disturb_an_invocation_that_works_on_it(
     onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cluster, onboarder = await onboarding.cluster("aks-1"), onboarding.world.services.onboarder
-    begun, job = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"}), Operations.load
+    cluster, runner = await onboarding.cluster("aks-1"), onboarding.world.services.runner
+    begun, load = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"}), Operations.load
+    message = OnboardingMessage(operation=begun.id)
 
     async def late(self: Operations, operation: str) -> StoredOperation:
-        found = await job(self, operation)
-        monkeypatch.setattr(Operations, "load", job)
-        await onboarder.run(operation)
+        found = await load(self, operation)
+        monkeypatch.setattr(Operations, "load", load)
+        await runner.run(message)
         return found
 
     monkeypatch.setattr(Operations, "load", late)
-    await onboarder.give_up(begun.id)
-    ended = await onboarder.get_operation(begun.id)
+    await runner.give_up(message)
+    ended = await onboarding.world.services.onboarder.get_operation(begun.id)
     assert ended.status == "Succeeded", describe(ended)

@@ -1,7 +1,7 @@
 """Whether a cluster is one to work on: what is missing is told with the command that mends it, or switched on."""
 
-import asyncio
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,7 +10,6 @@ from local.azure.arm import ONBOARDER
 from local.azure.managed_cluster import ManagedCluster
 from local.cloud import GROUP, SUBSCRIPTION
 from local.serving import Fault
-from pullkeeper.errors import ClusterChanging
 from tests.onboarding.conftest import Onboarding, describe, step
 
 pytestmark = pytest.mark.servers
@@ -136,42 +135,11 @@ async def test_a_change_that_fails_is_told_in_azures_words_and_asked_for_once(on
     assert (await onboarding.run(body)).status == "Succeeded"
 
 
-async def test_a_cluster_that_is_being_changed_is_waited_for(onboarding: Onboarding) -> None:
-    cluster = await onboarding.cluster("aks-1")
-    azure = onboarding.azure(cluster)
-    switched_off(azure)
-    azure.provisioning_state = "Upgrading"
-    onboarding.world.services.onboarder._tools.clusters._patience = 0.5
-    begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main", "enableWorkloadIdentity": True})
-    with pytest.raises(ClusterChanging, match="Upgrading") as told_so:
-        await onboarding.world.services.onboarder.run(begun.id)
-    assert (
-        f"az aks wait --updated --subscription {SUBSCRIPTION}"
-        in told_so.value.with_context(cluster=str(cluster.id)).remedy
-    )
-    azure.provisioning_state = "Succeeded"
-    onboarding.world.services.onboarder._tools.clusters._patience = 30
-    ended = await onboarding.process(begun.id)
-    assert ended.status == "Succeeded", describe(ended)
-
-
-async def test_a_change_that_lasts_is_waited_for_within_a_try(
+async def test_what_azure_accepted_but_did_not_do_is_no_success(
     onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pullkeeper.azure.clusters._POLL", 0.05)
-    cluster = await onboarding.cluster("aks-1")
-    azure = onboarding.azure(cluster)
-    switched_off(azure)
-    azure.provisioning_state = "Upgrading"
-    begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main", "enableWorkloadIdentity": True})
-    work = asyncio.create_task(onboarding.world.services.onboarder.run(begun.id))
-    await asyncio.sleep(0.3)
-    azure.provisioning_state = "Succeeded"
-    assert (await work).status == "Succeeded", describe(await work)
-
-
-async def test_what_azure_accepted_but_did_not_do_is_no_success(onboarding: Onboarding) -> None:
-    """It answers at once, without an operation to wait for, and the cluster is as it was."""
+    """It responds at once, and the cluster is as it was."""
+    monkeypatch.setattr("pullkeeper.onboarding.run._LONGEST_WAIT", timedelta(minutes=2))
     cluster = await onboarding.cluster("aks-1")
     azure = onboarding.azure(cluster)
     switched_off(azure)
@@ -195,20 +163,6 @@ async def test_no_right_in_azure_is_told_with_the_role(onboarding: Onboarding) -
     scope = f"--scope /subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP} "
     assert f"--role 'Pullkeeper onboarding' {scope}" in (failed.remedy or "")
     assert f"--assignee-object-id {app.principal_id} " in (failed.remedy or "")
-
-
-async def test_the_right_to_wait_for_a_change_is_a_role_in_the_subscription(onboarding: Onboarding) -> None:
-    cluster = await onboarding.cluster("aks-1")
-    switched_off(onboarding.azure(cluster))
-    arm, app = onboarding.world.cloud.arm, onboarding.world.cloud.app
-    arm.unassign(app.principal_id, f"/subscriptions/{SUBSCRIPTION}", ONBOARDER)
-    arm.assign(app.principal_id, f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}", ONBOARDER)
-    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "enableWorkloadIdentity": True})
-    failed = step(ended, "inspect cluster")
-    assert (ended.status, failed.category) == ("Failed", "arm_denied")
-    role = f"--role 'Pullkeeper operations' --scope /subscriptions/{SUBSCRIPTION} "
-    assert f"--assignee-object-id {app.principal_id} " in (failed.remedy or "")
-    assert role in (failed.remedy or "")
 
 
 async def test_no_right_in_the_cluster_is_told_before_anything_is_made_there(onboarding: Onboarding) -> None:

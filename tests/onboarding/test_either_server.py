@@ -105,7 +105,7 @@ async def test_a_service_account_of_several_targets_names_each_secret_once(
     monkeypatch.setattr(Api, "json_patch", waits)
     for _ in range(2):
         body = {"cluster": str(cluster.id), "hub": "main", "targets": targets(space, *secrets)}
-        ended = await onboarding.world.services.onboarder.run((await onboarding.begin(body)).id)
+        ended = await onboarding.deliver((await onboarding.begin(body)).id)
         assert ended.status == "Succeeded", describe(ended)
         named = (await get_service_account(cluster, namespace=space))["imagePullSecrets"]
         assert sorted(one["name"] for one in named) == secrets

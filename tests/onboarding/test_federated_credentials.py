@@ -69,7 +69,7 @@ async def test_others_who_write_at_the_same_time_are_waited_for(onboarding: Onbo
     cluster = await onboarding.cluster("aks-1")
     onboarding.world.cloud.arm.federated_credentials.conflicts = 2
     begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
-    ended = await onboarding.world.services.onboarder.run(begun.id)
+    ended = await onboarding.deliver(begun.id)
     assert ended.status == "Succeeded", describe(ended)
 
 

@@ -14,7 +14,7 @@ from azure.storage.queue.aio import QueueClient
 from local.cloud import LocalCluster
 from local.serving import Fault
 from pullkeeper.document import Document
-from pullkeeper.errors import NotInFleet, OperationRunning, StorageUnavailable
+from pullkeeper.errors import NotInFleet, OperationRunning
 from pullkeeper.fleet.queues import Queue
 from pullkeeper.onboarding.documents import OnboardingMessage
 from pullkeeper.onboarding.phases import ONBOARD
@@ -25,6 +25,7 @@ from tests.onboarding.test_resume import Killed, kill_in
 from tests.world import World
 
 pytestmark = pytest.mark.servers
+STALLED = timedelta(minutes=3, seconds=1)
 POINTER = rb"PUT \S+/operations\(PartitionKey='(?!operation')"
 OPERATION = rb"PUT \S+/operations\(PartitionKey='operation'"
 
@@ -74,7 +75,7 @@ async def test_a_step_that_was_written_unheard_is_not_taken_for_somebody_elses(
     begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
     for gate in gates.values():
         gate.drop_response_to(OPERATION)
-    ended = await services.onboarder.run(begun.id)
+    ended = await onboarding.deliver(begun.id, by=services)
     assert sum(gate.dropped for gate in gates.values()) == 1
     assert ended.status == "Succeeded", describe(ended)
 
@@ -91,14 +92,14 @@ async def test_killed_before_its_message_was_sent_it_is_sent_with_the_next_call(
 ) -> None:
     cluster, world = await onboarding.cluster("aks-1"), onboarding.world
 
-    async def dies(_: Queue, message: Document) -> None:
-        raise Killed(message)
+    async def die(_: Queue, message: Document, delay: timedelta) -> None:
+        raise Killed(message, delay)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Queue, "put", dies)
+        patch.setattr(Queue, "put", die)
         with pytest.raises(Killed):
             await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
-    world.clock.advance(timedelta(minutes=1, seconds=1))
+    world.clock.advance(STALLED)
     first = await refused(onboarding, cluster)
     assert await messages(world) == [first]
     ended = await onboarding.process(first)
@@ -108,7 +109,7 @@ async def test_killed_before_its_message_was_sent_it_is_sent_with_the_next_call(
 async def test_one_that_waits_for_its_turn_is_not_sent_twice(onboarding: Onboarding) -> None:
     cluster, world = await onboarding.cluster("aks-1"), onboarding.world
     begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
-    world.clock.advance(timedelta(seconds=59))
+    world.clock.advance(STALLED - timedelta(seconds=9))
     assert await refused(onboarding, cluster) == begun.id
     assert await messages(world) == [begun.id]
 
@@ -116,37 +117,33 @@ async def test_one_that_waits_for_its_turn_is_not_sent_twice(onboarding: Onboard
 async def test_one_that_runs_is_sent_again_once_its_host_must_be_gone(
     onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A host that is killed gives its message back after ten minutes."""
     cluster, world = await onboarding.cluster("aks-1"), onboarding.world
     begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
     with monkeypatch.context() as patch:
         kill_in(ONBOARD[3], "do", patch, done=False)
         with pytest.raises(Killed):
-            await onboarding.process(begun.id)
+            await onboarding.deliver(begun.id)
     assert await messages(world) == [begun.id]
-    world.clock.advance(timedelta(minutes=11))
+    world.clock.advance(STALLED - timedelta(seconds=9))
     assert await refused(onboarding, cluster) == begun.id
     assert await messages(world) == []
-    world.clock.advance(timedelta(minutes=1, seconds=1))
+    world.clock.advance(timedelta(seconds=10))
     assert await refused(onboarding, cluster) == begun.id
     assert await messages(world) == [begun.id]
     ended = await onboarding.process(begun.id)
     assert ended.status == "Succeeded", describe(ended)
 
 
-async def test_a_message_of_an_operation_that_nobody_knows_is_told(onboarding: Onboarding) -> None:
-    """Somebody has cleaned up the table, or written the message by hand."""
-    onboarder, unknown = onboarding.world.services.onboarder, "0" * 32
+async def test_a_message_of_an_unknown_operation_is_refused(onboarding: Onboarding) -> None:
+    """The table was emptied, or the message was written by hand."""
+    runner, unknown = onboarding.world.services.runner, OnboardingMessage(operation="0" * 32)
+    with pytest.raises(NotInFleet, match="there is no operation 000"):
+        await runner.run(unknown)
     with pytest.raises(NotInFleet):
-        await onboarder.run(unknown)
-    await onboarder.give_up(unknown)
-    [event] = onboarding.world.events.named("message.poisoned")
-    assert (event["operation"], event["category"]) == (unknown, "invalid_request")
+        await runner.give_up(unknown)
 
 
-async def test_an_answer_that_stays_lost_gives_the_message_back(
-    onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_response_that_stays_lost_costs_a_try(onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch) -> None:
     """The write is there, under another ETag than is known, but by the same hand."""
     cluster = await onboarding.cluster("aks-1")
     begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
@@ -159,9 +156,9 @@ async def test_an_answer_that_stays_lost_gives_the_message_back(
         return written
 
     monkeypatch.setattr(TableClient, "update_entity", lost)
-    with pytest.raises(StorageUnavailable):
-        await onboarding.world.services.onboarder.run(begun.id)
-    ended = await onboarding.world.services.onboarder.run(begun.id)
+    between = await onboarding.deliver(begun.id)
+    assert [one.category for one in between.steps if one.category] == ["storage_unavailable"]
+    ended = await onboarding.deliver(begun.id)
     assert ended.status == "Succeeded", describe(ended)
 
 

@@ -1,4 +1,4 @@
-"""Killed anywhere and run again, sent twice, sent at once, refused for a while: the end is the same."""
+"""Killed anywhere and run again, delivered twice, refused for a while: the end is the same."""
 
 from datetime import timedelta
 
@@ -6,96 +6,150 @@ import pytest
 
 from local.cloud import GROUP, SUBSCRIPTION
 from local.serving import Fault
-from pullkeeper.errors import ArmThrottled, OperationRunning, PullkeeperError
+from pullkeeper.errors import OperationRunning
+from pullkeeper.onboarding.documents import OnboardingMessage
 from pullkeeper.onboarding.phases import OFFBOARD, ONBOARD
 from pullkeeper.onboarding.work import Phase, Work
-from tests.onboarding.conftest import Onboarding, describe, list_content, list_versions, step
+from tests.onboarding.conftest import (
+    SUBJECT,
+    WORKLOAD,
+    Onboarding,
+    describe,
+    list_content,
+    list_versions,
+    seconds_to_next,
+    step,
+)
 
 pytestmark = pytest.mark.servers
-_NAMES = [phase.NAME for phase in ONBOARD]
+INVISIBLE = timedelta(minutes=10)
+"""For how long the host hides the message of an invocation whose process died (facts of the real host)."""
+TICK = timedelta(minutes=5)
+NO_TIMER = timedelta(seconds=71)
+"""For how long timers stay silent after a crash."""
 
 
 class Killed(BaseException):
-    """The host is gone: nobody catches this."""
+    """The process has ended: no code catches this."""
 
 
 def kill_in(phase: Phase, doing: str, monkeypatch: pytest.MonkeyPatch, *, done: bool) -> None:
-    """Have the process die in this phase. done: when its work is done, but nothing is written down."""
+    """Let the process end in this phase. done: after its work, before that is recorded; else before its work."""
     real = getattr(phase, doing)
 
-    async def dies(work: Work) -> str:
+    async def die(work: Work) -> str:
         if done:
             await real(work)
         raise Killed
 
-    monkeypatch.setattr(phase, doing, dies)
+    monkeypatch.setattr(phase, doing, die)
 
 
-@pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("phase", ONBOARD, ids=_NAMES)
-async def test_killed_in_any_phase_another_process_brings_it_to_the_same_end(
-    onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch, phase: Phase, *, done: bool
+async def kill_once(onboarding: Onboarding, operation: str, phase: Phase, doing: str, *, done: bool = True) -> None:
+    """Deliver a message of the operation, kill the process in this phase, and let the timer resume the operation."""
+    with pytest.MonkeyPatch.context() as patch:
+        kill_in(phase, doing, patch, done=done)
+        with pytest.raises(Killed):
+            await onboarding.deliver(operation)
+    seen = await onboarding.world.services.onboarder.get_operation(operation)
+    assert (seen.status, step(seen, phase.NAME).status) == ("Running", "running")
+    onboarding.world.clock.advance(TICK)
+    await onboarding.world.services.runner.resume_stalled()
+
+
+@pytest.fixture
+def any_number_of_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pullkeeper.onboarding.run._MOST_TRIES", 100)
+
+
+@pytest.mark.usefixtures("any_number_of_tries")
+async def test_killed_after_every_phase_it_comes_to_the_same_end_and_so_does_offboarding(
+    onboarding: Onboarding,
 ) -> None:
     whole, killed = await onboarding.cluster("aks-whole"), await onboarding.cluster("aks-killed")
-    workload = {"image": "europe-docker.pkg.dev/p/r/app:1"}
-    expected = await onboarding.run({"cluster": str(whole.id), "hub": "main", "workload": workload})
-    begun = await onboarding.begin({"cluster": str(killed.id), "hub": "main", "workload": workload})
-    with monkeypatch.context() as patch:
-        kill_in(phase, "do", patch, done=done)
-        with pytest.raises(Killed):
-            await onboarding.process(begun.id)
-    seen = await onboarding.world.services.onboarder.get_operation(begun.id)
-    assert (seen.status, step(seen, phase.NAME).status) == ("Running", "running")
-
+    before = await list_content(killed)
+    expected = await onboarding.onboard(whole, workload=WORKLOAD)
+    begun = await onboarding.begin({"cluster": str(killed.id), "hub": "main", "workload": WORKLOAD})
+    for phase in ONBOARD:
+        await kill_once(onboarding, begun.id, phase, "do")
     another = onboarding.world.build_services()
     ended = await onboarding.process(begun.id, by=another)
     await another.close()
 
-    assert ended.status == expected.status == "Succeeded", describe(ended)
+    assert ended.status == "Succeeded", describe(ended)
     assert [one.status for one in ended.steps] == [one.status for one in expected.steps]
     assert ended.result is not None
     assert expected.result is not None
     assert ended.result.handover == expected.result.handover
     assert await list_content(killed) == await list_content(whole)
-    subject = "system:serviceaccount:deepintshield:deepintshield-sa"
     issuers = [onboarding.azure(cluster).oidc_issuer for cluster in (whole, killed)]
-    assert sorted(onboarding.credentials().values()) == sorted((issuer, subject) for issuer in issuers)
+    assert sorted(onboarding.credentials().values()) == sorted((issuer, SUBJECT) for issuer in issuers)
     assert await onboarding.fleet() == {str(whole.id), str(killed.id)}
 
+    begun = await onboarding.world.services.onboarder.offboard(killed.id, keep_workload=False)
+    for phase in OFFBOARD:
+        await kill_once(onboarding, begun.id, phase, "undo")
+    ended = await onboarding.process(begun.id)
+    assert ended.status == "Succeeded", describe(ended)
+    assert set(await list_content(killed)) - set(before) == {"/api/v1/namespaces//deepintshield"}
+    assert [pair[0] for pair in onboarding.credentials().values()] == [issuers[0]]
+    assert await onboarding.fleet() == {str(whole.id)}
 
-@pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("phase", OFFBOARD, ids=[phase.NAME for phase in OFFBOARD])
-async def test_offboarding_killed_in_any_phase_comes_to_its_end(
-    onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch, phase: Phase, *, done: bool
+
+async def test_after_a_crash_the_next_tick_goes_on_and_the_old_message_finds_nothing_to_do(
+    onboarding: Onboarding,
+) -> None:
+    """With the times of the real host: the message comes back long after the timer has sent the work again."""
+    cluster, clock = await onboarding.cluster("aks-1"), onboarding.world.clock
+    begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
+    runner, crashed_at = onboarding.world.services.runner, clock()
+    with pytest.MonkeyPatch.context() as patch:
+        kill_in(ONBOARD[2], "do", patch, done=False)
+        with pytest.raises(Killed):
+            await onboarding.deliver(begun.id)
+
+    clock.advance(NO_TIMER)
+    await runner.resume_stalled()
+    assert (await onboarding.stored(begun.id)).due is None, "the invocation may still be at work"
+    clock.advance(TICK)
+    await runner.resume_stalled()
+    ended = await onboarding.deliver(begun.id)
+    assert ended.status == "Succeeded", describe(ended)
+    assert clock() - crashed_at < INVISIBLE
+
+    clock.advance(crashed_at + INVISIBLE - clock())
+    writes, before = list(onboarding.world.cloud.arm.writes), await list_versions(cluster)
+    assert await runner.run(OnboardingMessage(operation=begun.id)) == ended
+    assert (onboarding.world.cloud.arm.writes, await list_versions(cluster)) == (writes, before)
+
+
+async def test_the_old_message_of_a_crash_finds_nothing_to_do_while_the_operation_goes_on(
+    onboarding: Onboarding,
 ) -> None:
     cluster = await onboarding.cluster("aks-1")
-    before = set(await list_content(cluster))
-    await onboarding.run(
-        {"cluster": str(cluster.id), "hub": "main", "workload": {"image": "europe-docker.pkg.dev/p/r/app:1"}}
-    )
-    begun = await onboarding.world.services.onboarder.offboard(cluster.id, keep_workload=False)
-    with monkeypatch.context() as patch:
-        kill_in(phase, "undo", patch, done=done)
-        with pytest.raises(Killed):
-            await onboarding.process(begun.id)
+    begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
+    await kill_once(onboarding, begun.id, ONBOARD[2], "do", done=False)
+    between = await onboarding.stored(begun.id)
+    await onboarding.world.services.runner.run(OnboardingMessage(operation=begun.id))
+    after = await onboarding.stored(begun.id)
+    assert (after.operation, after.etag) == (between.operation, between.etag)
 
-    ended = await onboarding.process(begun.id)
 
-    assert ended.status == "Succeeded", describe(ended)
-    assert set(await list_content(cluster)) - before == {"/api/v1/namespaces//deepintshield"}
-    assert onboarding.identity() is None
-    assert await onboarding.fleet() == set()
+async def test_the_timer_asks_only_for_operations_that_have_not_ended(onboarding: Onboarding) -> None:
+    cluster, operations = await onboarding.cluster("aks-1"), onboarding.world.services.runner._operations
+    await onboarding.onboard(cluster)
+    assert await operations.list_running() == []
+    begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
+    assert await operations.list_running() == [begun.id]
 
 
 async def test_the_same_call_again_changes_nothing_but_the_token(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
-    body = {"cluster": str(cluster.id), "hub": "main", "workload": {"image": "europe-docker.pkg.dev/p/r/app:1"}}
-    first = await onboarding.run(body)
+    first = await onboarding.onboard(cluster, workload=WORKLOAD)
     writes, before = list(onboarding.world.cloud.arm.writes), await list_versions(cluster)
 
-    second = await onboarding.run(body)
+    second = await onboarding.onboard(cluster, workload=WORKLOAD)
 
-    assert second.status == "Succeeded", describe(second)
     assert first.result is not None
     assert second.result is not None
     assert second.result.handover == first.result.handover
@@ -103,7 +157,7 @@ async def test_the_same_call_again_changes_nothing_but_the_token(onboarding: Onb
     assert await list_versions(cluster) == before
 
 
-async def test_two_at_once_one_runs_and_the_other_is_told_where_to_look(onboarding: Onboarding) -> None:
+async def test_while_one_operation_runs_another_call_gets_its_address(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     first = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
     with pytest.raises(OperationRunning) as refused:
@@ -113,17 +167,15 @@ async def test_two_at_once_one_runs_and_the_other_is_told_where_to_look(onboardi
         await onboarding.world.services.onboarder.offboard(cluster.id, keep_workload=False)
 
     assert (await onboarding.process(first.id)).status == "Succeeded"
-    assert (await onboarding.run({"cluster": str(cluster.id), "hub": "main"})).status == "Succeeded"
+    await onboarding.onboard(cluster)
 
 
 async def test_an_abandoned_operation_does_not_block_for_ever_and_does_not_come_back(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     lost = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
     onboarding.world.clock.advance(timedelta(minutes=46))
-    second = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
-    assert second.status == "Succeeded", describe(second)
-    gone = await onboarding.offboard(cluster)
-    assert gone.status == "Succeeded", describe(gone)
+    await onboarding.onboard(cluster)
+    await onboarding.offboard_fully(cluster)
 
     late = await onboarding.process(lost.id)
 
@@ -131,41 +183,47 @@ async def test_an_abandoned_operation_does_not_block_for_ever_and_does_not_come_
     assert await onboarding.fleet() == set()
 
 
-async def test_a_message_that_comes_twice_is_done_once(onboarding: Onboarding) -> None:
+async def test_a_message_that_is_delivered_twice_is_processed_once(onboarding: Onboarding) -> None:
     """Queues deliver at least once: the host may die between the end and the message's removal."""
-    cluster = await onboarding.cluster("aks-1")
-    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
+    cluster, runner = await onboarding.cluster("aks-1"), onboarding.world.services.runner
+    ended = await onboarding.onboard(cluster)
     await onboarding.offboard(cluster)
-    assert await onboarding.process(ended.id) == ended
-    await onboarding.world.services.onboarder.give_up(ended.id)
+    message = OnboardingMessage(operation=ended.id)
+    assert await runner.run(message) == ended
+    await runner.give_up(message)
     assert await onboarding.world.services.onboarder.get_operation(ended.id) == ended
     assert await onboarding.fleet() == set()
 
 
-async def test_what_another_try_can_mend_is_tried_again(onboarding: Onboarding) -> None:
+async def test_a_retryable_failure_is_tried_again_after_a_while(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     onboarding.world.cloud.arm_part.faults.add(Fault(method="PUT", times=1))
     begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
-    with pytest.raises(ArmThrottled):
-        await onboarding.world.services.onboarder.run(begun.id)
-    between = await onboarding.world.services.onboarder.get_operation(begun.id)
+    between = await onboarding.deliver(begun.id)
     assert (between.status, step(between, "identity").category) == ("Running", "arm_throttled")
+    stored = await onboarding.stored(begun.id)
+    assert stored.tries == 1
+    assert seconds_to_next(stored) == pytest.approx(30, abs=1)
 
-    cluster.part.faults.add(Fault(path="/serviceaccounts/", method="PATCH", times=3))
-    with pytest.raises(PullkeeperError):
-        await onboarding.world.services.onboarder.run(begun.id)
-    between = await onboarding.world.services.onboarder.get_operation(begun.id)
-    assert (between.status, step(between, "manifests").category) == ("Running", "cluster_unreachable")
+    asks = Fault(path="/serviceaccounts/", method="PATCH", times=3, status=429, headers={"Retry-After": "90"})
+    cluster.part.faults.add(asks)
+    between = await onboarding.deliver(begun.id)
+    assert (between.status, step(between, "manifests").category) == ("Running", "cluster_throttled")
+    stored = await onboarding.stored(begun.id)
+    assert stored.tries == 2
+    assert seconds_to_next(stored) == pytest.approx(90, abs=1)
 
-    ended = await onboarding.world.services.onboarder.run(begun.id)
+    cluster.part.faults.clear()
+    ended = await onboarding.deliver(begun.id)
     assert ended.status == "Succeeded", describe(ended)
     assert {one.category for one in ended.steps} == {None}
 
 
-async def test_what_only_a_person_can_mend_ends_it_at_once(onboarding: Onboarding) -> None:
+async def test_a_failure_that_no_retry_can_help_ends_it_at_once(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     onboarding.azure(cluster).power_state = "Stopped"
-    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
+    begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
+    ended = await onboarding.deliver(begun.id)
     assert ended.status == "Failed"
     failed = step(ended, "inspect cluster")
     assert (failed.status, failed.category) == ("failed", "cluster_stopped")
@@ -173,28 +231,36 @@ async def test_what_only_a_person_can_mend_ends_it_at_once(onboarding: Onboardin
     assert {one.status for one in ended.steps[1:]} == {"pending"}
     assert onboarding.world.cloud.arm.writes == []
     onboarding.azure(cluster).power_state = "Running"
-    assert (await onboarding.run({"cluster": str(cluster.id), "hub": "main"})).status == "Succeeded"
+    await onboarding.onboard(cluster)
 
 
-async def test_what_the_queue_gave_up_has_failed_for_the_reason_of_its_last_step(onboarding: Onboarding) -> None:
-    cluster = await onboarding.cluster("aks-1")
-    onboarding.world.cloud.arm_part.faults.add(Fault())
+async def test_after_its_last_try_it_has_failed_with_the_category_of_its_step(onboarding: Onboarding) -> None:
+    cluster, arm = await onboarding.cluster("aks-1"), onboarding.world.cloud.arm_part
+    arm.faults.add(Fault())
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
     assert ended.status == "Failed"
     assert step(ended, "inspect cluster").category == "arm_throttled"
+    assert len(arm.journal.requests) == 5
     [event] = onboarding.world.events.named("operation.completed")
     assert (event["status"], event["category"]) == ("Failed", "arm_throttled")
 
 
-async def test_a_host_that_always_dies_leaves_a_failed_operation_with_a_reason(
-    onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("by", ["the timer", "the poison queue"])
+async def test_a_step_in_which_the_process_always_ends_fails_with_that_reason(
+    onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
-    cluster = await onboarding.cluster("aks-1")
+    cluster, runner = await onboarding.cluster("aks-1"), onboarding.world.services.runner
     begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
     kill_in(ONBOARD[1], "do", monkeypatch, done=False)
-    with pytest.raises(Killed):
-        await onboarding.process(begun.id)
-    await onboarding.world.services.onboarder.give_up(begun.id)
+    for _ in range(5 if by == "the timer" else 1):
+        with pytest.raises(Killed):
+            await onboarding.deliver(begun.id)
+        onboarding.world.clock.advance(TICK)
+        await runner.resume_stalled()
+    if by == "the poison queue":
+        await runner.give_up(OnboardingMessage(operation=begun.id, turn=1))
     ended = await onboarding.world.services.onboarder.get_operation(begun.id)
+    failed = step(ended, "identity")
     assert ended.status == "Failed"
-    assert (step(ended, "identity").status, step(ended, "identity").category) == ("failed", "internal")
+    assert (failed.status, failed.category) == ("failed", "internal")
+    assert failed.detail == "the app's process ended in this step at every try"

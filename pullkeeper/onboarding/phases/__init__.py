@@ -1,7 +1,7 @@
 """The phases of onboarding, one module each, and their order.
 
 To add one: write a module here with NAME, plan, do and undo (`pullkeeper/onboarding/work.py` says what they promise),
-and put it into ONBOARD and OFFBOARD; into IN_CLUSTER if it cannot run without the API server.
+put it into ONBOARD and OFFBOARD; into IN_AZURE if it calls only Azure, into IN_CLUSTER if it only works in the cluster.
 """
 
 from typing import Final
@@ -48,5 +48,7 @@ OFFBOARD: Final[tuple[Phase, ...]] = (
     identity,
 )
 """The fleet entry first, and the rights to write the secret before the secret, so that no refresh creates it again."""
+IN_AZURE: Final = frozenset({inspect_cluster, identity, federated_credential, handover})
+"""Those that only call Azure."""
 IN_CLUSTER: Final = frozenset({retire, workload, refresher, pull_secret, manifests})
 """What offboarding skips in a cluster that is gone or does not answer."""

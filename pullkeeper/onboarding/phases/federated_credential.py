@@ -39,12 +39,14 @@ async def do(work: Work) -> str:
     work.identity = identity
     results = []
     for issuer, subject in _wanted_pairs(work):
+        work.stop_if_late()
         existing = _pairs(await work.tools.identities.list_credentials(identity))
         if (issuer, subject) in existing:
             results.append(f"{subject} is trusted as {identity.name}")
             continue
         credential = FederatedCredential(_credential_name(work.request, issuer, subject), issuer, subject)
         await work.tools.identities.add_credential(identity, credential, work.request.audience)
+        work.note_change()
         results.append(f"{subject} is now trusted as {identity.name} ({credential.name})")
     results += [f"{name} is no longer trusted" for name in await _remove_outdated(work, identity)]
     return "; ".join(results) or "no service account to trust"
@@ -75,9 +77,11 @@ async def _remove_credentials(work: Work, identity: ManagedIdentity) -> list[str
             continue
         names = {_credential_name(request, credential.issuer, credential.subject) for request in work.requests}
         if credential.name in names or (identity.ours and credential.issuer == work.issuer):
+            work.stop_if_late()
             work.removed_credentials.add(credential)
             if not work.dry_run:
                 await identities.remove_credential(identity, credential.name)
+                work.note_change()
             removed.append(f"{identity.name}/{credential.name}")
         elif credential.issuer == work.issuer:
             work.left.append(f"federated credential {credential.name}: on an identity that Pullkeeper did not create")
@@ -94,7 +98,9 @@ async def _remove_outdated(work: Work, identity: ManagedIdentity) -> list[str]:
     for credential in await work.tools.identities.list_credentials(identity):
         own = credential.name == _credential_name(work.request, credential.issuer, credential.subject)
         if own and credential.issuer != work.issuer:
+            work.stop_if_late()
             await work.tools.identities.remove_credential(identity, credential.name)
+            work.note_change()
             removed.append(credential.name)
     return removed
 
@@ -128,7 +134,11 @@ async def _create_identity(work: Work, name: str) -> ManagedIdentity:
     if work.facts is None:
         raise RuntimeError("the cluster is inspected first")
     cluster = work.cluster
-    return await work.tools.identities.create(cluster.subscription, cluster.resource_group, name, work.facts.location)
+    created = await work.tools.identities.create(
+        cluster.subscription, cluster.resource_group, name, work.facts.location
+    )
+    work.note_change()
+    return created
 
 
 async def _find_identities(work: Work, name: str) -> AsyncIterator[tuple[int, ManagedIdentity]]:

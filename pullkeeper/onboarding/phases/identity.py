@@ -22,6 +22,7 @@ async def do(work: Work) -> str:
     work.identity = await work.tools.identities.create(
         cluster.subscription, cluster.resource_group, work.request.identity, work.facts.location
     )
+    work.note_change()
     return f"created: {_describe(work.identity)}"
 
 

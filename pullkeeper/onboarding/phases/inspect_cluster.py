@@ -3,7 +3,7 @@
 import re
 
 from pullkeeper.azure.clusters import ClusterFacts
-from pullkeeper.errors import ClusterGone, ClusterStopped, ClusterTooOld, WorkloadIdentityOff
+from pullkeeper.errors import ClusterChanging, ClusterGone, ClusterStopped, ClusterTooOld, WorkloadIdentityOff
 from pullkeeper.onboarding.work import Work
 
 NAME = "inspect cluster"
@@ -11,21 +11,27 @@ _OLDEST = (1, 24)
 
 
 async def plan(work: Work) -> str:
-    facts = work.facts = await _check(work)
-    work.issuer = facts.issuer
-    if facts.issuer and facts.workload_identity:
+    facts = await _check(work)
+    if facts.has_workload_identity:
         return _describe(facts)
     return "would enable OIDC issuer and workload identity; the API server restarts, and it cannot be undone"
 
 
 async def do(work: Work) -> str:
-    facts = work.facts = await _check(work)
-    work.issuer = facts.issuer
-    if facts.issuer and facts.workload_identity:
+    """Raises ClusterChanging while Azure changes the cluster: the operation waits for that in later invocations."""
+    facts = await _check(work)
+    if facts.has_workload_identity and not (work.update_requested and facts.is_changing):
         return _describe(facts)
-    facts = work.facts = await work.tools.clusters.enable_workload_identity(work.cluster)
-    work.issuer = facts.issuer
-    return f"enabled OIDC issuer and workload identity; {_describe(facts)}"
+    at = {"cluster": str(work.cluster)}
+    if facts.is_changing:
+        raise ClusterChanging(f"Azure is changing the cluster ({facts.provisioning_state})", at)
+    if work.update_requested and facts.provisioning_state != "Succeeded":
+        reason = facts.provisioning_error or f"provisioning state: {facts.provisioning_state}"
+        raise WorkloadIdentityOff(f"Azure could not enable it: {reason}", at)
+    if not work.update_requested:
+        await work.tools.clusters.enable_workload_identity(work.cluster)
+        work.update_requested = True
+    raise ClusterChanging("OIDC issuer and workload identity were requested, and are not on yet", at)
 
 
 async def undo(work: Work) -> str:
@@ -40,14 +46,15 @@ async def undo(work: Work) -> str:
 
 
 async def _check(work: Work) -> ClusterFacts:
-    facts = await work.tools.clusters.describe(work.cluster)
+    facts = work.facts = await work.tools.clusters.describe(work.cluster)
+    work.issuer = facts.issuer
     at = {"cluster": str(work.cluster), "group": work.cluster.resource_group, "name": work.cluster.name}
     found = re.match(r"(\d+)\.(\d+)", facts.version)
     if not found or (int(found[1]), int(found[2])) < _OLDEST:
         raise ClusterTooOld(f"Kubernetes {facts.version}: 1.24 is the oldest supported version", at)
     if facts.power_state != "Running":
         raise ClusterStopped(f"power state: {facts.power_state}", at)
-    if not (facts.issuer and facts.workload_identity) and not work.request.enable_workload_identity:
+    if not facts.has_workload_identity and not work.request.enable_workload_identity:
         off = [
             name
             for name, on in (("OIDC issuer", facts.issuer), ("workload identity", facts.workload_identity))

@@ -37,6 +37,7 @@ async def do(work: Work) -> str:
         with attempt:
             outcomes = await work.tools.refresher.write_first(member)
     for target, written in outcomes.items():
+        work.stop_if_late()
         seen = await api.look(pull_secret.path(target), "Secret")
         if seen is None or seen.uid != written.uid:
             # Mostly the guide's CronJob, which deletes the secret and creates it again.
@@ -75,6 +76,7 @@ async def _remove(work: Work, api: Api, target: Target) -> str:
 
 
 async def _delete_or_release(work: Work, api: Api, target: Target) -> str:
+    work.stop_if_late()
     seen = await pull_secret.look(api, target)
     if seen and seen.managers != {MANAGER}:
         if pull_secret.is_ours(seen):
@@ -92,4 +94,5 @@ async def _delete_or_release(work: Work, api: Api, target: Target) -> str:
     if seen is None:
         return f"{target} does not exist"
     await api.delete(pull_secret.path(target), seen.uid)
+    work.note_change()
     return f"{target} deleted"

@@ -1,0 +1,192 @@
+"""No invocation comes near `functionTimeout`: an operation waits, continues and tries again by messages to itself."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import pytest
+from aiohttp import web
+from azure.storage.queue.aio import QueueClient
+
+from local.clock import Clock
+from local.serving import Fault
+from pullkeeper.deadline import INVOCATION
+from pullkeeper.onboarding.documents import FINAL_STATUSES, Operation
+from pullkeeper.onboarding.phases import identity
+from pullkeeper.onboarding.work import Work
+from tests.onboarding.conftest import Onboarding, describe, seconds_to_next, step
+
+pytestmark = pytest.mark.servers
+SLOW_WRITE = timedelta(seconds=36)
+"""As long as an API server with a slow etcd has been seen to take. It gives up a PATCH after 34 s to 60 s."""
+
+
+@dataclass(slots=True)
+class LoopTime:
+    """The event loop's clock, which slow responses move forward instead of sleeping, with the world's."""
+
+    clock: Clock
+    passed: timedelta = timedelta()
+    _real: Callable[[], float] = field(default_factory=lambda: asyncio.get_running_loop().time)
+
+    def advance(self, time: timedelta) -> None:
+        self.passed += time
+        self.clock.advance(time)
+
+    def now(self) -> float:
+        return self._real() + self.passed.total_seconds()
+
+
+@dataclass
+class Slow(Fault):
+    """A normal response, after a time."""
+
+    loop: LoopTime | None = None
+    takes: timedelta = SLOW_WRITE
+
+    def matches(self, request: web.Request) -> bool:
+        if self.loop and super().matches(request):
+            self.loop.advance(self.takes)
+        return False
+
+
+@pytest.fixture
+async def loop_time(onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch) -> LoopTime:
+    time = LoopTime(onboarding.world.clock)
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", time.now)
+    return time
+
+
+async def run_measured(onboarding: Onboarding, operation: str) -> tuple[Operation, list[timedelta]]:
+    """Process an operation. Returns it, and how long each of its invocations took by the loop's clock."""
+    loop, lengths = asyncio.get_running_loop(), []
+    while (stored := await onboarding.stored(operation)).operation.status not in FINAL_STATUSES:
+        started = loop.time()
+        await onboarding.deliver(operation)
+        lengths.append(timedelta(seconds=loop.time() - started))
+        assert len(lengths) < 50, describe(stored.operation)
+    return stored.operation, lengths
+
+
+async def test_a_slow_api_server_ends_the_operation_with_its_category(
+    onboarding: Onboarding, loop_time: LoopTime
+) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    cluster.part.faults.add(Slow(method="PATCH", loop=loop_time))
+    begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
+
+    ended, lengths = await run_measured(onboarding, begun.id)
+
+    failed = step(ended, "manifests")
+    assert (ended.status, failed.status, failed.category) == ("Failed", "failed", "cluster_unreachable")
+    assert "too slow" in (failed.detail or "")
+    assert max(lengths) < INVOCATION
+    assert (await onboarding.stored(begun.id)).tries == 4
+    assert 5 <= len(lengths) <= 7
+
+
+async def test_calls_that_all_use_up_their_time_do_not_make_an_invocation_longer(
+    onboarding: Onboarding, loop_time: LoopTime
+) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    cluster.part.faults.add(Slow(loop=loop_time, takes=timedelta(seconds=39)))
+    onboarding.world.cloud.arm_part.faults.add(Slow(loop=loop_time, takes=timedelta(seconds=29)))
+    begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
+
+    ended, lengths = await run_measured(onboarding, begun.id)
+
+    assert ended.status == "Failed"
+    assert max(lengths) < INVOCATION
+
+
+async def test_slow_work_that_gets_on_continues_in_further_invocations_without_using_up_tries(
+    onboarding: Onboarding, loop_time: LoopTime
+) -> None:
+    """Twenty federated credentials, 12 s each: more than three invocations can write."""
+    cluster = await onboarding.cluster("aks-1")
+    faults = onboarding.world.cloud.arm_part.faults
+    slow = Slow("/federatedIdentityCredentials/", "PUT", loop=loop_time, takes=timedelta(seconds=12))
+    faults.add(slow)
+    accounts = [f"account-{number}" for number in range(20)]
+    body = {"cluster": str(cluster.id), "hub": "main", "targets": [{"serviceAccounts": accounts}]}
+    begun = await onboarding.begin(body)
+
+    ended, lengths = await run_measured(onboarding, begun.id)
+
+    assert ended.status == "Succeeded", describe(ended)
+    assert max(lengths) < INVOCATION
+    assert len(lengths) > 3
+    assert (await onboarding.stored(begun.id)).tries == 0
+    assert len(onboarding.credentials()) == 20
+
+
+async def test_an_operation_waits_for_azure_by_a_delayed_message_that_uses_no_try(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    azure = onboarding.azure(cluster)
+    azure.oidc_issuer, azure.workload_identity = None, False
+    onboarding.world.cloud.arm.clusters.updating = timedelta(minutes=20)
+    begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main", "enableWorkloadIdentity": True})
+
+    waiting = await onboarding.deliver(begun.id)
+
+    stored = await onboarding.stored(begun.id)
+    assert seconds_to_next(stored) == pytest.approx(30, abs=1)
+    running = step(waiting, "inspect cluster")
+    assert (waiting.status, running.status) == ("Running", "running")
+    assert stored.waiting_since is not None
+    latest = stored.waiting_since + timedelta(hours=1)
+    assert f"next look at {stored.due:%H:%M:%SZ}, until {latest:%H:%MZ} at most" in (running.detail or "")
+
+    ended, lengths = await run_measured(onboarding, begun.id)
+    assert ended.status == "Succeeded", describe(ended)
+    assert len(lengths) == 40
+    assert (await onboarding.stored(begun.id)).tries == 0
+    assert len(onboarding.world.cloud.arm_part.journal.requests) < 200
+
+
+async def test_a_wait_for_azure_has_an_end(onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pullkeeper.onboarding.run._LONGEST_WAIT", timedelta(minutes=2))
+    cluster = await onboarding.cluster("aks-1")
+    azure = onboarding.azure(cluster)
+    azure.oidc_issuer, azure.provisioning_state = None, "Upgrading"
+
+    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "enableWorkloadIdentity": True})
+
+    failed = step(ended, "inspect cluster")
+    assert (ended.status, failed.category) == ("Failed", "arm_throttled")
+    assert "Upgrading" in (failed.detail or "")
+    assert "az aks wait --updated --subscription " in (failed.remedy or "")
+
+
+async def test_a_delayed_message_is_on_the_queue_and_stays_hidden(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    onboarding.azure(cluster).provisioning_state = "Upgrading"
+    onboarding.azure(cluster).oidc_issuer = None
+    begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main", "enableWorkloadIdentity": True})
+    async with QueueClient.from_connection_string(onboarding.world.storage, "onboarding") as queue:
+        await queue.clear_messages()
+        await onboarding.deliver(begun.id)
+        assert (await queue.get_queue_properties()).approximate_message_count == 1
+        assert await queue.receive_message() is None
+
+
+async def test_a_bug_in_a_phase_ends_the_operation_with_its_own_words_and_type(
+    onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not with the exception's text, which may quote anything."""
+
+    async def fails(work: Work) -> str:
+        raise ZeroDivisionError(f"secret of {work.cluster}")
+
+    monkeypatch.setattr(identity, "do", fails)
+    cluster = await onboarding.cluster("aks-1")
+    begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
+    with pytest.raises(ZeroDivisionError):
+        await onboarding.deliver(begun.id)
+    ended = await onboarding.world.services.onboarder.get_operation(begun.id)
+    failed = step(ended, "identity")
+    assert (ended.status, failed.status, failed.category) == ("Failed", "failed", "internal")
+    assert failed.detail == "unexpected ZeroDivisionError: a bug; the log has its traceback"
+    assert "secret of" not in json.dumps(ended.to_json())
