@@ -518,8 +518,7 @@ class RefreshStopped(PullkeeperError):
     category = "refresh_stopped"
     meaning = "The token in the secret has expired, and no refresh has failed since it was written: none has run."
     remedy_template = (
-        "az functionapp config appsettings list --name <function app> --resource-group <its group> "
-        "--query \"[?name=='REFRESH_SCHEDULE'].value\" shows whether the timer has a schedule; then "
+        "GET /api/status shows whether the timer has a schedule and the storage that it needs. If it has: "
         "az functionapp restart --ids <function app id>"
     )
 
@@ -554,10 +553,10 @@ class MessagesUnread(InvalidRequest):
     """Messages in a poison queue that the host gives to no function: not base64, or not UTF-8."""
 
     remedy_template = (
-        "az storage message peek --queue-name {queue} --account-name <storage account> --auth-mode login "
-        "--num-messages 32 shows them, unless they are hidden at the moment; az storage message clear "
-        "--queue-name {queue} --account-name <storage account> --auth-mode login removes them. No work is lost: the "
-        "timer queues it again."
+        "Look at those that are not hidden: az storage message peek --queue-name {queue} "
+        "--account-name <storage account> --auth-mode login --num-messages 32. Then remove all: az storage message "
+        "clear --queue-name {queue} --account-name <storage account> --auth-mode login. No work is lost: the timer "
+        "queues it again."
     )
 
 
