@@ -108,8 +108,9 @@ class Runner:
                 await self.send(await self._operations.save(changed))
 
     async def send(self, stored: StoredOperation) -> Operation:
-        """Send the message that continues an operation when it is due."""
-        delay = (stored.due or self._tools.clock()) - self._tools.clock()
+        """Send the message that continues an operation when it is due, or at once if it is overdue."""
+        now = self._tools.clock()
+        delay = max((stored.due or now) - now, timedelta())
         await self._queue.put(OnboardingMessage(operation=stored.operation.id, turn=stored.turn), delay)
         return stored.operation
 

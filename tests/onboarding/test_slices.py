@@ -172,6 +172,18 @@ async def test_a_delayed_message_is_on_the_queue_and_stays_hidden(onboarding: On
         assert await queue.receive_message() is None
 
 
+async def test_an_overdue_message_is_sent_at_once(onboarding: Onboarding) -> None:
+    """Storage that is slow lets time pass between the operation's row and its message."""
+    cluster = await onboarding.cluster("aks-1")
+    begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
+    stored = await onboarding.stored(begun.id)
+    onboarding.world.clock.advance(timedelta(seconds=5))
+    async with QueueClient.from_connection_string(onboarding.world.storage, "onboarding") as queue:
+        await queue.clear_messages()
+        await onboarding.world.services.runner.send(stored)
+        assert await queue.receive_message() is not None
+
+
 async def test_a_bug_in_a_phase_ends_the_operation_with_its_own_words_and_type(
     onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
