@@ -43,7 +43,7 @@ from pullkeeper.model import TargetStatus
 _APP: Final = Path(__file__).parent.parent
 _TOKEN_LIFE: Final = 36
 """Seconds. A refresh is due after 13 to 15 of them."""
-_TIME_LIMIT: Final = 120.0
+_TIME_LIMIT: Final = 300.0
 """Seconds: the demo fails if a step is not reached by then."""
 _SCOPE: Final = f"/subscriptions/{SUBSCRIPTION}"
 _OLD_SECRET: Final = '{"auths":{"europe-docker.pkg.dev":{"username":"oauth2accesstoken","password":"x","auth":"eA=="}}}'

@@ -110,7 +110,7 @@ class Arm:
             raise not_played(f"{request.method} {request.path}")
         _check_version(version, route.version)
         self._authorize(claims, route, path)
-        if path.group and (path.subscription.lower(), path.group.lower()) not in self._groups():
+        if (path.subscription.lower(), path.group.lower()) not in self._groups():
             raise arm_error(404, "ResourceGroupNotFound", f"Resource group '{path.group}' could not be found.")
         return await route.handler(
             ArmRequest(

@@ -12,7 +12,7 @@ from aiohttp import web
 from local.serving import Refusal
 
 _PATH: Final = re.compile(
-    r"(?P<provider>/subscriptions/(?P<subscription>[^/]+)(?:/resourceGroups/(?P<group>[^/]+))?/providers/(?P<namespace>[^/]+))"
+    r"(?P<provider>/subscriptions/(?P<subscription>[^/]+)/resourceGroups/(?P<group>[^/]+)/providers/(?P<namespace>[^/]+))"
     r"/(?P<rest>[^/]+(?:/[^/]+)*)",
     re.IGNORECASE,
 )
@@ -20,14 +20,14 @@ _PATH: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class ResourcePath:
-    """The path of a request, in the caller's spelling.
+    """The path of a resource in a group, in the caller's spelling.
 
     types, names: of the resource and its parents; a list or an action has one name fewer than types. scope: what a role
     assignment must cover; for a list, the parent.
     """
 
     subscription: str
-    group: str | None
+    group: str
     namespace: str
     types: tuple[str, ...]
     names: tuple[str, ...]
@@ -73,7 +73,7 @@ class ArmRequest:
 @dataclass(frozen=True, slots=True)
 class Route:
     """kind, names: the types and the number of names that the path must have. permission: the action that a role must
-    grant. The path must name a resource group.
+    grant.
     """
 
     method: str
@@ -85,7 +85,7 @@ class Route:
 
     def matches(self, method: str, path: ResourcePath) -> bool:
         same_kind = self.kind.lower() == path.kind.lower() and self.names == len(path.names)
-        return same_kind and self.method == method and path.group is not None
+        return same_kind and self.method == method
 
 
 class Provider(Protocol):
