@@ -3,7 +3,7 @@
 google-auth trusts such a document: it has accepted a token URL at the metadata address, and it reads files and URLs and
 runs executables named there. So no part of the document is followed: it must have the one form that workload identity
 federation for Azure has, and requests to Google are built from the ids in it.
-The form: https://google.aip.dev/auth/4117; an example is in the README.
+The form: https://google.aip.dev/auth/4117; an example is in docs/reference.md.
 """
 
 import re
