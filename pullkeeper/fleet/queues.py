@@ -4,16 +4,14 @@ The SDK is used rather than an output binding: a binding sends only after the fu
 time may move only once its message is on the queue.
 """
 
-from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
-from azure.core.exceptions import ResourceExistsError
 from azure.storage.queue import TextBase64EncodePolicy
 from azure.storage.queue.aio import QueueClient, QueueServiceClient
 
 from pullkeeper.document import Document
-from pullkeeper.fleet.storage import map_storage_errors
+from pullkeeper.fleet.storage import allow_existing, map_storage_errors
 
 REFRESH: Final = "refresh"
 ONBOARDING: Final = "onboarding"
@@ -43,7 +41,7 @@ class Queue:
 
     async def _create(self) -> None:
         if not self._exists:
-            with suppress(ResourceExistsError):
-                async with map_storage_errors("queues"):
+            async with map_storage_errors("queues"):
+                with allow_existing():
                     await self._queue.create_queue()
             self._exists = True

@@ -1,13 +1,20 @@
 """The clients of the app's storage account, the time limit of each call, and the translation of their errors."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
+from http import HTTPStatus
 from typing import Any, Final
 
 from azure.core.credentials_async import AsyncTokenCredential
-from azure.core.exceptions import AzureError, ResourceExistsError, ResourceModifiedError, ResourceNotFoundError
+from azure.core.exceptions import (
+    AzureError,
+    HttpResponseError,
+    ResourceExistsError,
+    ResourceModifiedError,
+    ResourceNotFoundError,
+)
 from azure.data.tables.aio import TableServiceClient
 from azure.storage.queue.aio import QueueServiceClient
 
@@ -36,6 +43,21 @@ def connect_storage(
         TableServiceClient(settings.storage_address("table") or "", credential=credential, **_TRY),
         QueueServiceClient(settings.storage_address("queue") or "", credential=credential, **_TRY, **_QUEUE_RETRIES),
     )
+
+
+@contextmanager
+def allow_existing() -> Iterator[None]:
+    """Let the creation of a queue or table fail because it exists, or because the identity may only use existing ones.
+
+    If it is missing then, its first use fails.
+    """
+    try:
+        yield
+    except ResourceExistsError:
+        pass
+    except HttpResponseError as e:
+        if e.status_code != HTTPStatus.FORBIDDEN:
+            raise
 
 
 @asynccontextmanager

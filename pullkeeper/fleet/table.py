@@ -20,7 +20,7 @@ from azure.data.tables import UpdateMode
 from azure.data.tables.aio import TableClient, TableServiceClient
 
 from pullkeeper.errors import MALFORMED, InvalidRequest, NotInFleet, StorageUnavailable
-from pullkeeper.fleet.storage import map_storage_errors
+from pullkeeper.fleet.storage import allow_existing, map_storage_errors
 from pullkeeper.model import Cluster, ClusterId, Endpoint, Status
 
 _CLUSTER_COLUMNS: Final = ["PartitionKey", "RowKey", "Document"]
@@ -175,8 +175,11 @@ class Fleet:
 
     async def _table(self, name: str) -> TableClient:
         if name not in self._tables:
+            table = self._service.get_table_client(name)
             async with map_storage_errors("tables"):
-                self._tables[name] = await self._service.create_table_if_not_exists(name)
+                with allow_existing():
+                    await table.create_table()
+            self._tables[name] = table
         return self._tables[name]
 
 

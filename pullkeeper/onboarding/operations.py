@@ -18,7 +18,7 @@ from azure.data.tables import UpdateMode
 from azure.data.tables.aio import TableClient, TableServiceClient
 
 from pullkeeper.errors import NotInFleet, OperationRunning
-from pullkeeper.fleet.storage import map_storage_errors
+from pullkeeper.fleet.storage import allow_existing, map_storage_errors
 from pullkeeper.fleet.table import entity_keys
 from pullkeeper.model import ClusterId
 from pullkeeper.onboarding.documents import FINAL_STATUSES, Onboarding, Operation
@@ -207,8 +207,11 @@ class Operations:
 
     async def _table(self) -> TableClient:
         if self._opened is None:
+            table = self._service.get_table_client("operations")
             async with map_storage_errors("tables"):
-                self._opened = await self._service.create_table_if_not_exists("operations")
+                with allow_existing():
+                    await table.create_table()
+            self._opened = table
         return self._opened
 
 

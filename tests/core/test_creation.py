@@ -11,12 +11,14 @@ from azure.storage.queue.aio import QueueServiceClient
 
 from local.azurite import Azurite
 from pullkeeper.fleet.creation import QUEUES, TABLES, StorageObjects
+from pullkeeper.fleet.queues import Queue
+from pullkeeper.fleet.table import Fleet
 
 _DENIED: Final = b"<Error><Code>AuthorizationPermissionMismatch</Code><Message>denied</Message></Error>"
 
 
 class Account:
-    """A storage account whose caller may read, but not create. existing: names of its queues and tables."""
+    """A storage account whose caller may use, but not create. existing: names of its queues and tables."""
 
     def __init__(self) -> None:
         self.existing = {*QUEUES, *TABLES}
@@ -38,8 +40,11 @@ async def account() -> Account:
     return Account()
 
 
+Clients = tuple[TableServiceClient, QueueServiceClient]
+
+
 @pytest.fixture
-async def objects(account: Account) -> AsyncIterator[StorageObjects]:
+async def clients(account: Account) -> AsyncIterator[Clients]:
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", account.serve)
     async with TestServer(app) as server:
@@ -50,7 +55,12 @@ async def objects(account: Account) -> AsyncIterator[StorageObjects]:
             TableServiceClient.from_connection_string(connection, retry_total=0) as tables,
             QueueServiceClient.from_connection_string(connection, retry_total=0) as queues,
         ):
-            yield StorageObjects(tables, queues)
+            yield tables, queues
+
+
+@pytest.fixture
+async def objects(clients: Clients) -> StorageObjects:
+    return StorageObjects(*clients)
 
 
 async def test_without_the_right_to_create_what_exists_is_no_problem(objects: StorageObjects) -> None:
@@ -70,6 +80,14 @@ async def test_without_the_right_to_create_what_is_missing_is_a_warning(
     assert problem.severity == "warning"
     assert f"the {kind} {name} can be neither created nor read" in problem.detail
     assert f"az storage {kind} create --name {name}" in problem.remedy
+
+
+async def test_without_the_right_to_create_the_app_uses_what_exists(account: Account, clients: Clients) -> None:
+    tables, queues = clients
+
+    assert await Queue(queues, "refresh").depth() == 0
+    assert [cluster async for cluster in Fleet(tables, frozenset()).clusters()] == []
+    assert "PUT /refresh" in account.requests, "creation was denied"
 
 
 async def test_a_complete_account_is_not_asked_again(account: Account, objects: StorageObjects) -> None:

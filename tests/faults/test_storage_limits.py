@@ -14,7 +14,7 @@ from azure.functions.timer import TimerRequest
 from function_app import app
 from local.cloud import SUBSCRIPTION, LocalCluster
 from pullkeeper.errors import StorageUnavailable
-from pullkeeper.fleet import creation, storage
+from pullkeeper.fleet import storage
 from tests.faults.gate import Gates
 from tests.world import World
 
@@ -84,8 +84,7 @@ async def cluster(request: pytest.FixtureRequest, world: World, gates: Gates, mo
     """A fresh cluster, whose status nothing can read any more."""
     cluster = await world.join("aks-1")
     await world.tick()
-    for module in (storage, creation):
-        monkeypatch.setattr(module, "CALL", _CALL)
+    monkeypatch.setattr(storage, "CALL", _CALL)
     gates.set(request.param)
     return cluster
 
