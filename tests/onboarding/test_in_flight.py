@@ -50,7 +50,7 @@ async def in_flight(
 
     monkeypatch.setattr(pull_secret, "write", held_up)
     monkeypatch.setattr(pull_secret_phase, "undo", then_it_writes)
-    message = RefreshMessage(cluster=cluster.id, reason="due")
+    message = RefreshMessage(cluster=cluster.id, reason="manual")
     flight = asyncio.create_task(onboarding.world.services.refresher.refresh(message))
     await reached.wait()
     yield flight
