@@ -23,7 +23,7 @@ async def test_a_secret_that_expired_because_nothing_ran_is_explained(world: Wor
     world.clock.advance(61 * MINUTE)
     target = await _view(world, cluster)
     assert (target.state, target.category) == ("expired", "refresh_stopped")
-    assert "REFRESH_SCHEDULE" in str(target.remedy)
+    assert "GET /api/status" in str(target.remedy)
 
 
 async def test_the_first_run_after_a_stop_reports_it(world: World) -> None:
