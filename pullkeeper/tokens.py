@@ -114,8 +114,8 @@ class ClientCertificate(_Sealed):
 
 
 def next_due(token: Token) -> datetime:
-    """When a secret with this token is due again: up to 1/24 of its life before 5/12, so that a fleet that was
-    onboarded in one go does not stay in step for ever.
+    """Return when a secret with this token is due again: up to 1/24 of its life before 5/12, at random, so that
+    clusters that were onboarded together are refreshed at different times.
     """
     return token.issued_at + token.life * (5 / 12 - random.uniform(0, 1 / 24))  # noqa: S311 - spreads load only
 
@@ -137,13 +137,13 @@ def look_again(life: timedelta) -> timedelta:
 
 
 def slow_retry(life: timedelta) -> timedelta:
-    """After a failure that only a person can mend: soon enough to notice, seldom enough to be no load."""
+    """Return the wait after a failure that only a person can fix: short enough to notice the fix, at little load."""
     return life / 4
 
 
 def retry(life: timedelta, failures: int) -> timedelta:
-    """After the queue has given up for the nth time in a row: at the next tick while the last good token may be
-    alive, then in growing steps up to a third of a life.
+    """Return the wait after the queue has given up for the nth time in a row: none while the last token may still be
+    valid (the next tick queues the cluster again), then growing steps up to a third of a life.
     """
     patience, steps = 6, 2
     return min(life / 12 * 2 ** min(failures - patience, steps), life / 3) if failures > patience else timedelta()
