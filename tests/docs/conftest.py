@@ -2,10 +2,6 @@
 for the examples.
 """
 
-import asyncio
-import base64
-import json
-import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -27,7 +23,9 @@ from pullkeeper.cluster.api import Api
 from pullkeeper.model import Endpoint
 from pullkeeper.tokens import EntraToken
 from tests.apiserver import at_hand
+from tests.docs.pipelines import run_program
 from tests.end_to_end.conftest import Deployed
+from tests.real.kubectl import Kubectl, encoded
 from tests.world import World
 
 HERE = Path(__file__).parent
@@ -51,16 +49,10 @@ class Terminal:
 
     async def run(self, commands: str) -> str:
         """Return what the commands print. AssertionError if one of them fails."""
-        bash = await asyncio.create_subprocess_exec(
-            *("bash", "-o", "errexit", "-o", "pipefail", "-o", "nounset", "-c", commands),
-            env=self.environment,
-            cwd=self.environment["HOME"],
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        printed, _ = await bash.communicate()
-        assert bash.returncode == 0, f"{commands}\n{printed.decode()}"
-        return printed.decode()
+        arguments = ["bash", "-o", "errexit", "-o", "pipefail", "-o", "nounset", "-c", commands]
+        run = await run_program(arguments, self.environment, Path(self.environment["HOME"]))
+        assert run.code == 0, f"{commands}\n{run.out}{run.err}"
+        return run.out
 
     def connect_as_app(self) -> Api:
         """Return a client for the same cluster, with the app's identity."""
@@ -70,7 +62,6 @@ class Terminal:
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def terminal(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Terminal]:
-    home = tmp_path_factory.mktemp("operator")
     entra, authority = Entra(Clock()), Authority()
     app = entra.add_identity("pullkeeper")
     async with AsyncExitStack() as opened:
@@ -83,14 +74,17 @@ async def terminal(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Te
         server = RealApiServer("runbook", etcd=etcd, issuer=Issuer(entra.issuer_v1, discovery, authority.pem))
         await server.start()
         opened.push_async_callback(server.stop)
-        (home / "kubeconfig").write_text(_kubeconfig(server), encoding="utf-8")
-        gcloud = home / "gcloud"
+        admin = {
+            "client-certificate-data": encoded(server.admin_cert_pem),
+            "client-key-data": encoded(server.admin_key_pem),
+        }
+        kubectl = Kubectl(server, admin, "default", tmp_path_factory.mktemp("operator") / "home")
+        gcloud = kubectl.home / "gcloud"
         gcloud.write_text(f"#!/bin/sh\necho {TOKEN_BY_HAND}\n", encoding="utf-8")
         gcloud.chmod(0o755)
         environment = {
-            "PATH": f"{home}:{os.environ['PATH']}",
-            "HOME": str(home),
-            "KUBECONFIG": str(home / "kubeconfig"),
+            **kubectl.environment,
+            "PATH": f"{kubectl.home}:{kubectl.environment['PATH']}",
             "NAMESPACE": "deepintshield",
             "SECRET": "ar-pull-secret",
             "PRINCIPAL": app.principal_id,
@@ -106,24 +100,3 @@ async def host(world: World) -> AsyncIterator[HostProcess]:
     scope = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}"
     async with AsyncExitStack() as opened:
         yield await Deployed(world, opened).host(schedule="0 0 0 1 1 *", ONBOARDING_SCOPES=scope)
-
-
-def _kubeconfig(server: RealApiServer) -> str:
-    def encode(text: str) -> str:
-        return base64.b64encode(text.encode()).decode()
-
-    user = {
-        "client-certificate-data": encode(server.admin_cert_pem),
-        "client-key-data": encode(server.admin_key_pem),
-    }
-    cluster = {"server": server.url, "certificate-authority-data": encode(server.ca_pem)}
-    return json.dumps(
-        {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{"name": "aks", "cluster": cluster}],
-            "users": [{"name": "operator", "user": user}],
-            "contexts": [{"name": "aks", "context": {"cluster": "aks", "user": "operator"}}],
-            "current-context": "aks",
-        }
-    )

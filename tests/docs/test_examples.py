@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -22,8 +21,6 @@ from local.serving import Server
 from pullkeeper.errors import ClusterGone
 from pullkeeper.model import ClusterId
 from tests.apiserver import at_hand
-from tests.docs.azure_cli import JUDGES
-from tests.docs.pages import ROOT
 from tests.docs.pipelines import SCRIPT, Run, run_program
 from tests.world import World
 
@@ -43,15 +40,6 @@ async def onboard(folder: Path, url: str, body: Mapping[str, Any] | None = None,
 
 def test_the_script_is_executable() -> None:
     assert os.access(SCRIPT, os.X_OK)
-
-
-@pytest.mark.parametrize(
-    "script", [SCRIPT, ROOT / ".ci" / "run", ROOT / ".ci" / "python", JUDGES / "recorder"], ids=lambda path: path.name
-)
-def test_shellcheck_finds_nothing_in_a_script(script: Path) -> None:
-    arguments = [at_hand.program("shellcheck"), script]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=30)
-    assert done.stdout == ""
 
 
 @dataclass(frozen=True, slots=True)

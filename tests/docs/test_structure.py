@@ -1,10 +1,9 @@
 """The rules of CONTRIBUTING.md that a machine can check: sizes, imports, pinned packages, no foreign hosts."""
 
 import ast
-import fnmatch
 import json
-import os
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,16 +57,15 @@ def test_a_function_fits_on_a_screen(module: Path) -> None:
     assert [node.name for node in _functions(module) if _lines(node, node) > LONGEST_FUNCTION] == []
 
 
-@pytest.mark.parametrize("module", TRIGGERS, ids=_name)
-def test_a_trigger_is_short(module: Path) -> None:
+def test_a_trigger_is_short() -> None:
     triggers = [
         node
+        for module in TRIGGERS
         for node in _functions(module)
         if any(ast.unparse(decorator).startswith("blueprint.") for decorator in node.decorator_list)
     ]
+    assert len(triggers) > 10
     assert [node.name for node in triggers if _lines(node.body[0], node.body[-1]) > LONGEST_TRIGGER] == []
-    if module.stem in {"schedule", "refresh", "fleet"}:
-        assert triggers
 
 
 @pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt", "tests/docs/judges/requirements.txt"])
@@ -90,30 +88,31 @@ def test_no_package_that_depends_on_grpc_is_required() -> None:
     assert [name for name in names if name.startswith(("google-cloud-", "grpcio"))] == []
 
 
-def find_files() -> Iterator[Path]:
-    """Yield every file that .gitignore does not exclude."""
-    ignored = [line.rstrip("/") for line in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines() if line]
-    ignored.append(".git")
-    for folder, folders, names in os.walk(ROOT):
-        kept = [name for name in folders if not any(fnmatch.fnmatch(name, pattern) for pattern in ignored)]
-        folders[:] = kept
-        yield from (Path(folder, name) for name in names if not any(fnmatch.fnmatch(name, one) for one in ignored))
+def find_files() -> list[Path]:
+    """Return every file that .gitignore does not exclude."""
+    arguments = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True, timeout=30).stdout
+    return [ROOT / name for name in listed.split("\0") if (ROOT / name).is_file()]
 
 
 def test_no_file_names_the_host_of_a_package_registry() -> None:
     """Every build chooses its own, mostly a mirror."""
-    hosts = [
-        ".".join(parts) for parts in (("pypi", "org"), ("pythonhosted", "org"), ("npmjs", "org"), ("npmjs", "com"))
-    ]
-    hosts += [".".join(parts) for parts in (("proxy", "golang", "org"), ("sum", "golang", "org"), ("yarnpkg", "com"))]
-    naming = [_name(path) for path in find_files() if any(host.encode() in path.read_bytes() for host in hosts)]
-    assert naming == []
+    names = (
+        "pypi org",
+        "pythonhosted org",
+        "npmjs org",
+        "npmjs com",
+        "yarnpkg com",
+        "proxy golang org",
+        "sum golang org",
+    )
+    hosts = [name.replace(" ", ".").encode() for name in names]
+    assert [_name(path) for path in find_files() if any(host in path.read_bytes() for host in hosts)] == []
 
 
-def test_the_sample_settings_are_settings() -> None:
+def test_the_sample_settings_are_valid() -> None:
     sample = json.loads((ROOT / "local.settings.sample.json").read_text(encoding="utf-8"))
     settings = Settings.read(sample["Values"])
-    assert settings.hubs
+    assert (settings.errors, [*settings.hubs.valid]) == ((), ["deepintshield"])
     known = {str(field.alias) for field in Settings.model_fields.values()}
-    platform = {"FUNCTIONS_WORKER_RUNTIME", "REFRESH_SCHEDULE"}
-    assert sample["Values"].keys() <= known | platform
+    assert sample["Values"].keys() <= known | {"FUNCTIONS_WORKER_RUNTIME"}
