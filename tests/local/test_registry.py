@@ -204,9 +204,13 @@ async def test_a_registry_token_lives_five_minutes_and_no_longer_than_the_access
     assert (await host.manifest(tokens[0])).status == 401
 
 
-async def test_without_a_token_there_is_a_challenge_and_no_anonymous_token(host: Host) -> None:
+async def test_an_anonymous_token_opens_v2_but_no_image(host: Host) -> None:
+    """Which is why `/v2/` is no probe."""
+    token = f"Bearer {(await host.handshake(None)).body['token']}"
+
     assert (await host.send("/v2/")).error[:2] == (401, "UNAUTHORIZED")
-    assert (await host.handshake(None)).error[:2] == (501, "UNSUPPORTED")
+    assert (await host.send("/v2/", token)).status == 200
+    assert (await host.manifest(token)).error == (403, "DENIED", DENIED)
 
 
 def test_may_pull_judges_a_header(host: Host) -> None:
