@@ -72,12 +72,12 @@ def test_contributing_explains_every_folder_of_tests() -> None:
 
 
 def test_every_make_target_that_is_named_exists() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     named = {
         target
         for page in PAGES
         for code in [*re.findall(r"`([^`\n]+)`", read(page)), *(block.text for block in blocks("sh", "bash"))]
-        for target in re.findall(r"(?:^|&& )make ([a-z]+)", code, re.MULTILINE)
+        for target in re.findall(r"(?:^|&& )make ([a-z0-9-]+)", code, re.MULTILINE)
     }
     assert {"demo", "test", "check"} <= named
     assert named - targets == set()
