@@ -68,10 +68,11 @@ class Services:
         storage_credential = credential(settings.storage_client_id or settings.client_id)
         tables, queues = connect_storage(settings, storage_credential)
         arm_endpoint = settings.fault("ARM_ENDPOINT") or settings.arm_endpoint
+        onboarding_endpoint = settings.fault("AZURE_AUTHORITY_HOST") or arm_endpoint
         fleet = Fleet(tables, settings.trusted_hosts)
         access = Access(entra, AzureClusters(Arm(entra, arm_endpoint), clock))
         refresher = Refresher(fleet, Federation(entra, clock), access, settings.hubs, clock)
-        arm = Arm(onboarding, arm_endpoint, denied=OnboardingRoleMissing)
+        arm = Arm(onboarding, onboarding_endpoint, denied=OnboardingRoleMissing)
         clusters = AzureClusters(arm, clock)
 
         async def app_claims(resource: str) -> Mapping[str, str]:

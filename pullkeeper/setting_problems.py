@@ -17,6 +17,8 @@ _SCOPE: Final = re.compile(
 )
 _ALIKE: Final = 0.85
 """From where on an unknown name is taken for a misspelling: REFRESH_SHEDULE has 0.97, AZURE_TENANT_ID has 0.8."""
+_COPY: Final = "APPSETTING_"
+"""App Service sets every setting a second time with this prefix."""
 _LOGGER: Final = "pullkeeper"
 _TRUE: Final = {"1", "true", "t", "yes", "y"}
 """What Microsoft's worker takes for true."""
@@ -103,7 +105,7 @@ def _is_connection_string(text: str) -> bool:
         parts = parse_connection_string(text)
     except ValueError:
         return False
-    return "accountname" in parts or parts.get("usedevelopmentstorage") == "true"
+    return bool(parts.keys() & {"accountname", "sharedaccesssignature", "usedevelopmentstorage"})
 
 
 def _find_missing_export(given: Mapping[str, str]) -> Iterator[Problem]:
@@ -124,7 +126,8 @@ def _find_missing_export(given: Mapping[str, str]) -> Iterator[Problem]:
 def _find_misspelled(environment: Mapping[str, str], names: set[str]) -> Iterator[Problem]:
     """Names that differ from a setting's by a few letters or by their case."""
     by_upper = {name.upper(): name for name in names}
-    for name in sorted(environment.keys() - names):
+    others = (name for name in environment.keys() - names if not name.startswith(_COPY))
+    for name in sorted(others):
         alike = get_close_matches(name.upper(), by_upper, n=1, cutoff=_ALIKE)
         if alike:
             meant = by_upper[alike[0]]

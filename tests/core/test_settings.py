@@ -62,6 +62,8 @@ def test_variables_of_the_platform_are_no_problem() -> None:
         "AzureWebJobsDashboard": "d",
         "AzureWebJobsSecretStorageType": "blob",
         "AzureWebJobs.refresh.Disabled": "false",
+        "APPSETTING_AzureWebJobsStorage__queueServiceUri": "https://acct.queue.core.windows.net",
+        "APPSETTING_PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY": "true",
         "AzureFunctionsJobHost__extensions__queues__batchSize": "1",
         "APPINSIGHTS_INSTRUMENTATIONKEY": "k",
         "APPLICATIONINSIGHTS_AUTHENTICATION_STRING": "Authorization=AAD",

@@ -9,8 +9,10 @@ import azure.functions as func
 import pytest
 
 from functions import fleet, onboarding, schedule, status
+from local.cloud import SUBSCRIPTION
 from pullkeeper.errors import InvalidSetting
 from pullkeeper.model import RefreshMessage
+from pullkeeper.onboarding.documents import Onboarding, OnboardingMessage
 from pullkeeper.services import Services
 from pullkeeper.settings import ONBOARDING, Settings
 from tests.world import World
@@ -167,6 +169,22 @@ async def test_a_wrong_arm_endpoint_calls_no_other_cloud(app: App) -> None:
 
     with pytest.raises(InvalidSetting, match=r"^invalid_request: ARM_ENDPOINT: "):
         await app.services().refresher._access.locate(cluster.id)
+    assert app.world.cloud.arm_part.journal.requests == []
+
+
+@pytest.mark.parametrize("setting", ["ARM_ENDPOINT", "AZURE_AUTHORITY_HOST"])
+async def test_an_operation_that_runs_already_fails_with_the_setting_that_it_needs(app: App, setting: str) -> None:
+    app.world.settings["ONBOARDING_SCOPES"] = f"/subscriptions/{SUBSCRIPTION}"
+    cluster = await app.world.cloud.add_cluster("aks-1", "main")
+    request = Onboarding(cluster=cluster.id, hub="main")
+    operation = await app.world.services.onboarder.onboard(request)
+    app.settings[setting] = f"http://{_CANARY}"
+
+    ended = await app.services().runner.run(OnboardingMessage(operation=operation.id))
+
+    (failed,) = (step for step in ended.steps if step.category)
+    assert (ended.status, failed.category) == ("Failed", "invalid_request")
+    assert setting in (failed.detail or "")
     assert app.world.cloud.arm_part.journal.requests == []
 
 
