@@ -108,6 +108,25 @@ async def test_each_trigger_takes_what_the_host_sends(worker_with_app: Worker, n
         assert response["return_value"]["http"]["status_code"] == expected
 
 
+@pytest.mark.parametrize(
+    ("query", "passed_on", "fault"),
+    [
+        ("dryRun=", {}, "dryRun: empty"),
+        ("dryRun", {}, "dryRun: empty"),
+        ("dryRun=&dryRun=true", {"dryRun": "true"}, "dryRun: repeated"),
+        ("dryRun=true&DRYRUN=true", {"dryRun": "true,true"}, "DRYRUN: unknown"),
+    ],
+)
+async def test_a_query_that_the_host_changes_never_offboards(
+    worker_with_app: Worker, query: str, passed_on: dict[str, str], fault: str
+) -> None:
+    """passed_on: what the real host makes of the query, as recorded."""
+    request = {"method": "DELETE", "url": f"http://localhost/api/clusters/s/g/n?{query}", "params": ROUTE}
+    response = (await worker_with_app.invoke("offboard", http={**request, "query": passed_on}))["return_value"]["http"]
+    assert response["status_code"] == "400"
+    assert fault in json.loads(response["body"]["bytes"])["detail"]
+
+
 async def test_timer_and_queue_refresh_a_secret(worker: Start, world: World) -> None:
     """The timer queues the cluster, and its message writes a token."""
     cluster = await world.join("aks-1")
