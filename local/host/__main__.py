@@ -1,4 +1,4 @@
-"""`python -m local.host`: host the app until SIGTERM or Ctrl-C."""
+"""`python -m local.host`: host the app until Ctrl-C (SIGINT). SIGTERM is ignored, as the real host ignores it."""
 
 import argparse
 import asyncio
@@ -10,33 +10,39 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
-from local.host.hosting import Host
+from local.host.hosting import GRACE, Host
+from local.host.keys import Keys
 from local.host.queues import INVISIBILITY
-from local.host.web import Keys
+
+_log = logging.getLogger("local.host")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m local.host", description=__doc__)
     parser.add_argument("--app", type=Path, default=Path(), help="directory of function_app.py and host.json")
     parser.add_argument("--port", type=int, default=7071, help="0: a free one")
-    parser.add_argument("--keys", type=Path, help="file that keeps the keys; made if it is not there")
-    parser.add_argument("--grace", type=float, default=30.0, help="seconds that work under way may take to end")
+    parser.add_argument("--keys", type=Path, help="file of the keys; written if it does not exist")
+    parser.add_argument(
+        "--grace",
+        type=float,
+        default=GRACE.total_seconds(),
+        help="seconds that queue functions may run on after SIGINT; a constant in Azure",
+    )
     parser.add_argument(
         "--invisibility",
         type=float,
         default=INVISIBILITY.total_seconds(),
-        help="seconds that a message is invisible while it is worked on; a constant in Azure",
+        help="seconds that a message is invisible while a function has it; a constant in Azure",
     )
     parser.add_argument("--with-stdin", action="store_true", help="stop when standard input closes")
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="[%(asctime)s] %(name)s: %(message)s", stream=sys.stderr)
-    logging.getLogger("azure").setLevel(logging.WARNING)  # a line for every poll of a queue otherwise
-    take_local_settings(options.app)
+    logging.basicConfig(level=logging.INFO, format="[%(asctime)s] %(levelname)s %(message)s", stream=sys.stderr)
+    load_local_settings(options.app)
     asyncio.run(serve(options))
 
 
-def take_local_settings(app: Path) -> None:
-    """Put the `Values` of local.settings.json into the environment, as `func start` does: what is set there stays."""
+def load_local_settings(app: Path) -> None:
+    """Put the `Values` of local.settings.json into the environment, as `func start` does; what is set there stays."""
     file = app / "local.settings.json"
     if file.exists():
         for name, value in json.loads(file.read_text()).get("Values", {}).items():
@@ -44,6 +50,12 @@ def take_local_settings(app: Path) -> None:
 
 
 async def serve(options: argparse.Namespace) -> None:
+    loop, stopping = asyncio.get_running_loop(), asyncio.Event()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    loop.add_signal_handler(signal.SIGINT, stopping.set)
+    if options.with_stdin:
+        # Nothing is ever written to it: it is readable when the process at its other end is gone.
+        loop.add_reader(sys.stdin, stopping.set)
     host = Host(
         options.app,
         port=options.port,
@@ -51,23 +63,19 @@ async def serve(options: argparse.Namespace) -> None:
         grace=timedelta(seconds=options.grace),
         invisibility=timedelta(seconds=options.invisibility),
     )
-    stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    if options.with_stdin:
-        # Never written to: it is readable when its other end is gone, with whoever started us.
-        asyncio.get_running_loop().add_reader(sys.stdin, stopping.set)
     await host.start()
     if not options.keys:
         print(f"Function key: {host.keys.default}\nMaster key: {host.keys.master}")
     print(f"Host ready: {host.url}", flush=True)
-    ends = [asyncio.create_task(stopping.wait()), asyncio.create_task(host.broken())]
-    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    failure = asyncio.create_task(host.failure())
+    await asyncio.wait([asyncio.create_task(stopping.wait()), failure], return_when=asyncio.FIRST_COMPLETED)
+    if failure.done():
+        _log.critical("The host's process ends", exc_info=failure.exception())
+        logging.shutdown()
+        os._exit(1)  # at once, as the worker is killed: what runs in it dies with it
     if options.with_stdin:
-        asyncio.get_running_loop().remove_reader(sys.stdin)
+        loop.remove_reader(sys.stdin)
     await host.stop()
-    if not stopping.is_set():
-        ends[1].result()  # raises what broke the host
 
 
 if __name__ == "__main__":

@@ -3,31 +3,32 @@
 import asyncio
 import logging
 import os
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web
-
 from local.host import registrations
+from local.host.http_server import HttpServer
 from local.host.invocation import Invoker
-from local.host.monitor import Monitor
-from local.host.queues import INVISIBILITY, Listener, Storage
-from local.host.registrations import HttpTrigger, Queue, TimerTrigger
+from local.host.keys import Keys
+from local.host.queues import INVISIBILITY, Listener
+from local.host.registrations import HttpTrigger, IndexingError, QueueTrigger, Registration, TimerTrigger
 from local.host.settings import HostSettings
+from local.host.storage import REFUSAL_PATIENCE, Storage
 from local.host.timers import Timer
-from local.host.web import Keys, Web
+from local.host.web import Web
 
 _log = logging.getLogger("local.host")
+GRACE = timedelta(seconds=10)
+"""How long queue and timer functions may run on when the real host stops; HTTP functions have three times that."""
 
 
 class Host:
-    """The app in the directory `app`, hosted in the running loop. Making one imports the app.
+    """The app in the directory `app`, hosted in the running loop. The constructor imports the app.
 
-    `environment` is where settings are looked up (`%NAME%`, connections, overrides of host.json); the app itself
-    reads `os.environ`. `grace` is how long work under way may take to end. `invisibility` is a constant of the real
-    host: only a test of what happens after a kill has reason to shorten it.
+    environment: the settings (`%NAME%`, connections, overrides of host.json); the app itself reads `os.environ`.
+    grace, invisibility, refusal_patience: constants of the real host, for tests to shorten.
     """
 
     def __init__(
@@ -37,99 +38,100 @@ class Host:
         environment: Mapping[str, str] | None = None,
         port: int = 0,
         keys: Keys | None = None,
-        grace: timedelta = timedelta(seconds=30),
+        grace: timedelta = GRACE,
         invisibility: timedelta = INVISIBILITY,
+        refusal_patience: timedelta = REFUSAL_PATIENCE,
     ) -> None:
-        """Raises what importing the app raises, IndexingError and SettingsError."""
+        """Raises SettingsError and UnsupportedError."""
         environment = os.environ if environment is None else environment
         app = app.resolve()
-        settings = HostSettings.read(app, environment)
-        functions = registrations.load(app, environment)
+        self._settings = HostSettings.read(app, environment)
         self.keys = keys or Keys.generate()
         self.url = ""
         self._port = port
         self._grace = grace
-        self._storage = Storage(environment, settings.queues)
-        self._monitor = Monitor(environment)
-        invoker = Invoker(app, settings.function_timeout, self._storage.send)
-        self._timers: dict[str, Timer] = {}
-        self._listeners: dict[str, Listener] = {}
-        routed: list[tuple[registrations.Registration, HttpTrigger]] = []
-        for function in functions:
-            match function.trigger:
-                case HttpTrigger() as trigger:
-                    routed.append((function, trigger))
-                case TimerTrigger() as trigger:
-                    self._timers[function.name] = Timer(function, trigger, invoker, self._monitor)
-                case Queue() as queue:
-                    self._listeners[function.name] = Listener(
-                        function,
-                        queue,
-                        storage=self._storage,
-                        settings=settings.queues,
-                        invoker=invoker,
-                        invisibility=invisibility,
-                    )
-        self._web = Web(
-            routed, prefix=settings.route_prefix, keys=self.keys, invoker=invoker, run_by_hand=self._run_by_hand
+        self._invisibility = invisibility
+        self._storage = Storage(environment, refusal_patience)
+        self._invoker = Invoker(self._settings.function_timeout, self._fail)
+        self._loops: list[Callable[[asyncio.Event], Coroutine[Any, Any, None]]] = []
+        self._by_hand: dict[str, Callable[[str | None], None]] = {}
+        routed: list[tuple[Registration, HttpTrigger]] = []
+        for function in registrations.load(app, environment):
+            try:
+                match function.trigger:
+                    case HttpTrigger() as trigger:
+                        routed.append((function, trigger))
+                    case TimerTrigger() as trigger:
+                        self._add_timer(function, trigger)
+                    case QueueTrigger() as trigger:
+                        self._add_listener(function, trigger)
+            except IndexingError as error:
+                _log.error("The function %s is off: %s", function.name, error)  # noqa: TRY400 - no defect of ours
+        web = Web(
+            routed, prefix=self._settings.route_prefix, keys=self.keys, invoker=self._invoker, others=self._by_hand
         )
-        self._runner = web.AppRunner(self._web.application, shutdown_timeout=grace.total_seconds(), access_log=None)
+        self._server = HttpServer(web.handle)
         self._stopping = asyncio.Event()
         self._work: set[asyncio.Task[None]] = set()
-        self._broken: asyncio.Future[None] | None = None
+        self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def start(self) -> None:
-        """Serve at `url` from here on, on the loopback interface alone."""
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-        self._broken = asyncio.get_running_loop().create_future()
-        for timer in self._timers.values():
-            self._spawn(timer.run(self._stopping))
-        for listener in self._listeners.values():
-            self._spawn(listener.run(self._stopping))
+        """Serve at `url`, on the loopback interface alone."""
+        self.url = f"http://127.0.0.1:{await self._server.start(self._port)}"
+        for loop in self._loops:
+            self._spawn(loop(self._stopping))
 
-    async def broken(self) -> None:
-        """Ends only when a part of the host has failed, and then with what it failed with."""
-        if self._broken is not None:
-            await asyncio.shield(self._broken)
+    async def failure(self) -> None:
+        """Wait for what ends the real host's process, or its worker, and raise it."""
+        await asyncio.shield(self._failure)
 
     async def stop(self) -> None:
-        """Take no new work, let what is under way end within the grace period, then break it off.
+        """Start nothing new, let functions end within their grace period, then cancel them.
 
-        A message whose function was broken off is not lost: it is visible again when its time is up.
+        A message whose function was cancelled is visible again when its invisibility ends.
         """
         self._stopping.set()
-        for site in list(self._runner.sites):
-            await site.stop()
+        await asyncio.gather(self._server.stop(3 * self._grace), self._stop_work())
+        await self._storage.close()
+        self._failure.cancel()
+
+    async def _stop_work(self) -> None:
         if self._work:
             await asyncio.wait(self._work, timeout=self._grace.total_seconds())
         for task in self._work:
             task.cancel()
         await asyncio.gather(*self._work, return_exceptions=True)
-        await self._runner.cleanup()
-        await self._storage.close()
-        await self._monitor.close()
-        if self._broken is not None:
-            self._broken.cancel()
 
-    def _run_by_hand(self, name: str, given: str) -> bool:
-        if name in self._timers:
-            self._spawn(self._timers[name].run_by_hand())
-        elif name in self._listeners:
-            self._spawn(self._listeners[name].run_by_hand(given.encode()))
+    def _add_timer(self, function: Registration, trigger: TimerTrigger) -> None:
+        timer = Timer(function, trigger, self._invoker)
+        self._by_hand[function.name.lower()] = lambda _: self._spawn(timer.run_by_hand())
+        if self._storage.holds_timers:
+            self._loops.append(timer.run)
         else:
-            return False
-        return True
+            _log.error("The timer %s does not run: no setting says where the host's blobs are", function.name)
+
+    def _add_listener(self, function: Registration, trigger: QueueTrigger) -> None:
+        listener = Listener(
+            function,
+            trigger,
+            storage=self._storage,
+            settings=self._settings.queues,
+            invoker=self._invoker,
+            invisibility=self._invisibility,
+        )
+        self._loops.append(listener.run)
+        self._by_hand[function.name.lower()] = lambda body: self._spawn(listener.run_by_hand(body))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._work.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._end)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _end(self, task: asyncio.Task[None]) -> None:
         self._work.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.critical("The host is broken", exc_info=error)
-            if self._broken is not None and not self._broken.done():
-                self._broken.set_exception(error)
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self._failure.done():
+            self._failure.set_exception(error)

@@ -1,65 +1,53 @@
-"""One call of one function: the time-out, the outputs, and the line in the log."""
+"""One call of one function: its time-out, its result and its lines in the log."""
 
 import asyncio
 import inspect
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import azure.functions as func
 from azure.functions.http import HttpResponseConverter
-from azure.functions.queue import QueueMessageOutConverter
 
-from local.host.registrations import RETURN, HttpTrigger, Queue, Registration
+from local.host.registrations import HttpTrigger, Registration
 
 _log = logging.getLogger("local.host")
+_GRACE = 2.0
+"""Seconds between the time-out and the end of the worker process."""
 
 
 class InvocationError(Exception):
-    """The function raised, ran out of time, or returned what its trigger cannot take; already logged."""
+    """The function raised, or returned what its trigger cannot take; already logged."""
 
 
-class _Out(func.Out[Any]):
-    """What a parameter of type `func.Out` receives."""
-
-    _value: Any = None
-
-    def set(self, val: Any) -> None:
-        self._value = val
-
-    def get(self) -> Any:
-        return self._value
+class FunctionTimeoutError(RuntimeError):
+    """A function did not end in time: the worker process ends with everything that runs in it."""
 
 
 class Invoker:
-    """Calls functions. `send` puts message bodies on a queue, for output bindings."""
+    """Calls functions. end_process: called with the reason when a function did not end in time."""
 
-    def __init__(
-        self, app: Path, timeout: timedelta | None, send: Callable[[Queue, Iterable[bytes]], Awaitable[None]]
-    ) -> None:
-        self._app = app
+    def __init__(self, timeout: timedelta | None, end_process: Callable[[Exception], None]) -> None:
         self._timeout = None if timeout is None else timeout.total_seconds()
-        self._send = send
+        self._end_process = end_process
 
     async def invoke(self, function: Registration, argument: object, reason: str) -> Any:
-        """Call `function` and deliver its outputs. Raises InvocationError.
+        """Call `function`. Raises InvocationError.
 
         Returns what Microsoft's converter makes of the value of an HTTP function (a Datum), otherwise None.
 
-        The log gets what the real host's log would get, the exception with its text included: a secret in there
-        is the app's leak, and a test that looks for it must be able to find it. Never the argument.
+        The log gets what the real host's log gets, the exception with its text included: a secret in there is the
+        app's leak, and a test must be able to find it. The argument is never logged.
         """
         invocation = str(uuid.uuid4())
-        _log.debug("Executing 'Functions.%s' (Reason='%s', Id=%s)", function.name, reason, invocation)
+        _log.info("Executing 'Functions.%s' (Reason='%s', Id=%s)", function.name, reason, invocation)
         started = time.monotonic()
+        watch = asyncio.create_task(self._watch(function.name))
         error: BaseException | None = None
         try:
-            return await self._run(function, argument, invocation)
+            return await _call(function, argument)
         except asyncio.CancelledError as cancelled:
             error = cancelled
             raise
@@ -67,6 +55,7 @@ class Invoker:
             error = failure
             raise InvocationError(function.name) from failure
         finally:
+            watch.cancel()
             _log.log(
                 logging.INFO if error is None else logging.ERROR,
                 "Executed 'Functions.%s' (%s, Id=%s, Duration=%dms)",
@@ -77,33 +66,26 @@ class Invoker:
                 exc_info=error,
             )
 
-    async def _run(self, function: Registration, argument: object, invocation: str) -> Any:
-        arguments: dict[str, Any] = {function.parameter: argument}
-        outs = {name: _Out() for name in function.outputs if name != RETURN}
-        if function.wants_context:
-            arguments["context"] = SimpleNamespace(
-                invocation_id=invocation, function_name=function.name, function_directory=str(self._app)
-            )
-        async with asyncio.timeout(self._timeout):
-            returned = await _call(function.call, arguments | outs)
-            written: dict[str, Any] = {name: out.get() for name, out in outs.items()}
-            if RETURN in function.outputs:
-                written[RETURN] = returned
-            elif returned is not None and not isinstance(function.trigger, HttpTrigger):
-                raise TypeError(f"returned a {type(returned).__name__}; without a $return binding it must be None")
-            answer = None
-            if isinstance(function.trigger, HttpTrigger) and returned is not None:
-                answer = HttpResponseConverter.encode(returned, expected_type=None)  # raises on a dict
-            await self._deliver(function.outputs, written)
-        return answer
-
-    async def _deliver(self, queues: Mapping[str, Queue], written: Mapping[str, Any]) -> None:
-        for name, value in written.items():
-            if value is not None:
-                await self._send(queues[name], _messages(value))
+    async def _watch(self, name: str) -> None:
+        if self._timeout is None:
+            return
+        await asyncio.sleep(self._timeout)
+        timeout = FunctionTimeoutError(f"'Functions.{name}' has not ended after {self._timeout:g} s (functionTimeout)")
+        _log.error("%s", timeout)
+        await asyncio.sleep(_GRACE)
+        self._end_process(timeout)
 
 
-async def _call(call: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+async def _call(function: Registration, argument: object) -> Any:
+    returned = await _run(function.call, **{function.parameter: argument})
+    if isinstance(function.trigger, HttpTrigger):
+        return HttpResponseConverter.encode(returned, expected_type=None)  # raises on None, a dict, bytes, ...
+    if returned is not None:
+        raise TypeError(f"returned a {type(returned).__name__}; without a $return binding it must be None")
+    return None
+
+
+async def _run(call: Callable[..., Any], **arguments: object) -> Any:
     if not inspect.iscoroutinefunction(call):
         return await asyncio.to_thread(call, **arguments)
     try:
@@ -114,19 +96,3 @@ async def _call(call: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
             raise
         # The function itself raised it. Microsoft's worker never answers such a call: it hangs until the time-out.
         await asyncio.Event().wait()
-
-
-def _messages(value: object) -> list[bytes]:
-    """The bodies that one output value stands for, by Microsoft's own conversion rules."""
-    QueueMessageOutConverter.encode(value, expected_type=None)  # raises on what Microsoft's worker refuses
-    match value:
-        case bytes():
-            return [value]
-        case str():
-            return [value.encode()]
-        case func.QueueMessage():
-            return [value.get_body()]
-        case Iterable():
-            return [body for item in value for body in _messages(item)]
-        case _:
-            raise TypeError(f"a {type(value).__name__} is no queue message")

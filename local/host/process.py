@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from local.host.web import Keys
+from local.host.keys import Keys
 
 _ROOT = Path(__file__).parents[2]
 _READY = "Host ready: "

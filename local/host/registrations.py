@@ -1,27 +1,31 @@
-"""What the app registers, read from its own function app object: the same JSON that the real host is given."""
+"""What the app registers, read from its own function app object: the same JSON that the real host receives."""
 
 import importlib
 import inspect
+import logging
 import re
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from azure.functions.decorators.function_app import FunctionRegister
 
+from local.host.settings import UnsupportedError
+
+_log = logging.getLogger("local.host")
 _SETTING = re.compile(r"%([^%]+)%")
-RETURN = "$return"
+_QUEUE_NAME = re.compile(r"(?=.{3,63}$)[a-z0-9]+(-[a-z0-9]+)*")
 
 
 class IndexingError(RuntimeError):
-    """The app registers what the real host would refuse, or what this one has no trigger or binding for."""
+    """The function is wrong: the host runs without it."""
 
 
 @dataclass(frozen=True, slots=True)
 class HttpTrigger:
-    """`methods` is empty where any will do; `auth_level` is anonymous, function or admin."""
+    """methods: upper case, empty for any. auth_level: anonymous, function or admin."""
 
     route: str
     methods: frozenset[str]
@@ -30,96 +34,94 @@ class HttpTrigger:
 
 @dataclass(frozen=True, slots=True)
 class TimerTrigger:
+    """schedule: with its settings resolved."""
+
     schedule: str
-    run_on_startup: bool = False
-    use_monitor: bool = True
 
 
 @dataclass(frozen=True, slots=True)
-class Queue:
-    """A queue of the storage account that the setting `connection` names; as a trigger or as an output."""
+class QueueTrigger:
+    """connection: the setting that names the storage account, or the prefix of the settings that do."""
 
-    name: str
+    queue: str
     connection: str
 
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """One function. `outputs` are its queues by parameter name; `$return` is the value itself."""
+    """One function; its trigger's value is passed as `parameter`."""
 
     name: str
     call: Callable[..., Any]
     parameter: str
-    trigger: HttpTrigger | TimerTrigger | Queue
-    outputs: Mapping[str, Queue] = field(default_factory=dict)
-    wants_context: bool = False
+    trigger: HttpTrigger | TimerTrigger | QueueTrigger
 
 
 def load(app: Path, environment: Mapping[str, str]) -> list[Registration]:
     """Import `function_app.py` of the directory `app` and index it.
 
-    Raises whatever the import raises, and IndexingError.
+    As in the real host, an exception at import, a duplicate name or a wrong parameter means no functions at all, and
+    a setting that is missing means that one function less; the log alone says so. Raises UnsupportedError.
     """
+    try:
+        functions = [(function, function.get_bindings_dict()["bindings"]) for function in _import(app).get_functions()]
+        for function, bindings in functions:
+            _check_parameters(function, bindings)
+    except Exception:
+        _log.exception("The app cannot be indexed: 0 functions found")
+        return []
+    registrations = []
+    for function, bindings in functions:
+        try:
+            registrations.append(_registration(function, bindings, environment))
+        except IndexingError as error:
+            _log.error("The function %s is off: %s", function.get_function_name(), error)  # noqa: TRY400 - no defect of ours
+    return registrations
+
+
+def _import(app: Path) -> FunctionRegister:
     if str(app) not in sys.path:
         sys.path.insert(0, str(app))
     importlib.invalidate_caches()
     module = importlib.import_module("function_app")
     if Path(str(module.__file__)).parent != app:
-        raise IndexingError(f"function_app was imported from {module.__file__}, not from {app}")
-    apps = {id(value): value for value in vars(module).values() if isinstance(value, FunctionRegister)}
-    if len(apps) != 1:
-        raise IndexingError(f"function_app.py must define exactly one function app object, not {len(apps)}")
-    (function_app,) = apps.values()
-    registrations = [_registration(function, environment) for function in function_app.get_functions()]
-    if not registrations:
-        raise IndexingError("function_app.py registers no functions")
-    return registrations
+        raise ImportError(f"function_app was imported from {module.__file__}, not from {app}")
+    (function_app,) = {value for value in vars(module).values() if isinstance(value, FunctionRegister)}
+    return function_app
 
 
-def _registration(function: Any, environment: Mapping[str, str]) -> Registration:
-    name = function.get_function_name()
-    bindings: list[dict[str, Any]] = function.get_bindings_dict()["bindings"]
-    trigger: HttpTrigger | TimerTrigger | Queue | None = None
-    parameter = ""
-    outputs: dict[str, Queue] = {}
-    for binding in bindings:
-        match binding["type"]:
-            case "queue":
-                outputs[binding["name"]] = _queue(binding, environment)
-            case "http":
-                continue
-            case "httpTrigger" | "timerTrigger" | "queueTrigger":
-                trigger, parameter = _trigger(binding, environment), binding["name"]
-            case other:
-                raise IndexingError(f"{name}: this host has no {other!r} binding")
-    if trigger is None:
-        raise IndexingError(f"{name} has no trigger")
-    call = function.get_user_function()
-    declared = set(inspect.signature(call).parameters) - {"context"}
-    bound = {binding["name"] for binding in bindings} - {RETURN}
+def _check_parameters(function: Any, bindings: list[dict[str, Any]]) -> None:
+    declared = set(inspect.signature(function.get_user_function()).parameters)
+    bound = {binding["name"] for binding in bindings} - {"$return"}
     if declared != bound:
-        raise IndexingError(f"{name}: parameters {sorted(declared)} do not match bindings {sorted(bound)}")
-    wants_context = "context" in inspect.signature(call).parameters
-    return Registration(name, call, parameter, trigger, outputs, wants_context)
-
-
-def _trigger(binding: Mapping[str, Any], environment: Mapping[str, str]) -> HttpTrigger | TimerTrigger | Queue:
-    if binding["type"] == "timerTrigger":
-        schedule = _resolve(binding["schedule"], environment)
-        return TimerTrigger(
-            schedule,
-            run_on_startup=bool(binding.get("runOnStartup")),
-            use_monitor=binding.get("useMonitor") is not False,
+        raise TypeError(
+            f"{function.get_function_name()}: parameters {sorted(declared)} do not match bindings {sorted(bound)}"
         )
+
+
+def _registration(function: Any, bindings: list[dict[str, Any]], environment: Mapping[str, str]) -> Registration:
+    name = function.get_function_name()
+    for binding in bindings:
+        if binding["type"] not in {"httpTrigger", "http", "timerTrigger", "queueTrigger"}:
+            raise UnsupportedError(f"{name}: the binding {binding['type']!r}")
+    (binding,) = (binding for binding in bindings if binding["type"] != "http")
+    if environment.get(f"AzureWebJobs.{name}.Disabled"):
+        raise UnsupportedError(f"the setting AzureWebJobs.{name}.Disabled")
+    return Registration(name, function.get_user_function(), binding["name"], _trigger(binding, environment))
+
+
+def _trigger(binding: Mapping[str, Any], environment: Mapping[str, str]) -> HttpTrigger | TimerTrigger | QueueTrigger:
+    if binding["type"] == "timerTrigger":
+        if binding.get("runOnStartup") or binding.get("useMonitor") is False:
+            raise UnsupportedError("a timer with run_on_startup, or without use_monitor")
+        return TimerTrigger(_resolve(binding["schedule"], environment))
     if binding["type"] == "queueTrigger":
-        return _queue(binding, environment)
+        queue = _resolve(binding["queueName"], environment).lower()
+        if not _QUEUE_NAME.fullmatch(queue):
+            raise IndexingError(f"{queue!r} is not the name of a queue")
+        return QueueTrigger(queue, binding["connection"])
     methods = frozenset(_text(method).upper() for method in binding.get("methods") or ())
     return HttpTrigger(binding["route"], methods, _text(binding.get("authLevel") or "function"))
-
-
-def _queue(binding: Mapping[str, Any], environment: Mapping[str, str]) -> Queue:
-    # The service takes only lower case; the real host lowers the name for the same reason.
-    return Queue(_resolve(binding["queueName"], environment).lower(), binding["connection"])
 
 
 def _text(value: object) -> str:

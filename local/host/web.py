@@ -1,61 +1,35 @@
-"""HTTP triggers and the admin route, with keys as the platform checks them."""
+"""HTTP triggers and the admin routes, with keys as the platform checks them."""
 
 import json
-import secrets
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from http import HTTPStatus
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from aiohttp import web
 from azure.functions.http import HttpRequest
 
-from local.host import routes
+from local.host.http_server import Request, Response, unescape
 from local.host.invocation import InvocationError, Invoker
+from local.host.keys import Keys
 from local.host.registrations import HttpTrigger, Registration
+from local.host.routes import Route
+from local.host.settings import UnsupportedError
 
-_BODY_LIMIT = 100 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Keys:
-    """The host's two keys: `master` opens all, `default` the functions of level `function`."""
-
-    master: str
-    default: str
-
-    @classmethod
-    def generate(cls) -> Self:
-        return cls(master=secrets.token_urlsafe(40), default=secrets.token_urlsafe(40))
-
-    @classmethod
-    def at(cls, file: Path) -> Self:
-        """The keys kept in `file` (the JSON of the real host's secret files), made at the first time."""
-        if not file.exists():
-            keys = cls.generate()
-            file.touch(mode=0o600)
-            file.write_text(
-                json.dumps(
-                    {
-                        "masterKey": {"name": "master", "value": keys.master, "encrypted": False},
-                        "functionKeys": [{"name": "default", "value": keys.default, "encrypted": False}],
-                    },
-                    indent=2,
-                )
-            )
-        document = json.loads(file.read_text())
-        return cls(master=document["masterKey"]["value"], default=document["functionKeys"][0]["value"])
-
-    def open(self, level: str, key: str) -> bool:
-        allowed = {"anonymous": None, "function": (self.default, self.master), "admin": (self.master,)}[level]
-        if allowed is None:
-            return True
-        return any(secrets.compare_digest(key.encode(), good.encode()) for good in allowed)
+_log = logging.getLogger("local.host")
+_JSON = {"content-type": "application/json; charset=utf-8"}
+_UNCACHED = {"cache-control": "no-store,no-cache", "pragma": "no-cache"}
+_INVOKE = re.compile(r"/admin/functions/([^/]+)/?", re.IGNORECASE)
+_ADMIN = re.compile(
+    r"/admin/(functions(/[^/]+(/(keys|status))?)?|host/(status|keys|config|log|drain/status|(system|function)keys(/.+)?)"
+    r"|vfs/.*)/?|/runtime/webhooks/.+",
+    re.IGNORECASE,
+)
 
 
 class Web:
-    """The host's HTTP side. `run_by_hand` starts a timer or queue function in the background: whether there is one."""
+    """Answers requests."""
 
     def __init__(
         self,
@@ -64,76 +38,133 @@ class Web:
         prefix: str,
         keys: Keys,
         invoker: Invoker,
-        run_by_hand: Callable[[str, str], bool],
+        others: Mapping[str, Callable[[str | None], None]],
     ) -> None:
-        parsed = ((routes.parse(f"{prefix}/{trigger.route}"), trigger, function) for function, trigger in functions)
-        self._routes = sorted(parsed, key=lambda entry: entry[0].precedence)
+        """others: by name in lower case, calls a function that has no route with an input, in the background."""
+        # Of two routes that match, the function whose name comes first answers.
+        ordered = sorted(functions, key=lambda entry: entry[0].name.lower())
+        root = f"/{prefix}/" if prefix else "/"
+        self._routes = [(Route.parse(root + trigger.route), trigger, function) for function, trigger in ordered]
+        self._others = others
         self._keys = keys
         self._invoker = invoker
-        self._run_by_hand = run_by_hand
-        self.application = web.Application(client_max_size=_BODY_LIMIT)
-        self.application.router.add_post("/admin/functions/{name}", self._admin)
-        # Any character: a dot would leave out %0A.
-        self.application.router.add_route("*", r"/{path:[\s\S]*}", self._serve)
+        self._used_keys: dict[str, str] = {}
 
-    async def _serve(self, request: web.Request) -> web.Response:
-        if (request.content_length or 0) > _BODY_LIMIT:
-            raise web.HTTPRequestEntityTooLarge(_BODY_LIMIT, request.content_length or 0)
-        path = routes.segments(request.raw_path.partition("?")[0])
+    async def handle(self, request: Request) -> Response:
+        try:
+            if request.path == "/":
+                return Response(headers={"content-type": "text/html"}, body=b"Your function app runs.")
+            if request.path.lower().startswith(("/admin/", "/runtime/")):
+                return await self._admin(request)
+            return await self._function(request)
+        except UnsupportedError as unsupported:
+            _log.critical("This host does not play %s %s: %s", request.method, request.path, unsupported)
+            return Response(HTTPStatus.NOT_IMPLEMENTED, body=f"This host does not play {unsupported}.".encode())
+
+    async def _function(self, request: Request) -> Response:
         for route, trigger, function in self._routes:
-            values = route.match(path)
+            values = route.match(request.path)
             # A method that the function does not take is 404 too, never 405 (azure-functions-host issue 10098).
-            if values is not None and (not trigger.methods or request.method in trigger.methods):
-                if not self._keys.open(trigger.auth_level, _key(request)):
-                    return web.Response(status=HTTPStatus.UNAUTHORIZED)
-                return await self._answer(function, await _argument(request, values))
-        return web.Response(status=HTTPStatus.NOT_FOUND)
+            if values is None or (trigger.methods and request.method.upper() not in trigger.methods):
+                continue
+            if route.unsupported:
+                raise UnsupportedError(f"the route constraint {route.unsupported}")
+            if not self._keys.opens(trigger.auth_level, self._key(request), function.name):
+                return Response(HTTPStatus.UNAUTHORIZED)
+            argument = HttpRequest(
+                method=request.method,
+                url=request.url,
+                headers=request.headers,
+                params=query_parameters(request.query),
+                route_params=values,
+                body_type="bytes",
+                body=request.body,
+            )
+            try:
+                return _response(await self._invoker.invoke(function, argument, "HTTP"))
+            except InvocationError:
+                return Response(HTTPStatus.INTERNAL_SERVER_ERROR)
+        return Response(HTTPStatus.NOT_FOUND)
 
-    async def _answer(self, function: Registration, argument: HttpRequest) -> web.Response:
-        try:
-            return _response(await self._invoker.invoke(function, argument, "HTTP"))
-        except InvocationError:
-            return web.Response(status=HTTPStatus.INTERNAL_SERVER_ERROR)
+    def _key(self, request: Request) -> str:
+        given = request.headers.get("x-functions-key")
+        if not given:
+            by_name = {name.lower(): value for name, value in query_parameters(request.query).items()}
+            given = by_name.get("code", "")
+        # The real host remembers good keys, and looks them up without regard to case.
+        key = self._used_keys.get(given.lower(), given)
+        if self._keys.level(key) != "anonymous":
+            self._used_keys[key.lower()] = key
+        return key
 
-    async def _admin(self, request: web.Request) -> web.Response:
-        if not self._keys.open("admin", _key(request)):
-            return web.Response(status=HTTPStatus.UNAUTHORIZED)
+    async def _admin(self, request: Request) -> Response:
+        path = request.path.lower().removesuffix("/")
+        if path == "/admin/host/ping":
+            return Response(headers=_UNCACHED)
+        if path == "/admin/warmup":
+            return Response()
+        if not _ADMIN.fullmatch(request.path):
+            return Response(HTTPStatus.NOT_FOUND)
+        level = self._keys.level(self._key(request))
+        if path.startswith("/admin/vfs"):
+            return Response(HTTPStatus.FORBIDDEN if level == "admin" else HTTPStatus.UNAUTHORIZED)
+        if level == "anonymous":
+            return Response(HTTPStatus.UNAUTHORIZED, {"www-authenticate": "Bearer"})
+        if level == "function":
+            return Response(HTTPStatus.FORBIDDEN)
+        if path == "/admin/host/status" and request.method == "GET":
+            return Response(headers=_JSON, body=b'{"state": "Running"}')
+        if (found := _INVOKE.fullmatch(request.path)) is None:
+            raise UnsupportedError("this admin route")
+        name = found[1].lower()
+        if name in {function.name.lower() for _, _, function in self._routes}:
+            raise UnsupportedError("the admin routes of HTTP functions")
+        if name not in self._others:
+            return Response(HTTPStatus.NOT_FOUND)
+        if request.method != "POST":
+            raise UnsupportedError("this admin route")
+        if "application/json" not in request.headers.get("content-type", "").lower():
+            return Response(HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
         try:
-            document: Any = await request.json()
-            given = document.get("input", "")
+            document = {key.lower(): value for key, value in json.loads(request.body).items()}
         except (ValueError, AttributeError):
-            return web.Response(status=HTTPStatus.BAD_REQUEST)
-        body = given if isinstance(given, str) else json.dumps(given)
-        known = self._run_by_hand(request.match_info["name"], body)
-        return web.Response(status=HTTPStatus.ACCEPTED if known else HTTPStatus.NOT_FOUND)
+            return Response(HTTPStatus.BAD_REQUEST)
+        given = document.get("input")
+        if isinstance(given, dict | list):
+            return Response(HTTPStatus.BAD_REQUEST)
+        self._others[name](None if given is None else str(given))
+        return Response(HTTPStatus.ACCEPTED)
 
 
-def _key(request: web.Request) -> str:
-    return request.headers.get("x-functions-key") or request.query.get("code", "")
+def query_parameters(query: str) -> dict[str, str]:
+    """`req.params`: empty values are dropped, repeated ones joined, and names that differ in case are one.
+
+    Of such names the second one is kept.
+    """
+    names: dict[str, str] = {}
+    values: dict[str, list[str]] = {}
+    for part in filter(None, query.split("&")):
+        name, _, value = (unescape(text.replace("+", " "), keep="") for text in part.partition("="))
+        entries = values.setdefault(name.lower(), [])
+        if len(entries) < 2:  # noqa: PLR2004 - see the docstring
+            names[name.lower()] = name
+        entries.append(value)
+    joined = {names[key]: ",".join(filter(None, entries)) for key, entries in values.items()}
+    return {name: value for name, value in joined.items() if value}
 
 
-async def _argument(request: web.Request, values: dict[str, str]) -> HttpRequest:
-    return HttpRequest(
-        method=request.method,
-        url=str(request.url),
-        headers={name: ",".join(request.headers.getall(name)) for name in request.headers},
-        params={name: ",".join(request.query.getall(name)) for name in request.query},
-        route_params=values,
-        body_type="bytes",
-        body=await request.read(),  # 413 past the limit
-    )
-
-
-def _response(datum: Any) -> web.Response:
-    """The answer for what Microsoft's converter made of a function's return value."""
-    if datum is None:
-        return web.Response(status=HTTPStatus.NO_CONTENT)
+def _response(datum: Any) -> Response:
+    """The response for what Microsoft's converter made of a function's return value. Raises UnsupportedError."""
     if datum.type == "string":
-        return web.Response(text=datum.value)
+        with suppress(ValueError):
+            if isinstance(document := json.loads(datum.value), dict) and {"body", "status", "headers"} & document.keys():
+                raise UnsupportedError("a returned text that is a response as JSON: return an HttpResponse")
+        return Response(headers={"content-type": "text/plain; charset=utf-8"}, body=datum.value.encode())
     answer = datum.value
-    response = web.Response(status=int(answer["status_code"].value), body=answer["body"].value)
-    response.headers.update({name: header.value for name, header in answer["headers"].items()})
-    for cookie in answer["cookies"] or ():
-        for morsel in cookie.values():
-            response.headers.add("Set-Cookie", morsel.OutputString())
-    return response
+    if answer["cookies"]:
+        raise UnsupportedError("the header Set-Cookie, which the real host writes in its own way")
+    status = HTTPStatus.OK.value
+    with suppress(ValueError):  # the real host sends 200 for a status that is not a number
+        status = int(answer["status_code"].value)
+    headers = {name: str(header.value) for name, header in answer["headers"].items()}
+    return Response(status, headers, answer["body"].value)
