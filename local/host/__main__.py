@@ -10,7 +10,7 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
-from local.host.hosting import GRACE, Host
+from local.host.hosting import Host
 from local.host.keys import Keys
 from local.host.queues import INVISIBILITY
 
@@ -22,18 +22,7 @@ def main() -> None:
     parser.add_argument("--app", type=Path, default=Path(), help="directory of function_app.py and host.json")
     parser.add_argument("--port", type=int, default=7071, help="0: a free one")
     parser.add_argument("--keys", type=Path, help="file of the keys; written if it does not exist")
-    parser.add_argument(
-        "--grace",
-        type=float,
-        default=GRACE.total_seconds(),
-        help="seconds that queue functions may run on after SIGINT; a constant in Azure",
-    )
-    parser.add_argument(
-        "--invisibility",
-        type=float,
-        default=INVISIBILITY.total_seconds(),
-        help="seconds that a message is invisible while a function has it; a constant in Azure",
-    )
+    parser.add_argument("--invisibility", type=float, help="seconds that a function has a message; a constant in Azure")
     parser.add_argument("--with-stdin", action="store_true", help="stop when standard input closes")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="[%(asctime)s] %(levelname)s %(message)s", stream=sys.stderr)
@@ -56,16 +45,12 @@ async def serve(options: argparse.Namespace) -> None:
     if options.with_stdin:
         # Nothing is ever written to it: it is readable when the process at its other end is gone.
         loop.add_reader(sys.stdin, stopping.set)
-    host = Host(
-        options.app,
-        port=options.port,
-        keys=Keys.at(options.keys) if options.keys else None,
-        grace=timedelta(seconds=options.grace),
-        invisibility=timedelta(seconds=options.invisibility),
-    )
+    keys = Keys.at(options.keys) if options.keys else Keys.generate()
+    invisibility = timedelta(seconds=options.invisibility) if options.invisibility else INVISIBILITY
+    host = Host(options.app, port=options.port, keys=keys, invisibility=invisibility)
     await host.start()
     if not options.keys:
-        print(f"Function key: {host.keys.default}\nMaster key: {host.keys.master}")
+        print(f"Function key: {keys.default}\nMaster key: {keys.master}")
     print(f"Host ready: {host.url}", flush=True)
     failure = asyncio.create_task(host.failure())
     await asyncio.wait([asyncio.create_task(stopping.wait()), failure], return_when=asyncio.FIRST_COMPLETED)

@@ -66,7 +66,7 @@ class Host:
                     case QueueTrigger() as trigger:
                         self._add_listener(function, trigger)
             except IndexingError as error:
-                _log.error("The function %s is off: %s", function.name, error)  # noqa: TRY400 - no defect of ours
+                _log.error("The function %s is off: %s", function.name, error)
         web = Web(
             routed, prefix=self._settings.route_prefix, keys=self.keys, invoker=self._invoker, others=self._by_hand
         )
@@ -111,14 +111,8 @@ class Host:
             _log.error("The timer %s does not run: no setting says where the host's blobs are", function.name)
 
     def _add_listener(self, function: Registration, trigger: QueueTrigger) -> None:
-        listener = Listener(
-            function,
-            trigger,
-            storage=self._storage,
-            settings=self._settings.queues,
-            invoker=self._invoker,
-            invisibility=self._invisibility,
-        )
+        queues, hidden = self._settings.queues, self._invisibility
+        listener = Listener(function, trigger, self._storage, queues, self._invoker, invisibility=hidden)
         self._loops.append(listener.run)
         self._by_hand[function.name.lower()] = lambda body: self._spawn(listener.run_by_hand(body))
 

@@ -22,7 +22,10 @@ _BODY_PATIENCE = 6.0
 _LINGER = 2.0
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _REQUEST = re.compile(rf"({_TOKEN.pattern}) (/[!-~]*) HTTP/1\.([01])")
-_ESCAPED = re.compile(r"%[0-7]X|%[C-D]X%[89AB]X|%EX(%[89AB]X){2}|%F[0-7](%[89AB]X){3}".replace("X", "[0-9A-F]"), re.I)
+_LATER = "%[89AB][0-9A-F]"
+_ESCAPED = re.compile(
+    rf"%([0-7][0-9A-F]|[CD][0-9A-F]{_LATER}|E[0-9A-F]({_LATER}){{2}}|F[0-7]({_LATER}){{3}})", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,40 +117,41 @@ async def _read_head(reader: asyncio.StreamReader) -> bytes:
         raise _RefusedError(status) from overrun
 
 
+def _require(good: object, status: HTTPStatus = HTTPStatus.BAD_REQUEST) -> None:
+    if not good:
+        raise _RefusedError(status)
+
+
 async def _read_request(
     head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> tuple[Request, bool, bool]:
     """Returns also whether the client takes chunks, and whether it keeps the connection. Raises _RefusedError."""
-    try:
-        line, *lines = head.decode().split("\r\n")[:-2]
-    except UnicodeDecodeError as malformed:
-        raise _RefusedError(HTTPStatus.BAD_REQUEST) from malformed
-    if len(line) + 2 > _LONGEST_LINE:
-        raise _RefusedError(HTTPStatus.REQUEST_URI_TOO_LONG)
-    if len(head) - len(line) > _HEADERS_SIZE or len(lines) > _HEADERS_COUNT:
-        raise _RefusedError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+    line, *lines = head.decode(errors="surrogateescape").split("\r\n")[:-2]
+    _require(len(line) + 2 <= _LONGEST_LINE, HTTPStatus.REQUEST_URI_TOO_LONG)
+    fits = len(head) - len(line) <= _HEADERS_SIZE and len(lines) <= _HEADERS_COUNT
+    _require(fits, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
     match = _REQUEST.fullmatch(line)
-    headers = _parse_headers(lines)
-    if match is None or ("host" not in headers and match[3] == "1"):
+    if match is None:
         raise _RefusedError(HTTPStatus.BAD_REQUEST)
-    if "host" not in headers:  # the real host fails to make the URL
-        raise _RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR)
-    keep = match[3] == "1" and "close" not in headers.get("connection", "").lower()
+    method, target, is_1_1 = match[1], match[2], match[3] == "1"
+    headers = _parse_headers(lines)
+    # Without a host, the real one fails to make the URL.
+    _require("host" in headers, HTTPStatus.BAD_REQUEST if is_1_1 else HTTPStatus.INTERNAL_SERVER_ERROR)
+    keep = is_1_1 and "close" not in headers.get("connection", "").lower()
     body = b""
     if "transfer-encoding" in headers:
-        keep = False  # its body stays unread
+        keep = False  # the body stays unread
         if "content-length" in headers:
             headers["x-content-length"] = headers.pop("content-length")
     elif "content-length" in headers:
         if headers.get("expect", "").lower() == "100-continue":
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         body = await _read_body(reader, headers["content-length"])
-    path, question, query = match[2].partition("?")
+    path, question, query = target.partition("?")
     path = _remove_dots(unescape(path))
-    if "\0" in path:
-        raise _RefusedError(HTTPStatus.BAD_REQUEST)
+    _require("\0" not in path)
     url = f"http://{headers['host']}{_escape(path)}{question}{query}"
-    return Request(match[1], path, query, url, headers, body), match[3] == "1", keep
+    return Request(method, path, query, url, headers, body), is_1_1, keep
 
 
 def _parse_headers(lines: list[str]) -> dict[str, str]:
@@ -155,18 +159,16 @@ def _parse_headers(lines: list[str]) -> dict[str, str]:
     for line in lines:
         name, colon, value = line.partition(":")
         name, value = name.lower(), value.strip(" \t")
-        if not colon or not _TOKEN.fullmatch(name) or re.search(r"[\0\r\n]", value) or (name == "host" and name in headers):
-            raise _RefusedError(HTTPStatus.BAD_REQUEST)
+        _require(colon and _TOKEN.fullmatch(name) and not re.search(r"[\0\r\n\udc80-\udcff]", value))
+        _require(name != "host" or name not in headers)
         headers[name] = f"{headers[name]},{value}" if name in headers else value
     return headers
 
 
 async def _read_body(reader: asyncio.StreamReader, length: str) -> bytes:
-    if not re.fullmatch(r"[0-9]+", length):
-        raise _RefusedError(HTTPStatus.BAD_REQUEST)
-    if (size := int(length)) > _LONGEST_BODY:
-        raise _RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR)
-    body = bytearray()
+    _require(re.fullmatch(r"[0-9]+", length))
+    size, body = int(length), bytearray()
+    _require(size <= _LONGEST_BODY, HTTPStatus.INTERNAL_SERVER_ERROR)
     while len(body) < size:
         try:
             part = await asyncio.wait_for(reader.read(size - len(body)), _BODY_PATIENCE)
@@ -215,8 +217,7 @@ def _encode(response: Response, method: str, *, chunk: bool, keep: bool) -> tupl
     body = b"" if bodiless else response.body
     missing = int(given.get("content-length", len(body))) - len(body)
     good = all(_TOKEN.fullmatch(name) and re.fullmatch(r"[\t -~]*", value) for name, value in given.items())
-    if not good or missing < 0:
-        raise _RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR)
+    _require(good and missing >= 0, HTTPStatus.INTERNAL_SERVER_ERROR)
     if "content-length" in given or "transfer-encoding" in given:
         keep = keep and not missing and "transfer-encoding" not in given  # the body goes out as it is
     elif body and chunk:

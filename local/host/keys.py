@@ -5,10 +5,9 @@ import json
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
-Level = Literal["anonymous", "function", "admin"]
-_RANKS: dict[str, int] = {"anonymous": 0, "function": 1, "admin": 2}
+LEVELS = ("anonymous", "function", "admin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +26,12 @@ class Keys:
         """Read the keys from `file` (the JSON of the real host's secret files); write new ones if it does not exist."""
         if not file.exists():
             keys = cls.generate()
+            document = {
+                "masterKey": {"name": "master", "value": keys.master, "encrypted": False},
+                "functionKeys": [{"name": "default", "value": keys.default, "encrypted": False}],
+            }
             file.touch(mode=0o600)
-            file.write_text(
-                json.dumps(
-                    {
-                        "masterKey": {"name": "master", "value": keys.master, "encrypted": False},
-                        "functionKeys": [{"name": "default", "value": keys.default, "encrypted": False}],
-                    },
-                    indent=2,
-                )
-            )
+            file.write_text(json.dumps(document, indent=2))
         document = json.loads(file.read_text())
         return cls(master=document["masterKey"]["value"], default=document["functionKeys"][0]["value"])
 
@@ -44,12 +39,9 @@ class Keys:
         """The key that opens the function `name` alone, if its level is `function`."""
         return hashlib.sha256(f"{self.master}/{name.lower()}".encode()).hexdigest()
 
-    def level(self, key: str, function: str = "") -> Level:
-        """What `key` opens. Without the name of a function, every function's own key counts as wrong."""
+    def level(self, key: str, function: str = "") -> int:
+        """The highest of LEVELS that `key` opens, as an index. function: the one whose own key counts, too."""
+        own = (self.default, *([self.function(function)] if function else []))
         if secrets.compare_digest(key.encode(), self.master.encode()):
-            return "admin"
-        own = (self.default, self.function(function)) if function else (self.default,)
-        return "function" if any(secrets.compare_digest(key.encode(), good.encode()) for good in own) else "anonymous"
-
-    def opens(self, required: str, key: str, function: str) -> bool:
-        return _RANKS[self.level(key, function)] >= _RANKS[required]
+            return 2
+        return int(any(secrets.compare_digest(key.encode(), good.encode()) for good in own))

@@ -16,7 +16,6 @@ from local.host.settings import UnsupportedError
 
 _log = logging.getLogger("local.host")
 _SETTING = re.compile(r"%([^%]+)%")
-_QUEUE_NAME = re.compile(r"(?=.{3,63}$)[a-z0-9]+(-[a-z0-9]+)*")
 
 
 class IndexingError(RuntimeError):
@@ -67,7 +66,7 @@ def load(app: Path, environment: Mapping[str, str]) -> list[Registration]:
         functions = [(function, function.get_bindings_dict()["bindings"]) for function in _import(app).get_functions()]
         for function, bindings in functions:
             _check_parameters(function, bindings)
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever an app raises at import
         _log.exception("The app cannot be indexed: 0 functions found")
         return []
     registrations = []
@@ -75,7 +74,7 @@ def load(app: Path, environment: Mapping[str, str]) -> list[Registration]:
         try:
             registrations.append(_registration(function, bindings, environment))
         except IndexingError as error:
-            _log.error("The function %s is off: %s", function.get_function_name(), error)  # noqa: TRY400 - no defect of ours
+            _log.error("The function %s is off: %s", function.get_function_name(), error)
     return registrations
 
 
@@ -116,10 +115,7 @@ def _trigger(binding: Mapping[str, Any], environment: Mapping[str, str]) -> Http
             raise UnsupportedError("a timer with run_on_startup, or without use_monitor")
         return TimerTrigger(_resolve(binding["schedule"], environment))
     if binding["type"] == "queueTrigger":
-        queue = _resolve(binding["queueName"], environment).lower()
-        if not _QUEUE_NAME.fullmatch(queue):
-            raise IndexingError(f"{queue!r} is not the name of a queue")
-        return QueueTrigger(queue, binding["connection"])
+        return QueueTrigger(_resolve(binding["queueName"], environment).lower(), binding["connection"])
     methods = frozenset(_text(method).upper() for method in binding.get("methods") or ())
     return HttpTrigger(binding["route"], methods, _text(binding.get("authLevel") or "function"))
 

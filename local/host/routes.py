@@ -1,4 +1,4 @@
-"""Route templates of HTTP triggers as regular expressions: `{a}`, `{a?}`, `{a=default}`, `{*rest}`, `{a}.{b}`, `{a:int}`."""
+"""Route templates as regular expressions: `{a}`, `{a?}`, `{a=default}`, `{*rest}`, `{a}.{b}`, `{a:int}`."""
 
 import re
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ _CONSTRAINTS = {
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """unsupported: a constraint that this host does not play. What matches the route without it is answered with 501."""
+    """unsupported: a constraint that this host does not play: what matches without it is answered with 501."""
 
     pattern: re.Pattern[str]
     defaults: Mapping[str, str]

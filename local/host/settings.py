@@ -36,7 +36,7 @@ _Duration = Annotated[timedelta, BeforeValidator(timespan)]
 
 
 class QueueSettings(BaseModel):
-    """`extensions.queues`. The defaults are the platform's. Unknown names are typing errors: the real host ignores them."""
+    """`extensions.queues`. The defaults are the platform's. Unknown names, which it ignores, are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=lambda name: name.replace("_", ""))
 
@@ -45,7 +45,7 @@ class QueueSettings(BaseModel):
     max_dequeue_count: int = Field(5, ge=1, le=1000)
     visibility_timeout: _Duration = timedelta(0)
     max_polling_interval: _Duration = timedelta(minutes=1)
-    message_encoding: Literal["base64", "none"] = "base64"
+    message_encoding: Literal["base64"] = "base64"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +68,6 @@ class HostSettings:
                 raise SettingsError('host.json must say "version": "2.0"')
             extensions, timeout = document.get("extensions", {}), document.get("functionTimeout", "00:30:00")
             queues = {name.lower(): value for name, value in extensions.get("queues", {}).items()}
-            if "messageencoding" in queues:
-                queues["messageencoding"] = queues["messageencoding"].lower()
             return cls(
                 route_prefix=extensions.get("http", {}).get("routePrefix", "api").strip("/"),
                 function_timeout=None if timeout == "-1" else timespan(timeout),

@@ -1,4 +1,4 @@
-"""The storage accounts that the app's settings name, by connection string or by identity, as the real host reads them."""
+"""The storage accounts that the app's settings name, by connection string or by identity."""
 
 import logging
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ class Storage:
         self._environment = environment
         self._pause = refusal_patience.total_seconds() / _RETRIES
         self._services: dict[str, QueueServiceClient] = {}
-        self._credentials: list[ManagedIdentityCredential] = []
+        self._opened: list[QueueServiceClient | ManagedIdentityCredential] = []
 
     @property
     def holds_timers(self) -> bool:
@@ -52,34 +52,30 @@ class Storage:
         """Raises IndexingError if no setting says where `connection` is, UnsupportedError for unknown credentials."""
         if connection not in self._services:
             self._services[connection] = self._service(connection)
+            self._opened.append(self._services[connection])
         return self._services[connection].get_queue_client(name)
 
     async def close(self) -> None:
-        for opened in (*self._services.values(), *self._credentials):
+        for opened in self._opened:
             await opened.close()
 
     def _service(self, connection: str) -> QueueServiceClient:
-        options: dict[str, Any] = {
-            "retry_total": _RETRIES,
-            "initial_backoff": self._pause,
-            "increment_base": 0,
-            "random_jitter_range": 0,
-            "read_timeout": 100,
-            "logger": _requests,
-        }
+        backoff = {"initial_backoff": self._pause, "increment_base": 0, "random_jitter_range": 0}
+        options: dict[str, Any] = {"retry_total": _RETRIES, "read_timeout": 100, "logger": _requests, **backoff}
         for prefix in (f"AzureWebJobs{connection}", connection):
             if text := self._environment.get(prefix):
                 return QueueServiceClient.from_connection_string(text, **options)
-            part = {name: self._environment.get(f"{prefix}__{name}") for name in ("accountName", "credential", "clientId")}
-            uri = self._environment.get(f"{prefix}__queueServiceUri")
-            if uri is None and part["accountName"]:
-                uri = f"https://{part['accountName']}.queue.core.windows.net"
-            if uri:
-                if part["credential"] not in {None, "managedidentity"}:
-                    raise UnsupportedError(f"{prefix}__credential={part['credential']}")
-                client_id = part["clientId"] or self._environment.get("AZURE_CLIENT_ID")
-                self._credentials.append(ManagedIdentityCredential(client_id=client_id))
-                return QueueServiceClient(uri, credential=self._credentials[-1], **options)
+            account, credential, client_id, uri = (
+                self._environment.get(f"{prefix}__{name}")
+                for name in ("accountName", "credential", "clientId", "queueServiceUri")
+            )
+            if uri or account:
+                if credential not in {None, "managedidentity"}:
+                    raise UnsupportedError(f"{prefix}__credential={credential}")
+                identity = ManagedIdentityCredential(client_id=client_id or self._environment.get("AZURE_CLIENT_ID"))
+                self._opened.append(identity)
+                uri = uri or f"https://{account}.queue.core.windows.net"
+                return QueueServiceClient(uri, credential=identity, **options)
         raise IndexingError(f"no setting says which storage account {connection!r} is")
 
 

@@ -18,31 +18,24 @@ _NCRONTAB = re.compile(r"([\d*/,-]+ +){4}[\dA-Za-z*/,-]+ +([0-6A-Za-z*/,-]|/\d+)
 
 
 class Timer:
-    """Runs one function by its schedule, one scheduled run at a time; one run makes up for all that a long run missed."""
+    """Runs one function by its schedule, one run at a time; one run makes up for all that a long run missed."""
 
     def __init__(self, function: Registration, trigger: TimerTrigger, invoker: Invoker) -> None:
         """Raises IndexingError if the schedule is not one, UnsupportedError for five fields and for time spans."""
         self._function = function
         self._invoker = invoker
         self._next_after = parse_schedule(trigger.schedule)
-        self._updated, self._next = datetime.min.replace(tzinfo=UTC), self._next_after(_now())
 
     async def run(self, stopping: asyncio.Event) -> None:
-        while not await _is_set_within(stopping, self._next - _now()):
-            # A clock that is a little early must not run the same moment twice.
-            started = max(_now(), self._next)
+        due = self._next_after(_now())
+        while not await _is_set_within(stopping, due - _now()):
+            started = max(_now(), due)  # a clock that is a little early must not run the same moment twice
             await self.run_by_hand("timer")
-            self._updated, self._next = started, self._next_after(started)
+            due = self._next_after(started)
 
     async def run_by_hand(self, reason: str = "admin") -> None:
         """Run now, beside a scheduled run if there is one; the schedule stays."""
-        status = {"Last": self._updated, "Next": self._next, "LastUpdated": self._updated}
-        frequent = self._next_after(self._next) - self._next < timedelta(minutes=1)  # the real host keeps no status then
-        request = TimerRequest(
-            past_due=False,
-            schedule_status={} if frequent else {name: moment.isoformat() for name, moment in status.items()},
-            schedule={"AdjustForDST": True},
-        )
+        request = TimerRequest(past_due=False, schedule_status={}, schedule={"AdjustForDST": True})
         with suppress(InvocationError):  # logged; there is no retry for timers
             await self._invoker.invoke(self._function, request, reason)
 
@@ -50,7 +43,9 @@ class Timer:
 def parse_schedule(text: str) -> Callable[[datetime], datetime]:
     """Returns what gives the next moment of the schedule `text` after a moment."""
     with suppress(SettingsError):
-        raise UnsupportedError(f"the time span {timespan(text)} as a schedule: Flex Consumption does not take it either")
+        raise UnsupportedError(
+            f"the time span {timespan(text)} as a schedule: Flex Consumption does not take it either"
+        )
     if len(text.split()) == 5 and croniter.is_valid(text):  # noqa: PLR2004 - fields
         raise UnsupportedError(f"the schedule {text!r} of five fields, which is easily misread: write the seconds too")
     if not _NCRONTAB.fullmatch(text) or not croniter.is_valid(text, second_at_beginning=True):

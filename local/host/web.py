@@ -12,19 +12,20 @@ from azure.functions.http import HttpRequest
 
 from local.host.http_server import Request, Response, unescape
 from local.host.invocation import InvocationError, Invoker
-from local.host.keys import Keys
+from local.host.keys import LEVELS, Keys
 from local.host.registrations import HttpTrigger, Registration
 from local.host.routes import Route
 from local.host.settings import UnsupportedError
 
 _log = logging.getLogger("local.host")
 _JSON = {"content-type": "application/json; charset=utf-8"}
-_UNCACHED = {"cache-control": "no-store,no-cache", "pragma": "no-cache"}
-_INVOKE = re.compile(r"/admin/functions/([^/]+)/?", re.IGNORECASE)
+_CHALLENGE = {"www-authenticate": "Bearer"}
+_PUBLIC = {"/admin/host/ping": {"cache-control": "no-store,no-cache", "pragma": "no-cache"}, "/admin/warmup": {}}
+_ADMIN_LEVEL = LEVELS.index("admin")
+# What the real host has, played or not.
 _ADMIN = re.compile(
-    r"/admin/(functions(/[^/]+(/(keys|status))?)?|host/(status|keys|config|log|drain/status|(system|function)keys(/.+)?)"
-    r"|vfs/.*)/?|/runtime/webhooks/.+",
-    re.IGNORECASE,
+    r"/admin/(functions(/[^/]+(/(keys|status))?)?|vfs(/.*)?"
+    r"|host/(status|keys|config|log|drain/status|(system|function)keys(/.+)?))|/runtime/webhooks/.+"
 )
 
 
@@ -69,7 +70,7 @@ class Web:
                 continue
             if route.unsupported:
                 raise UnsupportedError(f"the route constraint {route.unsupported}")
-            if not self._keys.opens(trigger.auth_level, self._key(request), function.name):
+            if self._keys.level(self._key(request), function.name) < LEVELS.index(trigger.auth_level):
                 return Response(HTTPStatus.UNAUTHORIZED)
             argument = HttpRequest(
                 method=request.method,
@@ -77,8 +78,8 @@ class Web:
                 headers=request.headers,
                 params=query_parameters(request.query),
                 route_params=values,
-                body_type="bytes",
                 body=request.body,
+                body_type="bytes",
             )
             try:
                 return _response(await self._invoker.invoke(function, argument, "HTTP"))
@@ -93,36 +94,34 @@ class Web:
             given = by_name.get("code", "")
         # The real host remembers good keys, and looks them up without regard to case.
         key = self._used_keys.get(given.lower(), given)
-        if self._keys.level(key) != "anonymous":
+        if self._keys.level(key):
             self._used_keys[key.lower()] = key
         return key
 
     async def _admin(self, request: Request) -> Response:
         path = request.path.lower().removesuffix("/")
-        if path == "/admin/host/ping":
-            return Response(headers=_UNCACHED)
-        if path == "/admin/warmup":
-            return Response()
-        if not _ADMIN.fullmatch(request.path):
-            return Response(HTTPStatus.NOT_FOUND)
         level = self._keys.level(self._key(request))
-        if path.startswith("/admin/vfs"):
-            return Response(HTTPStatus.FORBIDDEN if level == "admin" else HTTPStatus.UNAUTHORIZED)
-        if level == "anonymous":
-            return Response(HTTPStatus.UNAUTHORIZED, {"www-authenticate": "Bearer"})
-        if level == "function":
-            return Response(HTTPStatus.FORBIDDEN)
-        if path == "/admin/host/status" and request.method == "GET":
-            return Response(headers=_JSON, body=b'{"state": "Running"}')
-        if (found := _INVOKE.fullmatch(request.path)) is None:
-            raise UnsupportedError("this admin route")
-        name = found[1].lower()
-        if name in {function.name.lower() for _, _, function in self._routes}:
-            raise UnsupportedError("the admin routes of HTTP functions")
-        if name not in self._others:
+        if path in _PUBLIC:
+            return Response(headers=_PUBLIC[path])
+        if not _ADMIN.fullmatch(path):
             return Response(HTTPStatus.NOT_FOUND)
-        if request.method != "POST":
-            raise UnsupportedError("this admin route")
+        if path.startswith("/admin/vfs"):
+            return Response(HTTPStatus.FORBIDDEN if level == _ADMIN_LEVEL else HTTPStatus.UNAUTHORIZED)
+        if level < _ADMIN_LEVEL:
+            return Response(HTTPStatus.FORBIDDEN) if level else Response(HTTPStatus.UNAUTHORIZED, _CHALLENGE)
+        if path == "/admin/host/status":
+            return Response(headers=_JSON, body=b'{"state": "Running"}')
+        if found := re.fullmatch("/admin/functions/([^/]+)", path):
+            return self._invoke(found[1], request)
+        raise UnsupportedError("this admin route")
+
+    def _invoke(self, name: str, request: Request) -> Response:
+        """Start a timer or queue function: `{"input": "..."}`."""
+        routed = name in {function.name.lower() for _, _, function in self._routes}
+        if name not in self._others and not routed:
+            return Response(HTTPStatus.NOT_FOUND)
+        if routed or request.method != "POST":
+            raise UnsupportedError("the admin routes of HTTP functions" if routed else "this admin route")
         if "application/json" not in request.headers.get("content-type", "").lower():
             return Response(HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
         try:
@@ -157,7 +156,10 @@ def _response(datum: Any) -> Response:
     """The response for what Microsoft's converter made of a function's return value. Raises UnsupportedError."""
     if datum.type == "string":
         with suppress(ValueError):
-            if isinstance(document := json.loads(datum.value), dict) and {"body", "status", "headers"} & document.keys():
+            if (
+                isinstance(document := json.loads(datum.value), dict)
+                and {"body", "status", "headers"} & document.keys()
+            ):
                 raise UnsupportedError("a returned text that is a response as JSON: return an HttpResponse")
         return Response(headers={"content-type": "text/plain; charset=utf-8"}, body=datum.value.encode())
     answer = datum.value

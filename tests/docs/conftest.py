@@ -16,7 +16,7 @@ from local.azure.arm import ONBOARDER
 from local.azure.entra import AKS, Entra
 from local.clock import Clock
 from local.cloud import GROUP, SUBSCRIPTION
-from local.host import HostProcess
+from local.function_host import HostProcess
 from local.kubernetes.apiserver import Etcd, Issuer, RealApiServer
 from local.serving import Authority, Server
 from pullkeeper.cluster.api import Api

@@ -16,7 +16,7 @@ import yaml
 from aiohttp import web
 
 from local.cloud import GROUP, LocalCluster
-from local.host import HostProcess
+from local.function_host import HostProcess
 from local.serving import Server
 from pullkeeper.errors import ClusterGone
 from pullkeeper.model import ClusterId

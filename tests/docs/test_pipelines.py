@@ -18,7 +18,7 @@ from aiohttp import web
 from local.azure.entra import Identity, IdentityEndpoint
 from local.azure.function_apps import SITES, FunctionApp
 from local.cloud import GROUP, SUBSCRIPTION
-from local.host import HostProcess
+from local.function_host import HostProcess
 from local.serving import Authority, Server
 from pullkeeper.model import ClusterId
 from tests.apiserver import at_hand

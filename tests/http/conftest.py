@@ -17,7 +17,7 @@ from yarl import URL
 from local.azure.arm import ONBOARDER
 from local.azurite import Azurite
 from local.cloud import GROUP, SUBSCRIPTION, LocalCluster
-from local.host import HostProcess
+from local.function_host import HostProcess
 from local.serving import Authority
 from tests.end_to_end.conftest import Deployed
 from tests.world import World, open_world
