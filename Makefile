@@ -2,27 +2,34 @@
 PYTHON ?= python3
 VENV   ?= .venv
 CLUSTERS ?= stand-in
+# HOST=func: Azure Functions Core Tools instead of local/host; FUNC names its program.
+HOST    = local
+FUNC   ?= func
 BIN     = $(VENV)/bin
 UV     := $(or $(shell uv --version >/dev/null 2>&1 && command -v uv),$(BIN)/uv)
 AZURITE = local/azurite/node_modules/.package-lock.json
 JUDGES  = .venv-judges
+WITH_HOST = $(if $(filter func,$(HOST)),CORE_TOOLS=$(FUNC))
 
-.PHONY: demo up test check bench start setup judges lock clean
+.PHONY: demo up test test-e2e check bench start setup judges lock clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
-	@grep -hE '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 10
 
 setup: $(VENV)/.ready $(AZURITE) ## Install what the other targets need (they do so themselves)
 
 demo: setup ## Run a fleet on this machine: onboard, refresh, break, repair, offboard
-	$(BIN)/python -m local.demo --clusters $(CLUSTERS)
+	$(WITH_HOST) $(BIN)/python -m local.demo --clusters $(CLUSTERS)
 
 up: setup ## The same, and keep it running until Ctrl-C
-	$(BIN)/python -m local.demo --clusters $(CLUSTERS) --keep
+	$(WITH_HOST) $(BIN)/python -m local.demo --clusters $(CLUSTERS) --keep
 
 test: setup ## Run all tests (TESTS=tests/refresh: a part)
 	$(BIN)/pytest -n 4 $(TESTS)
+
+test-e2e: setup ## Run tests/end_to_end (HOST=func: on Core Tools, as for demo and up)
+	$(WITH_HOST) $(BIN)/pytest -n 2 tests/end_to_end
 
 check: $(VENV)/.ready ## Check format, lint, types and import contracts
 	$(BIN)/ruff format --check

@@ -32,7 +32,7 @@ from local.azure.credential import LocalCredential
 from local.azurite import Azurite
 from local.clock import Clock
 from local.cloud import SUBSCRIPTION, Cloud
-from local.host import HostProcess
+from local.function_host import HostProcess, host_process
 from local.kubernetes.apiserver import Etcd, Issuer, RealApiServer, binaries
 from local.process import Folder
 from local.pull_check import can_pull
@@ -161,7 +161,7 @@ async def main() -> int:
         await opened.enter_async_context(tables)
         environment = _environment(cloud, azurite)
         trusted = frozenset(environment["TRUSTED_GOOGLE_HOSTS"].split(","))
-        demo = Demo(console, cloud, Fleet(tables, trusted), HostProcess(_APP, environment), started)
+        demo = Demo(console, cloud, Fleet(tables, trusted), host_process(_APP, environment), started)
         demo.report("Storage (Azurite), Entra, Azure Resource Manager, Google and two registries are running")
         await _start_clusters(demo, await _api_servers(options.clusters, cloud, opened))
         await opened.enter_async_context(demo.host)

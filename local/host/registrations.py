@@ -63,11 +63,9 @@ def load(app: Path, environment: Mapping[str, str]) -> list[Registration]:
     a setting that is missing means that one function less; the log alone says so. Raises UnsupportedError.
     """
     try:
-        functions = [(function, function.get_bindings_dict()["bindings"]) for function in _import(app).get_functions()]
-        for function, bindings in functions:
-            _check_parameters(function, bindings)
+        functions = [(function, _bindings(function)) for function in _import(app).get_functions()]
     except Exception:  # noqa: BLE001 - whatever an app raises at import
-        _log.exception("The app cannot be indexed: 0 functions found")
+        _log.exception("0 functions found: the app cannot be indexed")
         return []
     registrations = []
     for function, bindings in functions:
@@ -75,6 +73,7 @@ def load(app: Path, environment: Mapping[str, str]) -> list[Registration]:
             registrations.append(_registration(function, bindings, environment))
         except IndexingError as error:
             _log.error("The function %s is off: %s", function.get_function_name(), error)
+    _log.info("%d functions found", len(registrations))
     return registrations
 
 
@@ -89,13 +88,14 @@ def _import(app: Path) -> FunctionRegister:
     return function_app
 
 
-def _check_parameters(function: Any, bindings: list[dict[str, Any]]) -> None:
+def _bindings(function: Any) -> list[dict[str, Any]]:
+    bindings: list[dict[str, Any]] = function.get_bindings_dict()["bindings"]
     declared = set(inspect.signature(function.get_user_function()).parameters)
     bound = {binding["name"] for binding in bindings} - {"$return"}
     if declared != bound:
-        raise TypeError(
-            f"{function.get_function_name()}: parameters {sorted(declared)} do not match bindings {sorted(bound)}"
-        )
+        name = function.get_function_name()
+        raise TypeError(f"{name}: parameters {sorted(declared)} do not match bindings {sorted(bound)}")
+    return bindings
 
 
 def _registration(function: Any, bindings: list[dict[str, Any]], environment: Mapping[str, str]) -> Registration:

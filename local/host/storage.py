@@ -23,7 +23,7 @@ from local.host.settings import UnsupportedError
 REFUSAL_PATIENCE = timedelta(seconds=26)
 """For how long the real host retries a refused or reset connection before its process ends."""
 _HOST_STORAGE = "AzureWebJobsStorage"
-_RETRIES = 5
+_RETRIES = 3  # of the SDK
 # The SDK's request records of this host are the host's own; those of the app stay as the app sets them.
 _requests = logging.getLogger("local.host.requests")
 _requests.setLevel(logging.WARNING)
@@ -61,7 +61,7 @@ class Storage:
 
     def _service(self, connection: str) -> QueueServiceClient:
         backoff = {"initial_backoff": self._pause, "increment_base": 0, "random_jitter_range": 0}
-        options: dict[str, Any] = {"retry_total": _RETRIES, "read_timeout": 100, "logger": _requests, **backoff}
+        options: dict[str, Any] = {"read_timeout": 100, "logger": _requests, **backoff}
         for prefix in (f"AzureWebJobs{connection}", connection):
             if text := self._environment.get(prefix):
                 return QueueServiceClient.from_connection_string(text, **options)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from local.host import HostProcess
+from local.function_host import HostProcess, host_process
 from tests.world import World
 
 _QUICK = {
@@ -18,7 +18,7 @@ _APP = Path(__file__).parents[2]
 
 
 class Deployed:
-    """Starts hosts for the world's app, and ends them. What they wrote is held to what must never be there."""
+    """Starts hosts for the world's app, and ends them. Their output must hold no token."""
 
     def __init__(self, world: World, opened: AsyncExitStack) -> None:
         self._world = world
@@ -27,13 +27,15 @@ class Deployed:
 
     async def host(self, *arguments: str, schedule: str = "* * * * * *", **settings: str) -> HostProcess:
         environment = {**self._world.cloud.environment(self._world.storage), **_QUICK, "REFRESH_SCHEDULE": schedule}
-        host = await self._opened.enter_async_context(HostProcess(_APP, {**environment, **settings}, options=arguments))
+        host = await self._opened.enter_async_context(
+            host_process(_APP, {**environment, **settings}, options=arguments)
+        )
         self._hosts.append(host)
         return host
 
     def check(self) -> None:
         """No token in any log, whatever the test did; no warning of Python's either."""
-        log = "\n".join(host.said for host in self._hosts)
+        log = "\n".join(host.output for host in self._hosts)
         print(log)  # pytest shows it where the test failed
         assert re.findall(r"ya29\.\w+|eyJ[\w-]{20,}|b2F1dGgy\w+", log) == []
         assert re.findall(r"\w*Warning:.*|Unclosed .*|was never awaited", log) == []
@@ -41,7 +43,7 @@ class Deployed:
 
 @pytest.fixture
 async def deployed(world: World) -> AsyncIterator[Deployed]:
-    """Hosts for the test, and what they said looked through."""
+    """Hosts for the test; their output is searched at its end."""
     async with AsyncExitStack() as opened:
         made = Deployed(world, opened)
         yield made

@@ -119,7 +119,7 @@ async def test_a_caller_without_the_role_is_refused(
 
 async def test_a_refusal_is_logged(signed_in_app: App) -> None:
     await signed_in_app.call("POST", "refresh")
-    assert "refused: POST needs the app role Pullkeeper.Onboard" in signed_in_app.host.said
+    assert "refused: POST needs the app role Pullkeeper.Onboard" in signed_in_app.host.output
 
 
 async def test_the_role_opens_its_routes(signed_in_app: App) -> None:

@@ -7,7 +7,6 @@ import textwrap
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +18,8 @@ from local.azurite import Azurite
 from local.host import Host, Keys
 
 KEYS = Keys(master="the-master-key", default="the-function-key")
+BLOBS = {"AzureWebJobsStorage__blobServiceUri": "https://example.invalid"}
+"""Where the host finds blobs, so that its timers run."""
 PREAMBLE = """
 import asyncio
 import azure.functions as func
@@ -66,13 +67,13 @@ class Hosted:
 
     @property
     def seen(self) -> list[Any]:
-        """What the app wrote down."""
+        """What the app recorded."""
         seen: list[Any] = self.module.seen
         return seen
 
     async def request(self, method: str, path: str, **options: Any) -> tuple[int, str]:
-        async with self.session.request(method, self.host.url + path, **options) as answer:
-            return answer.status, await answer.text()
+        async with self.session.request(method, self.host.url + path, **options) as response:
+            return response.status, await response.text()
 
     async def get(self, path: str, key: str = "") -> tuple[int, str]:
         return await self.request("GET", path, headers={"x-functions-key": key} if key else {})
@@ -91,7 +92,7 @@ async def hosted(fresh_imports: None) -> AsyncIterator[Callable[..., Awaitable[H
 
 @asynccontextmanager
 async def hosting(app: Path, environment: dict[str, str], **options: Any) -> AsyncIterator[Hosted]:
-    host = Host(app, environment=environment, keys=KEYS, grace=timedelta(seconds=10), **options)
+    host = Host(app, environment=environment, keys=KEYS, **options)
     await host.start()
     try:
         async with aiohttp.ClientSession() as session:
@@ -104,5 +105,5 @@ async def until(condition: Callable[[], Any], within: float = 20.0) -> None:
     """Wait until `condition` holds; fail when it does not in time."""
     deadline = time.monotonic() + within
     while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass in time"
+        assert time.monotonic() < deadline, "the condition did not hold in time"
         await asyncio.sleep(0.02)

@@ -15,7 +15,8 @@ import pytest
 from azure.storage.queue import TextBase64EncodePolicy
 from azure.storage.queue.aio import QueueClient
 
-from local.host import HostProcess, Keys
+from local.function_host import HostProcess
+from local.host import Keys
 from tests.local.host.conftest import until
 
 ROOT = Path(__file__).parents[3]
@@ -30,12 +31,23 @@ async def slow(req: func.HttpRequest) -> str:
 """
 
 
+WORKING = """
+import os
+
+@app.queue_trigger(arg_name="message", queue_name="jobs", connection="AzureWebJobsStorage")
+async def job(message: func.QueueMessage) -> None:
+    print("began", message.get_body().decode(), message.dequeue_count, flush=True)
+    await asyncio.sleep(float(os.environ["SECONDS"]))
+    print("ended", message.get_body().decode(), flush=True)
+"""
+
+
 def refused(url: str) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", urlsplit(url).port or 0)) != 0
 
 
-async def test_it_says_where_it_is_and_which_keys_open_it(write_app: Write) -> None:
+async def test_a_host_has_an_address_and_keys(write_app: Write) -> None:
     code = "@app.route('keyed')\nasync def keyed(req: func.HttpRequest) -> str:\n    return 'come in'\n"
     async with HostProcess(write_app(code), {}) as process, aiohttp.ClientSession() as session:
         url = f"{process.url}/api/keyed"
@@ -47,38 +59,36 @@ async def test_it_says_where_it_is_and_which_keys_open_it(write_app: Write) -> N
         assert refused(url)
 
 
-async def test_a_signal_lets_what_has_begun_end(write_app: Write) -> None:
+async def test_sigint_closes_the_port_and_lets_functions_end(write_app: Write) -> None:
     async with HostProcess(write_app(SLOW), {}) as process, aiohttp.ClientSession() as session:
         call = asyncio.create_task(_text(session, f"{process.url}/api/slow?seconds=1"))
-        await until(lambda: "slow began" in process.said)
-        assert await process.stop() == 0
+        await until(lambda: "slow began" in process.output)
+        stopped = asyncio.create_task(process.stop())
+        await until(lambda: refused(process.url))
+        assert not call.done()
+        assert await stopped == 0
         assert await call == "done"
 
 
-async def test_a_signal_does_not_wait_for_ever(write_app: Write) -> None:
-    options = ("--grace", "0.5")
-    async with HostProcess(write_app(SLOW), {}, options=options) as process, aiohttp.ClientSession() as session:
-        call = asyncio.create_task(_text(session, f"{process.url}/api/slow?seconds=600"))
-        await until(lambda: "slow began" in process.said)
-        assert await asyncio.wait_for(process.stop(), 20) == 0
+async def test_sigterm_is_ignored(write_app: Write) -> None:
+    """As the real host ignores it."""
+    async with HostProcess(write_app(SLOW), {}) as process, aiohttp.ClientSession() as session:
+        process._process.terminate()
+        assert await _text(session, f"{process.url}/api/slow?seconds=0.3") == "done"
+
+
+async def test_a_timeout_ends_the_process_and_names_the_function(write_app: Write) -> None:
+    app = write_app(SLOW, functionTimeout="00:00:00.2")
+    async with HostProcess(app, {}) as process, aiohttp.ClientSession() as session:
         with pytest.raises(aiohttp.ClientError):
-            await call
+            await _text(session, f"{process.url}/api/slow?seconds=60")
+        assert await process._process.wait() == 1
+        assert "'Functions.slow' has not ended after 0.2 s (functionTimeout)" in process.output
 
 
 async def _text(session: aiohttp.ClientSession, url: str) -> str:
     async with session.get(url) as answer:
         return await answer.text()
-
-
-WORKING = """
-import os
-
-@app.queue_trigger(arg_name="message", queue_name="jobs", connection="AzureWebJobsStorage")
-async def job(message: func.QueueMessage) -> None:
-    print("began", message.get_body().decode(), message.dequeue_count, flush=True)
-    await asyncio.sleep(float(os.environ["SECONDS"]))
-    print("ended", message.get_body().decode(), flush=True)
-"""
 
 
 @pytest.fixture
@@ -92,33 +102,33 @@ async def jobs(storage: str) -> AsyncIterator[QueueClient]:
 
 
 @pytest.mark.servers
-async def test_a_drained_host_finishes_its_message(write_app: Write, storage: str, jobs: QueueClient) -> None:
+async def test_a_stopped_host_finishes_its_message(write_app: Write, storage: str, jobs: QueueClient) -> None:
     async with HostProcess(write_app(WORKING), {"AzureWebJobsStorage": storage, "SECONDS": "1"}) as process:
-        await until(lambda: "began one 1" in process.said)
+        await until(lambda: "began one 1" in process.output)
         assert await process.stop() == 0
-        assert "ended one" in process.said
+        assert "ended one" in process.output
     assert (await jobs.get_queue_properties()).approximate_message_count == 0
 
 
 @pytest.mark.servers
 async def test_a_killed_host_loses_no_message(write_app: Write, storage: str, jobs: QueueClient) -> None:
-    """It is hidden for as long as the platform says, and then the next host is given it."""
+    """It stays invisible for the platform's time, and then the next host receives it."""
     app = write_app(WORKING)
     environment = {"AzureWebJobsStorage": storage, "SECONDS": "600"}
     async with HostProcess(app, environment, options=("--invisibility", "3")) as first:
-        await until(lambda: "began one 1" in first.said)
+        await until(lambda: "began one 1" in first.output)
         await first.kill()
     assert await jobs.peek_messages() == []
     async with HostProcess(app, environment | {"SECONDS": "0"}) as second:
-        await until(lambda: "ended one" in second.said)
-        assert "began one 2" in second.said
+        await until(lambda: "ended one" in second.output)
+        assert "began one 2" in second.output
 
 
-async def test_it_ends_with_whoever_started_it(write_app: Write) -> None:
+async def test_it_ends_with_the_process_that_started_it(write_app: Write) -> None:
     script = f"""
 import asyncio
 from pathlib import Path
-from local.host import HostProcess
+from local.function_host import HostProcess
 
 async def main():
     async with HostProcess(Path({str(write_app(SLOW))!r}), {{}}) as process:
@@ -136,22 +146,47 @@ asyncio.run(main())
     await until(lambda: refused(url))
 
 
-@pytest.mark.parametrize(
-    ("code", "told"),
-    [
-        ("import nowhere_to_be_found", "ModuleNotFoundError: No module named 'nowhere_to_be_found'"),
-        ("", "registers no functions"),
-    ],
-)
-async def test_an_app_that_cannot_be_indexed_ends_it_with_the_traceback(write_app: Write, code: str, told: str) -> None:
-    with pytest.raises(RuntimeError, match=told) as failed:
-        async with HostProcess(write_app(code), {}):
+async def test_an_import_error_means_no_functions_and_a_host_that_runs(write_app: Write) -> None:
+    app = write_app("import nowhere_to_be_found")
+    async with HostProcess(app, {}) as process, aiohttp.ClientSession() as session:
+        headers = {"x-functions-key": process.keys.master}
+        async with session.get(f"{process.url}/admin/host/status", headers=headers) as response:
+            assert (await response.json())["state"] == "Running"
+        async with session.get(f"{process.url}/api/slow") as response:
+            assert response.status == 404
+        assert "ModuleNotFoundError: No module named 'nowhere_to_be_found'" in process.output
+
+
+async def test_a_wrong_host_json_ends_the_process_with_its_reason(write_app: Write) -> None:
+    with pytest.raises(RuntimeError, match=r"SettingsError: host\.json: .*version"):
+        async with HostProcess(write_app("", version="1.0"), {}):
             pass
-    assert "exit code 1" in str(failed.value)
-    assert "Traceback" in str(failed.value)
 
 
-async def test_a_host_that_is_never_ready_is_given_up(write_app: Write) -> None:
+LOGGING = """
+import logging
+
+@app.route("log", auth_level=func.AuthLevel.ANONYMOUS)
+async def log(req: func.HttpRequest) -> str:
+    logging.getLogger("azure.core.pipeline.policies.http_logging_policy").info("a request of the app")
+    return "done"
+"""
+
+
+@pytest.mark.servers
+async def test_no_logger_of_the_app_is_silenced_and_polls_of_the_host_are_not_in_the_log(
+    write_app: Write, storage: str
+) -> None:
+    app = write_app(LOGGING + WORKING)
+    environment = {"AzureWebJobsStorage": storage, "SECONDS": "0"}
+    async with HostProcess(app, environment) as process, aiohttp.ClientSession() as session:
+        assert await _text(session, f"{process.url}/api/log") == "done"
+        await until(lambda: "ResourceNotFoundError" in process.output)
+        assert "INFO a request of the app" in process.output
+        assert "Request URL" not in process.output
+
+
+async def test_a_host_that_is_never_ready_is_an_error(write_app: Write) -> None:
     app = write_app("import time\ntime.sleep(600)")
     with pytest.raises(RuntimeError, match="not ready"):
         async with HostProcess(app, {}, patience=timedelta(seconds=0.3)):
@@ -175,7 +210,7 @@ def test_a_setting_in_local_settings_json_counts_unless_the_environment_has_it(
     assert ended.stderr.strip() == "file environment"
 
 
-def test_keys_are_made_once_and_kept_for_their_owner_alone(tmp_path: Path) -> None:
+def test_keys_are_written_once_and_readable_for_their_owner_alone(tmp_path: Path) -> None:
     file = tmp_path / "keys.json"
     made = Keys.at(file)
     assert Keys.at(file) == made

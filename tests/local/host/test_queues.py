@@ -1,4 +1,4 @@
-"""Queue triggers against Azurite: what happens to a message, in every case that the platform knows."""
+"""Queue triggers against Azurite: what happens to a message."""
 
 import asyncio
 import base64
@@ -9,10 +9,14 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
 from azure.storage.queue.aio import QueueClient, QueueServiceClient
 
-from tests.local.host.conftest import KEYS, Hosted, until
+from local.host.invocation import FunctionTimeoutError
+from local.host.storage import StorageRefusedError
+from local.serving import Fault, Faults, Journal, Server
+from tests.local.host.conftest import KEYS, Hosted, hosting, until
 
 pytestmark = pytest.mark.servers
 Start = Callable[..., Awaitable[Hosted]]
@@ -39,9 +43,11 @@ class Account:
         """How many messages there are, the invisible ones included."""
         return (await (await self.queue(name)).get_queue_properties()).approximate_message_count or 0
 
-    async def bodies(self, name: str) -> list[str]:
-        """The messages as they lie there, those that are visible."""
-        return [message.content for message in await (await self.queue(name)).peek_messages(max_messages=32)]
+    async def until_left(self, name: str, count: int) -> None:
+        """Wait until there are so many messages; fail if it takes long."""
+        async with asyncio.timeout(20):
+            while await self.left(name) != count:  # noqa: ASYNC110 - the storage account has no event
+                await asyncio.sleep(0.1)
 
 
 @pytest.fixture
@@ -65,7 +71,9 @@ async def poison(message: func.QueueMessage) -> None:
 """
 
 
-async def test_a_message_is_handed_over_once_and_deleted(write_app: Write, hosted: Start, account: Account) -> None:
+async def test_a_message_reaches_the_function_once_and_is_deleted(
+    write_app: Write, hosted: Start, account: Account
+) -> None:
     await account.put("jobs", "välkommen")
     host = await hosted(write_app(RECORDING), account.environment)
     await until(lambda: host.seen)
@@ -118,7 +126,7 @@ async def test_visibility_timeout_spaces_the_tries(write_app: Write, hosted: Sta
     assert all(later - earlier >= 0.9 for earlier, later in pairwise(moments))
 
 
-async def test_the_environment_stands_over_host_json(write_app: Write, hosted: Start, account: Account) -> None:
+async def test_the_environment_overrides_host_json(write_app: Write, hosted: Start, account: Account) -> None:
     over = {"AzureFunctionsJobHost__extensions__queues__maxDequeueCount": "2"}
     await account.put("jobs", "fail")
     host = await hosted(write_app(RECORDING), account.environment | over)
@@ -129,23 +137,32 @@ async def test_the_environment_stands_over_host_json(write_app: Write, hosted: S
 async def test_another_encoding_goes_to_poison_without_a_call(
     write_app: Write, hosted: Start, account: Account
 ) -> None:
-    """And there the poison function does not see it either: it lies, for nobody, until it expires."""
+    """And there the poison function does not get it either: it stays until it expires."""
     await (await account.queue("jobs")).send_message("not base64!")
     host = await hosted(write_app(RECORDING), account.environment)
-    for _ in range(100):
-        if not await account.left("jobs"):
-            break
-        await asyncio.sleep(0.1)
+    await account.until_left("jobs", 0)
     await asyncio.sleep(0.5)
     assert (host.seen, host.module.poisoned) == ([], [])
     assert (await account.left("jobs"), await account.left("jobs-poison")) == (0, 1)
 
 
-async def test_without_encoding_the_text_is_the_body(write_app: Write, hosted: Start, account: Account) -> None:
-    await (await account.queue("jobs")).send_message("plain <text> & more")
-    host = await hosted(write_app(RECORDING, queues={"messageEncoding": "none"}), account.environment)
+async def test_base64_with_line_feeds_is_decoded(write_app: Write, hosted: Start, account: Account) -> None:
+    await (await account.queue("jobs")).send_message("b\nmU=\n")
+    host = await hosted(write_app(RECORDING), account.environment)
     await until(lambda: host.seen)
-    assert host.seen == [("plain <text> & more", 1)]
+    assert host.seen == [("ne", 1)]
+
+
+async def test_bytes_that_are_not_utf_8_never_reach_a_function(
+    write_app: Write, hosted: Start, account: Account
+) -> None:
+    """Five tries without a call, then the poison queue, where it stays."""
+    await (await account.queue("jobs")).send_message(base64.b64encode(b"\xff\xfe").decode())
+    host = await hosted(write_app(RECORDING), account.environment)
+    await account.until_left("jobs", 0)
+    await asyncio.sleep(0.5)
+    assert (host.seen, host.module.poisoned) == ([], [])
+    assert await account.left("jobs-poison") == 1
 
 
 async def test_what_fails_in_a_poison_queue_stays_hidden(write_app: Write, hosted: Start, account: Account) -> None:
@@ -159,11 +176,11 @@ async def test_what_fails_in_a_poison_queue_stays_hidden(write_app: Write, hoste
     assert await account.left("other-poison") == 1
 
 
-async def test_a_queue_that_is_not_there_is_neither_made_nor_missed(
-    write_app: Write, hosted: Start, account: Account
+async def test_a_queue_that_does_not_exist_is_not_created_and_each_poll_warns(
+    write_app: Write, hosted: Start, account: Account, caplog: pytest.LogCaptureFixture
 ) -> None:
     host = await hosted(write_app(RECORDING), account.environment)
-    await asyncio.sleep(0.5)
+    await until(lambda: caplog.text.count("Queue 'jobs' cannot be read: ResourceNotFoundError") > 1)
     async with QueueClient.from_connection_string(account.environment["AzureWebJobsStorage"], "jobs") as queue:
         with pytest.raises(ResourceNotFoundError):
             await queue.get_queue_properties()
@@ -196,80 +213,85 @@ async def test_in_flight_is_batch_size_and_threshold_at_most(write_app: Write, h
 
 
 async def test_a_long_run_keeps_its_message(write_app: Write, hosted: Start, account: Account) -> None:
-    """The message's time is extended while the function runs: nobody else is given it."""
+    """The message stays invisible while the function runs."""
     await account.put("jobs", "long")
     host = await hosted(write_app(HOLDING), account.environment, invisibility=timedelta(seconds=2))
     await until(lambda: host.seen)
     await asyncio.sleep(3.5)
     assert host.seen == ["long"]
     host.module.gate.set()
-    for _ in range(50):
-        if not await account.left("jobs"):
-            break
-        await asyncio.sleep(0.1)
-    assert await account.left("jobs") == 0
+    await account.until_left("jobs", 0)
 
 
-async def test_a_run_that_is_broken_off_loses_no_message(write_app: Write, hosted: Start, account: Account) -> None:
+async def test_a_timeout_ends_the_host_and_loses_no_message(write_app: Write, hosted: Start, account: Account) -> None:
     await account.put("jobs", "held")
-    app = write_app(HOLDING, functionTimeout="00:00:00.3", queues={"maxDequeueCount": 3})
-    host = await hosted(app, account.environment)
-    await until(lambda: len(host.seen) == 3)
-    await asyncio.sleep(0.7)
-    assert await account.bodies("jobs-poison") == [base64.b64encode(b"held").decode()]
+    app = write_app(HOLDING, functionTimeout="00:00:00.3")
+    host = await hosted(app, account.environment, grace=timedelta(0))
+    with pytest.raises(FunctionTimeoutError, match=r"Functions\.job"):
+        await asyncio.wait_for(host.host.failure(), 20)
+    assert host.seen == ["held"]
+    assert await account.left("jobs") == 1
 
 
-OUTPUTS = """
-@app.route("one", auth_level=func.AuthLevel.ANONYMOUS)
-@app.queue_output(arg_name="out", queue_name="%TARGET%", connection="AzureWebJobsStorage")
-async def one(req: func.HttpRequest, out: func.Out[str]) -> func.HttpResponse:
-    out.set("from out")
-    return func.HttpResponse(status_code=202)
-
-@app.timer_trigger(arg_name="timer", schedule="0 0 0 1 1 *", run_on_startup=True)
-@app.queue_output(arg_name="$return", queue_name="%TARGET%", connection="AzureWebJobsStorage")
-async def several(timer: func.TimerRequest) -> list:
-    return ["a", func.QueueMessage(body="b")]
-
-@app.queue_trigger(arg_name="message", queue_name="%TARGET%", connection="AzureWebJobsStorage")
-async def job(message: func.QueueMessage) -> None:
-    seen.append(message.get_body().decode())
-"""
-
-
-async def test_outputs_arrive_at_once_in_queues_made_for_them(
-    write_app: Write, hosted: Start, account: Account
+async def test_queue_functions_have_their_grace_period_when_the_host_stops(
+    write_app: Write,
+    account: Account,
+    fresh_imports: None,  # noqa: ARG001 - an effect
 ) -> None:
-    """Within one host a listener is told of what is written to its queue; it does not wait for its next look."""
-    app = write_app(OUTPUTS, queues={"maxPollingInterval": "00:10:00"})
-    host = await hosted(app, account.environment | {"TARGET": "Jobs"})
-    await until(lambda: sorted(host.seen) == ["a", "b"], within=5)
-    assert await host.get("/api/one") == (202, "")
-    await until(lambda: sorted(host.seen) == ["a", "b", "from out"], within=5)
+    await account.put("jobs", "held")
+    async with hosting(write_app(HOLDING), account.environment, grace=timedelta(seconds=0.5)) as host:
+        await until(lambda: host.seen)
+        started = asyncio.get_running_loop().time()
+    assert 0.5 <= asyncio.get_running_loop().time() - started < 5
+    assert await account.left("jobs") == 1
 
 
-async def test_the_master_key_hands_a_message_over_by_hand(write_app: Write, hosted: Start, account: Account) -> None:
+async def test_the_master_key_sends_an_input_to_a_function(write_app: Write, hosted: Start, account: Account) -> None:
     host = await hosted(write_app(RECORDING), account.environment)
     headers = {"x-functions-key": KEYS.master}
     await host.request("POST", "/admin/functions/job", headers=headers, json={"input": '{"a": 1}'})
-    await host.request("POST", "/admin/functions/job", headers=headers, json={"input": {"a": 2}})
-    await until(lambda: host.seen == [('{"a": 1}', 0), ('{"a": 2}', 0)])
+    await host.request("POST", "/admin/functions/job", headers=headers, json={})
+    await host.request("POST", "/admin/functions/job", headers=headers, json={"input": 2})
+    await until(lambda: host.seen == [('{"a": 1}', 0), ("2", 0)])
 
 
-SERVING = (
-    RECORDING
-    + """
-@app.route("open", auth_level=func.AuthLevel.ANONYMOUS)
-async def anyone(req: func.HttpRequest) -> str:
-    return "come in"
-"""
-)
+async def test_refused_connections_end_the_host(write_app: Write, hosted: Start, storage: str) -> None:
+    """After its retries, which last 26 s in the real host."""
+    environment = {"AzureWebJobsStorage": _with(storage, QueueEndpoint="http://127.0.0.1:9/none")}
+    started = asyncio.get_running_loop().time()
+    host = await hosted(write_app(RECORDING), environment, refusal_patience=timedelta(seconds=1))
+    with pytest.raises(ExceptionGroup) as failed:
+        await asyncio.wait_for(host.host.failure(), 20)
+    assert failed.group_contains(StorageRefusedError, match="Cannot connect")
+    assert asyncio.get_running_loop().time() - started >= 1
 
 
-async def test_storage_out_of_reach_ends_nothing(write_app: Write, hosted: Start, storage: str) -> None:
-    """The host goes on looking, and serving."""
-    fields = dict(field.split("=", 1) for field in storage.split(";")) | {"QueueEndpoint": "http://127.0.0.1:9/nobody"}
-    nowhere = ";".join(f"{name}={value}" for name, value in fields.items())
-    host = await hosted(write_app(SERVING), {"AzureWebJobsStorage": nowhere})
-    await asyncio.sleep(0.5)
-    assert await host.get("/api/open") == (200, "come in")
+async def test_403_ends_the_host_at_once(write_app: Write, hosted: Start, storage: str) -> None:
+    key = base64.b64encode(b"another key").decode()
+    environment = {"AzureWebJobsStorage": _with(storage, AccountKey=key)}
+    host = await hosted(write_app(RECORDING), environment)
+    with pytest.raises(ExceptionGroup) as failed:
+        await asyncio.wait_for(host.host.failure(), 10)
+    assert failed.group_contains(StorageRefusedError, match="ClientAuthenticationError")
+
+
+@pytest.mark.parametrize("status", [500, 503])
+async def test_a_server_error_of_storage_ends_nothing(
+    write_app: Write, hosted: Start, storage: str, status: int
+) -> None:
+    """The host polls on."""
+    faults, journal = Faults(), Journal()
+    faults.add(Fault(status=status))
+    server = Server(web.Application(middlewares=[journal.middleware, faults.middleware]), authority=None)
+    await server.start()
+    environment = {"AzureWebJobsStorage": _with(storage, QueueEndpoint=server.url)}
+    host = await hosted(write_app(RECORDING), environment, refusal_patience=timedelta(seconds=0.5))
+    await until(lambda: len(journal.seen) > 2 * 2 * 4)  # two queues, two polls, and the retries of each
+    assert (await host.get("/"))[0] == 200
+    await host.host.stop()
+    await server.stop()
+
+
+def _with(connection_string: str, **fields: str) -> str:
+    found = dict(field.split("=", 1) for field in connection_string.split(";")) | fields
+    return ";".join(f"{name}={value}" for name, value in found.items())

@@ -1,6 +1,8 @@
 """The app behind `http.json` and `keys.json`: it answers with what the function saw, or with each kind of response."""
 
 import json
+from collections.abc import Callable
+from typing import Any
 
 import azure.functions as func
 
@@ -27,7 +29,7 @@ def _add(name: str, route: str, methods: list[str] | None = None, level: func.Au
         return _seen(req, name)
 
     answer.__name__ = name
-    options = {"route": route}
+    options: dict[str, Any] = {"route": route}
     options |= {"methods": methods} if methods else {}
     options |= {"auth_level": level} if level else {}
     app.function_name(name)(app.route(**options)(answer))
@@ -61,7 +63,7 @@ async def resp(req: func.HttpRequest):  # type: ignore[no-untyped-def]  # noqa: 
         raise ValueError("secret-text-in-exception")
     if kind.lstrip("-").isdigit() and kind not in {"204", "304", "302", "500", "503", "401"}:
         return response("x", status_code=int(kind))
-    kinds = {
+    kinds: dict[str, Callable[[], Any]] = {
         "none": lambda: None,
         "str": lambda: "a string",
         "jsonstr": lambda: '{"a": 1}',
@@ -94,7 +96,7 @@ async def resp(req: func.HttpRequest):  # type: ignore[no-untyped-def]  # noqa: 
         "uniheader": lambda: response("x", headers={"X-Uni": "h\u00e9\u20ac"}),
         "intheader": lambda: response("x", headers={"X-Int": "5"}),
         "neg": lambda: response("x", status_code=-1),
-        "strcode": lambda: response("x", status_code="abc"),
+        "strcode": lambda: response("x", status_code="abc"),  # type: ignore[arg-type]
         "302": lambda: response(status_code=302, headers={"Location": "/api/q"}),
         "500": lambda: response("mine", status_code=500),
         "503": lambda: response("busy", status_code=503, headers={"Retry-After": "7"}),
