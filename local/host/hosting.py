@@ -67,9 +67,7 @@ class Host:
                         self._add_listener(function, trigger)
             except IndexingError as error:
                 _log.error("The function %s is off: %s", function.name, error)
-        web = Web(
-            routed, prefix=self._settings.route_prefix, keys=self.keys, invoker=self._invoker, others=self._by_hand
-        )
+        web = Web(routed, self._settings.route_prefix, self.keys, self._invoker, self._by_hand)
         self._server = HttpServer(web.handle)
         self._stopping = asyncio.Event()
         self._work: set[asyncio.Task[None]] = set()

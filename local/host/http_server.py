@@ -215,7 +215,8 @@ def _encode(response: Response, method: str, *, chunk: bool, keep: bool) -> tupl
     headers = {"date": formatdate(usegmt=True), "server": "Kestrel"} | given
     bodiless = method == "HEAD" or response.status in {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
     body = b"" if bodiless else response.body
-    missing = int(given.get("content-length", len(body))) - len(body)
+    length = given.get("content-length", str(len(body)))
+    missing = int(length) - len(body) if length.isdecimal() else -1
     good = all(_TOKEN.fullmatch(name) and re.fullmatch(r"[\t -~]*", value) for name, value in given.items())
     _require(good and missing >= 0, HTTPStatus.INTERNAL_SERVER_ERROR)
     if "content-length" in given or "transfer-encoding" in given:

@@ -27,20 +27,14 @@ _ADMIN = re.compile(
     r"/admin/(functions(/[^/]+(/(keys|status))?)?|vfs(/.*)?"
     r"|host/(status|keys|config|log|drain/status|(system|function)keys(/.+)?))|/runtime/webhooks/.+"
 )
+Routed = Sequence[tuple[Registration, HttpTrigger]]
+ByHand = Mapping[str, Callable[[str | None], None]]
 
 
 class Web:
     """Answers requests."""
 
-    def __init__(
-        self,
-        functions: Sequence[tuple[Registration, HttpTrigger]],
-        *,
-        prefix: str,
-        keys: Keys,
-        invoker: Invoker,
-        others: Mapping[str, Callable[[str | None], None]],
-    ) -> None:
+    def __init__(self, functions: Routed, prefix: str, keys: Keys, invoker: Invoker, others: ByHand) -> None:
         """others: by name in lower case, calls a function that has no route with an input, in the background."""
         # Of two routes that match, the function whose name comes first answers.
         ordered = sorted(functions, key=lambda entry: entry[0].name.lower())
@@ -72,14 +66,9 @@ class Web:
                 raise UnsupportedError(f"the route constraint {route.unsupported}")
             if self._keys.level(self._key(request), function.name) < LEVELS.index(trigger.auth_level):
                 return Response(HTTPStatus.UNAUTHORIZED)
+            seen: dict[str, Any] = {"headers": request.headers, "params": query_parameters(request.query)}
             argument = HttpRequest(
-                method=request.method,
-                url=request.url,
-                headers=request.headers,
-                params=query_parameters(request.query),
-                route_params=values,
-                body=request.body,
-                body_type="bytes",
+                request.method, request.url, route_params=values, body=request.body, body_type="bytes", **seen
             )
             try:
                 return _response(await self._invoker.invoke(function, argument, "HTTP"))

@@ -1,12 +1,15 @@
 """The app as it is deployed: hosted in a process of its own, on Azurite, in the cloud on this machine."""
 
+import asyncio
 import re
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
+from local.cloud import LocalCluster
 from local.function_host import HostProcess, host_process
 from tests.world import World
 
@@ -15,6 +18,23 @@ _QUICK = {
     "AzureFunctionsJobHost__extensions__queues__maxPollingInterval": "00:00:00.200",
 }
 _APP = Path(__file__).parents[2]
+_PATIENCE = 40
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until `condition` holds; how long it takes does not matter."""
+    deadline = time.monotonic() + _PATIENCE
+    while not await condition():
+        assert time.monotonic() < deadline, "the condition did not hold in time"
+        await asyncio.sleep(0.05)
+
+
+async def read_token(world: World, cluster: LocalCluster) -> str | None:
+    """The token in the cluster's secret, None if there is no secret yet."""
+    try:
+        return await world.read_token(cluster)
+    except AssertionError:
+        return None
 
 
 class Deployed:

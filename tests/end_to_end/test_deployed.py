@@ -1,10 +1,7 @@
 """From the timer to the secret, through the host, the queue and the tables."""
 
-import asyncio
 import base64
 import os
-import time
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -17,27 +14,11 @@ from azure.storage.queue.aio import QueueClient
 from local.cloud import LocalCluster
 from local.function_host import HostProcess
 from local.serving import Fault
-from tests.end_to_end.conftest import Deployed
+from tests.end_to_end.conftest import Deployed, read_token, until
 from tests.world import World
 
 pytestmark = pytest.mark.servers
 _local_host_only = partial(pytest.mark.skipif, "CORE_TOOLS" in os.environ)
-_PATIENCE = 40
-
-
-async def _until(reached: Callable[[], Awaitable[bool]]) -> None:
-    """Wait for what has to come; how long it takes is not the point."""
-    deadline = time.monotonic() + _PATIENCE
-    while not await reached():
-        assert time.monotonic() < deadline, "it did not come"
-        await asyncio.sleep(0.05)
-
-
-async def _token(world: World, cluster: LocalCluster) -> str | None:
-    try:
-        return await world.read_token(cluster)
-    except AssertionError:
-        return None
 
 
 async def _post(host: HostProcess, route: str, key: str | None = None) -> tuple[int, str]:
@@ -52,12 +33,12 @@ async def test_timer_and_queue_keep_the_fleet_fresh_by_themselves(world: World, 
     clusters = [await world.join(f"aks-{n}", "short") for n in range(3)]
     await deployed.host()
     for cluster in clusters:
-        await _until(lambda cluster=cluster: _is_new(world, cluster, None))  # type: ignore[misc]
+        await until(lambda cluster=cluster: _is_new(world, cluster, None))  # type: ignore[misc]
     tokens = {cluster.id: await world.read_token(cluster) for cluster in clusters}
     # From the secrets: the status is written a moment later.
     uids = {cluster.id: await _uid(cluster) for cluster in clusters}
     for cluster in clusters:
-        await _until(lambda cluster=cluster: _is_new(world, cluster, tokens[cluster.id]))  # type: ignore[misc]
+        await until(lambda cluster=cluster: _is_new(world, cluster, tokens[cluster.id]))  # type: ignore[misc]
     for cluster in clusters:
         assert await _uid(cluster) == uids[cluster.id]
 
@@ -67,7 +48,7 @@ async def _uid(cluster: LocalCluster) -> str:
 
 
 async def _is_new(world: World, cluster: LocalCluster, old: str | None) -> bool:
-    return await _token(world, cluster) not in {None, old}
+    return await read_token(world, cluster) not in {None, old}
 
 
 @_local_host_only(reason="Core Tools asks for no keys")
@@ -83,7 +64,7 @@ async def test_refresh_now_refreshes_one_cluster_or_all(world: World, deployed: 
     host = await deployed.host(schedule="0 0 0 1 1 *")
     one = f"clusters/{cluster.id.subscription}/{cluster.id.resource_group}/{cluster.id.name}/refresh"
     assert await _post(host, one, host.keys.default) == (202, '{"queued": 1}')
-    await _until(lambda: _is_new(world, cluster, None))
+    await until(lambda: _is_new(world, cluster, None))
     assert await _post(host, "refresh", host.keys.default) == (202, '{"queued": 1}')
     status, body = await _post(host, one.replace("aks-1", "aks-2"), host.keys.default)
     assert status == 404
@@ -107,10 +88,10 @@ async def test_a_killed_host_loses_no_cluster(world: World, deployed: Deployed) 
     cluster = await world.join("aks-1")
     cluster.part.faults.add(Fault(path="/secrets/", hang=True, times=1))
     first = await deployed.host("--invisibility", "3")
-    await _until(lambda: _asked(cluster))
+    await until(lambda: _asked(cluster))
     await first.kill()
     await deployed.host("--invisibility", "3", schedule="0 0 0 1 1 *")
-    await _until(lambda: _is_new(world, cluster, None))
+    await until(lambda: _is_new(world, cluster, None))
 
 
 async def _asked(cluster: LocalCluster) -> bool:
@@ -134,8 +115,8 @@ async def test_a_forged_message_goes_to_poison_with_an_event(world: World, deplo
         with suppress(ResourceExistsError):
             await queue.create_queue()
         await queue.send_message(base64.b64encode(message.replace("@", str(cluster.id)).encode()).decode())
-    await _until(lambda: _logged(host, "message.poisoned"))
-    await _until(lambda: _is_new(world, cluster, None))
+    await until(lambda: _logged(host, "message.poisoned"))
+    await until(lambda: _is_new(world, cluster, None))
     assert "evil.example" not in host.output
 
 
@@ -147,9 +128,9 @@ async def test_sigint_lets_functions_end(world: World, deployed: Deployed) -> No
     cluster = await world.join("aks-1")
     cluster.part.faults.add(Fault(path="/secrets/", slow_only=True, delay=timedelta(seconds=1)))
     host = await deployed.host()
-    await _until(lambda: _asked(cluster))
+    await until(lambda: _asked(cluster))
     assert await host.stop() == 0
-    assert await _token(world, cluster) is not None
+    assert await read_token(world, cluster) is not None
     assert "Traceback" not in host.output
 
 

@@ -13,6 +13,7 @@ from local.cloud import GROUP, SUBSCRIPTION
 from local.serving import Authority
 from pullkeeper.errors import StorageUnavailable
 from pullkeeper.model import ClusterId
+from tests.end_to_end.conftest import Deployed, read_token, until
 from tests.world import World
 
 pytestmark = pytest.mark.servers
@@ -51,6 +52,25 @@ async def test_fleet_status_and_queue_are_kept_without_a_key(keyless: World) -> 
     assert (await keyless.target(cluster)).state(keyless.clock()) == "fresh"
     asked = {seen.query["resource"].rstrip("/") for seen in keyless.cloud.identity_part.journal.requests}
     assert STORAGE in asked
+
+
+async def test_the_host_runs_on_an_identity_alone(
+    keyless: World, storage: Azurite, deployed: Deployed, request: pytest.FixtureRequest
+) -> None:
+    """With the settings of Microsoft's own samples: the host keeps its timers in blobs."""
+    cluster = await keyless.join("aks-1")
+    settings = {name: value for name, value in keyless.settings.items() if name.startswith("AzureWebJobsStorage")}
+    await deployed.host(
+        **settings,
+        AzureWebJobsStorage__blobServiceUri=storage.endpoints(request.node.nodeid)["Blob"],
+        AzureWebJobsStorage__credential="managedidentity",
+        AzureWebJobsStorage__clientId=keyless.cloud.app.client_id,
+    )
+
+    async def is_written() -> bool:
+        return await read_token(keyless, cluster) is not None
+
+    await until(is_written)
 
 
 async def test_a_token_for_something_else_opens_nothing(keyless: World) -> None:

@@ -171,6 +171,7 @@ async def test_the_log_names_each_call_and_has_no_body(
     await host.request("POST", "/api/open", data=b"the-body")
     lines = [record.getMessage() for record in caplog.records if record.name == "local.host"]
     assert [line.partition(" (")[0] for line in lines] == [
+        "1 functions found",
         "Executing 'Functions.open_to_all'",
         "Executed 'Functions.open_to_all'",
     ]

@@ -286,7 +286,7 @@ async def test_a_server_error_of_storage_ends_nothing(
     await server.start()
     environment = {"AzureWebJobsStorage": _with(storage, QueueEndpoint=server.url)}
     host = await hosted(write_app(RECORDING), environment, refusal_patience=timedelta(seconds=0.5))
-    await until(lambda: len(journal.seen) > 2 * 2 * 4)  # two queues, two polls, and the retries of each
+    await until(lambda: journal.count() > 2 * 2 * 4)  # two queues, two polls, and the retries of each
     assert (await host.get("/"))[0] == 200
     await host.host.stop()
     await server.stop()
