@@ -17,7 +17,6 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -180,10 +179,8 @@ async def main() -> int:
 
 def _environment(cloud: Cloud, azurite: Azurite) -> dict[str, str]:
     """The settings as on Azure. The polling of host.json is shortened in proportion to the tokens' life."""
-    by_identity: Mapping[str, str] | str = azurite.identity_settings("demo", cloud.app.client_id)
-    storage = by_identity if find_spec("local.host.storage") else azurite.account("demo")
     return {
-        **cloud.environment(storage),
+        **cloud.environment(azurite.identity_settings("demo", cloud.app.client_id)),
         "REFRESH_SCHEDULE": "* * * * * *",
         "ONBOARDING_SCOPES": _SCOPE,
         "AzureFunctionsJobHost__extensions__queues__visibilityTimeout": "00:00:01",

@@ -2,7 +2,7 @@
 
 It reads the app's registrations, serves its HTTP routes, runs its timer and feeds its queues. It is as strict as the
 real host, and is tested with that one's recorded answers (tests/local/host/recordings). What the app does not need is
-refused with an UnsupportedError at start, or with 501. What it does not play, and why that can hide no defect of the app:
+refused with an UnsupportedError at start, or with 501. What it does not play, and why that hides no defect of the app:
 
 - A time-out, `sys.exit` or a crash ends the whole process. The real host replaces its worker process, twice; the caller
   gets its 500 ten seconds later. An app that is right here, where nothing comes back by itself, is right there.

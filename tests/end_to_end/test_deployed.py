@@ -33,12 +33,12 @@ async def test_timer_and_queue_keep_the_fleet_fresh_by_themselves(world: World, 
     clusters = [await world.join(f"aks-{n}", "short") for n in range(3)]
     await deployed.host()
     for cluster in clusters:
-        await until(lambda cluster=cluster: _is_new(world, cluster, None))  # type: ignore[misc]
+        await until(lambda cluster=cluster: _is_renewed(world, cluster, None))  # type: ignore[misc]
     tokens = {cluster.id: await world.read_token(cluster) for cluster in clusters}
     # From the secrets: the status is written a moment later.
     uids = {cluster.id: await _uid(cluster) for cluster in clusters}
     for cluster in clusters:
-        await until(lambda cluster=cluster: _is_new(world, cluster, tokens[cluster.id]))  # type: ignore[misc]
+        await until(lambda cluster=cluster: _is_renewed(world, cluster, tokens[cluster.id]))  # type: ignore[misc]
     for cluster in clusters:
         assert await _uid(cluster) == uids[cluster.id]
 
@@ -47,7 +47,7 @@ async def _uid(cluster: LocalCluster) -> str:
     return str((await cluster.admin.read_secret("deepintshield", "ar-pull-secret"))["metadata"]["uid"])
 
 
-async def _is_new(world: World, cluster: LocalCluster, old: str | None) -> bool:
+async def _is_renewed(world: World, cluster: LocalCluster, old: str | None) -> bool:
     return await read_token(world, cluster) not in {None, old}
 
 
@@ -64,7 +64,7 @@ async def test_refresh_now_refreshes_one_cluster_or_all(world: World, deployed: 
     host = await deployed.host(schedule="0 0 0 1 1 *")
     one = f"clusters/{cluster.id.subscription}/{cluster.id.resource_group}/{cluster.id.name}/refresh"
     assert await _post(host, one, host.keys.default) == (202, '{"queued": 1}')
-    await until(lambda: _is_new(world, cluster, None))
+    await until(lambda: _is_renewed(world, cluster, None))
     assert await _post(host, "refresh", host.keys.default) == (202, '{"queued": 1}')
     status, body = await _post(host, one.replace("aks-1", "aks-2"), host.keys.default)
     assert status == 404
@@ -74,11 +74,11 @@ async def test_refresh_now_refreshes_one_cluster_or_all(world: World, deployed: 
     assert '"remedy"' in body
 
 
-async def test_health_calls_nobody(world: World, deployed: Deployed) -> None:
-    host = await deployed.host(schedule="0 0 0 1 1 *", HUBS="not even JSON")
-    async with aiohttp.ClientSession() as session, session.get(f"{host.url}/api/health") as answer:
-        assert answer.status == 200
-        assert (await answer.json())["status"] == "ok"
+@pytest.mark.parametrize(("settings", "status"), [({}, 200), ({"HUBS": "not even JSON"}, 503)])
+async def test_health_calls_no_service(world: World, deployed: Deployed, settings: dict[str, str], status: int) -> None:
+    host = await deployed.host(schedule="0 0 0 1 1 *", **settings)
+    async with aiohttp.ClientSession() as session, session.get(f"{host.url}/api/health") as response:
+        assert response.status == status
     assert world.cloud.identity_part.journal.requests == []
 
 
@@ -88,13 +88,13 @@ async def test_a_killed_host_loses_no_cluster(world: World, deployed: Deployed) 
     cluster = await world.join("aks-1")
     cluster.part.faults.add(Fault(path="/secrets/", hang=True, times=1))
     first = await deployed.host("--invisibility", "3")
-    await until(lambda: _asked(cluster))
+    await until(lambda: _is_asked(cluster))
     await first.kill()
     await deployed.host("--invisibility", "3", schedule="0 0 0 1 1 *")
-    await until(lambda: _is_new(world, cluster, None))
+    await until(lambda: _is_renewed(world, cluster, None))
 
 
-async def _asked(cluster: LocalCluster) -> bool:
+async def _is_asked(cluster: LocalCluster) -> bool:
     return cluster.part.faults.have_fired
 
 
@@ -108,7 +108,7 @@ async def _asked(cluster: LocalCluster) -> bool:
     ids=["unknown cluster", "unknown field", "no JSON"],
 )
 async def test_a_forged_message_goes_to_poison_with_an_event(world: World, deployed: Deployed, message: str) -> None:
-    """And keeps nobody else waiting."""
+    """Other messages do not wait for it."""
     cluster = await world.join("aks-1")
     host = await deployed.host()
     async with QueueClient.from_connection_string(world.storage, "refresh") as queue:
@@ -116,7 +116,7 @@ async def test_a_forged_message_goes_to_poison_with_an_event(world: World, deplo
             await queue.create_queue()
         await queue.send_message(base64.b64encode(message.replace("@", str(cluster.id)).encode()).decode())
     await until(lambda: _logged(host, "message.poisoned"))
-    await until(lambda: _is_new(world, cluster, None))
+    await until(lambda: _is_renewed(world, cluster, None))
     assert "evil.example" not in host.output
 
 
@@ -128,7 +128,7 @@ async def test_sigint_lets_functions_end(world: World, deployed: Deployed) -> No
     cluster = await world.join("aks-1")
     cluster.part.faults.add(Fault(path="/secrets/", slow_only=True, delay=timedelta(seconds=1)))
     host = await deployed.host()
-    await until(lambda: _asked(cluster))
+    await until(lambda: _is_asked(cluster))
     assert await host.stop() == 0
     assert await read_token(world, cluster) is not None
     assert "Traceback" not in host.output
@@ -139,7 +139,8 @@ async def test_a_wrong_setting_is_named_and_not_quoted(world: World, deployed: D
     config = {**hub["credentialConfig"], "token_url": "https://sts.evil.example/v1/token"}
     world.cloud.hubs["main"].document["credentialConfig"].update(config)
     host = await deployed.host(schedule="0 0 0 1 1 *")
-    status, body = await _post(host, "refresh", host.keys.default)
-    assert status == 400
+    headers = {"x-functions-key": host.keys.default}
+    async with aiohttp.ClientSession() as session, session.get(f"{host.url}/api/status", headers=headers) as response:
+        body = await response.text()
     assert "HUBS.main.credentialConfig.token_url" in body
     assert "evil.example" not in body + host.output
