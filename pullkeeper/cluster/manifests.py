@@ -2,9 +2,11 @@
 no value can become structure.
 """
 
+import copy
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -96,5 +98,11 @@ def _binding(namespace: str, principal: str) -> dict[str, Any]:
 
 
 def _load(name: str) -> dict[str, Any]:
+    return copy.deepcopy(_parse(name))
+
+
+@cache
+def _parse(name: str) -> dict[str, Any]:
+    """An onboarding needs each file several times, and parsing one takes milliseconds."""
     manifest: dict[str, Any] = yaml.safe_load((_FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
     return manifest

@@ -7,8 +7,7 @@ that have not ended.
 """
 
 import json
-import uuid
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -22,35 +21,13 @@ from pullkeeper.fleet.storage import allow_existing, map_storage_errors
 from pullkeeper.fleet.table import entity_keys
 from pullkeeper.model import ClusterId
 from pullkeeper.onboarding.documents import FINAL_STATUSES, Onboarding, Operation
+from pullkeeper.onboarding.rows import OPERATION, StoredOperation, parse_operation
 
 _ABANDONED: Final = timedelta(minutes=45)
 """An operation without a change for this time does not keep another one from beginning."""
-_OPERATION: Final = "operation"
 _RUNNING: Final = "running"
 """Partition of the index: a row for each operation that has not ended, so that the timer finds them with one query."""
 _HUB_FIELDS: Final = frozenset({"hub", "credentialConfig", "registries", "probe"})
-_MOST_CHARACTERS: Final = 30_000
-"""In one property: Azure takes 32 Ki. A result with manifests can be longer."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredOperation:
-    """An operation, and its request as JSON: the settings may have changed since it was accepted.
-
-    turn: the number of the message that continues it; any other finds nothing to do. due: when that message is to
-    arrive; None while an invocation works on it. tries: how many have failed. waiting_since: when it began to wait for
-    Azure. update_requested: whether it has asked Azure to change the cluster. writer: marks this reader's writes.
-    """
-
-    operation: Operation
-    request: str
-    etag: str
-    turn: int = 0
-    due: datetime | None = None
-    tries: int = 0
-    waiting_since: datetime | None = None
-    update_requested: bool = False
-    writer: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
 class ChangedByAnother(Exception):
@@ -75,11 +52,11 @@ class Operations:
         table, cluster = await self._table(), operation.cluster
         row = await self._cluster_row(cluster)
         latest = await self._find(row["Operation"]) if row else None
-        if latest and latest.status not in FINAL_STATUSES and now - latest.updated_at < _ABANDONED:
-            raise _running(latest.id, cluster)
+        if latest and latest.operation.status not in FINAL_STATUSES and now - latest.active_until < _ABANDONED:
+            raise _running(latest.operation.id, cluster)
         stored = StoredOperation(operation, request.to_json(), "", due=now)
         async with map_storage_errors("tables"):
-            written = await table.upsert_entity(_entity(stored), mode=UpdateMode.REPLACE)
+            written = await table.upsert_entity(stored.to_entity(), mode=UpdateMode.REPLACE)
         async with map_storage_errors("tables"):
             await table.upsert_entity({"PartitionKey": _RUNNING, "RowKey": operation.id})
         to_undo = [operation.id] if undo_own_request else await self._list_to_undo(latest, operation, request)
@@ -113,14 +90,14 @@ class Operations:
             try:
                 async with map_storage_errors("tables"):
                     written = await table.update_entity(
-                        _entity(stored),
+                        stored.to_entity(),
                         mode=UpdateMode.REPLACE,
                         etag=stored.etag,
                         match_condition=MatchConditions.IfNotModified,
                     )
                 return replace(stored, etag=written["etag"])
             except (ResourceModifiedError, ResourceNotFoundError):
-                row = await self._row(_OPERATION, stored.operation.id)
+                row = await self._row(OPERATION, stored.operation.id)
                 # The SDK writes again when a response is lost, and meets its own first write.
                 if row is None or row.get("Writer") != stored.writer:
                     break
@@ -129,19 +106,10 @@ class Operations:
 
     async def load(self, identifier: str) -> StoredOperation:
         """Raises NotInFleet for an unknown id."""
-        row = await self._row(_OPERATION, identifier)
-        if row is None:
+        stored = await self._find(identifier)
+        if stored is None:
             raise NotInFleet(f"there is no operation {identifier}")
-        return StoredOperation(
-            operation=_parse(row),
-            request=row["Request"],
-            etag=row.metadata["etag"],
-            turn=row["Turn"],
-            due=row.get("Due"),
-            tries=row["Tries"],
-            waiting_since=row.get("WaitingSince"),
-            update_requested=row["UpdateRequested"],
-        )
+        return stored
 
     def parse_request(self, stored: StoredOperation) -> Onboarding:
         """Raises InvalidRequest if the settings no longer allow it."""
@@ -149,7 +117,8 @@ class Operations:
 
     async def latest(self, cluster: ClusterId) -> Operation | None:
         row = await self._cluster_row(cluster)
-        return await self._find(row["Operation"]) if row else None
+        stored = await self._find(row["Operation"]) if row else None
+        return stored.operation if stored else None
 
     async def list_onboardings(self, cluster: ClusterId) -> list[tuple[Operation, Onboarding]]:
         """Return the onboardings since the cluster was last offboarded, the latest of each footprint, in order of time;
@@ -158,12 +127,16 @@ class Operations:
         """
         row = await self._cluster_row(cluster)
         listed = row.get("Onboardings", "").split(",") if row else []
-        rows = [await self._row(_OPERATION, identifier) for identifier in listed if identifier]
-        return [(_parse(row), _parse_without_hub(row["Request"])) for row in rows if row]
+        rows = [await self._row(OPERATION, identifier) for identifier in listed if identifier]
+        return [(parse_operation(row), _parse_without_hub(row["Request"])) for row in rows if row]
 
-    async def _list_to_undo(self, latest: Operation | None, operation: Operation, request: Onboarding) -> list[str]:
+    async def _list_to_undo(
+        self, latest: StoredOperation | None, operation: Operation, request: Onboarding
+    ) -> list[str]:
         """Return the ids of the operations that offboarding has to undo."""
-        earlier = [] if latest and _removed_everything(latest) else await self.list_onboardings(operation.cluster)
+        earlier = (
+            [] if latest and _removed_everything(latest.operation) else await self.list_onboardings(operation.cluster)
+        )
         if operation.kind == "offboard" or operation.dry_run:
             return [one.id for one, _ in earlier]
         return [*(one.id for one, other in earlier if other.footprint != request.footprint), operation.id]
@@ -186,13 +159,13 @@ class Operations:
             if now and now["Operation"] == operation.id:
                 return  # as in `_save`
             async with map_storage_errors("tables"):
-                await table.delete_entity(_OPERATION, operation.id)
+                await table.delete_entity(OPERATION, operation.id)
             await self.forget_running(operation.id)
             raise _running(now["Operation"] if now else "?", cluster) from None
 
-    async def _find(self, identifier: str) -> Operation | None:
-        row = await self._row(_OPERATION, identifier)
-        return _parse(row) if row else None
+    async def _find(self, identifier: str) -> StoredOperation | None:
+        row = await self._row(OPERATION, identifier)
+        return StoredOperation.parse(row) if row else None
 
     async def _cluster_row(self, cluster: ClusterId) -> Any:
         return await self._row(*entity_keys(cluster).values())
@@ -213,30 +186,6 @@ class Operations:
                     await table.create_table()
             self._opened = table
         return self._opened
-
-
-def _entity(stored: StoredOperation) -> dict[str, Any]:
-    document = stored.operation.to_json()
-    starts = range(0, len(document), _MOST_CHARACTERS)
-    entity = {
-        "PartitionKey": _OPERATION,
-        "RowKey": stored.operation.id,
-        "Status": stored.operation.status,
-        **{f"Document{at // _MOST_CHARACTERS}": document[at : at + _MOST_CHARACTERS] for at in starts},
-        "Request": stored.request,
-        "Writer": stored.writer,
-        "Turn": stored.turn,
-        "Due": stored.due,
-        "Tries": stored.tries,
-        "WaitingSince": stored.waiting_since,
-        "UpdateRequested": stored.update_requested,
-    }
-    return {name: value for name, value in entity.items() if value is not None}
-
-
-def _parse(row: Any) -> Operation:
-    parts = sorted((name for name in row if name.startswith("Document")), key=lambda name: int(name[8:]))
-    return Operation.parse("".join(row[name] for name in parts))
 
 
 def _parse_without_hub(request: str) -> Onboarding:

@@ -10,7 +10,8 @@ from pullkeeper import telemetry
 from pullkeeper.cluster.manifests import as_text as manifest_text
 from pullkeeper.errors import InternalError, OperationRunning, PullkeeperError
 from pullkeeper.onboarding.documents import Operation, OperationStatus, Result, Step, StepStatus
-from pullkeeper.onboarding.operations import Operations, StoredOperation
+from pullkeeper.onboarding.operations import Operations
+from pullkeeper.onboarding.rows import StoredOperation
 from pullkeeper.onboarding.work import Phase, Work
 
 
@@ -43,7 +44,7 @@ class Progress:
     async def skip(self, phase: Phase, why: str) -> None:
         await self._save("Running", self._replace(Step(name=phase.NAME, status="skipped", detail=why)))
 
-    async def pause(self, detail: str, delay: timedelta, **changes: Any) -> StoredOperation:
+    async def pause(self, detail: str, delay: timedelta = timedelta(), **changes: Any) -> StoredOperation:
         """Leave the step running, with a detail, until the next message. changes: further fields of the row."""
         name = self.running_step or self.operation.steps[0].name
         steps = self._replace(Step(name=name, status="running", detail=detail))

@@ -26,9 +26,10 @@ from pullkeeper.errors import (
 from pullkeeper.fleet.queues import Queue
 from pullkeeper.model import ClusterId
 from pullkeeper.onboarding.documents import FINAL_STATUSES, OnboardingMessage, Operation
-from pullkeeper.onboarding.operations import ChangedByAnother, Operations, StoredOperation
+from pullkeeper.onboarding.operations import ChangedByAnother, Operations
 from pullkeeper.onboarding.phases import IN_AZURE, IN_CLUSTER, OFFBOARD, ONBOARD, handover
 from pullkeeper.onboarding.progress import Progress
+from pullkeeper.onboarding.rows import StoredOperation
 from pullkeeper.onboarding.work import AwaitingFederation, OutOfTime, Phase, Tools, Work
 
 _RESERVE: Final = timedelta(seconds=30)
@@ -98,7 +99,7 @@ class Runner:
         now, interrupted = self._tools.clock(), stored.due is None
         if stored.operation.status in FINAL_STATUSES:
             await self._operations.forget_running(identifier)
-        elif now - (stored.due or stored.operation.updated_at) > _STALLED_AFTER:
+        elif now - stored.active_until > _STALLED_AFTER:
             with suppress(ChangedByAnother):
                 if interrupted and stored.tries + 1 >= _MOST_TRIES:
                     await self._progress(stored).end_interrupted()
@@ -126,7 +127,7 @@ class Runner:
             return await progress.end("AwaitingFederation", work)
         except OutOfTime:
             if work and work.progressed:
-                return await self.send(await progress.pause("continues in the next invocation", timedelta()))
+                return await self.send(await progress.pause("continues in the next invocation", waiting_since=None))
             return await self._fail(_too_slow(progress), stored, progress, work)
         except ClusterChanging as e:
             return await self._wait(e, stored, progress, work)

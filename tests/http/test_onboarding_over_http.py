@@ -130,15 +130,14 @@ async def test_a_failed_step_has_a_category_and_a_remedy(app: App) -> None:
     assert failed["remedy"]
 
 
-async def test_an_operation_fails_when_the_queue_gives_it_up(app: App) -> None:
-    """An outage outlasts all tries: the operation ends with the last failure, and another one may start."""
+async def test_a_failed_try_is_repeated_by_a_delayed_message(app: App) -> None:
     cluster = await app.add_cluster("aks-9")
-    cluster.part.faults.add(Fault(status=503))
-    ended = await app.onboard(cluster)
-    assert ended["status"] == "Failed"
-    assert [step["category"] for step in ended["steps"] if step["status"] == "failed"] == ["cluster_unreachable"]
-    cluster.part.faults.clear()
-    assert (await app.onboard(cluster))["status"] == "Succeeded"
+    app.world.cloud.arm_part.faults.add(Fault(path="/managedClusters/aks-9", times=1))
+    started = await app.call("POST", "clusters", onboarding_body(cluster))
+    *states, ended = await app.poll(started.headers["Location"])
+    failed = {step["category"] for state in states for step in state["steps"] if step["status"] == "failed"}
+    assert (failed, ended["status"]) == ({"arm_throttled"}, "Succeeded")
+    assert ended["result"]["seconds"] > 30
 
 
 async def test_an_unknown_operation_is_not_found(app: App) -> None:

@@ -1,4 +1,4 @@
-"""Clusters that nobody has made ready, and operations worked off as the queue would."""
+"""Clusters that are not onboarded yet, and operations that run as the queue would run them."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from local.azure.managed_identities import ManagedIdentity
 from local.cloud import GROUP, SUBSCRIPTION, LocalCluster, cluster_admin_binding
 from pullkeeper.onboarding.documents import FINAL_STATUSES, OnboardingMessage, Operation, Step
 from pullkeeper.onboarding.documents import Onboarding as Request
-from pullkeeper.onboarding.operations import StoredOperation
+from pullkeeper.onboarding.rows import StoredOperation
 from pullkeeper.services import Services
 from tests.world import World
 
@@ -28,7 +28,7 @@ SECRET: Final = f"/api/v1/secrets/{NAMESPACE}/ar-pull-secret"
 AUDIENCE: Final = "api://AzureADTokenExchange"
 WORKLOAD: Final = {"image": "europe-docker.pkg.dev/p/r/app:1"}
 POLICY: Final = '{"message":"admission webhook \\"w\\" denied the request: no"}'
-"""With status 403: how an API server passes on what a policy said."""
+"""With status 403: how an API server reports the refusal of an admission policy."""
 MERGE: Final = "application/merge-patch+json"
 _KINDS: Final = (
     "/api/v1/namespaces",
@@ -54,7 +54,7 @@ class Onboarding:
     stronger: Identity | None = None
 
     async def cluster(self, name: str, **options: Any) -> LocalCluster:
-        """One that Azure knows, and no more."""
+        """Add a cluster that exists in Azure and is not prepared in any way."""
         cluster = await self.world.cloud.add_cluster(name, "main", ready=False, **options)
         if self.stronger:
             await cluster.admin.apply(cluster_admin_binding(self.stronger.principal_id))
@@ -65,19 +65,19 @@ class Onboarding:
         return await self.process((await self.begin(body)).id)
 
     async def begin(self, body: Mapping[str, Any]) -> Operation:
-        """The call alone."""
+        """Send the request, and leave its message on the queue."""
         services = self.world.services
         request = Request.parse(dict(body), trusted_hosts=services.settings.trusted_hosts)
         return await services.onboarder.onboard(request)
 
     async def onboard(self, cluster: LocalCluster, **wanted: Any) -> Operation:
-        """As `run`, into the hub `main`, and nothing but success will do."""
+        """Onboard into the hub `main`. Fails unless the operation succeeds."""
         ended = await self.run({"cluster": str(cluster.id), "hub": "main", **wanted})
         assert ended.status == "Succeeded", describe(ended)
         return ended
 
     async def offboard_fully(self, cluster: LocalCluster, *, keep_workload: bool = False) -> list[str]:
-        """What is left. Nothing but success will do."""
+        """Offboard, and return what is left. Fails unless the operation succeeds."""
         return left(await self.offboard(cluster, keep_workload=keep_workload))
 
     async def offboard(self, cluster: LocalCluster, *, keep_workload: bool = False, dry_run: bool = False) -> Operation:
@@ -108,12 +108,12 @@ class Onboarding:
         return await self.world.services.runner._operations.load(operation)
 
     async def restart(self) -> None:
-        """The app, with other settings perhaps, and with nothing in memory."""
+        """Start the app again, with the present settings and with nothing in memory."""
         await self.world.services.close()
         self.world._services = self.world.build_services()
 
     def fill_identity(self, count: int, name: str = IDENTITY, **tags: str) -> None:
-        """An identity that has so many federated credentials already."""
+        """Add an identity that already has this number of federated credentials."""
         arm = self.world.cloud.arm
         identity = arm.identities.add(identity_id(name), tags=tags)
         for number in range(count):
@@ -155,20 +155,20 @@ def seconds_to_next(stored: StoredOperation) -> float:
 
 
 def left(operation: Operation) -> list[str]:
-    """What it left, and why."""
+    """What the operation left, and why."""
     assert operation.status == "Succeeded", describe(operation)
     assert operation.result is not None
     return list(operation.result.left)
 
 
 def describe(operation: Operation) -> str:
-    """For an assertion that fails."""
+    """Format an operation for the message of a failed assertion."""
     lines = [f"{one.status:8} {one.name}: {one.category or ''} {one.detail or ''}" for one in operation.steps]
     return "\n".join([operation.status, *lines])
 
 
 async def list_objects(cluster: LocalCluster) -> dict[str, dict[str, Any]]:
-    """Everything that is in the cluster, by path."""
+    """Return every object in the cluster, by path."""
     found = {}
     for kind in _KINDS:
         for item in (await cluster.admin.call("GET", kind))["items"]:
@@ -178,12 +178,12 @@ async def list_objects(cluster: LocalCluster) -> dict[str, dict[str, Any]]:
 
 
 async def list_versions(cluster: LocalCluster) -> dict[str, str]:
-    """The resourceVersion of everything that is in the cluster."""
+    """Return the resourceVersion of every object in the cluster."""
     return {path: item["metadata"]["resourceVersion"] for path, item in (await list_objects(cluster)).items()}
 
 
 async def list_content(cluster: LocalCluster) -> dict[str, dict[str, Any]]:
-    """What is in the cluster, without what differs between two that are alike; of a secret only that it is there."""
+    """Return every object without the fields that differ between two equal clusters; of a secret only its labels."""
     found = await list_objects(cluster)
     for path, item in found.items():
         item["metadata"] = {key: value for key, value in item["metadata"].items() if key not in _INCIDENTAL}
@@ -200,26 +200,26 @@ async def get_service_account(cluster: LocalCluster, name: str = ACCOUNT, namesp
 
 
 async def create_namespace(cluster: LocalCluster, name: str = NAMESPACE) -> None:
-    """Somebody's own."""
+    """Create a namespace that is not ours."""
     await cluster.admin.call("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
 
 
 async def create_service_account(cluster: LocalCluster, space: str = NAMESPACE, **more: Any) -> None:
-    """Somebody's own service account, of the name that onboarding expects."""
+    """Create a service account that is not ours, with the name that onboarding expects."""
     account = {"metadata": {"name": ACCOUNT, **more.pop("metadata", {})}, **more}
     await cluster.admin.call("POST", f"/api/v1/namespaces/{space}/serviceaccounts", account)
 
 
 @pytest.fixture(autouse=True)
 def _no_pauses() -> Iterator[None]:
-    """Tries follow each other at once."""
+    """Retries within a call follow each other without a wait."""
     with stamina.set_testing(True, attempts=3, cap=True):
         yield
 
 
 @pytest.fixture
 def onboarding(world: World) -> Onboarding:
-    """One identity does both, with the rights that onboarding needs in the resource group."""
+    """One identity onboards and refreshes. It has the rights that onboarding needs."""
     world.settings["ONBOARDING_SCOPES"] = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}"
     world.cloud.arm.assign(world.cloud.app.principal_id, f"/subscriptions/{SUBSCRIPTION}", ONBOARDER)
     return Onboarding(world)
@@ -227,7 +227,7 @@ def onboarding(world: World) -> Onboarding:
 
 @pytest.fixture
 def two_identities(world: World) -> Onboarding:
-    """A stronger one onboards, and the app's own can refresh and nothing else."""
+    """A stronger identity onboards, and the app's own has only the rights to refresh."""
     cloud = world.cloud
     stronger = cloud.entra.add_identity("pullkeeper-onboarding")
     cloud.identity._assigned[stronger.client_id] = stronger
@@ -235,3 +235,9 @@ def two_identities(world: World) -> Onboarding:
     world.settings["ONBOARDING_SCOPES"] = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}"
     world.settings["ONBOARDING_CLIENT_ID"] = stronger.client_id
     return Onboarding(world, stronger)
+
+
+@pytest.fixture
+def any_number_of_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crash counts as a try; here are more crashes than tries."""
+    monkeypatch.setattr("pullkeeper.onboarding.run._MOST_TRIES", 100)

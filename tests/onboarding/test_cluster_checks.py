@@ -1,4 +1,4 @@
-"""Whether a cluster is one to work on: what is missing is told with the command that mends it, or switched on."""
+"""The checks of a cluster before onboarding: what is missing is reported with the command that fixes it, or enabled."""
 
 import json
 from datetime import timedelta
@@ -37,7 +37,7 @@ AT = f"--subscription {SUBSCRIPTION} --resource-group platform --name aks-1"
         ),
     ],
 )
-async def test_what_is_missing_is_told_with_the_command_and_nothing_is_done(
+async def test_a_missing_prerequisite_is_reported_with_its_command_and_nothing_is_changed(
     onboarding: Onboarding, state: dict[str, Any], category: str, command: str
 ) -> None:
     cluster = await onboarding.cluster("aks-1")
@@ -50,7 +50,7 @@ async def test_what_is_missing_is_told_with_the_command_and_nothing_is_done(
     assert onboarding.world.cloud.arm.writes == []
 
 
-async def test_a_cluster_that_azure_does_not_know(onboarding: Onboarding) -> None:
+async def test_a_cluster_that_does_not_exist_is_reported(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     await onboarding.cluster("aks-2")
     onboarding.world.cloud.arm.clusters.remove(str(cluster.id))
@@ -68,11 +68,12 @@ def switched_off(cluster: ManagedCluster) -> None:
     }
 
 
-async def test_workload_identity_is_switched_on_when_asked_and_all_else_stays(onboarding: Onboarding) -> None:
+async def test_workload_identity_is_enabled_if_asked_and_nothing_else_changes(onboarding: Onboarding) -> None:
+    """The update is conditional on the ETag that was read."""
     cluster = await onboarding.cluster("aks-1")
     azure = onboarding.azure(cluster)
     switched_off(azure)
-    before = azure.document("tenant")
+    before, etag = azure.document("tenant"), azure.etag
 
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "enableWorkloadIdentity": True})
 
@@ -88,10 +89,13 @@ async def test_workload_identity_is_switched_on_when_asked_and_all_else_stays(on
     assert set(onboarding.credentials().values()) == {
         ("https://oidc.example/later/", "system:serviceaccount:deepintshield:deepintshield-sa")
     }
+    requests = onboarding.world.cloud.arm_part.journal.requests
+    [update] = [one for one in requests if one.method == "PUT" and "/managedClusters/" in one.path]
+    assert update.headers["If-Match"].strip('"') == etag
 
 
-async def test_somebody_else_changes_the_cluster_meanwhile(onboarding: Onboarding) -> None:
-    """The change made in between is not lost, and the switch is made by a later try."""
+async def test_an_update_by_another_client_is_not_overwritten(onboarding: Onboarding) -> None:
+    """The other change is kept, and the update is made later."""
     cluster = await onboarding.cluster("aks-1")
     azure = onboarding.azure(cluster)
     switched_off(azure)
@@ -106,22 +110,7 @@ async def test_somebody_else_changes_the_cluster_meanwhile(onboarding: Onboardin
     assert arm.journal.count("PUT", "/managedClusters/") == 2
 
 
-async def test_the_etag_that_was_read_is_the_one_that_is_sent(onboarding: Onboarding) -> None:
-    cluster = await onboarding.cluster("aks-1")
-    azure = onboarding.azure(cluster)
-    switched_off(azure)
-    etag = azure.etag
-    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "enableWorkloadIdentity": True})
-    assert ended.status == "Succeeded", describe(ended)
-    [first] = [
-        seen
-        for seen in onboarding.world.cloud.arm_part.journal.requests
-        if seen.method == "PUT" and "/managedClusters/" in seen.path
-    ]
-    assert first.headers["If-Match"].strip('"') == etag
-
-
-async def test_a_change_that_fails_is_told_in_azures_words_and_asked_for_once(onboarding: Onboarding) -> None:
+async def test_a_failed_update_is_reported_in_azures_words_and_requested_once(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     switched_off(onboarding.azure(cluster))
     onboarding.world.cloud.arm.clusters.failure = ("InternalOperationError", "no luck")
@@ -135,10 +124,8 @@ async def test_a_change_that_fails_is_told_in_azures_words_and_asked_for_once(on
     assert (await onboarding.run(body)).status == "Succeeded"
 
 
-async def test_what_azure_accepted_but_did_not_do_is_no_success(
-    onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It responds at once, and the cluster is as it was."""
+async def test_an_update_without_effect_is_a_failure(onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Azure accepts the update at once, and the cluster stays as it was."""
     monkeypatch.setattr("pullkeeper.onboarding.run._LONGEST_WAIT", timedelta(minutes=2))
     cluster = await onboarding.cluster("aks-1")
     azure = onboarding.azure(cluster)
@@ -152,7 +139,7 @@ async def test_what_azure_accepted_but_did_not_do_is_no_success(
     assert onboarding.world.cloud.arm.writes == []
 
 
-async def test_no_right_in_azure_is_told_with_the_role(onboarding: Onboarding) -> None:
+async def test_a_missing_right_in_azure_is_reported_with_its_role(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     arm, app = onboarding.world.cloud.arm, onboarding.world.cloud.app
     arm.unassign(app.principal_id, f"/subscriptions/{SUBSCRIPTION}", ONBOARDER)
@@ -165,7 +152,7 @@ async def test_no_right_in_azure_is_told_with_the_role(onboarding: Onboarding) -
     assert f"--assignee-object-id {app.principal_id} " in (failed.remedy or "")
 
 
-async def test_no_right_in_the_cluster_is_told_before_anything_is_made_there(onboarding: Onboarding) -> None:
+async def test_missing_rights_in_the_cluster_are_reported_before_anything_is_created(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     binding = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/platform-team"
     await cluster.admin.call("DELETE", binding)

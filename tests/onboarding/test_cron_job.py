@@ -1,4 +1,4 @@
-"""A cluster where the guide's own CronJob is at work: its secret adopted, the job suspended once it is not needed."""
+"""A cluster that runs the guide's CronJob: its secret is adopted, and the job suspended when it is not needed."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ async def suspended(cluster: LocalCluster) -> bool:
     return bool((await cluster.admin.call("GET", PATH))["spec"].get("suspend"))
 
 
-async def test_its_secret_is_adopted_and_it_is_suspended_when_asked(
+async def test_the_secret_is_adopted_and_the_job_suspended_if_asked(
     onboarding: Onboarding, cluster: LocalCluster
 ) -> None:
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "adopt": True, "retireCronJob": True})
@@ -47,13 +47,15 @@ async def test_its_secret_is_adopted_and_it_is_suspended_when_asked(
     assert (await onboarding.world.read_token(cluster)).startswith("ya29.")
 
 
-async def test_not_asked_for_it_still_runs_and_that_is_told(onboarding: Onboarding, cluster: LocalCluster) -> None:
+async def test_a_job_that_is_not_to_be_retired_keeps_running_and_is_reported(
+    onboarding: Onboarding, cluster: LocalCluster
+) -> None:
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "adopt": True})
     assert step(ended, "retire").detail == (f"{PATH} still runs beside Pullkeeper: send retireCronJob to suspend it")
     assert not await suspended(cluster)
 
 
-async def test_it_runs_on_where_the_first_secret_does_not_come_about(
+async def test_the_job_keeps_running_if_the_first_secret_cannot_be_written(
     onboarding: Onboarding, cluster: LocalCluster
 ) -> None:
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "retireCronJob": True})
@@ -61,7 +63,7 @@ async def test_it_runs_on_where_the_first_secret_does_not_come_about(
     assert not await suspended(cluster)
 
 
-async def test_a_dry_run_names_it(onboarding: Onboarding, cluster: LocalCluster) -> None:
+async def test_a_dry_run_names_the_job(onboarding: Onboarding, cluster: LocalCluster) -> None:
     body = {"cluster": str(cluster.id), "hub": "main", "adopt": True, "dryRun": True}
     asked = await onboarding.run({**body, "retireCronJob": True})
     assert step(asked, "retire").detail == f"would suspend {PATH}"
@@ -70,7 +72,7 @@ async def test_a_dry_run_names_it(onboarding: Onboarding, cluster: LocalCluster)
     assert not await suspended(cluster)
 
 
-async def test_offboarding_tells_that_it_is_suspended(onboarding: Onboarding, cluster: LocalCluster) -> None:
+async def test_offboarding_reports_the_suspended_job(onboarding: Onboarding, cluster: LocalCluster) -> None:
     await onboarding.run({"cluster": str(cluster.id), "hub": "main", "adopt": True, "retireCronJob": True})
     ended = await onboarding.offboard(cluster)
     assert ended.result is not None
@@ -79,7 +81,7 @@ async def test_offboarding_tells_that_it_is_suspended(onboarding: Onboarding, cl
     assert await suspended(cluster)
 
 
-async def test_what_a_person_has_suspended_is_nobody_elses_business(
+async def test_a_job_that_a_person_suspended_is_neither_touched_nor_reported(
     onboarding: Onboarding, cluster: LocalCluster
 ) -> None:
     await cluster.admin.call("PATCH", PATH, {"spec": {"suspend": True}}, content_type=MERGE)
@@ -92,8 +94,8 @@ async def test_what_a_person_has_suspended_is_nobody_elses_business(
     assert await cluster.admin.call("GET", PATH) == before
 
 
-async def test_the_guides_role_is_told_as_left(onboarding: Onboarding, cluster: LocalCluster) -> None:
-    """Whoever has it may delete every secret of the namespace, ours among them; it is not ours to take away."""
+async def test_the_guides_role_is_reported_as_left(onboarding: Onboarding, cluster: LocalCluster) -> None:
+    """It allows deleting every secret of the namespace. It is not ours, so it is not removed."""
     rules = [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "create", "delete"]}]
     role = {"metadata": {"name": "secret-manager"}, "rules": rules}
     await cluster.admin.call("POST", "/apis/rbac.authorization.k8s.io/v1/namespaces/deepintshield/roles", role)
@@ -104,7 +106,7 @@ async def test_the_guides_role_is_told_as_left(onboarding: Onboarding, cluster: 
     assert "role/secret-manager -n deepintshield" in left
 
 
-async def test_where_the_cluster_refreshes_itself_it_runs_on_until_the_successor_has_written(
+async def test_the_job_keeps_running_until_the_in_cluster_refresher_has_written(
     onboarding: Onboarding, cluster: LocalCluster
 ) -> None:
     body = {"refresher": "in-cluster", "adopt": True, "retireCronJob": True}
@@ -117,7 +119,7 @@ async def test_where_the_cluster_refreshes_itself_it_runs_on_until_the_successor
     assert await suspended(cluster)
 
 
-async def test_a_job_of_ours_with_its_name_is_never_suspended(onboarding: Onboarding) -> None:
+async def test_an_in_cluster_refresher_of_the_same_name_is_never_suspended(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     targets = [{"secret": "ar-secret", "serviceAccounts": ["deepintshield-sa"]}]
     body = {"refresher": "in-cluster", "retireCronJob": True, "targets": targets}
@@ -127,10 +129,10 @@ async def test_a_job_of_ours_with_its_name_is_never_suspended(onboarding: Onboar
     assert not await suspended(cluster)
 
 
-async def test_its_last_run_at_the_wrong_moment_costs_a_try(
+async def test_a_job_that_replaces_the_secret_right_after_the_write_costs_a_try(
     onboarding: Onboarding, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It deletes the secret and makes it anew, just after ours was written."""
+    """The job deletes the secret and creates it again, just after ours was written."""
     write, runs = Refresher.write_first, [cluster.admin]
 
     async def then_it_runs(self: Refresher, member: Member) -> Any:

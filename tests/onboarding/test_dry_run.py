@@ -23,7 +23,7 @@ pytestmark = pytest.mark.servers
 
 
 async def dry(onboarding: Onboarding, cluster: LocalCluster, **more: Any) -> Operation:
-    """A dry run, which must not have changed anything."""
+    """Run it dry. Fails if anything has changed."""
     arm = onboarding.world.cloud.arm
     writes, before, fleet = list(arm.writes), await list_versions(cluster), await onboarding.fleet()
     operation = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "dryRun": True, **more})
@@ -34,7 +34,7 @@ async def dry(onboarding: Onboarding, cluster: LocalCluster, **more: Any) -> Ope
     return operation
 
 
-async def test_of_a_cluster_from_nothing(onboarding: Onboarding) -> None:
+async def test_a_new_cluster(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     planned = await dry(onboarding, cluster, workload=WORKLOAD)
     assert planned.status == "Succeeded", describe(planned)
@@ -49,7 +49,7 @@ async def test_of_a_cluster_from_nothing(onboarding: Onboarding) -> None:
     assert after.result.handover == planned.result.handover
 
 
-async def test_of_a_cluster_that_is_onboarded_already(onboarding: Onboarding) -> None:
+async def test_an_onboarded_cluster(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
     planned = await dry(onboarding, cluster)
@@ -59,16 +59,16 @@ async def test_of_a_cluster_that_is_onboarded_already(onboarding: Onboarding) ->
 
 
 @pytest.mark.parametrize(("adopt", "verb"), [(False, "stop at"), (True, "adopt")])
-async def test_of_a_cluster_with_somebody_elses_secret(onboarding: Onboarding, *, adopt: bool, verb: str) -> None:
+async def test_a_secret_of_another_owner(onboarding: Onboarding, *, adopt: bool, verb: str) -> None:
     cluster = await onboarding.cluster("aks-1")
     await create_namespace(cluster)
     await cluster.admin.create_secret("deepintshield", "ar-pull-secret", '{"auths":{}}')
     planned = await dry(onboarding, cluster, adopt=adopt)
-    told_so = f"would {verb} deepintshield/ar-pull-secret, which belongs to kubectl-create"
-    assert step(planned, "pull secret").detail == told_so
+    expected = f"would {verb} deepintshield/ar-pull-secret, which belongs to kubectl-create"
+    assert step(planned, "pull secret").detail == expected
 
 
-async def test_of_a_cluster_whose_issuer_is_still_off(onboarding: Onboarding) -> None:
+async def test_an_issuer_that_is_still_off(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     azure = onboarding.azure(cluster)
     azure.oidc_issuer, azure.workload_identity = None, False
@@ -82,8 +82,8 @@ async def test_of_a_cluster_whose_issuer_is_still_off(onboarding: Onboarding) ->
     assert azure.etag == etag
 
 
-async def test_before_the_publisher_has_answered(onboarding: Onboarding) -> None:
-    """All is planned, with the handover: what is missing is not needed for planning."""
+async def test_an_onboarding_without_a_hub(onboarding: Onboarding) -> None:
+    """Everything is planned, with the handover: planning needs no hub."""
     cluster = await onboarding.cluster("aks-1")
     planned = await dry(onboarding, cluster, hub=None)
     assert planned.status == "Succeeded", describe(planned)
@@ -92,7 +92,7 @@ async def test_before_the_publisher_has_answered(onboarding: Onboarding) -> None
     assert planned.result.handover is not None
 
 
-async def test_it_is_not_what_offboarding_undoes(onboarding: Onboarding) -> None:
+async def test_offboarding_does_not_undo_a_dry_run(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
     await dry(onboarding, cluster, targets=[{"namespace": "elsewhere"}], identity="another")
@@ -103,8 +103,8 @@ async def test_it_is_not_what_offboarding_undoes(onboarding: Onboarding) -> None
 
 
 @pytest.mark.parametrize("refresher", ["central", "in-cluster"])
-async def test_of_offboarding_says_what_would_go_and_what_would_be_left(onboarding: Onboarding, refresher: str) -> None:
-    """The very steps, gone through by the cluster itself, which keeps nothing of it."""
+async def test_a_dry_offboarding_reports_exactly_what_the_real_one_does(onboarding: Onboarding, refresher: str) -> None:
+    """The API server runs the same steps in dry runs."""
     cluster = await onboarding.cluster("aks-1")
     body = {"cluster": str(cluster.id), "hub": "main", "refresher": refresher, "workload": WORKLOAD}
     assert (await onboarding.run(body)).status == "Succeeded"
@@ -125,7 +125,7 @@ async def test_of_offboarding_says_what_would_go_and_what_would_be_left(onboardi
     assert details == [one.detail for one in gone.steps]
 
 
-async def test_of_offboarding_forgets_nothing(onboarding: Onboarding) -> None:
+async def test_a_dry_offboarding_forgets_no_request(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     body = {"cluster": str(cluster.id), "hub": "main", "targets": [{"namespace": "team-a"}]}
     await onboarding.run(body)
@@ -135,8 +135,8 @@ async def test_of_offboarding_forgets_nothing(onboarding: Onboarding) -> None:
     assert [path for path in await list_versions(cluster) if "/team-a/" in path] == []
 
 
-async def test_of_a_cluster_whose_identity_is_full(onboarding: Onboarding) -> None:
-    """The further one is named before it is there, and what is handed over afterwards is of that one."""
+async def test_a_full_identity(onboarding: Onboarding) -> None:
+    """The further identity is named before it exists, and the later handover is that of the further identity."""
     cluster, further = await onboarding.cluster("aks-1"), f"{IDENTITY}-2"
     onboarding.fill_identity(20)
     planned = await dry(onboarding, cluster, refresher="in-cluster")
@@ -150,7 +150,7 @@ async def test_of_a_cluster_whose_identity_is_full(onboarding: Onboarding) -> No
     assert planned.result.handover == ended.result.handover
 
 
-async def test_where_all_identities_are_full_it_fails_as_the_run_would(onboarding: Onboarding) -> None:
+async def test_ten_full_identities(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     for name in (IDENTITY, *(f"{IDENTITY}-{number}" for number in range(2, 11))):
         onboarding.fill_identity(20, name)
@@ -158,7 +158,7 @@ async def test_where_all_identities_are_full_it_fails_as_the_run_would(onboardin
     assert (planned.status, step(planned, "federated credential").category) == ("Failed", "identity_limit")
 
 
-async def test_of_a_cluster_with_somebody_elses_service_account(onboarding: Onboarding) -> None:
+async def test_a_service_account_of_another_owner(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     await create_namespace(cluster)
     await create_service_account(cluster, metadata={"annotations": {"azure.workload.identity/client-id": "theirs"}})
@@ -169,8 +169,8 @@ async def test_of_a_cluster_with_somebody_elses_service_account(onboarding: Onbo
     assert "would take over fields in ServiceAccount deepintshield/deepintshield-sa" in detail
 
 
-async def test_of_a_handover_that_an_issuer_is_missing_for(onboarding: Onboarding) -> None:
-    """The publisher is to trust the cluster's own tokens, and nobody knows yet by whom they will be."""
+async def test_a_handover_that_needs_an_issuer_that_is_still_off(onboarding: Onboarding) -> None:
+    """The publisher is to trust the cluster's own tokens, whose issuer is not known yet."""
     cluster = await onboarding.cluster("aks-1")
     azure = onboarding.azure(cluster)
     azure.oidc_issuer, azure.workload_identity = None, False

@@ -1,4 +1,4 @@
-"""Federated credentials: to the letter, never over somebody else's, twenty to an identity."""
+"""Federated credentials: exact, never over those of others, twenty for an identity."""
 
 import asyncio
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from local.azure.assertions import FederatedCredential
-from local.azure.managed_cluster import ManagedCluster
 from local.cloud import SUBSCRIPTION, LocalCluster
 from pullkeeper.errors import InvalidRequest
 from tests.onboarding.conftest import (
@@ -29,20 +28,27 @@ async def client_id(cluster: LocalCluster, account: str = ACCOUNT) -> str:
     return str(annotations["azure.workload.identity/client-id"])
 
 
-@pytest.mark.parametrize("issuer", ["https://oidc.example/a/", "https://oidc.example/a", "https://Oidc.Example/A/b/"])
-async def test_the_issuer_is_the_clusters_to_the_letter(onboarding: Onboarding, issuer: str) -> None:
+@pytest.mark.parametrize(
+    ("issuer", "later"),
+    [("https://oidc.example/a/", "https://oidc.example/a"), ("https://oidc.example/a", "https://Oidc.Example/A/b/")],
+)
+async def test_the_issuer_is_copied_exactly_and_replaced_when_the_cluster_was_created_again(
+    onboarding: Onboarding, issuer: str, later: str
+) -> None:
     cluster = await onboarding.cluster("aks-1")
-    azure: ManagedCluster = onboarding.azure(cluster)
-    azure.oidc_issuer = issuer
-    await onboarding.onboard(cluster)
-    [(name, pair)] = onboarding.credentials().items()
-    assert name.startswith("deepintshield-federated-credential-")
-    assert pair == (issuer, SUBJECT)
-    [credential] = onboarding.world.cloud.arm.federated_credentials.find_all(onboarding.identity())  # type: ignore[arg-type]
-    assert credential.trust.audience == AUDIENCE
+    for present in (issuer, later):
+        onboarding.azure(cluster).oidc_issuer = present
+        await onboarding.onboard(cluster)
+        [(name, pair)] = onboarding.credentials().items()
+        assert name.startswith("deepintshield-federated-credential-")
+        assert pair == (present, SUBJECT)
+        [credential] = onboarding.world.cloud.arm.federated_credentials.find_all(onboarding.identity())  # type: ignore[arg-type]
+        assert credential.trust.audience == AUDIENCE
+    await onboarding.offboard_fully(cluster)
+    assert onboarding.identity() is None
 
 
-async def test_a_pair_that_is_there_under_another_name_is_good(onboarding: Onboarding) -> None:
+async def test_an_existing_credential_with_another_name_is_used(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     identity = onboarding.world.cloud.arm.identities.add(identity_id(IDENTITY))
     issuer = onboarding.azure(cluster).oidc_issuer or ""
@@ -54,8 +60,8 @@ async def test_a_pair_that_is_there_under_another_name_is_good(onboarding: Onboa
     assert onboarding.world.cloud.arm.writes == []
 
 
-async def test_no_cluster_takes_the_name_of_anothers(onboarding: Onboarding) -> None:
-    """Not even from another instance at the same moment: the name holds the pair."""
+async def test_each_cluster_has_a_credential_of_its_own(onboarding: Onboarding) -> None:
+    """Also if another instance writes at the same moment: the name depends on the pair."""
     first, second = await onboarding.cluster("aks-1"), await onboarding.cluster("aks-2")
     await onboarding.onboard(first)
     await onboarding.onboard(second)
@@ -65,7 +71,7 @@ async def test_no_cluster_takes_the_name_of_anothers(onboarding: Onboarding) -> 
     assert set(held.values()) == {(onboarding.azure(one).oidc_issuer, SUBJECT) for one in (first, second)}
 
 
-async def test_others_who_write_at_the_same_time_are_waited_for(onboarding: Onboarding) -> None:
+async def test_concurrent_writes_are_waited_for(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     onboarding.world.cloud.arm.federated_credentials.conflicts = 2
     begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
@@ -73,7 +79,7 @@ async def test_others_who_write_at_the_same_time_are_waited_for(onboarding: Onbo
     assert ended.status == "Succeeded", describe(ended)
 
 
-async def test_others_who_never_stop_writing_are_told(onboarding: Onboarding) -> None:
+async def test_endless_concurrent_writes_are_reported(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     onboarding.world.cloud.arm.federated_credentials.conflicts = 1000
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
@@ -91,7 +97,7 @@ async def test_clusters_of_a_group_onboarded_at_once_share_the_identity(onboardi
     assert {await client_id(cluster) for cluster in clusters} == {identity.service_principal.client_id}
 
 
-async def test_the_twentieth_still_fits(onboarding: Onboarding) -> None:
+async def test_the_twentieth_credential_fits(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     onboarding.fill_identity(19)
     await onboarding.onboard(cluster)
@@ -99,7 +105,7 @@ async def test_the_twentieth_still_fits(onboarding: Onboarding) -> None:
     assert onboarding.identity(f"{IDENTITY}-2") is None
 
 
-async def test_past_twenty_there_is_a_further_identity_which_the_pods_get(onboarding: Onboarding) -> None:
+async def test_beyond_twenty_credentials_the_pods_get_a_further_identity(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     onboarding.fill_identity(20)
     for _ in range(2):
@@ -113,21 +119,16 @@ async def test_past_twenty_there_is_a_further_identity_which_the_pods_get(onboar
         assert await client_id(cluster) == further.service_principal.client_id
     assert onboarding.identity(f"{IDENTITY}-3") is None
 
-
-async def test_room_that_opens_later_moves_nobody(onboarding: Onboarding) -> None:
-    cluster = await onboarding.cluster("aks-1")
-    onboarding.fill_identity(20)
+    # Room that opens elsewhere later moves no cluster.
+    assert further is not None
+    onboarding.world.cloud.arm.federated_credentials.remove(onboarding.identity(), "other-3")  # type: ignore[arg-type]
     await onboarding.onboard(cluster)
-    before = await client_id(cluster)
-    arm = onboarding.world.cloud.arm
-    arm.federated_credentials.remove(onboarding.identity(), "other-3")  # type: ignore[arg-type]
-    await onboarding.onboard(cluster)
-    assert await client_id(cluster) == before
+    assert await client_id(cluster) == further.service_principal.client_id
     assert len(onboarding.credentials()) == 19
 
 
-async def test_all_accounts_of_a_cluster_are_one_identity(onboarding: Onboarding) -> None:
-    """One place is left for two accounts: both go where there is room for both."""
+async def test_all_accounts_of_a_cluster_use_one_identity(onboarding: Onboarding) -> None:
+    """One place is left for two accounts: both use an identity that has room for both."""
     cluster = await onboarding.cluster("aks-1")
     onboarding.fill_identity(19)
     await onboarding.onboard(cluster, targets=[{"serviceAccounts": ["one", "two"]}])
@@ -140,7 +141,7 @@ async def test_all_accounts_of_a_cluster_are_one_identity(onboarding: Onboarding
     }
 
 
-async def test_ten_full_identities_are_told(onboarding: Onboarding) -> None:
+async def test_ten_full_identities_are_reported(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     for name in (IDENTITY, *(f"{IDENTITY}-{number}" for number in range(2, 11))):
         onboarding.fill_identity(20, name)
@@ -152,8 +153,8 @@ async def test_ten_full_identities_are_told(onboarding: Onboarding) -> None:
     assert onboarding.world.cloud.arm.writes == []
 
 
-async def test_clusters_whose_names_meet_keep_their_own(onboarding: Onboarding) -> None:
-    """The one's prefix and name read like the other's."""
+async def test_clusters_with_similar_names_keep_their_own_credentials(onboarding: Onboarding) -> None:
+    """Prefix and name of one look like those of the other."""
     first, second = await onboarding.cluster("shop-west"), await onboarding.cluster("west")
     await onboarding.onboard(first)
     await onboarding.onboard(second, federatedCredential="deepintshield-federated-credential-shop")
@@ -162,17 +163,7 @@ async def test_clusters_whose_names_meet_keep_their_own(onboarding: Onboarding) 
     assert set(onboarding.credentials().values()) == {(onboarding.azure(first).oidc_issuer, SUBJECT)}
 
 
-async def test_that_of_a_cluster_that_was_made_anew_takes_the_place_of_its_old_one(onboarding: Onboarding) -> None:
-    cluster = await onboarding.cluster("aks-1")
-    await onboarding.onboard(cluster)
-    onboarding.azure(cluster).oidc_issuer = "https://oidc.example/anew/"
-    await onboarding.onboard(cluster)
-    assert list(onboarding.credentials().values()) == [("https://oidc.example/anew/", SUBJECT)]
-    await onboarding.offboard_fully(cluster)
-    assert onboarding.identity() is None
-
-
-async def test_more_service_accounts_than_one_identity_can_be_are_refused(onboarding: Onboarding) -> None:
+async def test_more_service_accounts_than_an_identity_takes_are_refused(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     many = [{"namespace": f"team-{number}", "serviceAccounts": ["a", "b", "c"]} for number in range(7)]
     with pytest.raises(InvalidRequest, match="more than 20 serviceAccounts"):

@@ -1,4 +1,4 @@
-"""The publisher's side: what is handed over, and onboarding in two steps around the publisher's answer."""
+"""The publisher's side: the handover, and onboarding in two steps, before and after the publisher's answer."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from tests.real.kubectl import run
 pytestmark = pytest.mark.servers
 
 
-async def test_without_the_publishers_answer_it_ends_with_the_handover_and_sent_again_with_it_completes(
+async def test_without_a_hub_it_ends_with_the_handover_and_completes_once_it_has_one(
     onboarding: Onboarding,
 ) -> None:
     world, cluster = onboarding.world, await onboarding.cluster("aks-1")
@@ -58,14 +58,14 @@ async def test_no_step_is_left_running_when_it_waits_for_the_publisher(onboardin
     assert "the publisher must trust" in (step(ended, "handover").detail or "")
 
 
-async def test_the_handover_of_the_fleet_is_that_of_every_cluster(onboarding: Onboarding) -> None:
+async def test_every_cluster_has_the_handover_of_the_fleet(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
     assert ended.result is not None
     assert ended.result.handover == await onboarding.world.services.handover("main")
 
 
-async def test_a_cluster_that_refreshes_itself_hands_over_its_own_identity(onboarding: Onboarding) -> None:
+async def test_an_in_cluster_refresher_hands_over_the_clusters_identity(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     ended = await onboarding.run({"cluster": str(cluster.id), "refresher": "in-cluster"})
     identity = onboarding.identity()

@@ -1,4 +1,4 @@
-"""A cluster that refreshes itself: what it gets, what it does not, and whom the publisher trusts."""
+"""In-cluster refreshers: what the cluster gets, what the app does not get, and whom the publisher trusts."""
 
 import pytest
 import yaml
@@ -10,7 +10,7 @@ pytestmark = pytest.mark.servers
 _ROLES = "/apis/rbac.authorization.k8s.io/v1/namespaces/deepintshield/roles"
 
 
-async def test_it_gets_its_own_refresher_and_nobody_is_let_in(onboarding: Onboarding) -> None:
+async def test_the_cluster_gets_a_refresher_and_the_app_no_role(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     operation = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "refresher": "in-cluster"})
     assert operation.status == "Succeeded", operation.to_json()
@@ -44,7 +44,7 @@ async def test_a_cluster_that_the_app_cannot_reach_gets_manifests_for_its_pipeli
     body = {"cluster": str(cluster.id), "hub": "main", "refresher": "in-cluster", "targets": targets}
     ended = await onboarding.run(body)
     assert ended.status == "Succeeded", ended.to_json()
-    # As it is read by whoever polls: longer than one property of a table can be.
+    # As a caller reads it: longer than one property of a table can be.
     operation = await onboarding.world.services.onboarder.get_operation(ended.id)
     assert operation.result is not None
     kinds = [manifest["kind"] for manifest in yaml.safe_load_all(operation.result.manifests or "")]
@@ -54,7 +54,7 @@ async def test_a_cluster_that_the_app_cannot_reach_gets_manifests_for_its_pipeli
     assert {target.state for target in view.targets} == {"unknown"}
 
 
-async def test_where_several_jobs_go_to_google_as_they_are_all_of_them_are_handed_over(onboarding: Onboarding) -> None:
+async def test_with_chain_kubernetes_the_handover_names_every_job(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     targets = [{"namespace": "shop", "serviceAccounts": ["a", "b"]}, {"namespace": "till", "serviceAccounts": ["c"]}]
     wanted = {"refresher": "in-cluster", "chain": "kubernetes", "targets": targets}
@@ -68,7 +68,7 @@ async def test_where_several_jobs_go_to_google_as_they_are_all_of_them_are_hande
     assert [member.rpartition("/subject/")[2] for member in members] == jobs
 
 
-async def test_a_target_without_a_service_account_is_refused_because_its_job_would_run_as_none(
+async def test_a_target_without_a_service_account_is_refused(
     onboarding: Onboarding,
 ) -> None:
     cluster = await onboarding.cluster("aks-1")
@@ -77,8 +77,8 @@ async def test_a_target_without_a_service_account_is_refused_because_its_job_wou
         await onboarding.begin({"cluster": str(cluster.id), "refresher": "in-cluster", "targets": targets})
 
 
-async def test_what_a_pipeline_applied_is_ours_and_goes_when_offboarded(onboarding: Onboarding) -> None:
-    """Under the field manager that the documentation has it use."""
+async def test_offboarding_removes_what_a_pipeline_applied(onboarding: Onboarding) -> None:
+    """With the field manager that the documentation names."""
     cluster = await onboarding.cluster("aks-1")
     before = set(await list_objects(cluster))
     await cluster.server.stop()

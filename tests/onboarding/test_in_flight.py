@@ -1,4 +1,4 @@
-"""A refresh that is under way while its cluster leaves does not bring the secret back."""
+"""A refresh that is under way while its cluster is offboarded does not bring the secret back."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.servers
 async def in_flight(
     onboarding: Onboarding, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[asyncio.Task[Status]]:
-    """A refresh that has its token, and writes it when the first look for secrets to delete is over."""
+    """Start a refresh that has its token, and writes it when the secrets have been deleted for the first time."""
     reached, go = asyncio.Event(), asyncio.Event()
     write, undo = pull_secret.write, pull_secret_phase.undo
 
@@ -56,8 +56,10 @@ async def in_flight(
     yield flight
 
 
-async def test_it_may_not_write_any_more(two_identities: Onboarding, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its role went before the secret."""
+async def test_a_refresh_under_way_loses_its_right_to_write(
+    two_identities: Onboarding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its role is removed before the secret."""
     cluster = await two_identities.cluster("aks-1")
     await create_namespace(cluster)
     await create_service_account(cluster)
@@ -69,8 +71,10 @@ async def test_it_may_not_write_any_more(two_identities: Onboarding, monkeypatch
     assert not (await get_service_account(cluster)).get("imagePullSecrets")
 
 
-async def test_what_it_wrote_all_the_same_goes(onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where one identity does both, no missing role stops it."""
+async def test_a_secret_written_during_offboarding_is_removed(
+    onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one identity for both, no missing role stops the refresh."""
     cluster = await onboarding.cluster("aks-1")
     await onboarding.onboard(cluster)
     async with in_flight(onboarding, cluster, monkeypatch) as flight:

@@ -1,4 +1,4 @@
-"""What gets lost on the way: an answer of the table, the message that an operation waits for, the operation itself."""
+"""Losses: a response of the table, the message that an operation waits for, the operation itself."""
 
 import itertools
 from collections.abc import AsyncIterator
@@ -31,7 +31,7 @@ OPERATION = rb"PUT \S+/operations\(PartitionKey='operation'"
 
 
 async def messages(world: World) -> list[str]:
-    """The operations whose messages lie on the queue, which is empty afterwards."""
+    """Take all messages off the queue, and return the ids of their operations."""
     async with QueueClient.from_connection_string(
         world.storage, "onboarding", message_decode_policy=TextBase64DecodePolicy()
     ) as queue:
@@ -42,7 +42,7 @@ async def messages(world: World) -> list[str]:
 
 @pytest.fixture
 async def lossy(onboarding: Onboarding) -> AsyncIterator[tuple[Services, Gates]]:
-    """An instance of the app that reaches its storage through gates."""
+    """An instance of the app that reaches its storage through gates, which can drop responses."""
     world = onboarding.world
     direct = world.storage
     async with put_gates(direct) as (behind, gates):
@@ -53,10 +53,10 @@ async def lossy(onboarding: Onboarding) -> AsyncIterator[tuple[Services, Gates]]
         await services.close()
 
 
-async def test_an_operation_whose_pointer_was_written_unheard_is_begun(
+async def test_an_operation_begins_if_the_response_to_its_cluster_row_is_lost(
     onboarding: Onboarding, lossy: tuple[Services, Gates]
 ) -> None:
-    """The SDK writes again, and meets its own first write."""
+    """The SDK writes again, and finds its own first write."""
     cluster, (services, gates) = await onboarding.cluster("aks-1"), lossy
     await onboarding.onboard(cluster)
     for gate in gates.values():
@@ -68,7 +68,7 @@ async def test_an_operation_whose_pointer_was_written_unheard_is_begun(
     assert ended.status == "Succeeded", describe(ended)
 
 
-async def test_a_step_that_was_written_unheard_is_not_taken_for_somebody_elses(
+async def test_a_step_whose_response_is_lost_is_not_taken_for_anothers(
     onboarding: Onboarding, lossy: tuple[Services, Gates]
 ) -> None:
     cluster, (services, gates) = await onboarding.cluster("aks-1"), lossy
@@ -81,13 +81,13 @@ async def test_a_step_that_was_written_unheard_is_not_taken_for_somebody_elses(
 
 
 async def refused(onboarding: Onboarding, cluster: LocalCluster) -> str:
-    """The operation that is said to be under way."""
-    with pytest.raises(OperationRunning) as told_so:
+    """Send a request that is refused, and return the id of the operation that is under way."""
+    with pytest.raises(OperationRunning) as expected:
         await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
-    return str(told_so.value.context["operation"]).removeprefix("/api/operations/")
+    return str(expected.value.context["operation"]).removeprefix("/api/operations/")
 
 
-async def test_killed_before_its_message_was_sent_it_is_sent_with_the_next_call(
+async def test_a_message_that_was_never_sent_is_sent_by_the_next_call(
     onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster, world = await onboarding.cluster("aks-1"), onboarding.world
@@ -106,7 +106,7 @@ async def test_killed_before_its_message_was_sent_it_is_sent_with_the_next_call(
     assert ended.status == "Succeeded", describe(ended)
 
 
-async def test_one_that_waits_for_its_turn_is_not_sent_twice(onboarding: Onboarding) -> None:
+async def test_a_queued_operation_is_not_sent_again_too_early(onboarding: Onboarding) -> None:
     cluster, world = await onboarding.cluster("aks-1"), onboarding.world
     begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
     world.clock.advance(STALLED - timedelta(seconds=9))
@@ -114,7 +114,7 @@ async def test_one_that_waits_for_its_turn_is_not_sent_twice(onboarding: Onboard
     assert await messages(world) == [begun.id]
 
 
-async def test_one_that_runs_is_sent_again_once_its_host_must_be_gone(
+async def test_a_running_operation_is_sent_again_once_its_process_must_have_ended(
     onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster, world = await onboarding.cluster("aks-1"), onboarding.world
@@ -144,7 +144,7 @@ async def test_a_message_of_an_unknown_operation_is_refused(onboarding: Onboardi
 
 
 async def test_a_response_that_stays_lost_costs_a_try(onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The write is there, under another ETag than is known, but by the same hand."""
+    """The write took effect, so the ETag has changed, and the row names this invocation as its writer."""
     cluster = await onboarding.cluster("aks-1")
     begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
     update, writes = TableClient.update_entity, itertools.count()
@@ -163,7 +163,7 @@ async def test_a_response_that_stays_lost_costs_a_try(onboarding: Onboarding, mo
 
 
 async def test_without_operations_an_offboarding_that_failed_half_way_can_be_sent_again(onboarding: Onboarding) -> None:
-    """The fleet, which alone knew of the cluster, has forgotten it by then."""
+    """By then the fleet, which alone knew the cluster, has no entry any more."""
     cluster = await onboarding.cluster("aks-1")
     await onboarding.onboard(cluster, targets=[{"namespace": "team-a", "serviceAccounts": ["one"]}])
     async with TableServiceClient.from_connection_string(onboarding.world.storage) as tables:

@@ -1,4 +1,4 @@
-"""What is in the cluster afterwards: the manifests, the guide's names, the smallest role."""
+"""The objects that onboarding creates: the manifests, the guide's names, the smallest role."""
 
 import json
 from typing import Any
@@ -8,7 +8,15 @@ import yaml
 
 from local.serving import Fault
 from pullkeeper.cluster.manifests import _FOLDER
-from tests.onboarding.conftest import Onboarding, create_namespace, describe, get_service_account, list_content, step
+from tests.onboarding.conftest import (
+    WORKLOAD,
+    Onboarding,
+    create_namespace,
+    describe,
+    get_service_account,
+    list_content,
+    step,
+)
 
 pytestmark = pytest.mark.servers
 _ROLES = "/apis/rbac.authorization.k8s.io/v1"
@@ -19,10 +27,10 @@ def manifest(name: str) -> dict[str, Any]:
     return found
 
 
-async def test_it_is_what_the_manifests_say_with_the_values_put_in(onboarding: Onboarding) -> None:
+async def test_the_objects_are_the_manifests_with_values_filled_in(onboarding: Onboarding) -> None:
+    """The API server refuses unknown fields in them."""
     cluster = await onboarding.cluster("aks-1")
-    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
-    assert ended.status == "Succeeded", describe(ended)
+    await onboarding.onboard(cluster, workload=WORKLOAD)
     there, identity = await list_content(cluster), onboarding.identity()
     assert identity is not None
 
@@ -47,16 +55,22 @@ async def test_it_is_what_the_manifests_say_with_the_values_put_in(onboarding: O
     assert binding["subjects"] == [{**expected["subjects"][0], "name": app}]
     assert binding["roleRef"] == expected["roleRef"]
 
-
-async def test_the_credential_configuration_is_the_publishers(onboarding: Onboarding) -> None:
-    cluster = await onboarding.cluster("aks-1")
-    await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
-    found = (await list_content(cluster))["/api/v1/configmaps/deepintshield/gcp-credential-config"]
+    config = there["/api/v1/configmaps/deepintshield/gcp-credential-config"]
     given = dict(onboarding.world.cloud.hubs["main"].document["credentialConfig"])
     given["credential_source"] = {**given["credential_source"], "format": {"type": "text"}}
-    document = json.loads(found["data"]["credential-config.json"])
+    document = json.loads(config["data"]["credential-config.json"])
     assert {key: document[key] for key in given} == given
-    assert set(found["data"]) == {"credential-config.json"}
+    assert set(config["data"]) == {"credential-config.json"}
+
+    applied = [
+        request
+        for request in cluster.part.journal.requests
+        if request.headers.get("Content-Type") == "application/apply-patch+yaml"
+        and "/secrets/" not in request.path
+        and request.query.get("fieldManager") == "pullkeeper"
+    ]
+    assert len(applied) == 7
+    assert {request.query.get("fieldValidation") for request in applied} == {"Strict"}
 
 
 async def test_another_namespace_secret_and_account(onboarding: Onboarding) -> None:
@@ -70,7 +84,7 @@ async def test_another_namespace_secret_and_account(onboarding: Onboarding) -> N
         assert (await get_service_account(cluster, name, "team-a"))["imagePullSecrets"] == [{"name": "pull"}]
 
 
-async def test_another_client_id_on_somebody_elses_account_is_theirs_until_adopted(onboarding: Onboarding) -> None:
+async def test_a_client_id_of_another_owner_is_kept_until_adopted(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     await create_namespace(cluster)
     theirs = {"azure.workload.identity/client-id": "theirs"}
@@ -86,7 +100,7 @@ async def test_another_client_id_on_somebody_elses_account_is_theirs_until_adopt
     assert (await get_service_account(cluster))["metadata"]["annotations"] != theirs
 
 
-async def test_what_not_even_adopting_can_change_says_so_and_whose_it_is(onboarding: Onboarding) -> None:
+async def test_an_object_that_cannot_be_adopted_is_reported_with_its_command(onboarding: Onboarding) -> None:
     """A Deployment of that name with another selector, a role binding to another role."""
     cluster = await onboarding.cluster("aks-1")
     await create_namespace(cluster)
@@ -115,7 +129,7 @@ async def test_what_not_even_adopting_can_change_says_so_and_whose_it_is(onboard
     assert "kubectl delete rolebinding/pullkeeper-refresher -n deepintshield" in (refused.remedy or "")
 
 
-async def test_a_policy_that_refuses_an_object_is_told_with_the_object(onboarding: Onboarding) -> None:
+async def test_a_policy_that_refuses_an_object_is_reported_with_the_object(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     body = '{"message":"admission webhook \\"w\\" denied the request: no"}'
     cluster.part.faults.add(Fault(path="/configmaps/gcp-credential-config", method="PATCH", status=403, body=body))
@@ -124,7 +138,7 @@ async def test_a_policy_that_refuses_an_object_is_told_with_the_object(onboardin
     assert (refused.remedy or "").startswith("Exempt configmap/gcp-credential-config in namespace deepintshield from")
 
 
-async def test_an_edit_of_what_is_ours_is_put_right(onboarding: Onboarding) -> None:
+async def test_an_edit_of_our_object_is_reverted(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     body = {"cluster": str(cluster.id), "hub": "main"}
     await onboarding.run(body)
@@ -134,20 +148,3 @@ async def test_an_edit_of_what_is_ours_is_put_right(onboarding: Onboarding) -> N
     ended = await onboarding.run(body)
     assert ended.status == "Succeeded", describe(ended)
     assert (await cluster.admin.call("GET", path))["rules"] == manifest("refresher-role")["rules"]
-
-
-async def test_unknown_fields_are_refused_by_the_cluster(onboarding: Onboarding) -> None:
-    cluster = await onboarding.cluster("aks-1")
-    await onboarding.run(
-        {"cluster": str(cluster.id), "hub": "main", "workload": {"image": "europe-docker.pkg.dev/p/r/a:1"}}
-    )
-    applied = [
-        seen
-        for seen in cluster.part.journal.requests
-        if seen.method == "PATCH"
-        and seen.headers.get("Content-Type") == "application/apply-patch+yaml"
-        and "/secrets/" not in seen.path
-        and seen.query.get("fieldManager") == "pullkeeper"
-    ]
-    assert len(applied) == 7
-    assert {seen.query.get("fieldValidation") for seen in applied} == {"Strict"}

@@ -1,4 +1,4 @@
-"""Offboarding: all that onboarding made goes, nothing else does, and what is left is told with its reason."""
+"""Offboarding removes everything that onboarding created, nothing else, and reports what is left with the reason."""
 
 from datetime import timedelta
 from typing import Any
@@ -34,11 +34,15 @@ async def onboarded(onboarding: Onboarding, name: str = "aks-1", **more: Any) ->
     return cluster
 
 
-async def test_all_that_onboarding_made_goes_but_the_namespace(onboarding: Onboarding) -> None:
+async def test_everything_but_the_namespace_is_removed_and_can_be_created_again(
+    onboarding: Onboarding,
+) -> None:
+    """Offboarding again changes nothing in between."""
     cluster = await onboarding.cluster("aks-1")
     before = set(await list_objects(cluster))
-    await onboarding.run({"cluster": str(cluster.id), "hub": "main", "workload": WORKLOAD})
-    assert len(set(await list_objects(cluster)) - before) == 8
+    await onboarding.onboard(cluster, workload=WORKLOAD)
+    during = set(await list_objects(cluster))
+    assert len(during - before) == 8
 
     left = await onboarding.offboard_fully(cluster)
 
@@ -49,28 +53,17 @@ async def test_all_that_onboarding_made_goes_but_the_namespace(onboarding: Onboa
     with pytest.raises(NotInFleet):
         await onboarding.world.services.overview.one(cluster.id)
 
-
-async def test_again_is_no_failure(onboarding: Onboarding) -> None:
-    cluster = await onboarded(onboarding, workload=WORKLOAD)
-    first = await onboarding.offboard_fully(cluster)
-    writes, before = list(onboarding.world.cloud.arm.writes), await list_objects(cluster)
-    assert first != []
-    assert await onboarding.offboard_fully(cluster) == [], "it was told once; there is nothing of ours any more"
+    writes, after = list(onboarding.world.cloud.arm.writes), await list_objects(cluster)
+    assert await onboarding.offboard_fully(cluster) == [], "it was reported once, and nothing of ours is left"
     assert onboarding.world.cloud.arm.writes == writes
-    assert await list_objects(cluster) == before
+    assert await list_objects(cluster) == after
+
+    await onboarding.onboard(cluster, workload=WORKLOAD)
+    assert set(await list_objects(cluster)) == during
 
 
-async def test_and_onboarded_again_all_is_there_again(onboarding: Onboarding) -> None:
-    cluster = await onboarded(onboarding, workload=WORKLOAD)
-    before = set(await list_objects(cluster))
-    await onboarding.offboard_fully(cluster)
-    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "workload": WORKLOAD})
-    assert ended.status == "Succeeded", describe(ended)
-    assert set(await list_objects(cluster)) == before
-
-
-async def test_of_a_cluster_that_was_never_onboarded(onboarding: Onboarding) -> None:
-    """Whatever bears our label there was made by somebody else's Pullkeeper."""
+async def test_a_cluster_that_was_never_onboarded_is_refused(onboarding: Onboarding) -> None:
+    """Objects with our label there belong to another Pullkeeper."""
     cluster = await onboarding.cluster("aks-1")
     before = await list_objects(cluster)
     with pytest.raises(NotInFleet):
@@ -79,8 +72,8 @@ async def test_of_a_cluster_that_was_never_onboarded(onboarding: Onboarding) -> 
     assert onboarding.world.cloud.arm.writes == []
 
 
-async def test_of_a_cluster_whose_operations_were_lost(onboarding: Onboarding) -> None:
-    """What the fleet says of it is undone."""
+async def test_without_its_operations_a_cluster_is_offboarded_by_its_fleet_entry(onboarding: Onboarding) -> None:
+    """Its targets in the fleet say what has to be removed."""
     cluster = await onboarding.cluster("aks-1")
     body = {"cluster": str(cluster.id), "hub": "main", "targets": [{"namespace": "team-a", "serviceAccounts": ["one"]}]}
     assert (await onboarding.run(body)).status == "Succeeded"
@@ -92,7 +85,7 @@ async def test_of_a_cluster_whose_operations_were_lost(onboarding: Onboarding) -
     assert [path for path in await list_objects(cluster) if "/team-a/" in path] == []
 
 
-async def test_the_workload_stays_where_that_is_asked_for_and_can_go_later(onboarding: Onboarding) -> None:
+async def test_the_workload_is_kept_if_asked_and_removed_later(onboarding: Onboarding) -> None:
     cluster = await onboarded(onboarding, workload=WORKLOAD)
     await onboarding.offboard_fully(cluster, keep_workload=True)
     kept = {"/apis/apps/v1/deployments/deepintshield/deepintshield", "/api/v1/services/deepintshield/deepintshield"}
@@ -102,7 +95,7 @@ async def test_the_workload_stays_where_that_is_asked_for_and_can_go_later(onboa
     assert not kept & set(await list_objects(cluster))
 
 
-async def test_what_somebody_else_made_is_as_it_was(onboarding: Onboarding) -> None:
+async def test_objects_of_other_owners_are_as_before(onboarding: Onboarding) -> None:
     """Namespace, service account with a pull secret of its own, identity with a federated credential of its own."""
     arm = onboarding.world.cloud.arm
     cluster = await onboarding.cluster("aks-1")
@@ -135,7 +128,7 @@ async def test_what_somebody_else_made_is_as_it_was(onboarding: Onboarding) -> N
     ]
 
 
-async def test_an_adopted_secret_stays_with_whoever_names_it(onboarding: Onboarding) -> None:
+async def test_an_adopted_secret_and_its_references_are_kept(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     await create_namespace(cluster)
     await cluster.admin.create_secret("deepintshield", "ar-pull-secret", '{"auths":{}}')
@@ -150,7 +143,7 @@ async def test_an_adopted_secret_stays_with_whoever_names_it(onboarding: Onboard
     assert left[0] == ("Secret deepintshield/ar-pull-secret and its references: also written by kubectl-create")
 
 
-async def test_a_secret_that_it_stopped_at_is_not_touched(onboarding: Onboarding) -> None:
+async def test_a_conflicting_secret_is_not_touched(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     await create_namespace(cluster)
     uid = await cluster.admin.create_secret("deepintshield", "ar-pull-secret", '{"auths":{}}')
@@ -162,7 +155,7 @@ async def test_a_secret_that_it_stopped_at_is_not_touched(onboarding: Onboarding
     assert set(await list_content(cluster)) & {SECRET} == {SECRET}
 
 
-async def test_the_other_clusters_of_the_identity_keep_it(onboarding: Onboarding) -> None:
+async def test_an_identity_that_another_cluster_uses_is_kept(onboarding: Onboarding) -> None:
     first, second = await onboarded(onboarding, "aks-1"), await onboarded(onboarding, "aks-2")
     left = await onboarding.offboard_fully(first)
     assert set(onboarding.credentials().values()) == {(onboarding.azure(second).oidc_issuer, SUBJECT)}
@@ -174,7 +167,7 @@ async def test_the_other_clusters_of_the_identity_keep_it(onboarding: Onboarding
     assert onboarding.identity() is None
 
 
-async def test_a_further_identity_goes_too(onboarding: Onboarding) -> None:
+async def test_a_further_identity_is_deleted_too(onboarding: Onboarding) -> None:
     onboarding.fill_identity(20)
     cluster = await onboarded(onboarding)
     assert onboarding.identity(f"{IDENTITY}-2") is not None
@@ -183,7 +176,9 @@ async def test_a_further_identity_goes_too(onboarding: Onboarding) -> None:
     assert len(onboarding.credentials()) == 20
 
 
-async def test_the_fleet_is_left_first_so_that_no_refresh_makes_anew_what_goes(onboarding: Onboarding) -> None:
+async def test_the_fleet_entry_is_removed_first_so_that_no_refresh_creates_the_secret_again(
+    onboarding: Onboarding,
+) -> None:
     cluster = await onboarded(onboarding)
     cluster.part.faults.add(Fault(path="selfsubjectaccessreviews", status=403, times=1, body="{}"))
     ended = await onboarding.offboard(cluster)
@@ -196,7 +191,7 @@ async def test_the_fleet_is_left_first_so_that_no_refresh_makes_anew_what_goes(o
 
 
 @pytest.mark.parametrize("phase", ["federated credential", "pull secret"])
-async def test_after_an_onboarding_that_stopped_half_way(onboarding: Onboarding, phase: str) -> None:
+async def test_an_onboarding_that_failed_half_way_is_undone(onboarding: Onboarding, phase: str) -> None:
     cluster = await onboarding.cluster("aks-1")
     before = set(await list_objects(cluster))
     if phase == "pull secret":
@@ -214,7 +209,7 @@ async def test_after_an_onboarding_that_stopped_half_way(onboarding: Onboarding,
     assert onboarding.identity() is None
 
 
-async def test_before_the_publisher_has_answered(onboarding: Onboarding) -> None:
+async def test_an_onboarding_without_a_hub(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     await onboarding.run({"cluster": str(cluster.id)})
     assert onboarding.identity() is not None
@@ -222,7 +217,7 @@ async def test_before_the_publisher_has_answered(onboarding: Onboarding) -> None
     assert onboarding.identity() is None
 
 
-async def test_where_the_hub_is_no_longer_configured(onboarding: Onboarding) -> None:
+async def test_a_hub_that_is_no_longer_configured_is_not_needed(onboarding: Onboarding) -> None:
     cluster = await onboarded(onboarding)
     onboarding.world.cloud.hubs.clear()
     await onboarding.restart()
@@ -230,7 +225,7 @@ async def test_where_the_hub_is_no_longer_configured(onboarding: Onboarding) -> 
     assert "/api/v1/configmaps/deepintshield/gcp-credential-config" not in await list_objects(cluster)
 
 
-async def test_a_cluster_that_is_gone_leaves_nothing_in_azure(onboarding: Onboarding) -> None:
+async def test_a_deleted_cluster_leaves_nothing_in_azure(onboarding: Onboarding) -> None:
     first, second = await onboarded(onboarding, "aks-1"), await onboarded(onboarding, "aks-2")
     onboarding.world.cloud.arm.clusters.remove(str(first.id))
     ended = await onboarding.offboard(first)
@@ -246,7 +241,7 @@ async def test_a_cluster_that_is_gone_leaves_nothing_in_azure(onboarding: Onboar
     assert await onboarding.fleet() == {str(second.id)}
 
 
-async def test_a_cluster_that_stays_silent_is_given_another_try_and_then_told_as_left(onboarding: Onboarding) -> None:
+async def test_a_silent_cluster_gets_a_second_try_and_is_then_reported_as_left(onboarding: Onboarding) -> None:
     cluster = await onboarded(onboarding)
     await cluster.server.stop()
     begun = await onboarding.world.services.onboarder.offboard(cluster.id, keep_workload=False)
@@ -265,7 +260,7 @@ async def test_a_cluster_that_stays_silent_is_given_another_try_and_then_told_as
     assert not [path for path in await list_objects(cluster) if "/deepintshield/" in path]
 
 
-async def test_a_stopped_cluster_does_not_hold_up_azure(onboarding: Onboarding) -> None:
+async def test_a_stopped_cluster_does_not_delay_the_removal_in_azure(onboarding: Onboarding) -> None:
     cluster = await onboarded(onboarding)
     onboarding.azure(cluster).power_state = "Stopped"
     left = await onboarding.offboard_fully(cluster)

@@ -1,4 +1,4 @@
-"""One call and one poll: what the installation guide has a person do in eight steps."""
+"""One call instead of the eight manual steps of the installation guide."""
 
 import pytest
 
@@ -19,19 +19,12 @@ async def test_a_cluster_is_onboarded_from_nothing(onboarding: Onboarding, accou
     assert all(step.detail for step in operation.steps)
     assert (await onboarding.world.read_token(cluster)).startswith("ya29.")
     assert await onboarding.fleet() == {str(cluster.id)}
-
-
-async def test_it_tells_how_long_it_took(onboarding: Onboarding) -> None:
-    cluster = await onboarding.cluster("aks-1")
-    operation = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
     assert operation.result is not None
-    assert operation.result.seconds is not None
-    print(f"from call to secret: {operation.result.seconds} s")
     took = (operation.updated_at - operation.created_at).total_seconds()
     assert operation.result.seconds == pytest.approx(took, abs=0.2)
 
 
-async def test_the_publishers_application_is_deployed_when_asked(onboarding: Onboarding) -> None:
+async def test_the_publishers_application_is_deployed_if_asked(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     workload = {"image": "europe-docker.pkg.dev/p/r/app:1", "replicas": 3, "configSecret": "mine"}
     operation = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "workload": workload})
@@ -46,8 +39,8 @@ async def test_the_publishers_application_is_deployed_when_asked(onboarding: Onb
     assert "/api/v1/services/deepintshield/deepintshield" in found
 
 
-def test_what_registries_and_settings_allow_can_be_named() -> None:
-    """Tags may have capitals, and hubs whatever the setting takes."""
+def test_image_tags_and_hub_names_may_have_capitals() -> None:
+    """Hub names may be whatever the setting accepts."""
     image = "europe-docker.pkg.dev/p/r/app:1.4.2-RC1"
     body = {
         "cluster": str(ClusterId(SUBSCRIPTION, GROUP, "aks-1")),

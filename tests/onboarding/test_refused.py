@@ -1,4 +1,4 @@
-"""What a cluster refuses holds up as little as possible: the rest goes on, and what did not is told."""
+"""What a cluster refuses affects as little as possible: the rest continues, and the refusal is reported."""
 
 from typing import Any
 
@@ -33,9 +33,9 @@ BINDING = "/apis/rbac.authorization.k8s.io/v1/rolebindings/deepintshield/pullkee
             {SECRET},
         ),
     ],
-    ids=["a delete", "a change of somebody's"],
+    ids=["a delete", "a change of another's object"],
 )
-async def test_what_a_policy_will_not_let_go_is_told_and_the_rest_goes(
+async def test_what_a_policy_keeps_is_reported_and_the_rest_is_removed(
     onboarding: Onboarding, method: str, path: str, names: list[str], stays: set[str]
 ) -> None:
     cluster = await onboarding.cluster("aks-1")
@@ -56,8 +56,8 @@ async def test_what_a_policy_will_not_let_go_is_told_and_the_rest_goes(
     assert set(await list_objects(cluster)) == before
 
 
-async def test_a_full_quota_does_not_keep_from_looking_for_the_secret(onboarding: Onboarding) -> None:
-    """It is gone already, so that even a dry run would create it anew."""
+async def test_a_full_quota_does_not_prevent_offboarding(onboarding: Onboarding) -> None:
+    """The secret is deleted already, so even the look at it, a dry run, would exceed the quota."""
     cluster = await onboarding.cluster("aks-1")
     await onboarding.onboard(cluster)
     await cluster.admin.delete_secret("deepintshield", "ar-pull-secret")
@@ -73,7 +73,7 @@ async def test_a_full_quota_does_not_keep_from_looking_for_the_secret(onboarding
 
 
 @pytest.mark.parametrize("kind", ["onboard", "offboard"])
-async def test_a_cluster_that_is_unwell_for_one_try_is_not_taken_for_one_that_cannot_be_reached(
+async def test_one_bad_response_of_the_api_server_does_not_make_the_cluster_unreachable(
     onboarding: Onboarding, kind: str
 ) -> None:
     cluster, onboarder = await onboarding.cluster("aks-1"), onboarding.world.services.onboarder

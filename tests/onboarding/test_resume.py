@@ -57,11 +57,6 @@ async def kill_once(onboarding: Onboarding, operation: str, phase: Phase, doing:
     await onboarding.world.services.runner.resume_stalled()
 
 
-@pytest.fixture
-def any_number_of_tries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pullkeeper.onboarding.run._MOST_TRIES", 100)
-
-
 @pytest.mark.usefixtures("any_number_of_tries")
 async def test_killed_after_every_phase_it_comes_to_the_same_end_and_so_does_offboarding(
     onboarding: Onboarding,
@@ -181,6 +176,16 @@ async def test_an_abandoned_operation_does_not_block_for_ever_and_does_not_come_
 
     assert late.status == "Failed"
     assert await onboarding.fleet() == set()
+
+
+async def test_an_operation_that_waits_for_longer_than_that_is_not_abandoned(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    onboarding.world.cloud.arm_part.faults.add(Fault(status=429, headers={"Retry-After": "3600"}))
+    begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
+    await onboarding.deliver(begun.id)
+    onboarding.world.clock.advance(timedelta(minutes=50))
+    with pytest.raises(OperationRunning):
+        await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
 
 
 async def test_a_message_that_is_delivered_twice_is_processed_once(onboarding: Onboarding) -> None:

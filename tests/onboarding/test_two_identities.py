@@ -1,4 +1,4 @@
-"""Where a stronger identity onboards, refreshing never uses it."""
+"""Two identities: the stronger one onboards, and refreshing never uses it."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tests.world import World
 pytestmark = pytest.mark.servers
 
 
-async def test_each_does_its_own(two_identities: Onboarding) -> None:
+async def test_refreshing_never_uses_the_stronger_identity(two_identities: Onboarding) -> None:
     onboarding, world, strong = two_identities, two_identities.world, two_identities.stronger
     assert strong is not None
     cloud, cluster = world.cloud, await onboarding.cluster("aks-1")
@@ -39,8 +39,8 @@ async def test_each_does_its_own(two_identities: Onboarding) -> None:
     assert {seen.query["client_id"] for seen in later} == {cloud.app.client_id}
 
 
-async def test_the_weak_one_cannot_onboard(world: World) -> None:
-    """Without the setting one identity does both, and so needs the rights of both."""
+async def test_the_apps_identity_alone_cannot_onboard(world: World) -> None:
+    """Without the setting one identity does both, and needs the rights of both."""
     world.settings["ONBOARDING_SCOPES"] = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}"
     onboarding = Onboarding(world)
     cluster = await onboarding.cluster("aks-1")

@@ -1,4 +1,4 @@
-"""Somebody's identity may have rights in Azure: no service account counts as it before its owner has said so."""
+"""An identity that Pullkeeper did not create may have rights in Azure: its owner has to allow its use."""
 
 import pytest
 
@@ -9,7 +9,9 @@ SHARED = {"pullkeeper": "shared"}
 
 
 @pytest.mark.parametrize("dry", [False, True])
-async def test_one_that_is_not_lent_is_refused_with_how_to_lend_it(onboarding: Onboarding, *, dry: bool) -> None:
+async def test_an_identity_that_is_not_shared_is_refused_with_the_command_to_share_it(
+    onboarding: Onboarding, *, dry: bool
+) -> None:
     cluster = await onboarding.cluster("aks-1")
     theirs = onboarding.world.cloud.arm.identities.add(identity_id("database-admin"))
     body = {"cluster": str(cluster.id), "hub": "main", "identity": "database-admin", "dryRun": dry}
@@ -21,7 +23,7 @@ async def test_one_that_is_not_lent_is_refused_with_how_to_lend_it(onboarding: O
     assert onboarding.credentials("database-admin") == {}
 
 
-async def test_one_that_is_lent_is_used_and_stays(onboarding: Onboarding) -> None:
+async def test_a_shared_identity_is_used_and_kept(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     onboarding.world.cloud.arm.identities.add(identity_id("database-admin"), tags=SHARED)
     await onboarding.onboard(cluster, identity="database-admin")
@@ -32,15 +34,15 @@ async def test_one_that_is_lent_is_used_and_stays(onboarding: Onboarding) -> Non
     assert onboarding.credentials("database-admin") == {}
 
 
-async def test_the_guides_own_needs_no_tag(onboarding: Onboarding) -> None:
-    """It has one make exactly this identity, for exactly this."""
+async def test_the_guides_identity_needs_no_tag(onboarding: Onboarding) -> None:
+    """The guide creates exactly this identity, for exactly this purpose."""
     cluster = await onboarding.cluster("aks-1")
     onboarding.world.cloud.arm.identities.add(identity_id(IDENTITY))
     await onboarding.onboard(cluster)
     assert len(onboarding.credentials()) == 1
 
 
-async def test_where_a_further_one_is_needed_somebodys_is_passed_over(onboarding: Onboarding) -> None:
+async def test_an_identity_that_is_not_shared_is_skipped_when_a_further_one_is_needed(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     onboarding.fill_identity(20)
     onboarding.world.cloud.arm.identities.add(identity_id(f"{IDENTITY}-2"))

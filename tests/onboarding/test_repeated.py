@@ -1,4 +1,4 @@
-"""Onboarded again with something else: what is no longer asked for, and that offboarding takes away all of it."""
+"""Onboarding again with other fields: what is no longer requested is retired, and offboarding removes all of it."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ _THEIRS = {
 _TEAM_A = [{"namespace": "team-a", "secret": "pull", "serviceAccounts": ["one"]}]
 
 
-async def test_offboarding_takes_away_what_every_onboarding_made(onboarding: Onboarding) -> None:
+async def test_offboarding_removes_what_every_onboarding_created(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     before = set(await list_objects(cluster))
     await onboarding.onboard(cluster, workload=WORKLOAD)
@@ -45,8 +45,8 @@ async def test_offboarding_takes_away_what_every_onboarding_made(onboarding: Onb
     assert (onboarding.identity(), onboarding.identity("another")) == (None, None)
 
 
-async def test_a_target_that_is_no_longer_asked_for_is_no_longer_ours_to_write(onboarding: Onboarding) -> None:
-    """The secret stays, since pods may name it; that it goes stale is told, each time."""
+async def test_a_target_that_is_no_longer_requested_loses_its_role_and_keeps_its_secret(onboarding: Onboarding) -> None:
+    """The secret is kept, since pods may name it. Each operation reports that it is no longer refreshed."""
     cluster = await onboarding.cluster("aks-1")
     await onboarding.onboard(cluster, targets=_TEAM_A)
     for _ in range(2):
@@ -62,7 +62,7 @@ async def test_a_target_that_is_no_longer_asked_for_is_no_longer_ours_to_write(o
     assert "/api/v1/secrets/team-a/pull" not in await list_objects(cluster)
 
 
-async def test_a_cluster_that_is_to_refresh_itself_lets_nobody_in_any_more(onboarding: Onboarding) -> None:
+async def test_an_in_cluster_refresher_replaces_the_apps_role(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     await onboarding.onboard(cluster)
     assert set(await list_objects(cluster)) >= _CENTRAL
@@ -74,7 +74,7 @@ async def test_a_cluster_that_is_to_refresh_itself_lets_nobody_in_any_more(onboa
     assert "/api/v1/secrets/deepintshield/ar-pull-secret" in there
 
 
-async def test_the_clusters_own_refresher_goes_when_the_app_takes_over_but_not_before_it_could(
+async def test_the_in_cluster_refresher_is_removed_only_after_the_app_has_written(
     onboarding: Onboarding,
 ) -> None:
     cluster = await onboarding.cluster("aks-1")
@@ -94,8 +94,8 @@ async def test_the_clusters_own_refresher_goes_when_the_app_takes_over_but_not_b
     assert not _IN_CLUSTER & there
 
 
-async def test_alike_onboardings_are_kept_once_however_often_they_come(onboarding: Onboarding) -> None:
-    """A pipeline sends the same body, with another image, at every release."""
+async def test_onboardings_with_the_same_footprint_are_kept_once(onboarding: Onboarding) -> None:
+    """A pipeline sends the same body with another image at every release."""
     cluster = await onboarding.cluster("aks-1")
     for number in range(3):
         await onboarding.onboard(cluster, workload={"image": f"europe-docker.pkg.dev/p/r/app:{number}"})
@@ -107,8 +107,8 @@ async def test_alike_onboardings_are_kept_once_however_often_they_come(onboardin
     ]
 
 
-async def test_once_offboarded_what_was_asked_before_is_forgotten(onboarding: Onboarding) -> None:
-    """Somebody else, with Pullkeeper too, may have that namespace by now."""
+async def test_a_complete_offboarding_forgets_earlier_requests(onboarding: Onboarding) -> None:
+    """By now the namespace may belong to another owner, who also uses Pullkeeper."""
     cluster = await onboarding.cluster("aks-1")
     await onboarding.onboard(cluster, targets=_TEAM_A)
     await onboarding.offboard(cluster)
@@ -120,7 +120,7 @@ async def test_once_offboarded_what_was_asked_before_is_forgotten(onboarding: On
 
 
 @pytest.mark.parametrize("left_behind", ["the workload", "what is in a silent cluster"])
-async def test_what_an_offboarding_left_the_next_one_takes_along(onboarding: Onboarding, left_behind: str) -> None:
+async def test_what_an_offboarding_kept_is_removed_by_the_next_one(onboarding: Onboarding, left_behind: str) -> None:
     cluster = await onboarding.cluster("aks-1")
     await onboarding.onboard(cluster, targets=_TEAM_A, workload=WORKLOAD)
     if left_behind == "the workload":
@@ -137,7 +137,7 @@ async def test_what_an_offboarding_left_the_next_one_takes_along(onboarding: Onb
 
 
 def brought(onboarding: Onboarding) -> dict[str, Any]:
-    """The hub itself instead of its name."""
+    """The fields of a hub, instead of its name."""
     document = onboarding.world.cloud.hubs["main"].document
     return {"hub": None, **{name: document[name] for name in ("credentialConfig", "registries", "probe")}}
 
@@ -148,8 +148,8 @@ async def no_longer_allowed(onboarding: Onboarding) -> None:
     await onboarding.restart()
 
 
-async def test_a_hub_that_is_no_longer_allowed_does_not_stand_in_the_way(onboarding: Onboarding) -> None:
-    """One that was brought, from a host that the settings do not name any more."""
+async def test_a_hub_that_is_no_longer_allowed_does_not_prevent_offboarding(onboarding: Onboarding) -> None:
+    """A hub that was sent in the body, with a host that the settings no longer trust."""
     cluster = await onboarding.cluster("aks-1")
     ended = await onboarding.onboard(cluster, refresher="in-cluster", **brought(onboarding))
     await no_longer_allowed(onboarding)
@@ -158,8 +158,8 @@ async def test_a_hub_that_is_no_longer_allowed_does_not_stand_in_the_way(onboard
     assert [path for path in await list_objects(cluster) if "/deepintshield/" in path] == []
 
 
-async def test_an_onboarding_whose_hub_is_no_longer_allowed_ends(onboarding: Onboarding) -> None:
-    """It had been accepted before the settings were changed."""
+async def test_an_onboarding_whose_hub_is_no_longer_allowed_fails(onboarding: Onboarding) -> None:
+    """It was accepted before the settings were changed."""
     cluster = await onboarding.cluster("aks-1")
     begun = await onboarding.begin({"cluster": str(cluster.id), **brought(onboarding)})
     await no_longer_allowed(onboarding)
@@ -169,10 +169,10 @@ async def test_an_onboarding_whose_hub_is_no_longer_allowed_ends(onboarding: Onb
 
 
 @pytest.mark.parametrize("between", [{}, {"dry_run": True}, {"keep_workload": True}], ids=str)
-async def test_once_offboarded_nothing_is_ours_any_more_whatever_is_asked_for(
+async def test_after_a_complete_offboarding_no_object_counts_as_ours(
     onboarding: Onboarding, between: dict[str, bool]
 ) -> None:
-    """Offboarding again, or a rehearsal of it, neither takes away nor remembers what somebody else has made since."""
+    """Offboarding again, dry or not, neither removes nor remembers what another owner has created since."""
     cluster = await onboarding.cluster("aks-1")
     await onboarding.onboard(cluster, targets=_TEAM_A)
     await onboarding.offboard_fully(cluster)
@@ -184,7 +184,7 @@ async def test_once_offboarded_nothing_is_ours_any_more_whatever_is_asked_for(
     assert f"{_RBAC}/roles/team-a/pullkeeper-refresher" in await list_objects(cluster)
 
 
-async def test_what_the_cluster_refused_to_have_taken_away_is_not_forgotten(onboarding: Onboarding) -> None:
+async def test_what_the_cluster_refused_to_remove_is_removed_by_the_next_operation(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     await onboarding.onboard(cluster, targets=_TEAM_A)
     cluster.part.faults.add(Fault(method="DELETE", path="/roles/", status=403, body=POLICY))
@@ -199,7 +199,7 @@ async def test_what_the_cluster_refused_to_have_taken_away_is_not_forgotten(onbo
     assert last.result.complete
 
 
-async def test_a_role_that_is_somebody_elses_by_now_is_not_promised_to_go(onboarding: Onboarding) -> None:
+async def test_a_dry_run_does_not_promise_to_remove_a_role_of_another_owner(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     await onboarding.onboard(cluster, targets=_TEAM_A)
     await onboarding.onboard(cluster)
@@ -207,5 +207,5 @@ async def test_a_role_that_is_somebody_elses_by_now_is_not_promised_to_go(onboar
     await cluster.admin.apply(role)
     planned = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "dryRun": True})
     assert step(planned, "retire").detail == "no earlier refresher found"
-    told_so = "Secret team-a/pull: no longer requested, so no longer refreshed; offboarding removes it"
-    assert left(planned) == [told_so]
+    expected = "Secret team-a/pull: no longer requested, so no longer refreshed; offboarding removes it"
+    assert left(planned) == [expected]

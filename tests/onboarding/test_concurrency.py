@@ -1,4 +1,4 @@
-"""Two at once, and one who comes between: doubles of a message, other clusters of the identity, another instance."""
+"""Concurrency: a message delivered twice, other clusters of the identity, another instance of the app."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -11,9 +11,10 @@ from pullkeeper.cluster import pull_secret
 from pullkeeper.fleet.table import Fleet, Member
 from pullkeeper.model import ClusterId, RefreshMessage
 from pullkeeper.onboarding.documents import OnboardingMessage, Operation
-from pullkeeper.onboarding.operations import Operations, StoredOperation
+from pullkeeper.onboarding.operations import Operations
 from pullkeeper.onboarding.phases import federated_credential
 from pullkeeper.onboarding.phases import pull_secret as pull_secret_phase
+from pullkeeper.onboarding.rows import StoredOperation
 from pullkeeper.onboarding.work import Work
 from tests.onboarding.conftest import IDENTITY, SUBJECT, Onboarding, describe, get_service_account, identity_id
 
@@ -22,7 +23,7 @@ Chosen = tuple[Any, str]
 
 
 def run_after_choice(monkeypatch: pytest.MonkeyPatch, then: Callable[[], Awaitable[None]], times: int = 1) -> None:
-    """What happens between an identity's choice and the first write to it, in the first tries."""
+    """Run `then` between the choice of an identity and the first write to it, in the first tries."""
     choose, left = federated_credential._choose_identity, [then] * times
 
     async def chosen(work: Work) -> Chosen:
@@ -34,10 +35,10 @@ def run_after_choice(monkeypatch: pytest.MonkeyPatch, then: Callable[[], Awaitab
     monkeypatch.setattr(federated_credential, "_choose_identity", chosen)
 
 
-async def test_of_two_who_work_on_one_message_one_goes_on(
+async def test_of_two_invocations_with_one_message_one_continues(
     onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both have read it before either has written."""
+    """Both have read the operation before either writes it."""
     cluster, both, last = await onboarding.cluster("aks-1"), asyncio.Barrier(2), Operations.latest
 
     waiting = [both.wait] * 2
@@ -83,13 +84,15 @@ async def test_an_invocation_taken_for_dead_does_not_bring_a_cluster_back_that_h
     assert await onboarding.fleet() == set()
 
 
-async def test_the_twentieth_place_goes_to_one_and_the_other_gets_a_further_identity(
+async def test_of_two_clusters_that_race_for_the_last_credential_one_gets_a_further_identity(
     onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both have seen it free."""
+    """Both have seen the last place free."""
     clusters = [await onboarding.cluster(name) for name in ("aks-1", "aks-2")]
     onboarding.fill_identity(19)
-    onboarding.world.cloud.arm.federated_credentials.writing = timedelta()  # nobody is told to wait, and so looks again
+    onboarding.world.cloud.arm.federated_credentials.writing = (
+        timedelta()
+    )  # so that no write is refused, which would make the app look again
     both = asyncio.Barrier(2)
 
     async def waits() -> None:
@@ -104,10 +107,10 @@ async def test_the_twentieth_place_goes_to_one_and_the_other_gets_a_further_iden
 
 
 @pytest.mark.parametrize("when", ["chosen", "about to join the fleet"])
-async def test_an_identity_that_another_clusters_offboarding_took_away_is_made_anew(
+async def test_an_identity_deleted_by_another_clusters_offboarding_is_created_again(
     onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
-    """It was still unused when the other one looked."""
+    """It was still unused when the other cluster was offboarded."""
     cluster = await onboarding.cluster("aks-1")
 
     async def taken_away() -> None:
@@ -136,7 +139,7 @@ async def test_an_identity_that_another_clusters_offboarding_took_away_is_made_a
 async def test_a_token_is_never_older_than_what_another_instance_wrote(
     onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """This one still has a token in memory that is good enough."""
+    """This instance still has a token in memory that is fresh enough."""
     cluster, world = await onboarding.cluster("aks-1"), onboarding.world
     await onboarding.onboard(cluster)
     world.clock.advance(timedelta(minutes=8))

@@ -1,4 +1,4 @@
-"""Whose an object is: ours bears our label by our own hand; nothing else goes, and nobody is told what is not so."""
+"""Ownership: an object is ours if our field manager has set our label. No other object is removed or reported."""
 
 import pytest
 
@@ -24,8 +24,8 @@ CONFIG = {"metadata": {"name": "gcp-credential-config", "labels": LABELS}, "data
 CONFIGS = "/api/v1/namespaces/deepintshield/configmaps"
 
 
-async def test_a_label_that_somebody_copied_does_not_make_it_ours(onboarding: Onboarding) -> None:
-    """Not even where it has our fields, adopted or beside his."""
+async def test_a_copied_label_does_not_make_an_object_ours(onboarding: Onboarding) -> None:
+    """Not even with fields of ours, adopted or beside those of its owner."""
     cluster = await onboarding.cluster("aks-1")
     await create_namespace(cluster)
     await create_service_account(cluster, metadata={"labels": LABELS})
@@ -37,7 +37,7 @@ async def test_a_label_that_somebody_copied_does_not_make_it_ours(onboarding: On
     assert "/api/v1/configmaps/deepintshield/gcp-credential-config" in await list_objects(cluster), left
 
 
-async def test_what_onboarding_never_came_to_is_as_it_was_and_nothing_is_told_of_it(onboarding: Onboarding) -> None:
+async def test_objects_that_onboarding_never_reached_are_neither_changed_nor_reported(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     await create_namespace(cluster)
     await create_service_account(cluster, metadata={"annotations": {"note": "theirs"}})
@@ -52,10 +52,10 @@ async def test_what_onboarding_never_came_to_is_as_it_was_and_nothing_is_told_of
     assert await list_content(cluster) == before
 
 
-async def test_another_pullkeeper_offboards_only_what_it_has_onboarded(
+async def test_another_pullkeeper_offboards_only_what_it_has_onboarded_itself(
     onboarding: Onboarding, azurite: Azurite, request: pytest.FixtureRequest
 ) -> None:
-    """An app of its own, with its own storage account, that has the same rights."""
+    """Another app with its own storage account and the same rights."""
     cluster, world = await onboarding.cluster("aks-1"), onboarding.world
     await onboarding.onboard(cluster)
     before = await list_content(cluster)
@@ -68,8 +68,8 @@ async def test_another_pullkeeper_offboards_only_what_it_has_onboarded(
     assert SECRET in before
 
 
-async def test_a_name_that_reads_like_a_token_is_not_told(onboarding: Onboarding) -> None:
-    """Whoever writes an object chooses the name that he does it under."""
+async def test_a_name_that_looks_like_a_token_is_not_shown(onboarding: Onboarding) -> None:
+    """A client chooses the name of its field manager freely."""
     cluster, name = await onboarding.cluster("aks-1"), "ya29.a0AfH6SMBsecretsecretsecretsecret"
     await create_namespace(cluster)
     await cluster.admin.create_secret("deepintshield", "ar-pull-secret", '{"auths":{}}', manager=name)
@@ -82,12 +82,14 @@ async def test_a_name_that_reads_like_a_token_is_not_told(onboarding: Onboarding
         await onboarding.offboard(cluster),
     ]
     assert [one.status for one in said] == ["Succeeded", "Failed", "Succeeded", "Succeeded"]
-    assert "has a hand in it" in said[3].to_json()
+    assert "also written by" in said[3].to_json()
     assert [one for one in said if "ya29" in one.to_json()] == []
 
 
-async def test_a_list_of_names_that_somebody_else_has_written_since_is_his_and_told(onboarding: Onboarding) -> None:
-    """The secret is gone, and its name is still there: the pods that use it should hear of that."""
+async def test_a_list_of_secrets_that_another_manager_has_written_since_is_kept_and_reported(
+    onboarding: Onboarding,
+) -> None:
+    """The secret is deleted, and its name is still in the list: pods that use it will fail."""
     cluster = await onboarding.cluster("aks-1")
     await create_namespace(cluster)
     await create_service_account(cluster)
@@ -96,5 +98,6 @@ async def test_a_list_of_names_that_somebody_else_has_written_since_is_his_and_t
     path = "/api/v1/namespaces/deepintshield/serviceaccounts/deepintshield-sa"
     await cluster.admin.call("PATCH", path, names, content_type="application/merge-patch+json")
     left = await onboarding.offboard_fully(cluster)
-    assert "ServiceAccount deepintshield/deepintshield-sa: names ar-pull-secret, by somebody else's hand" in left
+    kept = "still names ar-pull-secret; another field manager wrote its list of secrets"
+    assert f"ServiceAccount deepintshield/deepintshield-sa: {kept}" in left
     assert (await get_service_account(cluster))["imagePullSecrets"] == names["imagePullSecrets"]

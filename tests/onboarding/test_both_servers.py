@@ -1,4 +1,4 @@
-"""What depends on the API server's own rules: held on the stand-in, and on a real one."""
+"""What depends on the API server's own rules: on the stand-in and on a real server."""
 
 import asyncio
 import uuid
@@ -45,7 +45,7 @@ async def tenant() -> AsyncIterator[tuple[Entra, Issuer]]:
     scope="module", loop_scope="module", params=["stand-in", pytest.param("real", marks=pytest.mark.real)]
 )
 async def server(request: pytest.FixtureRequest, tenant: tuple[Entra, Issuer]) -> AsyncIterator[Running | None]:
-    """Of all tests: a real one has a namespace for each. None for the stand-in that a cluster has otherwise."""
+    """One real server for all tests, which use a namespace each. None: the stand-in that every cluster has."""
     if request.param == "stand-in":
         yield None
         return
@@ -61,14 +61,14 @@ async def world(
     monkeypatch: pytest.MonkeyPatch,
     tenant: tuple[Entra, Issuer],
 ) -> AsyncIterator[World]:
-    """As everywhere, but of the tenant that the API server trusts."""
+    """The usual world, in the tenant that the API server trusts."""
     async with open_world(azurite.account(request.node.nodeid), authority, monkeypatch, tenant[0]) as made:
         yield made
 
 
 @pytest.fixture(autouse=True)
 def _no_pauses() -> Iterator[None]:
-    """None of this here: a real API server takes a moment to know a role."""
+    """Retries wait here: a real API server takes a moment to see a new role."""
     with stamina.set_testing(False):
         yield
 
@@ -92,7 +92,7 @@ def targets(space: str, *secrets: str) -> list[dict[str, Any]]:
 async def test_a_service_account_of_several_targets_names_each_secret_once(
     onboarding: Onboarding, cluster: LocalCluster, space: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All targets have seen it without a name when the first of them writes one. One try is enough."""
+    """All targets have read the account before the first of them writes. One try is enough."""
     secrets, write = ["a", "b", "c"], Api.json_patch
     all_have_read, waiting = asyncio.Barrier(len(secrets)), list(secrets)
 
@@ -111,10 +111,10 @@ async def test_a_service_account_of_several_targets_names_each_secret_once(
         assert sorted(one["name"] for one in named) == secrets
 
 
-async def test_what_was_adopted_keeps_its_values_and_bears_no_trace_of_ours(
+async def test_adopted_objects_keep_their_values_and_no_trace_of_ours(
     onboarding: Onboarding, cluster: LocalCluster, space: str
 ) -> None:
-    """A Deployment without its image, or a ConfigMap without its data, would be good for nothing."""
+    """A Deployment without its image, or a ConfigMap without its data, would be useless."""
     await create_namespace(cluster, space)
     await create_service_account(cluster, space, metadata={"labels": {"team": "a"}})
     labels = {"app": "deepintshield"}
@@ -150,7 +150,7 @@ async def test_what_was_adopted_keeps_its_values_and_bears_no_trace_of_ours(
     assert set(left) >= expected, left
 
 
-async def test_an_adopted_secret_is_somebodys_again_and_is_not_taken_twice(
+async def test_a_released_secret_is_not_adopted_again_without_asking(
     onboarding: Onboarding, cluster: LocalCluster, space: str
 ) -> None:
     await create_namespace(cluster, space)
@@ -169,7 +169,7 @@ async def test_an_adopted_secret_is_somebodys_again_and_is_not_taken_twice(
     assert step(refused, "pull secret").category == "secret_conflict"
 
 
-async def test_a_reference_that_was_there_before_stays(
+async def test_a_reference_that_existed_before_is_kept(
     onboarding: Onboarding, cluster: LocalCluster, space: str
 ) -> None:
     await create_namespace(cluster, space)
@@ -180,10 +180,10 @@ async def test_a_reference_that_was_there_before_stays(
     assert (await get_service_account(cluster, namespace=space))["imagePullSecrets"] == [{"name": "ar-pull-secret"}]
 
 
-async def test_a_namespace_that_cannot_end_does_not_keep_from_offboarding(
+async def test_a_terminating_namespace_does_not_prevent_offboarding(
     onboarding: Onboarding, cluster: LocalCluster, space: str
 ) -> None:
-    """What `kubectl delete namespace` leaves where somebody's finalizer holds it: nothing can be made there any more,
+    """`kubectl delete namespace` leaves it so if an object has a finalizer. Nothing can be created there any more,
     not even as a dry run.
     """
     await onboarding.onboard(cluster, targets=targets(space))
@@ -196,10 +196,10 @@ async def test_a_namespace_that_cannot_end_does_not_keep_from_offboarding(
     assert onboarding.identity() is None
 
 
-async def test_whoever_scales_the_workload_has_the_say(
+async def test_replicas_of_another_field_manager_are_kept(
     onboarding: Onboarding, cluster: LocalCluster, space: str
 ) -> None:
-    """An autoscaler; an image that is asked for is deployed all the same."""
+    """An autoscaler, for instance. A new image is still deployed."""
     await onboarding.onboard(cluster, workload=WORKLOAD, targets=targets(space))
     path = f"/apis/apps/v1/namespaces/{space}/deployments/deepintshield"
     autoscaler = {"content_type": MERGE, "manager": "kube-controller-manager"}

@@ -1,0 +1,73 @@
+"""The rows of operations in table `operations`."""
+
+import uuid
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, Self
+
+from pullkeeper.onboarding.documents import Operation
+
+OPERATION: Final = "operation"
+"""The partition of all operations."""
+_MOST_CHARACTERS: Final = 30_000
+"""In one property: Azure takes 32 Ki. A result with manifests can be longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredOperation:
+    """An operation, and its request as JSON: the settings may have changed since it was accepted.
+
+    turn: the number of the message that continues it; any other finds nothing to do. due: when that message is to
+    arrive; None while an invocation works on it. tries: how many have failed. waiting_since: when it began to wait for
+    Azure. update_requested: whether it has asked Azure to change the cluster. writer: marks this reader's writes.
+    """
+
+    operation: Operation
+    request: str
+    etag: str
+    turn: int = 0
+    due: datetime | None = None
+    tries: int = 0
+    waiting_since: datetime | None = None
+    update_requested: bool = False
+    writer: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    @property
+    def active_until(self) -> datetime:
+        return max(self.operation.updated_at, self.due or self.operation.updated_at)
+
+    @classmethod
+    def parse(cls, row: Any) -> Self:
+        return cls(
+            operation=parse_operation(row),
+            request=row["Request"],
+            etag=row.metadata["etag"],
+            turn=row["Turn"],
+            due=row.get("Due"),
+            tries=row["Tries"],
+            waiting_since=row.get("WaitingSince"),
+            update_requested=row["UpdateRequested"],
+        )
+
+    def to_entity(self) -> dict[str, Any]:
+        document = self.operation.to_json()
+        starts = range(0, len(document), _MOST_CHARACTERS)
+        entity = {
+            "PartitionKey": OPERATION,
+            "RowKey": self.operation.id,
+            "Status": self.operation.status,
+            **{f"Document{at // _MOST_CHARACTERS}": document[at : at + _MOST_CHARACTERS] for at in starts},
+            "Request": self.request,
+            "Writer": self.writer,
+            "Turn": self.turn,
+            "Due": self.due,
+            "Tries": self.tries,
+            "WaitingSince": self.waiting_since,
+            "UpdateRequested": self.update_requested,
+        }
+        return {name: value for name, value in entity.items() if value is not None}
+
+
+def parse_operation(row: Any) -> Operation:
+    parts = sorted((name for name in row if name.startswith("Document")), key=lambda name: int(name[8:]))
+    return Operation.parse("".join(row[name] for name in parts))
