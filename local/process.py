@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from http import HTTPStatus
 from pathlib import Path
@@ -88,6 +89,17 @@ class Process:
             self._server.kill()
             self._server.wait()
         self._folder.remove()
+
+    @contextlib.contextmanager
+    def suspended(self) -> Iterator[None]:
+        """The server does not run meanwhile."""
+        if self._server is None:
+            raise RuntimeError("start it first")
+        self._server.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._server.send_signal(signal.SIGCONT)
 
     def spawn(self, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         """Start the server and do not wait for it. environment: by default that of this process."""

@@ -1,13 +1,14 @@
 """Real Kubernetes API servers without containers: kube-apiserver processes that share one etcd.
 
 The binaries come from `tests/apiserver/build`. There are no controllers and no kubelets: a deleted namespace stays
-Terminating, and a quota's status is what somebody writes into it.
+Terminating, and a quota's status is what a client writes into it.
 """
 
 import json
 import ssl
 import subprocess
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,6 +76,10 @@ class Etcd:
         for port in self._ports:
             port.release()
 
+    def suspended(self) -> AbstractContextManager[None]:
+        """Answers nothing meanwhile."""
+        return self._process.suspended()
+
 
 class RealApiServer:
     """A kube-apiserver with RBAC, a CA of its own, and trust in the JWTs of one issuer."""
@@ -87,7 +92,7 @@ class RealApiServer:
         self._flags = flags
         authority = trustme.CA(organization_name=f"Kubernetes {name}")
         self._serving = authority.issue_cert("127.0.0.1", "localhost")
-        admin = authority.issue_cert("human@local", common_name="masterclient", organization_name="system:masters")
+        admin = authority.issue_cert("admin@local", common_name="masterclient", organization_name="system:masters")
         self.ca_pem = authority.cert_pem.bytes().decode()
         self.admin_cert_pem = admin.cert_chain_pems[0].bytes().decode()
         self.admin_key_pem = admin.private_key_pem.bytes().decode()

@@ -1,29 +1,51 @@
-"""What the server fills in when a body leaves it out, by kind and by the structs in it."""
+"""What the server writes into an object that leaves it out: defaults, and the empty structs that Go's encoder keeps.
 
-import base64
-import copy
-from collections.abc import Callable
-from typing import Any
+Both decide about ownership, which is more than looks: who creates an object by POST owns its defaults, and no one ever
+owns a bare `f:spec`.
+"""
 
-from local.kubernetes import zeros
+from collections.abc import Mapping
+from typing import Any, Final
+
 from local.kubernetes.kinds import RBAC, Kind
 from local.kubernetes.schema import ANYTHING, Type
+from local.kubernetes.store import copied
 
 Json = dict[str, Any]
 
-_PROBE = {"timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3}
-_MATCHING: Json = {"matchPolicy": "Equivalent", "namespaceSelector": {}, "objectSelector": {}}
-_VOLUME_MODE = {"defaultMode": 0o644}
-_PLAIN: dict[str, Json] = {
+_WRITTEN: Final[Mapping[str, tuple[str, ...]]] = {
+    "Namespace": ("metadata", "spec", "status"),
+    "Service": ("metadata", "spec", "status"),
+    "ServiceStatus": ("loadBalancer",),
+    "Deployment": ("metadata", "spec", "status"),
+    "DeploymentSpec": ("selector", "template", "strategy"),
+    "CronJob": ("metadata", "spec", "status"),
+    "CronJobSpec": ("schedule", "jobTemplate"),
+    "JobTemplateSpec": ("metadata", "spec"),
+    "JobSpec": ("template",),
+    "PodTemplateSpec": ("metadata", "spec"),
+    "PodSpec": ("containers",),
+    "Container": ("name", "resources"),
+    "Role": ("metadata", "rules"),
+    "ClusterRole": ("metadata", "rules"),
+    "RoleBinding": ("metadata", "roleRef"),
+    "ClusterRoleBinding": ("metadata", "roleRef"),
+    "RoleRef": ("kind", "name"),
+}
+"""By struct: the fields that are there even if empty."""
+_SCALARS: Final[Mapping[str, Any]] = {"string": "", "integer": 0, "boolean": False}
+_POINTERS: Final = frozenset({("DeploymentSpec", "selector")})
+"""Written as null."""
+
+_MODE: Final = {"defaultMode": 0o644}
+BY_STRUCT: Final[Mapping[str, Json]] = {
     "Secret": {"type": "Opaque"},
     "Container": {"terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File"},
     "ContainerPort": {"protocol": "TCP"},
-    "Probe": _PROBE,
+    "Probe": {"timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3},
     "HTTPGetAction": {"path": "/", "scheme": "HTTP"},
-    "SecretVolumeSource": _VOLUME_MODE,
-    "ConfigMapVolumeSource": _VOLUME_MODE,
-    "ProjectedVolumeSource": _VOLUME_MODE,
-    "DownwardAPIVolumeSource": _VOLUME_MODE,
+    "SecretVolumeSource": _MODE,
+    "ProjectedVolumeSource": _MODE,
     "ServiceAccountTokenProjection": {"expirationSeconds": 3600},
     "PodSpec": {
         "restartPolicy": "Always",
@@ -32,8 +54,12 @@ _PLAIN: dict[str, Json] = {
         "schedulerName": "default-scheduler",
         "securityContext": {},
     },
-    "ObjectFieldSelector": {"apiVersion": "v1"},
     "DeploymentSpec": {"replicas": 1, "progressDeadlineSeconds": 600, "revisionHistoryLimit": 10},
+    "DeploymentStrategy": {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxUnavailable": "25%", "maxSurge": "25%"},
+    },
+    "RollingUpdateDeployment": {"maxUnavailable": "25%", "maxSurge": "25%"},
     "CronJobSpec": {
         "concurrencyPolicy": "Allow",
         "suspend": False,
@@ -41,150 +67,68 @@ _PLAIN: dict[str, Json] = {
         "failedJobsHistoryLimit": 1,
     },
     "ServicePort": {"protocol": "TCP"},
-    "ServiceSpec": {"sessionAffinity": "None", "type": "ClusterIP"},
-    "ValidatingWebhook": {"failurePolicy": "Fail", "timeoutSeconds": 10, **_MATCHING},
-    "MatchResources": _MATCHING,
-    "RuleWithOperations": {"scope": "*"},
-    "NamedRuleWithOperations": {"scope": "*"},
-    "ValidatingAdmissionPolicySpec": {"failurePolicy": "Fail"},
+    "ServiceSpec": {"sessionAffinity": "None", "type": "ClusterIP", "internalTrafficPolicy": "Cluster"},
+    "RoleRef": {"apiGroup": RBAC},
 }
-
-
-def fill(kind: Kind, body: Json) -> Json:
-    """Changes the object in place and returns it."""
-    body["apiVersion"], body["kind"] = kind.api_version, kind.name
-    _fill(kind.type, body)
-    _BY_KIND.get(kind.name, _nothing)(body)
-    return body
 
 
 def skeleton(kind: Kind) -> Json:
     """An object of the kind before anything is in it."""
-    zero: Json = zeros.of(kind.type)
+    zero: Json = _zero(kind.type)
     return {"apiVersion": kind.api_version, "kind": kind.name, "metadata": {}} | zero
 
 
-def _fill(kind: Type, value: Any) -> None:
-    if kind.shape == "list" and isinstance(value, list):
-        for item in value:
-            _fill(kind.element or ANYTHING, item)
-    elif isinstance(value, dict):
-        for name, default in _PLAIN.get(kind.name, {}).items():
-            if value.get(name) is None:
-                value[name] = copy.deepcopy(default)
-        for name, item in value.items():
-            _fill(kind.child(name) or ANYTHING, item)
-        _BY_STRUCT.get(kind.name, _nothing)(value)
-
-
-def _nothing(_body: Json) -> None:
-    pass
-
-
-def _container(body: Json) -> None:
-    name = body.get("image", "").rpartition("/")[2]
-    tagged = "@" in name or (":" in name and not name.endswith(":latest"))
-    body.setdefault("imagePullPolicy", "IfNotPresent" if tagged else "Always")
-
-
-def _volume(body: Json) -> None:
-    if not body.keys() - {"name"}:
-        body["emptyDir"] = {}
-
-
-def _pod_spec(body: Json) -> None:
-    """`serviceAccount` is the old name of `serviceAccountName`, and both are kept alike."""
-    account = body.get("serviceAccountName") or body.get("serviceAccount")
-    if account:
-        body["serviceAccountName"] = body["serviceAccount"] = account
-
-
-def _strategy(body: Json) -> None:
-    if body.setdefault("type", "RollingUpdate") == "RollingUpdate":
-        rolling = body.setdefault("rollingUpdate", {})
-        rolling.setdefault("maxUnavailable", "25%")
-        rolling.setdefault("maxSurge", "25%")
-
-
-def _service_port(body: Json) -> None:
-    body.setdefault("targetPort", body.get("port", 0))
-
-
-def _service_spec(body: Json) -> None:
-    if body.get("type") != "ExternalName":
-        body.setdefault("internalTrafficPolicy", "Cluster")
-    if body.get("type") in ("NodePort", "LoadBalancer"):
-        body.setdefault("externalTrafficPolicy", "Cluster")
-    if body.get("type") == "LoadBalancer":
-        body.setdefault("allocateLoadBalancerNodePorts", True)
-
-
-_BY_STRUCT: dict[str, Callable[[Json], None]] = {
-    "Container": _container,
-    "Volume": _volume,
-    "PodSpec": _pod_spec,
-    "DeploymentStrategy": _strategy,
-    "ServicePort": _service_port,
-    "ServiceSpec": _service_spec,
-}
-
-
-def _secret(body: Json) -> None:
-    texts = body.pop("stringData", None) or {}
-    if texts:
-        encoded = {name: base64.b64encode(text.encode()).decode() for name, text in texts.items()}
-        body["data"] = body.get("data", {}) | encoded
-
-
-def _namespace(body: Json) -> None:
-    if body["metadata"].get("name"):
-        labels = body["metadata"].setdefault("labels", {})
-        labels["kubernetes.io/metadata.name"] = body["metadata"]["name"]
-
-
-def _service_account(body: Json) -> None:
-    """Of the references to secrets nothing but the names is kept."""
-    if body.get("secrets"):
-        body["secrets"] = [{"name": one["name"]} if one.get("name") else {} for one in body["secrets"]]
-
-
-def _binding(body: Json) -> None:
-    body["roleRef"].setdefault("apiGroup", RBAC)
-    for subject in body.get("subjects") or ():
+def fill(kind: Kind, body: Json) -> Json:
+    """The object as Go's structs hold it: with defaults and written structs, without null and what is empty."""
+    made: Json = _filled(kind.type, body)
+    if kind.name == "Namespace":
+        made["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = made["metadata"]["name"]
+    for subject in made.get("subjects", ()):
         if subject.get("kind") in ("User", "Group"):
             subject.setdefault("apiGroup", RBAC)
+    return {**made, "apiVersion": kind.api_version, "kind": kind.name}
 
 
-def _pod(body: Json) -> None:
-    """Requests follow limits in a pod itself, not in a template of one."""
-    spec = body["spec"]
-    spec.setdefault("enableServiceLinks", True)
-    for container in (*(spec.get("containers") or ()), *spec.get("initContainers", ())):
-        limits = container["resources"].get("limits", {})
-        if limits:
-            container["resources"]["requests"] = limits | container["resources"].get("requests", {})
+def _zero(kind: Type) -> Any:
+    if kind.shape != "struct":
+        return _SCALARS.get(kind.scalar) if kind.shape == "scalar" else None
+    return {
+        name: None if (kind.name, name) in _POINTERS else _zero(kind.fields[name])
+        for name in _WRITTEN.get(kind.name, ())
+    }
 
 
-def _job(body: Json) -> None:
-    spec, labels = body["spec"], body["spec"]["template"]["metadata"].get("labels")
-    if "completions" not in spec and "parallelism" not in spec:
-        spec["completions"] = 1
-    spec.setdefault("parallelism", 1)
-    spec.setdefault("backoffLimit", 6)
-    spec.setdefault("completionMode", "NonIndexed")
-    spec.setdefault("suspend", False)
-    spec.setdefault("podReplacementPolicy", "Failed" if "podFailurePolicy" in spec else "TerminatingOrFailed")
-    spec.setdefault("manualSelector", False)
-    if labels and not body["metadata"].get("labels"):
-        body["metadata"]["labels"] = copy.deepcopy(labels)
+def _filled(kind: Type, value: Any) -> Any:
+    if isinstance(value, list):
+        return [_filled(kind.element or ANYTHING, item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if kind.shape != "struct":
+        return {name: _filled(kind.child(name) or ANYTHING, item) for name, item in value.items()}
+    written = _WRITTEN.get(kind.name, ())
+    made = {name: item for name, item in _zero(kind).items() if name not in value}
+    for name, item in {**made, **copied(value)}.items():
+        child = kind.child(name) or ANYTHING
+        if item is None and name not in written:
+            continue
+        below = _filled(child, item)
+        empty = below == "" or (below in ([], {}) and child.shape in ("list", "map"))
+        if not empty or name in (*kind.required, *written, "managedFields"):
+            made[name] = below
+    for name, default in BY_STRUCT.get(kind.name, {}).items():
+        made.setdefault(name, copied(default))
+    return _with_derived(kind.name, made)
 
 
-_BY_KIND: dict[str, Callable[[Json], None]] = {
-    "Secret": _secret,
-    "Namespace": _namespace,
-    "ServiceAccount": _service_account,
-    "RoleBinding": _binding,
-    "ClusterRoleBinding": _binding,
-    "Pod": _pod,
-    "Job": _job,
-}
+def _with_derived(struct: str, body: Json) -> Json:
+    """Defaults that depend on other fields."""
+    match struct:
+        case "Container":
+            name = body.get("image", "").rpartition("/")[2]
+            tagged = "@" in name or (":" in name and not name.endswith(":latest"))
+            body.setdefault("imagePullPolicy", "IfNotPresent" if tagged else "Always")
+        case "PodSpec" if "serviceAccountName" in body:
+            body["serviceAccount"] = body["serviceAccountName"]
+        case "ServicePort" if "port" in body:
+            body.setdefault("targetPort", body["port"])
+    return body

@@ -1,4 +1,4 @@
-"""Field sets: which parts of an object somebody owns, and their wire form `fieldsV1`.
+"""Field sets: which parts of an object a writer owns, and their wire form `fieldsV1`.
 
 A path is a tuple of elements in the wire's own spelling: `f:name` for a field, `k:{"name":"a"}` for an element of a
 list with keys, `v:"a"` for an element of a set, `i:0` for an index. A field set is a frozenset of paths; owning a path
@@ -15,20 +15,20 @@ FieldSet = frozenset[Path]
 NOTHING: FieldSet = frozenset()
 
 
-def by_field(name: str) -> str:
-    return f"f:{name}"
-
-
 def by_keys(keys: dict[str, Any]) -> str:
-    return "k:" + json.dumps(keys, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return f"k:{_compact(keys)}"
 
 
 def by_value(value: Any) -> str:
-    return "v:" + json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return f"v:{_compact(value)}"
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def encode(paths: FieldSet) -> dict[str, Any]:
-    """`fieldsV1`: nested objects; "." says that a node with children is owned itself."""
+    """`fieldsV1`: nested objects; "." marks a node with children that is owned itself."""
     root: dict[str, Any] = {}
     for path in sorted(paths):
         node = root
@@ -60,19 +60,17 @@ def _walk(tree: object, path: Path) -> Iterable[Path]:
 
 def render(path: Path) -> str:
     """As conflicts name it: `.data..dockerconfigjson`, `.spec.containers[name="app"].image`."""
-    said = ""
+    rendered = ""
     for element in path:
         mark, _, text = element.partition(":")
         if mark == "f":
-            said += f".{text}"
+            rendered += f".{text}"
         elif mark == "k":
             keys = json.loads(text)
-            said += "[" + ",".join(f"{name}={json.dumps(keys[name])}" for name in sorted(keys)) + "]"
-        elif mark == "v":
-            said += f"[={text}]"
+            rendered += "[" + ",".join(f"{name}={json.dumps(keys[name])}" for name in sorted(keys)) + "]"
         else:
-            said += f"[{text}]"
-    return said
+            rendered += f"[={text}]" if mark == "v" else f"[{text}]"
+    return rendered
 
 
 def in_order(paths: FieldSet) -> list[Path]:

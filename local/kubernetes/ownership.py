@@ -1,39 +1,46 @@
-"""Who owns which field (`metadata.managedFields`): server-side apply with conflicts, and the books of other writes."""
+"""Who owns which field (`metadata.managedFields`): server-side apply with conflicts, and the records of other writes.
+
+https://kubernetes.io/docs/reference/using-api/server-side-apply/
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from local.kubernetes import fields, status, typed
-from local.kubernetes.fields import NOTHING, FieldSet, Path
-from local.kubernetes.schema import Type
+from local.kubernetes import fields, typed
+from local.kubernetes.fields import NOTHING, FieldSet
+from local.kubernetes.kinds import Kind
 
 Json = dict[str, Any]
 
-# Nobody owns these: the server fills them in.
+# The server fills these in; they have no owner.
 _META = ("name", "namespace", "creationTimestamp", "selfLink", "uid", "generation", "managedFields", "resourceVersion")
-_UNOWNED: FieldSet = frozenset(
+_UNOWNED: Final[FieldSet] = frozenset(
     {("f:apiVersion",), ("f:kind",), ("f:metadata",)} | {("f:metadata", f"f:{name}") for name in _META}
 )
-BEFORE_FIRST_APPLY = "before-first-apply"
+BEFORE_FIRST_APPLY: Final = "before-first-apply"
+
+
+class OwnershipConflict(Exception):
+    """An apply without force would change fields of others. conflicts: writer and path of each field."""
+
+    def __init__(self, conflicts: list[tuple["Writer", str]]) -> None:
+        super().__init__(conflicts)
+        self.conflicts = conflicts
 
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """One line of managedFields without its content."""
+    """One line of managedFields without its content. operation: Apply or Update."""
 
     name: str
     operation: str
     api_version: str
-    subresource: str = ""
 
     def render(self) -> str:
         """As a conflict names it: an applier by name alone, any other with the version that it wrote."""
-        said = f'"{self.name}"'
-        if self.subresource:
-            said += f' with subresource "{self.subresource}"'
-        return said if self.operation == "Apply" else f"{said} using {self.api_version}"
+        return f'"{self.name}"' if self.operation == "Apply" else f'"{self.name}" using {self.api_version}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,50 +52,30 @@ class Share:
 Shares = dict[Writer, Share]
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
-    """One write to one kind of object: who does it, and what it cannot own (the main resource not its status)."""
-
-    kind: Type
-    writer: Writer
-    ignored: tuple[Path, ...] = ()
-
-    def own(self, paths: Iterable[Path]) -> FieldSet:
-        return frozenset(
-            path for path in paths if path not in _UNOWNED and not any(path[: len(out)] == out for out in self.ignored)
-        )
-
-
 def read(managed: list[Json] | None) -> Shares:
-    """Raises ValueError for entries that are none."""
+    """Raises ValueError for entries that are none, and for those of subresources."""
     shares: Shares = {}
     for entry in managed or ():
-        writer = Writer(
-            entry.get("manager", ""),
-            entry.get("operation", ""),
-            entry.get("apiVersion", ""),
-            entry.get("subresource", ""),
-        )
-        if writer.operation not in ("Apply", "Update"):
-            raise ValueError(f"invalid operation {writer.operation!r} in managedFields")
+        writer = Writer(entry["manager"], entry["operation"], entry["apiVersion"])
+        if writer.operation not in ("Apply", "Update") or "subresource" in entry or writer in shares:
+            raise ValueError(f"an entry of managedFields that is not played: {writer}")
         shares[writer] = Share(fields.decode(entry.get("fieldsV1") or {}), entry.get("time"))
     return shares
 
 
-def written(shares: Shares) -> list[Json]:
-    def order(item: tuple[Writer, Share]) -> tuple[str, str, str, str, str]:
+def encode(shares: Shares) -> list[Json]:
+    """`managedFields`, in the server's order."""
+
+    def order(item: tuple[Writer, Share]) -> tuple[str, str, str, str]:
         writer, share = item
-        return (writer.operation, share.since or "", writer.name, writer.api_version, writer.subresource)
+        return (writer.operation, share.since or "", writer.name, writer.api_version)
 
     entries = []
     for writer, share in sorted(shares.items(), key=order):
         entry: Json = {"manager": writer.name, "operation": writer.operation, "apiVersion": writer.api_version}
         if share.since:
             entry["time"] = share.since
-        entry |= {"fieldsType": "FieldsV1", "fieldsV1": fields.encode(share.owned)}
-        if writer.subresource:
-            entry["subresource"] = writer.subresource
-        entries.append(entry)
+        entries.append(entry | {"fieldsType": "FieldsV1", "fieldsV1": fields.encode(share.owned)})
     return entries
 
 
@@ -96,86 +83,78 @@ def stamp(now: datetime) -> str:
     return now.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def update(write: Write, live: Json, new: Json, shares: Shares, now: datetime) -> Shares:
-    """The shares after a POST, PUT or PATCH: the writer takes what it added or changed; what it removed nobody owns."""
-    difference = typed.compare(write.kind, live, new)
+def update(kind: Kind, manager: str, live: Json, new: Json, shares: Shares, *, now: datetime) -> Shares:
+    """The shares after a POST or a plain PATCH: the writer takes what it added or changed; what it removed has no
+    owner.
+    """
+    writer = Writer(manager, "Update", kind.api_version)
+    difference = typed.compare(kind.type, live, new)
     changed = difference.added | difference.modified
-    after = _without(shares, changed | difference.removed, but=write.writer)
-    before = after.get(write.writer, Share(NOTHING, None))
-    taken = write.own(changed)
+    after = _without(shares, changed | difference.removed, but=writer)
+    before = after.get(writer, Share(NOTHING, None))
+    taken = _ownable(kind, changed)
     owned = (before.owned - difference.removed) | taken
     if taken:
-        after[write.writer] = Share(owned, stamp(now))
+        after[writer] = Share(owned, stamp(now))
     elif owned:
-        after[write.writer] = Share(owned, before.since)
+        after[writer] = Share(owned, before.since)
     else:
-        after.pop(write.writer, None)
+        after.pop(writer, None)
     return after
 
 
-def apply(write: Write, live: Json, config: Json, shares: Shares, *, force: bool, now: datetime) -> tuple[Json, Shares]:
+def apply(
+    kind: Kind, manager: str, live: Json, config: Json, shares: Shares, *, forced: bool, now: datetime
+) -> tuple[Json, Shares]:
     """Server-side apply: the new object and shares.
 
-    What the writer applied before and leaves out now goes, unless somebody else owns it. Raises ApiError 409 with
-    one cause per field that another writer owns and this one would change, unless forced.
+    What the writer applied before and leaves out now is removed, unless it has another owner. Raises
+    OwnershipConflict, with one entry for each field that another writer owns and this one would change, unless forced.
     """
-    writer = replace(write.writer, api_version="")
-    last = next((share for one, share in shares.items() if _same_applier(one, writer)), None)
-    others = {one: share for one, share in shares.items() if not _same_applier(one, writer)}
-    merged = typed.merge(write.kind, live, config)
-    said = typed.field_set(write.kind, config)
-    owned = write.own(said)
+    writer = Writer(manager, "Apply", kind.api_version)
+    last = shares.get(writer)
+    others = {one: share for one, share in shares.items() if one != writer}
+    merged = typed.merge(kind.type, live, config)
+    applied = typed.field_set(kind.type, config)
+    owned = _ownable(kind, applied)
     if last:
-        everyone = said.union(*(share.owned for share in others.values()))
-        merged = _prune(write.kind, merged, last.owned, everyone)
-    difference = typed.compare(write.kind, live, merged)
+        everyone = applied.union(*(share.owned for share in others.values()))
+        merged = _prune(kind, merged, last.owned, everyone)
+    difference = typed.compare(kind.type, live, merged)
     changed = difference.added | difference.modified
-    conflicts = {one: share.owned & changed for one, share in others.items()}
-    if not force:
-        _refuse({one: paths for one, paths in conflicts.items() if paths})
+    if not forced:
+        _check_conflicts({one: share.owned & changed for one, share in others.items()})
     after = _without(others, changed | difference.removed)
     if owned:
         # A write that changes nothing has no time of its own: a new co-owner of equal values appears without one.
         since = stamp(now) if merged != live else (last.since if last else None)
-        after[write.writer] = Share(owned, since)
+        after[writer] = Share(owned, since)
     return merged, after
 
 
-def _same_applier(one: Writer, writer: Writer) -> bool:
-    """An applier stays the same one when it moves to another API version."""
-    return one.operation == "Apply" and (one.name, one.subresource) == (writer.name, writer.subresource)
+def _ownable(kind: Kind, paths: Iterable[fields.Path]) -> FieldSet:
+    status = kind.has_status
+    return frozenset(path for path in paths if path not in _UNOWNED and not (status and path[0] == "f:status"))
 
 
-def _prune(kind: Type, merged: Json, last: FieldSet, everyone: FieldSet) -> Json:
-    dropped = typed.with_parents(kind, last) - typed.with_parents(kind, everyone)
+def _prune(kind: Kind, merged: Json, last: FieldSet, everyone: FieldSet) -> Json:
+    dropped = typed.with_parents(kind.type, last) - typed.with_parents(kind.type, everyone)
     if not dropped:
         return merged
-    pruned = typed.remove(kind, merged, dropped)
+    pruned = typed.remove(kind.type, merged, dropped)
     return {} if pruned is typed.ABSENT else pruned
 
 
 def _without(shares: Shares, paths: FieldSet, but: Writer | None = None) -> Shares:
     after = {}
     for writer, share in shares.items():
-        rest = share if writer == but else Share(share.owned - paths, share.since)
+        rest = share if writer == but else replace(share, owned=share.owned - paths)
         if rest.owned:
             after[writer] = rest
     return after
 
 
-def _refuse(conflicts: dict[Writer, FieldSet]) -> None:
-    found = [
-        (writer.render(), fields.render(path)) for writer, paths in conflicts.items() for path in fields.in_order(paths)
-    ]
-    if not found:
-        return
-    causes = [status.Cause("FieldManagerConflict", f"conflict with {who}", path) for who, path in found]
-    if len(found) == 1:
-        who, path = found[0]
-        raise status.apply_conflict(f"Apply failed with 1 conflict: conflict with {who}: {path}", causes)
-    lines = []
-    for who in sorted({who for who, _ in found}):
-        lines.append(f"conflicts with {who}:")
-        lines += [f"- {path}" for one, path in found if one == who]
-    said = "\n".join(lines)
-    raise status.apply_conflict(f"Apply failed with {len(found)} conflicts: {said}", causes)
+def _check_conflicts(conflicts: dict[Writer, FieldSet]) -> None:
+    found = [(writer, fields.render(path)) for writer, paths in conflicts.items() for path in fields.in_order(paths)]
+    if found:
+        raise OwnershipConflict(found)

@@ -1,62 +1,82 @@
-"""The plain patches, which change an object as it lies there: what makes the new object from the old."""
+"""JSON patches (RFC 6902: add, remove and test) and merge patches (RFC 7386)."""
 
-import json
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
-from local.kubernetes import conformity, decode, gojson, jsonpatch, status, strategic, wire
-from local.kubernetes.calls import Call
+from local.kubernetes.calls import Call, Json
+from local.kubernetes.refusals import not_played
+from local.kubernetes.store import copied
 
-Json = dict[str, Any]
-
-
-def patcher(call: Call, content: str, text: bytes) -> Callable[[Json], Json]:
-    """Raises ApiError 400 for a patch that is none; what it returns raises 422 where the patch does not fit."""
-    patch = _parsed(content, text)
-
-    def patched(old: Json) -> Json:
-        if content == wire.JSON_PATCH:
-            made = jsonpatch.apply(old, patch)
-        elif content == wire.MERGE_PATCH:
-            made = jsonpatch.merge(old, patch)
-        else:
-            made = strategic.merge(call.kind.type, old, patch)
-        shown = conformity.go_value(patch) if content == wire.STRATEGIC_PATCH else status.compact(made)
-        return _shaped(call, made, shown)
-
-    return patched
+_OPERATIONS: Final = {"add": {"op", "path", "value"}, "remove": {"op", "path"}, "test": {"op", "path", "value"}}
 
 
-def _parsed(content: str, text: bytes) -> Any:
-    try:
-        patch = gojson.loads(text)
-    except gojson.GoJsonError:
-        raise status.bad_request("invalid JSON patch") from None
-    wanted, target = (
-        (list, "[]handlers.jsonPatchOp") if content == wire.JSON_PATCH else (dict, "map[string]interface {}")
-    )
-    if isinstance(patch, wanted):
+def apply(call: Call, document: Json, patch: Any) -> Json:
+    """The new object. Raises Refusal: 422 for a JSON patch that does not fit the object, 501 for one not played."""
+    if call.verb == "merge patch":
+        if not isinstance(patch, dict):
+            raise not_played("a merge patch that is no object")
+        merged: Json = _merge(document, patch)
+        return merged
+    if not isinstance(patch, list):
+        raise not_played("a JSON patch that is no list")
+    patched = copied(document)
+    for operation in patch:
+        if not isinstance(operation, dict) or _OPERATIONS.get(operation.get("op", "")) != operation.keys():
+            raise not_played(f"the operation {operation} of a JSON patch")
+        try:
+            _operate(patched, operation)
+        except (LookupError, TypeError):
+            raise call.refuse("json-patch-unfit") from None
+    made: Json = patched
+    return made
+
+
+def _merge(target: Any, patch: Any) -> Any:
+    """RFC 7386: null removes, objects merge, everything else replaces."""
+    if not isinstance(patch, dict):
         return patch
-    if patch is None:
-        return wanted()
-    said = f"json: cannot unmarshal {gojson.kind_of(patch)} into Go value of type {target}"
-    raise status.bad_request(said if content == wire.STRATEGIC_PATCH else f"error decoding patch: {said}")
+    merged = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = _merge(merged.get(name), value)
+    return merged
 
 
-def _shaped(call: Call, made: Json, shown: str) -> Json:
-    findings = decode.Findings()
-    other = decode.other_kind(call.kind, made)
-    if other:
-        raise _unfit(shown, other)
+def _operate(document: Any, operation: Json) -> None:
+    """Raises LookupError or TypeError for one that does not fit."""
+    steps = [step.replace("~1", "/").replace("~0", "~") for step in str(operation["path"]).split("/")]
+    if len(steps) == 1 or steps[0]:
+        raise not_played(f"the path {operation['path']!r} in a JSON patch")
+    *above, last = steps[1:]
+    holder = document
+    for step in above:
+        holder = holder[_index(step) if isinstance(holder, list) else step]
+    key: Any = last if isinstance(holder, dict) or last == "-" else _index(last)
+    match operation["op"]:
+        case "test" if _found(holder, key) != operation["value"]:
+            raise LookupError(last)
+        case "remove":
+            del holder[key]
+        case "add" if isinstance(holder, dict):
+            holder[key] = copied(operation["value"])
+        case "add" if key == "-":
+            holder.append(copied(operation["value"]))
+        case "add":
+            if key > len(holder):
+                raise IndexError(last)
+            holder.insert(key, copied(operation["value"]))
+
+
+def _found(holder: Any, key: Any) -> Any:
+    """What is missing is null to `test`, as in the library that the API server uses."""
     try:
-        shaped = decode.shaped(call.kind, made, findings)
-    except ValueError as error:
-        raise _unfit(shown, str(error)) from None
-    if findings.lines and call.options.strict:
-        raise _unfit(shown, f"strict decoding error: {', '.join(findings.lines)}")
-    call.judge(findings.lines)
-    return shaped
+        return holder[key]
+    except LookupError:
+        return None
 
 
-def _unfit(shown: str, why: str) -> status.ApiError:
-    return status.invalid("", "", [status.wrong("patch", json.dumps(shown), why)])
+def _index(step: str) -> int:
+    if not (step.isascii() and step.isdecimal()):
+        raise not_played(f"the index {step!r} in a JSON patch")
+    return int(step)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from local.kubernetes.fields import FieldSet, Path, by_field, by_keys, by_value
+from local.kubernetes.fields import FieldSet, Path, by_keys, by_value
 from local.kubernetes.schema import ANYTHING, KEY_DEFAULTS, Type
 
 
@@ -26,13 +26,9 @@ class Difference:
     modified: FieldSet
     removed: FieldSet
 
-    @property
-    def none(self) -> bool:
-        return not (self.added or self.modified or self.removed)
-
 
 def element_of(kind: Type, item: Any) -> str:
-    """How a list of this type tells an item apart. Raises KeyError for an item that has none of the keys."""
+    """How a list of this type tells an item apart."""
     if not kind.keys:
         return by_value(item)
     keys = {}
@@ -41,8 +37,6 @@ def element_of(kind: Type, item: Any) -> str:
         default = KEY_DEFAULTS.get(key, _zero_of(kind, key))
         if value is not None or default is not None:
             keys[key] = default if value is None else value
-    if not keys:
-        raise KeyError(kind.keys)
     return by_keys(keys)
 
 
@@ -60,7 +54,7 @@ def children(kind: Type, value: Any) -> Iterator[tuple[str, Type, Any]]:
             yield element_of(kind, item), kind.element or ANYTHING, item
     elif isinstance(value, dict):
         for name, below in value.items():
-            yield by_field(name), kind.child(name) or ANYTHING, below
+            yield f"f:{name}", kind.child(name) or ANYTHING, below
 
 
 def is_leaf(kind: Type) -> bool:
@@ -160,7 +154,7 @@ def _merge_list(kind: Type, live: list[Any], config: list[Any]) -> list[Any]:
 
 
 def remove(kind: Type, value: Any, gone: FieldSet, path: Path = ()) -> Any:
-    """The value without the paths in `gone` and all below them; what becomes empty by that goes as well (ABSENT)."""
+    """The value without the paths in `gone` and all below them, and without what becomes empty by that (ABSENT)."""
     if is_leaf(kind) or not _parts(value) or not gone:
         return value
     kept = []

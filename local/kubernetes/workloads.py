@@ -1,199 +1,103 @@
-"""What deployments, jobs, cron jobs, pods and services forbid: the checks that a manifest written by hand runs into.
+"""Deployments, services and cron jobs: taken with the fields and values of this project's manifests, and few others.
 
-The real server checks some more (probes, affinities, volume sources); nothing is run here, so they matter less.
+The manifests are validated by a real API server in tests/in_cluster and tests/real. Here a field may have a value that
+the manifest of the kind has at this place, the server's default, the value that it has already, or one that its rule
+below allows.
 """
 
-import zoneinfo
+import re
 from collections.abc import Iterator
-from typing import Any
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
 
-from croniter import croniter
+import yaml
 
-from local.kubernetes import naming, quantities
-from local.kubernetes.matching import selects
-from local.kubernetes.status import (
-    Cause,
-    compact,
-    duplicate,
-    not_allowed,
-    not_present,
-    quoted,
-    required,
-    unsupported,
-    wrong,
-)
+from local.kubernetes import names
+from local.kubernetes.calls import Json
+from local.kubernetes.defaults import BY_STRUCT
+from local.kubernetes.kinds import Kind
+from local.kubernetes.schema import ANYTHING, Type
 
-Json = dict[str, Any]
-
-_PORTS = range(1, 65536)
-_PULL_POLICIES = ("Always", "IfNotPresent", "Never")
-_CONCURRENCY = ("Allow", "Forbid", "Replace")
-_SERVICE_TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
-_VOLUMES_FIRST = ("emptyDir", "hostPath")
-_CRON_FIELDS = 5
-_CRON_NAME_LIMIT = 52  # a job's name is eleven characters longer
-
-
-def deployment(body: Json) -> Iterator[Cause]:
-    spec = body["spec"]
-    yield from _not_negative(spec, "spec", "replicas", "minReadySeconds", "revisionHistoryLimit")
-    selector, labels = spec.get("selector"), spec["template"]["metadata"].get("labels", {})
-    if selector is None:
-        yield required("spec.selector")
-    elif not (selector.get("matchLabels") or selector.get("matchExpressions")):
-        yield wrong("spec.selector", compact(selector), "empty selector is invalid for deployment")
-    if selector is None or not selects(selector, labels):
-        yield wrong("spec.template.metadata.labels", compact(labels), "`selector` does not match template `labels`")
-    yield from _pod_spec(spec["template"]["spec"], "spec.template.spec", ("Always",))
-    strategy = spec["strategy"]
-    if strategy["type"] not in ("Recreate", "RollingUpdate"):
-        rolling = strategy.get("rollingUpdate")
-        shown = rolling and {"MaxUnavailable": rolling["maxUnavailable"], "MaxSurge": rolling["maxSurge"]}
-        whole = compact({"Type": strategy["type"], "RollingUpdate": shown})
-        yield unsupported("spec.strategy", whole, ["Recreate", "RollingUpdate"])
-    elif strategy["type"] == "Recreate" and "rollingUpdate" in strategy:
-        yield not_allowed("spec.strategy.rollingUpdate", "may not be specified when strategy `type` is 'Recreate'")
+_MANIFESTS: Final = Path(__file__).parents[2] / "manifests"
+_RULES: Final = {
+    r"spec\.replicas": r"\d{1,4}",
+    r"spec\.suspend": "True|False",
+    r"spec\.schedule": r"\*/([1-9]|[1-5]\d) \* \* \* \*",
+    r".*\.containers\[\]\.name": names.LABEL,
+    r".*\.image": r"[A-Za-z0-9][A-Za-z0-9._/:@-]*",
+    r".*\.imagePullPolicy": "Always|IfNotPresent",
+    r"spec\.jobTemplate\..*\.restartPolicy": "OnFailure|Never",
+    r".*\.(serviceAccountName|serviceAccount|imagePullSecrets\[\]\.name|secretName|configMap\.name)": names.SUBDOMAIN,
+    r".*\.audience": r"\S+",
+}
+"""By path: what values may be, as text."""
+_LABELS: Final = re.compile(r"(.*\.(labels|matchLabels)|spec\.selector)\.(.+)")
 
 
-def deployment_change(body: Json, old: Json) -> Iterator[Cause]:
-    if body["spec"].get("selector") != old["spec"].get("selector"):
-        yield wrong("spec.selector", compact(body["spec"].get("selector")), "field is immutable")
+def problems(kind: Kind, made: Json, old: Json | None) -> Iterator[str]:
+    """What the stand-in cannot judge in the spec."""
+    known = _from_manifests(kind) | (set(_leaves(kind.type, old)) if old else set())
+    for struct, path, value in _leaves(kind.type, {"spec": made["spec"]}):
+        default = BY_STRUCT.get(struct, {}).get(path.rpartition(".")[2], ...)
+        if (struct, path, value) not in known and value != default and not _is_allowed(path, str(value)):
+            yield f"{path}: {value!r}"
+    match kind.name:
+        case "Service":
+            if not made["spec"].get("ports"):
+                yield "no ports"
+        case "Deployment":
+            template = made["spec"]["template"]
+            wanted = (made["spec"]["selector"] or {}).get("matchLabels") or {}
+            if not wanted or not wanted.items() <= template["metadata"].get("labels", {}).items():
+                yield "a selector that does not match the template"
+            yield from _pod_problems(template["spec"])
+        case "CronJob":
+            pod = made["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+            if pod["restartPolicy"] == "Always":
+                yield "a job that restarts always"
+            yield from _pod_problems(pod)
 
 
-def cron_job(body: Json) -> Iterator[Cause]:
-    spec, name = body["spec"], body["metadata"].get("name", "")
-    if len(name) > _CRON_NAME_LIMIT:
-        yield wrong("metadata.name", quoted(name), f"must be no more than {_CRON_NAME_LIMIT} characters")
-    yield from _schedule(spec.get("schedule", ""))
-    yield from _not_negative(
-        spec, "spec", "startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"
-    )
-    zone = spec.get("timeZone")
-    if zone is not None and zone not in zoneinfo.available_timezones():
-        yield wrong("spec.timeZone", quoted(zone), f"unknown time zone {zone}")
-    if spec["concurrencyPolicy"] not in _CONCURRENCY:
-        yield unsupported("spec.concurrencyPolicy", quoted(spec["concurrencyPolicy"]), _CONCURRENCY)
-    yield from _job_spec(spec["jobTemplate"]["spec"], "spec.jobTemplate.spec")
+def _is_allowed(path: str, value: str) -> bool:
+    label = _LABELS.fullmatch(path)
+    if label:
+        return bool(re.fullmatch(names.KEY, label[3]) and re.fullmatch(names.VALUE, value))
+    return any(re.fullmatch(pattern, path) and re.fullmatch(rule, value) for pattern, rule in _RULES.items())
 
 
-def _schedule(schedule: str) -> Iterator[Cause]:
-    parts = schedule.split()
-    if not schedule:
-        yield required("spec.schedule")
-    elif schedule.startswith("@"):
-        if not croniter.is_valid(schedule):
-            yield wrong("spec.schedule", quoted(schedule), f"unrecognized descriptor: {schedule}")
-    elif len(parts) != _CRON_FIELDS:
-        said = f"expected exactly {_CRON_FIELDS} fields, found {len(parts)}: [{' '.join(parts)}]"
-        yield wrong("spec.schedule", quoted(schedule), said)
-    elif not croniter.is_valid(schedule):
-        yield wrong("spec.schedule", quoted(schedule), "failed to parse int from the schedule")
+def _pod_problems(pod: Json) -> Iterator[str]:
+    volumes = {volume["name"] for volume in pod.get("volumes", ()) if volume.keys() & {"secret", "projected"}}
+    if len(volumes) < len(pod.get("volumes", ())):
+        yield "a volume from nowhere"
+    if not pod["containers"]:
+        yield "no containers"
+    for container in pod["containers"]:
+        if not container.get("image"):
+            yield "a container without an image"
+        if not {mount["name"] for mount in container.get("volumeMounts", ())} <= volumes:
+            yield "a mount without a volume"
+        if not all("httpGet" in container[probe] for probe in container if probe.endswith("Probe")):
+            yield "a probe that asks nothing"
+    sources = [source for volume in pod.get("volumes", ()) for source in volume.get("projected", {}).get("sources", ())]
+    if not all(len(source) == 1 and next(iter(source.values())) for source in sources):
+        yield "a projection of nothing, or of two things"
 
 
-def job(body: Json) -> Iterator[Cause]:
-    return _job_spec(body["spec"], "spec")
+@cache
+def _from_manifests(kind: Kind) -> frozenset[tuple[str, str, Any]]:
+    documents = [document for path in _MANIFESTS.glob("*.yaml") for document in yaml.safe_load_all(path.read_text())]
+    ours = [document for document in documents if document["kind"] == kind.name]
+    return frozenset(leaf for document in ours for leaf in _leaves(kind.type, document))
 
 
-def job_change(body: Json, old: Json) -> Iterator[Cause]:
-    for name in ("template", "selector", "completions", "completionMode"):
-        if body["spec"].get(name) != old["spec"].get(name):
-            yield wrong(f"spec.{name}", compact(body["spec"].get(name)), "field is immutable")
-
-
-def _job_spec(spec: Json, where: str) -> Iterator[Cause]:
-    yield from _not_negative(
-        spec, where, "parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished"
-    )
-    pod_spec, place = spec["template"]["spec"], f"{where}.template.spec"
-    if pod_spec.get("restartPolicy") == "Always":
-        yield required(f"{place}.restartPolicy", 'valid values: "OnFailure", "Never"')
-    yield from _pod_spec(pod_spec, place, ("Always", "OnFailure", "Never"))
-
-
-def pod(body: Json) -> Iterator[Cause]:
-    return _pod_spec(body["spec"], "spec", ("Always", "OnFailure", "Never"))
-
-
-def _pod_spec(spec: Json, where: str, policies: tuple[str, ...]) -> Iterator[Cause]:
-    volumes: set[str | None] = set()
-    for index, volume in enumerate(spec.get("volumes", ())):
-        types = sorted(volume.keys() - {"name"}, key=lambda name: (name not in _VOLUMES_FIRST, name))
-        for extra in types[1:]:
-            yield not_allowed(f"{where}.volumes[{index}].{extra}", "may not specify more than 1 volume type")
-        if len(types) == 1:
-            volumes.add(volume.get("name"))
-    if not spec.get("containers"):
-        yield required(f"{where}.containers")
-    names: set[str] = set()
-    for plural in ("initContainers", "containers"):
-        for index, container in enumerate(spec.get(plural) or ()):
-            yield from _container(container, f"{where}.{plural}[{index}]", volumes, names)
-    if spec.get("restartPolicy") not in policies:
-        yield unsupported(f"{where}.restartPolicy", quoted(spec.get("restartPolicy", "")), policies)
-    account = spec.get("serviceAccountName", "")
-    if account:
-        yield from (wrong(f"{where}.serviceAccountName", quoted(account), said) for said in naming.subdomain(account))
-
-
-def _container(container: Json, where: str, volumes: set[str | None], names: set[str]) -> Iterator[Cause]:
-    name = container.get("name", "")
-    if not name:
-        yield required(f"{where}.name")
-    else:
-        yield from (wrong(f"{where}.name", quoted(name), said) for said in naming.label(name))
-        if name in names:
-            yield duplicate(f"{where}.name", name)
-        names.add(name)
-    if not container.get("image"):
-        yield required(f"{where}.image")
-    if container["imagePullPolicy"] not in _PULL_POLICIES:
-        yield unsupported(f"{where}.imagePullPolicy", quoted(container["imagePullPolicy"]), _PULL_POLICIES)
-    for index, port in enumerate(container.get("ports", ())):
-        yield from _port(port.get("containerPort"), f"{where}.ports[{index}].containerPort")
-    for index, mount in enumerate(container.get("volumeMounts", ())):
-        if mount.get("name") not in volumes:
-            yield not_present(f"{where}.volumeMounts[{index}].name", mount.get("name", ""))
-    limits = container["resources"].get("limits", {})
-    for resource, amount in container["resources"].get("requests", {}).items():
-        limit = limits.get(resource)
-        if limit is not None and quantities.value_of(amount) > quantities.value_of(limit):
-            said = f"must be less than or equal to {resource} limit of {limit}"
-            yield wrong(f"{where}.resources.requests", quoted(amount), said)
-
-
-def _port(number: int | None, where: str) -> Iterator[Cause]:
-    if not number:
-        yield required(where)
-    elif number not in _PORTS:
-        yield wrong(where, str(number), "must be between 1 and 65535, inclusive")
-
-
-def service(body: Json) -> Iterator[Cause]:
-    spec = body["spec"]
-    ports, kind = spec.get("ports") or [], spec.get("type")
-    if kind not in _SERVICE_TYPES:
-        yield unsupported("spec.type", quoted(kind), _SERVICE_TYPES)
-    if not ports and kind != "ExternalName" and spec.get("clusterIP") != "None":
-        yield required("spec.ports")
-    for index, port in enumerate(ports):
-        if len(ports) > 1 and not port.get("name"):
-            yield required(f"spec.ports[{index}].name")
-        for name in ("port", "targetPort"):
-            if isinstance(port.get(name), int) and port[name] not in _PORTS:
-                where = f"spec.ports[{index}].{name}"
-                yield wrong(where, str(port[name]), "must be between 1 and 65535, inclusive")
-
-
-def quota(body: Json) -> Iterator[Cause]:
-    for name, amount in (body["spec"].get("hard") or {}).items():
-        value = quantities.value_of(amount)
-        if value < 0:
-            yield wrong(f"spec.hard[{name}]", quoted(amount), "must be greater than or equal to 0")
-        elif value != value.to_integral():
-            yield wrong(f"spec.hard[{name}]", quoted(amount), "must be an integer")
-
-
-def _not_negative(spec: Json, where: str, *names: str) -> Iterator[Cause]:
-    for name in names:
-        if (spec.get(name) or 0) < 0:
-            yield wrong(f"{where}.{name}", str(spec[name]), "must be greater than or equal to 0")
+def _leaves(kind: Type, value: Any, path: str = "", struct: str = "") -> Iterator[tuple[str, str, Any]]:
+    """Each scalar: the struct that it is in, its path without indices, and its value. Empty parts count as {}."""
+    if isinstance(value, dict) and value:
+        for name, item in value.items():
+            yield from _leaves(kind.child(name) or ANYTHING, item, f"{path}.{name}" if path else name, kind.name)
+    elif isinstance(value, list) and value:
+        for item in value:
+            yield from _leaves(kind.element or ANYTHING, item, f"{path}[]", struct)
+    elif value not in ({}, [], None):
+        yield struct, path, value

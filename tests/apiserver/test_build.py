@@ -1,4 +1,4 @@
-"""Where the real API server comes from: told, kept or built, in this order."""
+"""Where the real API server comes from: named, cached or built, in this order."""
 
 import shutil
 import subprocess
@@ -54,7 +54,7 @@ def test_nothing_at_hand(tmp_path: Path) -> None:
     assert done.stdout == ""
 
 
-def test_told_where(tmp_path: Path) -> None:
+def test_named_by_a_variable(tmp_path: Path) -> None:
     for name in ("kube-apiserver", "etcd"):
         executable(tmp_path / "assets" / name)
     done = build(tmp_path, "--which", KUBEBUILDER_ASSETS=str(tmp_path / "assets"))
@@ -62,7 +62,7 @@ def test_told_where(tmp_path: Path) -> None:
     assert done.stdout == f"{tmp_path}/assets\n"
 
 
-def test_told_a_folder_that_lacks_something(tmp_path: Path) -> None:
+def test_a_named_folder_that_lacks_something(tmp_path: Path) -> None:
     executable(tmp_path / "assets" / "etcd")
     done = build(tmp_path, KUBEBUILDER_ASSETS=str(tmp_path / "assets"), go=GO)
 
@@ -105,7 +105,7 @@ def test_a_build_that_breaks_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("minor", ["1.36", "1.37"])
-def test_without_go_it_says_what_would_help(tmp_path: Path, minor: str) -> None:
+def test_without_go_the_message_names_what_helps(tmp_path: Path, minor: str) -> None:
     done = build(tmp_path, minor)
 
     assert done.returncode == 1

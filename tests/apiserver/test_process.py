@@ -46,7 +46,7 @@ def until(true: Callable[[], bool], within: float = 10.0) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks at processes in /proc")
-def test_a_server_and_its_folder_go_when_the_starter_is_killed() -> None:
+def test_a_server_and_its_folder_are_removed_when_the_starter_is_killed() -> None:
     starter = subprocess.Popen(
         [sys.executable, "-c", STARTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ
     )
@@ -69,7 +69,7 @@ async def test_a_server_that_ends_at_once_says_why() -> None:
     assert not process.folder.exists()
 
 
-async def test_stop_takes_everything_away() -> None:
+async def test_stop_removes_everything() -> None:
     process = Process(Path(sys.executable))
     process.spawn(["-c", SERVER, str(process.folder / "port")])
     assert process._server is not None

@@ -1,29 +1,26 @@
-"""A cluster as a test meets it: a human with all rights, and identities that have what the test grants them."""
+"""A cluster as a test meets it: an administrator with all rights, and identities with what the test grants them."""
 
 import contextlib
 import ssl
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import aiohttp
 
-from local.azure.entra import Entra, Identity
 from local.administrator import ApiServer
+from local.azure.entra import Entra, Identity
 from local.kubernetes.apiserver import AKS_SERVER_APPLICATION
 from tests.contract.conversation import Answer, Caller, Json, until
-
-Throttled = Callable[["Cluster", Identity], contextlib.AbstractAsyncContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
     url: str
     entra: Entra
-    human: Caller  # by client certificate, in system:masters
+    admin: Caller  # by client certificate, in system:masters
     stranger: Caller  # without any credentials
-    throttled: Throttled  # meanwhile the next request of the identity is one too many
 
     def caller(self, identity: Identity) -> Caller:
         return self.bearer(self.entra.token(identity, AKS_SERVER_APPLICATION))
@@ -35,7 +32,7 @@ class Cluster:
         """Create a namespace that no other test has. Its name."""
         name = f"t-{uuid.uuid4().hex[:12]}"
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-        assert (await self.human.post("/api/v1/namespaces", body)).status == 201
+        assert (await self.admin.post("/api/v1/namespaces", body)).status == 201
         return name
 
     async def grant(self, namespace: str, identity: Identity, *rules: Json) -> None:
@@ -47,8 +44,8 @@ class Cluster:
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "refresher"},
             "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": identity.principal_id}],
         }
-        assert (await self.human.post(f"{rbac}/roles", role)).status == 201
-        assert (await self.human.post(f"{rbac}/rolebindings", binding)).status == 201
+        assert (await self.admin.post(f"{rbac}/roles", role)).status == 201
+        assert (await self.admin.post(f"{rbac}/rolebindings", binding)).status == 201
         for rule in rules:
             await self._knows(namespace, identity, rule)
 
@@ -70,24 +67,26 @@ class Cluster:
 
 
 @contextlib.asynccontextmanager
-async def connected(server: ApiServer, entra: Entra, throttled: Throttled) -> AsyncIterator[Cluster]:
+async def connected(server: ApiServer, entra: Entra) -> AsyncIterator[Cluster]:
     with tempfile.NamedTemporaryFile("w", suffix=".pem") as pem:
         pem.write(server.admin_key_pem + server.admin_cert_pem)
         pem.flush()
-        as_human = ssl.create_default_context(cadata=server.ca_pem)
-        as_human.load_cert_chain(pem.name)
-    as_anybody = ssl.create_default_context(cadata=server.ca_pem)
+        with_admin_certificate = ssl.create_default_context(cadata=server.ca_pem)
+        with_admin_certificate.load_cert_chain(pem.name)
+    without_certificate = ssl.create_default_context(cadata=server.ca_pem)
     async with (
-        aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=as_human)) as with_certificate,
-        aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=as_anybody)) as without,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=with_admin_certificate)) as with_certificate,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=without_certificate)) as without,
     ):
-        human, stranger = Caller(with_certificate, server.url), Caller(without, server.url)
-        yield Cluster(server.url, entra, human, stranger, throttled)
+        admin, stranger = Caller(with_certificate, server.url), Caller(without, server.url)
+        yield Cluster(server.url, entra, admin, stranger)
 
 
 @contextlib.asynccontextmanager
 async def one_seat(cluster: Cluster, identity: Identity) -> AsyncIterator[None]:
-    """Priority and fairness with one seat for the identity, which a request that never ends its body is sitting on."""
+    """Priority and fairness with one seat for the identity, which a request that never ends its body holds. Meanwhile
+    the next one is too many.
+    """
     name = f"one-{identity.principal_id}"
     flow = "/apis/flowcontrol.apiserver.k8s.io/v1"
     limited = {
@@ -104,8 +103,8 @@ async def one_seat(cluster: Cluster, identity: Identity) -> AsyncIterator[None]:
     level = {"metadata": {"name": name}, "spec": {"type": "Limited", "limited": limited}}
     reference = {"priorityLevelConfiguration": {"name": name}, "matchingPrecedence": 2}
     schema = {"metadata": {"name": name}, "spec": {**reference, "rules": [rule]}}
-    assert (await cluster.human.post(f"{flow}/prioritylevelconfigurations", level)).status == 201
-    assert (await cluster.human.post(f"{flow}/flowschemas", schema)).status == 201
+    assert (await cluster.admin.post(f"{flow}/prioritylevelconfigurations", level)).status == 201
+    assert (await cluster.admin.post(f"{flow}/flowschemas", schema)).status == 201
     caller = cluster.caller(identity)
     async with caller.sitting("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"):
         await until(lambda: caller.get("/api/v1/namespaces"), lambda answer: answer.status == 429)

@@ -7,7 +7,7 @@ The servers answer from one event loop that lasts for the session; the tests run
 of its own.
 """
 
-import contextlib
+import inspect
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from local.kubernetes import ApiServer
 from local.kubernetes.apiserver import Etcd, Issuer, RealApiServer
 from local.serving import Authority, Server
 from tests.apiserver import at_hand
-from tests.contract.cluster import Cluster, connected, one_seat
+from tests.contract.cluster import Cluster, connected
 from tests.contract.conversation import Caller
 
 HERE = Path(__file__).parent
@@ -34,7 +34,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.parent == HERE:
+        if item.path.parent == HERE and inspect.iscoroutinefunction(getattr(item, "function", None)):
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 
@@ -70,7 +70,7 @@ async def etcd() -> AsyncIterator[Etcd]:
 async def real(etcd: Etcd, trust: Trust) -> AsyncIterator[Cluster]:
     server = RealApiServer("real", etcd=etcd, issuer=trust.issuer)
     await server.start()
-    async with connected(server, trust.entra, one_seat) as cluster:
+    async with connected(server, trust.entra) as cluster:
         yield cluster
     await server.stop()
 
@@ -78,14 +78,8 @@ async def real(etcd: Etcd, trust: Trust) -> AsyncIterator[Cluster]:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def stand_in(trust: Trust) -> AsyncIterator[Cluster]:
     server = ApiServer("stand-in", trust.entra, trust.clock)
-
-    @contextlib.asynccontextmanager
-    async def throttled(_cluster: Cluster, _identity: Identity) -> AsyncIterator[None]:
-        server.knobs.throttled = 1
-        yield
-
     await server.start()
-    async with connected(server, trust.entra, throttled) as cluster:
+    async with connected(server, trust.entra) as cluster:
         yield cluster
     await server.stop()
 
@@ -97,14 +91,14 @@ def cluster(request: pytest.FixtureRequest) -> Cluster:
 
 
 @pytest.fixture
-def human(cluster: Cluster) -> Caller:
-    return cluster.human
+def admin(cluster: Cluster) -> Caller:
+    return cluster.admin
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def minor(human: Caller) -> int:
+async def minor(real: Cluster) -> int:
     """The minor version of Kubernetes: 1.36 words a few refusals otherwise."""
-    return int((await human.get("/version")).body["minor"])
+    return int((await real.admin.get("/version")).body["minor"])
 
 
 @pytest_asyncio.fixture(loop_scope="session")

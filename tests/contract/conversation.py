@@ -12,11 +12,13 @@ from typing import Any
 
 import aiohttp
 
+from local.kubernetes import recordings
+
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
-METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
+METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 Json = dict[str, Any]
 
@@ -45,7 +47,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Somebody who talks to one API server: by what the session's connections say, or with a bearer token."""
+    """A client of one API server: by the certificate of the session's connections, or with a bearer token."""
 
     session: aiohttp.ClientSession
     url: str
@@ -140,26 +142,10 @@ def bare(name: str = "ar-pull-secret") -> Json:
     return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}}
 
 
-def failure(code: int, reason: str | None, message: str, **details: Any) -> Json:
-    """The whole Status document of a refusal. An error that the server did not expect has no reason."""
-    status: Json = {
-        "kind": "Status",
-        "apiVersion": "v1",
-        "metadata": {},
-        "status": "Failure",
-        "message": message,
-        "code": code,
-    }
-    if reason is not None:
-        status["reason"] = reason
-    if details:
-        status["details"] = details
-    return status
-
-
-def cause(reason: str, message: str, field: str | None = None) -> Json:
-    found = {"reason": reason, "message": message}
-    return found if field is None else {**found, "field": field}
+def recorded(case: str, **quoted: str) -> Json:
+    """The body of a recorded refusal, about the pull secret unless other values are given."""
+    body: Json = recordings.filled(case, **quoted).body
+    return body
 
 
 UID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

@@ -28,7 +28,7 @@ from pullkeeper.cluster.in_cluster import Chain, build_refresher
 from pullkeeper.model import Target
 from pullkeeper.publisher.hub import Hub
 from tests.apiserver import at_hand
-from tests.contract.cluster import Cluster, connected, one_seat
+from tests.contract.cluster import Cluster, connected
 from tests.contract.conversation import Answer, Caller, Json, until
 from tests.in_cluster.kubelet import Finished, Kubelet
 
@@ -76,7 +76,7 @@ async def site(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -
         await server.start()
         opened.push_async_callback(server.stop)
         cloud.assertions.trust(server.ca_pem)
-        cluster = await opened.enter_async_context(connected(server, cloud.entra, one_seat))
+        cluster = await opened.enter_async_context(connected(server, cloud.entra))
         await _publish_issuer(cluster)
         yield Site(cloud, server, cluster, faults)
 
@@ -106,7 +106,7 @@ async def _publish_issuer(cluster: Cluster) -> None:
         ],
     }
     path = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
-    assert (await cluster.human.post(path, binding)).status == 201
+    assert (await cluster.admin.post(path, binding)).status == 201
     await until(lambda: _jwks(cluster), lambda answer: answer.status == 200)
 
 
@@ -129,7 +129,7 @@ class Place:
 
     @property
     def human(self) -> Caller:
-        return self.site.cluster.human
+        return self.site.cluster.admin
 
     @property
     def identity(self) -> Identity:

@@ -12,7 +12,16 @@ from local.cloud import LocalCluster
 from local.kubernetes.apiserver import Issuer
 from pullkeeper.onboarding.phases import OFFBOARD, ONBOARD
 from tests.apiserver.running import Running, an_api_server
-from tests.onboarding.conftest import WORKLOAD, Onboarding, describe, list_content, list_objects, list_versions, step
+from tests.onboarding.conftest import (
+    MERGE,
+    WORKLOAD,
+    Onboarding,
+    describe,
+    list_content,
+    list_objects,
+    list_versions,
+    step,
+)
 from tests.onboarding.test_cron_job import PATH, suspended, with_cron_job
 from tests.onboarding.test_resume import kill_once
 
@@ -126,6 +135,21 @@ async def test_the_guides_secret_is_adopted_in_place(onboarding: Onboarding, clu
     assert "/api/v1/secrets/deepintshield/ar-pull-secret" in await list_objects(cluster)
     assert [one for one in gone.result.left if "also written by kubectl-create" in one]
     assert [one for one in gone.result.left if one.startswith(f"{PATH}: suspended by Pullkeeper.")]
+
+
+async def test_a_full_quota_does_not_prevent_offboarding(onboarding: Onboarding, cluster: LocalCluster) -> None:
+    """The secret is deleted already, so even the look at it, a dry run, would exceed the quota."""
+    await onboarding.onboard(cluster)
+    await cluster.admin.delete_secret("deepintshield", "ar-pull-secret")
+    quotas = "/api/v1/namespaces/deepintshield/resourcequotas"
+    full: dict[str, Any] = {"metadata": {"name": "full"}, "spec": {"hard": {"secrets": "0"}}}
+    await cluster.admin.call("POST", quotas, full)
+    status = {"status": {"hard": {"secrets": "0"}, "used": {"secrets": "0"}}}
+    await cluster.admin.call("PATCH", f"{quotas}/full/status", status, content_type=MERGE)
+    with pytest.raises(AssertionError, match="exceeded quota"):
+        await cluster.admin.create_secret("deepintshield", "another", '{"auths":{}}')
+    await onboarding.offboard_fully(cluster)
+    assert onboarding.identity() is None
 
 
 async def test_conflicting_objects_are_reported_by_kind_and_name(onboarding: Onboarding, cluster: LocalCluster) -> None:

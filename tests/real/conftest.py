@@ -22,7 +22,7 @@ from local.serving import Authority
 from pullkeeper.model import Target
 from tests.apiserver import at_hand
 from tests.apiserver.running import Running, a_tenant, an_api_server
-from tests.contract.cluster import Cluster, connected, one_seat
+from tests.contract.cluster import Cluster, connected
 from tests.contract.conversation import Answer, Caller, until
 from tests.real.kubectl import Kubectl, encoded
 from tests.world import World, open_world
@@ -80,14 +80,14 @@ async def world(
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def people(server: RealApiServer, tenant: tuple[Entra, Issuer]) -> AsyncIterator[Cluster]:
-    """Those who talk to the API server by plain HTTP: `human` may do all."""
-    async with connected(server, tenant[0], one_seat) as cluster:
+    """Those who talk to the API server by plain HTTP: `admin` may do all."""
+    async with connected(server, tenant[0]) as cluster:
         yield cluster
 
 
 @pytest.fixture
-def human(people: Cluster) -> Caller:
-    return people.human
+def admin(people: Cluster) -> Caller:
+    return people.admin
 
 
 @pytest.fixture

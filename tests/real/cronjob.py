@@ -52,7 +52,7 @@ class CronJob:
         return await run("/bin/bash", "-c", _SCRIPT, environment=environment)
 
 
-async def service_account(human: Caller, namespace: str, name: str) -> str:
+async def service_account(admin: Caller, namespace: str, name: str) -> str:
     """A token of the service account that the guide makes, with the guide's role. The namespace is made, too."""
     here = f"/api/v1/namespaces/{namespace}"
     rbac = f"/apis/{_RBAC}/v1/namespaces/{namespace}"
@@ -60,10 +60,10 @@ async def service_account(human: Caller, namespace: str, name: str) -> str:
     manager: Json = {"metadata": {"name": "secret-manager"}}
     reference = {"kind": "Role", "name": "secret-manager", "apiGroup": _RBAC}
     made = [
-        await human.post("/api/v1/namespaces", {"metadata": {"name": namespace}}),
-        await human.post(f"{here}/serviceaccounts", {"metadata": {"name": name}}),
-        await human.post(f"{rbac}/roles", {**manager, "rules": _ROLE}),
-        await human.post(f"{rbac}/rolebindings", {**manager, "subjects": [subject], "roleRef": reference}),
+        await admin.post("/api/v1/namespaces", {"metadata": {"name": namespace}}),
+        await admin.post(f"{here}/serviceaccounts", {"metadata": {"name": name}}),
+        await admin.post(f"{rbac}/roles", {**manager, "rules": _ROLE}),
+        await admin.post(f"{rbac}/rolebindings", {**manager, "subjects": [subject], "roleRef": reference}),
     ]
     assert [201] * len(made) == [answer.status for answer in made]
     user = f"system:serviceaccount:{namespace}:{name}"
@@ -73,6 +73,6 @@ async def service_account(human: Caller, namespace: str, name: str) -> str:
         return answer.body["status"]["allowed"] is True
 
     review = {"spec": {"user": user, "resourceAttributes": place}}
-    await until(lambda: human.post("/apis/authorization.k8s.io/v1/subjectaccessreviews", review), allowed)
-    token = await human.post(f"{here}/serviceaccounts/{name}/token", {"spec": {"expirationSeconds": 3600}})
+    await until(lambda: admin.post("/apis/authorization.k8s.io/v1/subjectaccessreviews", review), allowed)
+    token = await admin.post(f"{here}/serviceaccounts/{name}/token", {"spec": {"expirationSeconds": 3600}})
     return str(token.body["status"]["token"])

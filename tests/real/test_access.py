@@ -28,7 +28,7 @@ _RBAC = "/apis/rbac.authorization.k8s.io/v1"
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def cluster(world: World, join: Join, human: Caller, target: Target) -> LocalCluster:
+async def cluster(world: World, join: Join, admin: Caller, target: Target) -> LocalCluster:
     """With a secret of ours, one of somebody else's, and the service accounts of an application and of others."""
     cluster = await join()
     await world.refresh(cluster)
@@ -38,12 +38,12 @@ async def cluster(world: World, join: Join, human: Caller, target: Target) -> Lo
         "serviceaccounts": {"metadata": {"name": ACCOUNT}},
         "serviceaccounts/": {"metadata": {"name": "other"}},
     }.items():
-        assert (await human.post(f"{here}/{path.rstrip('/')}", body)).status == 201
+        assert (await admin.post(f"{here}/{path.rstrip('/')}", body)).status == 201
     return cluster
 
 
 async def test_the_smallest_role_is_enough_for_the_whole_refresh(
-    world: World, cluster: LocalCluster, human: Caller, target: Target
+    world: World, cluster: LocalCluster, admin: Caller, target: Target
 ) -> None:
     """Create, rotate, name the secret in the service account, heal: from the managed identity to the image."""
     await world.refresh(cluster, "onboarding")
@@ -53,7 +53,7 @@ async def test_the_smallest_role_is_enough_for_the_whole_refresh(
     status = await world.refresh(cluster)
 
     assert await pulled(world, cluster)
-    account = await human.get(f"/api/v1/namespaces/{target.namespace}/serviceaccounts/{ACCOUNT}")
+    account = await admin.get(f"/api/v1/namespaces/{target.namespace}/serviceaccounts/{ACCOUNT}")
     assert account.body["imagePullSecrets"] == [{"name": target.secret}]
     assert status.targets[str(target)].note is None
     assert status.targets[str(target)].state(world.clock()) == "fresh"

@@ -19,9 +19,9 @@ pytestmark = pytest.mark.usefixtures("gcloud", "kubectl")
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def pods(server: RealApiServer, human: Caller, target: Target, tmp_path: Path) -> Kubectl:
+async def pods(server: RealApiServer, admin: Caller, target: Target, tmp_path: Path) -> Kubectl:
     """As the job's pods have it: with the rights of its service account."""
-    token = await service_account(human, target.namespace, ACCOUNT)
+    token = await service_account(admin, target.namespace, ACCOUNT)
     return Kubectl(server, {"token": token}, target.namespace, tmp_path / "job")
 
 
@@ -37,9 +37,9 @@ async def run(job: CronJob) -> None:
 
 
 async def test_as_printed_it_gets_no_token_and_leaves_the_secret_alone(
-    job: CronJob, human: Caller, target: Target
+    job: CronJob, admin: Caller, target: Target
 ) -> None:
-    async with watching(human, target.namespace) as watch:
+    async with watching(admin, target.namespace) as watch:
         ran = await job.run(as_printed=True)
         assert ran.code == 1
         assert "You do not currently have an active account selected." in ran.errors
@@ -47,10 +47,10 @@ async def test_as_printed_it_gets_no_token_and_leaves_the_secret_alone(
 
 
 async def test_each_of_its_runs_is_a_while_without_a_secret_and_then_another_secret(
-    job: CronJob, human: Caller, target: Target
+    job: CronJob, admin: Caller, target: Target
 ) -> None:
     await run(job)
-    async with watching(human, target.namespace) as watch:
+    async with watching(admin, target.namespace) as watch:
         await run(job)
         await run(job)
         events = await watch.events(target.secret)
@@ -71,13 +71,13 @@ def windows(events: list[Event]) -> list[int]:
 
 
 async def test_its_secret_is_taken_over_in_place_and_never_missing_again(
-    world: World, join: Join, job: CronJob, human: Caller, target: Target
+    world: World, join: Join, job: CronJob, admin: Caller, target: Target
 ) -> None:
     await run(job)
     cluster = await join(adopt=True)
     left = (await cluster.admin.read_secret(target.namespace, target.secret))["metadata"]["uid"]
     tokens = {await world.read_token(cluster)}
-    async with watching(human, target.namespace) as watch:
+    async with watching(admin, target.namespace) as watch:
         await world.refresh(cluster, "onboarding")
         for _ in range(10):
             world.clock.advance(25 * MINUTE)
@@ -94,11 +94,11 @@ async def test_its_secret_is_taken_over_in_place_and_never_missing_again(
 
 
 async def test_side_by_side_only_the_job_deletes(
-    world: World, join: Join, job: CronJob, human: Caller, target: Target
+    world: World, join: Join, job: CronJob, admin: Caller, target: Target
 ) -> None:
     """As long as nobody has put the CronJob to sleep, each of its runs is taken over anew; no pull fails for it."""
     cluster = await join(adopt=True)
-    async with watching(human, target.namespace) as watch:
+    async with watching(admin, target.namespace) as watch:
         await world.refresh(cluster)
         for _ in range(2):
             await run(job)
@@ -112,11 +112,11 @@ async def test_side_by_side_only_the_job_deletes(
 
 
 async def test_without_leave_to_adopt_the_job_keeps_its_secret(
-    world: World, join: Join, job: CronJob, human: Caller, target: Target
+    world: World, join: Join, job: CronJob, admin: Caller, target: Target
 ) -> None:
     await run(job)
     cluster = await join()
-    async with watching(human, target.namespace) as watch:
+    async with watching(admin, target.namespace) as watch:
         assert await world.refresh_category(cluster) == "secret_conflict"
         assert await watch.events(target.secret) == []
     assert await pulled(world, cluster)

@@ -80,10 +80,10 @@ async def refreshed(world: World, join: Join) -> LocalCluster:
 
 @pytest.mark.parametrize("edit", _EDITS, ids=lambda edit: edit.how)
 async def test_what_a_person_edits_is_taken_back_and_told_with_the_way_it_was_done(
-    world: World, refreshed: LocalCluster, kubectl: Kubectl, edit: Edit, human: Caller
+    world: World, refreshed: LocalCluster, kubectl: Kubectl, edit: Edit, admin: Caller
 ) -> None:
     target = refreshed.target
-    async with watching(human, target.namespace) as watch:
+    async with watching(admin, target.namespace) as watch:
         await edit.made(kubectl)
         there = await refreshed.admin.read_auths(target.namespace, target.secret)
         assert json.loads(_THEIRS)["auths"] == there
@@ -99,14 +99,14 @@ async def test_what_a_person_edits_is_taken_back_and_told_with_the_way_it_was_do
 
 
 async def test_a_secret_that_a_person_made_is_left_untouched(
-    world: World, join: Join, kubectl: Kubectl, human: Caller, target: Target
+    world: World, join: Join, kubectl: Kubectl, admin: Caller, target: Target
 ) -> None:
     """Not even its resourceVersion changes, however often we try."""
     cluster = await join()
     made = ("--docker-server=registry.example", "--docker-username=u", "--docker-password=p")
     await kubectl("create", "secret", "docker-registry", "ar-pull-secret", *made)
     before = await kubectl.json("get", "secret", "ar-pull-secret", "--show-managed-fields")
-    async with watching(human, target.namespace) as watch:
+    async with watching(admin, target.namespace) as watch:
         for reason in ("onboarding", "due", "manual"):
             assert await world.refresh_category(cluster, reason) == "secret_conflict"
         assert await watch.events(target.secret) == []

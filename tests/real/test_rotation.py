@@ -35,12 +35,12 @@ def _api(world: World, cluster: LocalCluster) -> Api:
 
 
 async def test_a_thousand_rotations_keep_one_uid_and_leave_nothing_behind(
-    world: World, join: Join, human: Caller, target: Target
+    world: World, join: Join, admin: Caller, target: Target
 ) -> None:
     """Each is one change that a kubelet sees, none is a secret that is not there, and the object does not grow."""
     cluster = await join()
     hub, known = _hub(world), None
-    async with watching(human, target.namespace) as watch:
+    async with watching(admin, target.namespace) as watch:
         async with _api(world, cluster) as api:
             for number in range(_ROTATIONS):
                 written = await pull_secret.write(api, target, hub, _token(number), known_uid=known, adopt=False)
@@ -60,11 +60,11 @@ async def test_a_thousand_rotations_keep_one_uid_and_leave_nothing_behind(
     assert max(sizes) < 600
 
 
-async def test_the_same_token_again_changes_nothing(world: World, join: Join, human: Caller, target: Target) -> None:
+async def test_the_same_token_again_changes_nothing(world: World, join: Join, admin: Caller, target: Target) -> None:
     """A message that comes twice, two instances with one mint: no pod sees any of it."""
     cluster = await join()
     hub, token = _hub(world), _token(0)
-    async with watching(human, target.namespace) as watch:
+    async with watching(admin, target.namespace) as watch:
         async with _api(world, cluster) as api:
             first = await pull_secret.write(api, target, hub, token, known_uid=None, adopt=False)
             for _ in range(10):

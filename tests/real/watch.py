@@ -35,7 +35,7 @@ class Event:
 class Watch:
     """Of all secrets in a namespace."""
 
-    human: Caller
+    admin: Caller
     secrets: str
     _seen: list[Event] = field(default_factory=list)
     _markers: int = 0
@@ -48,7 +48,7 @@ class Watch:
         self._markers += 1
         marker = f"marker-{self._markers}"
         body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": marker}}
-        assert (await self.human.post(self.secrets, body)).status == 201
+        assert (await self.admin.post(self.secrets, body)).status == 201
         async with asyncio.timeout(20):
             while not self._of(marker):  # noqa: ASYNC110 - the event is in another process
                 await asyncio.sleep(0.01)
@@ -60,18 +60,18 @@ class Watch:
     async def follow(self, since: str) -> None:
         query = {"watch": "true", "resourceVersion": since}
         patience = aiohttp.ClientTimeout(total=None)
-        url = self.human.url + self.secrets
-        async with self.human.session.get(url, params=query, timeout=patience) as answer:
+        url = self.admin.url + self.secrets
+        async with self.admin.session.get(url, params=query, timeout=patience) as answer:
             async for line in answer.content:
                 event = json.loads(line)
                 self._seen.append(Event(event["type"], event["object"]["metadata"], time.monotonic()))
 
 
 @contextlib.asynccontextmanager
-async def watching(human: Caller, namespace: str) -> AsyncIterator[Watch]:
+async def watching(admin: Caller, namespace: str) -> AsyncIterator[Watch]:
     """From now on. The namespace need not exist."""
-    watch = Watch(human, f"/api/v1/namespaces/{namespace}/secrets")
-    now = (await human.get(watch.secrets)).body["metadata"]["resourceVersion"]
+    watch = Watch(admin, f"/api/v1/namespaces/{namespace}/secrets")
+    now = (await admin.get(watch.secrets)).body["metadata"]["resourceVersion"]
     following = asyncio.create_task(watch.follow(now))
     try:
         yield watch
