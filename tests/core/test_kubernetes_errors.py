@@ -4,9 +4,10 @@ from datetime import timedelta
 
 import pytest
 
+from local.kubernetes import recordings
 from pullkeeper.cluster.refusals import OwnershipConflict, map_refusal
 from tests.core.answers import Answer
-from tests.core.kubernetes_answers import ANSWERS, NONSENSE
+from tests.core.kubernetes_answers import ANSWERS, NONSENSE, RECORDED
 
 
 @pytest.mark.parametrize("answer", [*ANSWERS, *NONSENSE], ids=lambda answer: answer.case)
@@ -14,18 +15,25 @@ def test_every_response_has_its_category(answer: Answer) -> None:
     assert type(map_refusal(answer.status, answer.body.encode(), {})) is answer.kind
 
 
+def test_every_recorded_refusal_has_its_meaning() -> None:
+    assert {answer.case for answer in RECORDED} == set(recordings.names()) - {"deleted"}
+
+
 def test_only_temporary_failures_are_retryable() -> None:
     retryable = {answer.case for answer in ANSWERS if map_refusal(answer.status, answer.body.encode(), {}).retryable}
 
     assert retryable == {
-        "another writer was quicker",
-        "unknown address",
+        "already-exists",
+        "apply-uid-of-nothing",
+        "delete-uid",
+        "json-patch-unfit",
+        "modified",
+        "no-such-resource",
         "a web server",
-        "webhook down",
-        "too many requests",
-        "server overloaded",
-        "etcd down",
-        "took too long",
+        "webhook-down",
+        "throttled",
+        "timed-out",
+        "a proxy without a server",
         "a gateway's page",
         "nothing",
         "an array",

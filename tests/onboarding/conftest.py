@@ -27,8 +27,6 @@ SUBJECT: Final = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
 SECRET: Final = f"/api/v1/secrets/{NAMESPACE}/ar-pull-secret"
 AUDIENCE: Final = "api://AzureADTokenExchange"
 WORKLOAD: Final = {"image": "europe-docker.pkg.dev/p/r/app:1"}
-POLICY: Final = '{"message":"admission webhook \\"w\\" denied the request: no"}'
-"""With status 403: how an API server reports the refusal of an admission policy."""
 MERGE: Final = "application/merge-patch+json"
 _KINDS: Final = (
     "/api/v1/namespaces",

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from local.serving import Fault
+from local.kubernetes import recordings
 from pullkeeper.cluster.manifests import _FOLDER
 from tests.onboarding.conftest import (
     WORKLOAD,
@@ -131,8 +131,8 @@ async def test_an_object_that_cannot_be_adopted_is_reported_with_its_command(onb
 
 async def test_a_policy_that_refuses_an_object_is_reported_with_the_object(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
-    body = '{"message":"admission webhook \\"w\\" denied the request: no"}'
-    cluster.part.faults.add(Fault(path="/configmaps/gcp-credential-config", method="PATCH", status=403, body=body))
+    path = "/configmaps/gcp-credential-config"
+    cluster.part.faults.add(recordings.fault("webhook-denies", path=path, method="PATCH"))
     refused = step(await onboarding.run({"cluster": str(cluster.id), "hub": "main"}), "manifests")
     assert refused.category == "admission_denied", refused
     assert (refused.remedy or "").startswith("Exempt configmap/gcp-credential-config in namespace deepintshield from")

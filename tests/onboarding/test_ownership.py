@@ -3,10 +3,9 @@
 import pytest
 
 from local.azurite import Azurite
-from local.serving import Fault
+from local.kubernetes import recordings
 from pullkeeper.errors import NotInFleet
 from tests.onboarding.conftest import (
-    POLICY,
     SECRET,
     Onboarding,
     create_namespace,
@@ -43,7 +42,7 @@ async def test_objects_that_onboarding_never_reached_are_neither_changed_nor_rep
     await create_service_account(cluster, metadata={"annotations": {"note": "theirs"}})
     await cluster.admin.call("POST", CONFIGS, CONFIG)
     before = await list_content(cluster)
-    cluster.part.faults.add(Fault(path="/serviceaccounts/", method="PATCH", status=403, body=POLICY))
+    cluster.part.faults.add(recordings.fault("webhook-denies", path="/serviceaccounts/", method="PATCH"))
     refused = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
     assert step(refused, "manifests").category == "admission_denied", describe(refused)
     assert await onboarding.offboard_fully(cluster) == [

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from local.serving import Fault
-from tests.onboarding.conftest import IDENTITY, POLICY, WORKLOAD, Onboarding, describe, left, list_objects, step
+from local.kubernetes import recordings
+from tests.onboarding.conftest import IDENTITY, WORKLOAD, Onboarding, describe, left, list_objects, step
 
 pytestmark = pytest.mark.servers
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
@@ -187,7 +187,7 @@ async def test_after_a_complete_offboarding_no_object_counts_as_ours(
 async def test_what_the_cluster_refused_to_remove_is_removed_by_the_next_operation(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     await onboarding.onboard(cluster, targets=_TEAM_A)
-    cluster.part.faults.add(Fault(method="DELETE", path="/roles/", status=403, body=POLICY))
+    cluster.part.faults.add(recordings.fault("webhook-denies", method="DELETE", path="/roles/"))
     gone = await onboarding.offboard(cluster)
     assert gone.result is not None
     assert (gone.status, gone.result.complete) == ("Succeeded", False), describe(gone)
