@@ -52,6 +52,7 @@ def write_app(tmp_path: Path) -> Callable[..., Path]:
 def fresh_imports(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every hosted app is a module named function_app: each test imports its own."""
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "function_app", raising=False)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     yield
     sys.modules.pop("function_app", None)
