@@ -7,7 +7,7 @@ from pydantic.json_schema import models_json_schema
 
 from pullkeeper.document import Document
 from pullkeeper.fleet.overview import ClusterView, FleetPage
-from pullkeeper.model import State
+from pullkeeper.fleet.status import State
 from pullkeeper.onboarding.documents import Handover, Onboarding, Operation
 from pullkeeper.status import AppStatus
 from pullkeeper.version import VERSION

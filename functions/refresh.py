@@ -1,9 +1,8 @@
-"""Queue: one message, one cluster to refresh."""
+"""Queue: one message, one shard to refresh."""
 
 import azure.functions as func
 
 from functions.invocation import poison_trigger, trigger
-from pullkeeper.model import RefreshMessage
 from pullkeeper.services import services
 
 blueprint = func.Blueprint()
@@ -12,12 +11,12 @@ blueprint = func.Blueprint()
 @blueprint.queue_trigger(arg_name="message", queue_name="refresh", connection="AzureWebJobsStorage")
 @trigger
 async def refresh(message: func.QueueMessage) -> None:
-    """Refresh one cluster. If it raises, the queue delivers the message again."""
-    await services().refresher.refresh(RefreshMessage.parse(message.get_body()))
+    """Refresh what is due in a shard."""
+    await services().refresher.receive(message.get_body())
 
 
 @blueprint.queue_trigger(arg_name="message", queue_name="refresh-poison", connection="AzureWebJobsStorage")
 @poison_trigger
 async def refresh_poison(message: func.QueueMessage) -> None:
-    """Report a message that the queue has given up, and make its cluster due again soon."""
+    """Report a message that the queue has given up: one that cannot be read, or that killed the process five times."""
     await services().refresher.give_up(message.get_body())

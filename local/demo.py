@@ -36,8 +36,9 @@ from local.kubernetes.apiserver import Etcd, Issuer, RealApiServer, binaries
 from local.process import Folder
 from local.pull_check import can_pull
 from local.serving import Authority
+from pullkeeper.fleet.shard_table import Shards
+from pullkeeper.fleet.status import TargetStatus
 from pullkeeper.fleet.table import Fleet
-from pullkeeper.model import TargetStatus
 
 _APP: Final = Path(__file__).parent.parent
 _TOKEN_LIFE: Final = 36
@@ -83,6 +84,7 @@ class Demo:
     console: Console
     cloud: Cloud
     fleet: Fleet
+    shards: Shards
     host: HostProcess
     started: float
 
@@ -91,9 +93,11 @@ class Demo:
 
     async def read_targets(self) -> dict[str, TargetStatus]:
         """The status of each cluster's one secret, by cluster name."""
-        statuses = [stored.status async for stored in self.fleet.statuses()]
-        found = {status.cluster.name: next(iter(status.targets.values()), TargetStatus()) for status in statuses}
-        return {cluster.name: found.get(cluster.name, TargetStatus()) for cluster in _CLUSTERS}
+        found = {cluster.name: TargetStatus() for cluster in _CLUSTERS}
+        for shard in (await self.shards.read_range("00", "3f")).values():
+            for cluster, status in shard.statuses.items():
+                found[cluster.name] = next(iter(status.targets.values()), TargetStatus())
+        return found
 
     async def wait_until(self, text: str, is_reached: Callable[[dict[str, TargetStatus]], bool]) -> None:
         with self.console.status(text):
@@ -159,8 +163,9 @@ async def main() -> int:
         )
         await opened.enter_async_context(tables)
         environment = _environment(cloud, azurite)
-        trusted = frozenset(environment["TRUSTED_GOOGLE_HOSTS"].split(","))
-        demo = Demo(console, cloud, Fleet(tables, trusted), host_process(_APP, environment), started)
+        shards = Shards(tables)
+        fleet = Fleet(tables, shards, frozenset(), cloud.clock)
+        demo = Demo(console, cloud, fleet, shards, host_process(_APP, environment), started)
         demo.report("Storage (Azurite), Entra, Azure Resource Manager, Google and two registries are running")
         await _start_clusters(demo, await _api_servers(options.clusters, cloud, opened))
         await opened.enter_async_context(demo.host)

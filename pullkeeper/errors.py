@@ -12,7 +12,7 @@ foreign errors into these classes. No code above an adapter looks at an HTTP sta
     ├── ClusterError      cluster_*, admission_denied*, quota_exceeded, namespace_*, secret_*, object_conflict
     ├── ArmError          arm_denied, arm_throttled*, workload_identity_off, identity_limit,
     │                     federated_credential_conflict*
-    ├── StorageUnavailable*, RefreshStopped, InvalidRequest, InternalError
+    ├── StorageUnavailable*, UnknownFormat*, RefreshStopped, InvalidRequest, InternalError
                                                                       (* a retry within seconds can help)
 
 A detail or a remedy may quote the response of a foreign service, and such a response may contain anything, a token
@@ -585,6 +585,16 @@ class OperationRunning(InvalidRequest):
 
 class NotInFleet(InvalidRequest):
     """The cluster is not onboarded, or has been offboarded."""
+
+
+class UnknownFormat(PullkeeperError):
+    category = "unknown_format"
+    retryable = True
+    meaning = "A row or a message was written by another version of Pullkeeper. It is left as it is."
+    remedy_template = (
+        "During an upgrade: wait until all instances run the new version. After a rollback: deploy the newer version "
+        "again, or offboard and onboard the cluster."
+    )
 
 
 class InternalError(PullkeeperError):

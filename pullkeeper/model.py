@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -126,58 +125,3 @@ class Cluster(Document):
     targets: Targets = (Target(),)
     adopt: StrictBool = False
     refresher: Literal["central", "in-cluster"] = "central"
-
-
-class RefreshMessage(Document):
-    """A message on the queue `refresh`. It never holds a token."""
-
-    cluster: ClusterRef
-    reason: Literal["due", "manual", "onboarding"]
-
-
-State = Literal["pending", "fresh", "stale", "expired", "unknown"]
-
-
-class TargetStatus(Document):
-    """The status of one secret.
-
-    issued_at, expires_at: of the token in it. category, detail, remedy: of the last failure since the last success.
-    note: something beside the secret that is not as requested. unseen: the cluster itself refreshes the secret, and the
-    app has no right to look at it.
-    """
-
-    uid: str | None = None
-    issued_at: AwareDatetime | None = None
-    expires_at: AwareDatetime | None = None
-    last_success: AwareDatetime | None = None
-    category: str | None = None
-    detail: str | None = None
-    remedy: str | None = None
-    note: str | None = None
-    unseen: bool = False
-
-    def state(self, now: datetime) -> State:
-        """pending: never written. stale: the last try failed, but the token in the secret is still valid."""
-        if self.unseen:
-            return "unknown"
-        if self.expires_at is None:
-            return "pending"
-        if self.expires_at <= now:
-            return "expired"
-        return "stale" if self.category else "fresh"
-
-
-class Status(Document):
-    """The status of a cluster.
-
-    failures: messages in a row that the queue gave up. life: that of its tokens. endpoint: one that is newer than at
-    onboarding. located_at: when Azure was last asked for it.
-    """
-
-    cluster: ClusterRef
-    next_due: AwareDatetime
-    failures: int = 0
-    life: timedelta = timedelta(hours=1)
-    targets: dict[str, TargetStatus] = Field(default_factory=dict)
-    endpoint: Endpoint | None = None
-    located_at: AwareDatetime | None = None

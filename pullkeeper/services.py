@@ -20,7 +20,8 @@ from pullkeeper.cluster.access import Access
 from pullkeeper.errors import OnboardingRoleMissing
 from pullkeeper.fleet.creation import QUEUES, StorageObjects
 from pullkeeper.fleet.overview import Overview
-from pullkeeper.fleet.queues import ONBOARDING, Queue
+from pullkeeper.fleet.queues import ONBOARDING, REFRESH, Queue
+from pullkeeper.fleet.shard_table import Shards
 from pullkeeper.fleet.storage import connect_storage
 from pullkeeper.fleet.table import Fleet
 from pullkeeper.onboarding.documents import Handover
@@ -30,6 +31,7 @@ from pullkeeper.onboarding.operations import Operations
 from pullkeeper.onboarding.run import Runner
 from pullkeeper.onboarding.work import Tools
 from pullkeeper.publisher.federation import Federation
+from pullkeeper.refresh.attempt import Writer
 from pullkeeper.refresh.refresh import Refresher
 from pullkeeper.refresh.schedule import Scheduler
 from pullkeeper.settings import STORAGE, Settings
@@ -40,6 +42,7 @@ class Services:
     """The use cases of the app, built from its settings."""
 
     fleet: Fleet
+    shards: Shards
     scheduler: Scheduler
     refresher: Refresher
     onboarder: Onboarder
@@ -69,9 +72,12 @@ class Services:
         tables, queues = connect_storage(settings, storage_credential)
         arm_endpoint = settings.fault("ARM_ENDPOINT") or settings.arm_endpoint
         onboarding_endpoint = settings.fault("AZURE_AUTHORITY_HOST") or arm_endpoint
-        fleet = Fleet(tables, settings.trusted_hosts)
+        shards = Shards(tables)
+        fleet = Fleet(tables, shards, settings.trusted_hosts, clock)
+        by_name = {name: Queue(queues, name) for name in QUEUES}
         access = Access(entra, AzureClusters(Arm(entra, arm_endpoint), clock))
-        refresher = Refresher(fleet, Federation(entra, clock), access, settings.hubs, clock)
+        writer = Writer(Federation(entra, clock), access, settings.hubs, clock)
+        refresher = Refresher(fleet, shards, by_name[REFRESH], writer, clock)
         arm = Arm(onboarding, onboarding_endpoint, denied=OnboardingRoleMissing)
         clusters = AzureClusters(arm, clock)
 
@@ -90,18 +96,18 @@ class Services:
             clock=clock,
         )
         operations = Operations(tables, settings.trusted_hosts)
-        by_name = {name: Queue(queues, name) for name in QUEUES}
         runner = Runner(operations, by_name[ONBOARDING], tools)
         connections = AsyncExitStack()
         for client in (entra, onboarding, storage_credential, tables, queues):
             connections.push_async_callback(client.close)
         return cls(
             fleet=fleet,
-            scheduler=Scheduler(fleet, by_name, clock),
+            shards=shards,
+            scheduler=Scheduler(fleet, shards, by_name, clock),
             refresher=refresher,
             onboarder=Onboarder(operations, runner, tools, settings.allowed_scopes),
             runner=runner,
-            overview=Overview(fleet, clock),
+            overview=Overview(fleet, shards, clock),
             handover=partial(build_fleet_handover, tools),
             queues=by_name,
             storage_objects=StorageObjects(tables, queues),

@@ -2,19 +2,19 @@
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Protocol
+
+from pydantic import AwareDatetime
 
 from pullkeeper import telemetry
 from pullkeeper.document import Document
 from pullkeeper.errors import InvalidSetting, PullkeeperError
 from pullkeeper.fleet.creation import StorageObjects
 from pullkeeper.fleet.queues import Queue
-from pullkeeper.fleet.table import Fleet
+from pullkeeper.fleet.shard_table import Shards
 from pullkeeper.hubs import Hubs
-from pullkeeper.model import TargetStatus
 from pullkeeper.setting_problems import Problem
 from pullkeeper.settings import Settings
 from pullkeeper.version import VERSION
@@ -29,21 +29,23 @@ class HubStatus(Document):
 
 
 class Totals(Document):
-    """Clusters in the fleet, and their targets by state."""
+    """Clusters in the fleet, and their targets by state, as of the last run of each shard. overdue: shards."""
 
     clusters: int
     targets: Mapping[str, int]
+    overdue: int
 
 
 class AppStatus(Document):
     """queues: messages in each, hidden ones included. totals and queues are missing if storage cannot be read: then
-    `problems` says why.
+    `problems` says why. last_run: of the scheduler.
     """
 
     version: str
     problems: tuple[Problem, ...]
     hubs: tuple[HubStatus, ...]
     totals: Totals | None = None
+    last_run: AwareDatetime | None = None
     queues: Mapping[str, int] | None = None
 
 
@@ -51,7 +53,7 @@ class Sources(Protocol):
     """What of the app's services is read here."""
 
     @property
-    def fleet(self) -> Fleet: ...
+    def shards(self) -> Shards: ...
     @property
     def queues(self) -> Mapping[str, Queue]: ...
     @property
@@ -78,26 +80,17 @@ async def read_status(settings: Settings, connect: Callable[[], Sources]) -> App
         return status  # it is among the problems
     problems = [*settings.problems, *sources.storage_objects.problems]
     try:
-        totals = await _totals(sources.fleet, sources.clock())
+        seen = await sources.shards.totals()
         depths = await asyncio.gather(*(queue.depth() for queue in sources.queues.values()))
     except PullkeeperError as e:
         problems.append(Problem(severity="error", detail=f"{e.category}: {e.detail}", remedy=e.remedy))
         return status.model_copy(update={"problems": tuple(problems)})
     queues = dict(zip(sources.queues, depths, strict=True))
-    return status.model_copy(update={"problems": tuple(problems), "totals": totals, "queues": queues})
+    totals = Totals(clusters=seen.clusters, targets=seen.states, overdue=seen.overdue(sources.clock()))
+    found = {"problems": tuple(problems), "totals": totals, "last_run": seen.last_run, "queues": queues}
+    return status.model_copy(update=found)
 
 
 def _hubs(hubs: Hubs) -> tuple[HubStatus, ...]:
     wrong = [HubStatus(name=name, fault=fault) for name, fault in hubs.faults.items() if name]
     return (*(HubStatus(name=name, registries=hub.registries) for name, hub in hubs.valid.items()), *wrong)
-
-
-async def _totals(fleet: Fleet, now: datetime) -> Totals:
-    statuses = {stored.status.cluster: stored.status.targets async for stored in fleet.statuses()}
-    clusters, states = 0, Counter[str]()
-    async for identity, cluster in fleet.clusters():
-        known = statuses.get(identity, {})
-        names = map(str, cluster.targets) if cluster else known
-        states.update(known.get(name, TargetStatus()).state(now) for name in names)
-        clusters += 1
-    return Totals(clusters=clusters, targets=states)

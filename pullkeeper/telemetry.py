@@ -15,10 +15,12 @@ from opentelemetry import metrics
 
 Event = Literal[
     "run.completed",
+    "shard.completed",
     "fleet.status",
     "secret.refreshed",
     "secret.refresh_failed",
     "drift.repaired",
+    "message.deferred",
     "message.poisoned",
     "token.minted",
     "operation.completed",

@@ -13,7 +13,6 @@ Between the last moment at which a replacement starts and expiry lies half a lif
 minutes), and 1/12 until the next try.
 """
 
-import random
 import re
 from collections.abc import Callable
 from dataclasses import InitVar, dataclass
@@ -83,6 +82,10 @@ class Token(_Sealed):
     def life(self) -> timedelta:
         return self.expires_at - self.issued_at
 
+    def is_new(self, now: datetime) -> bool:
+        """Whether at most 1/12 of its life has passed."""
+        return self.issued_at <= now <= self.issued_at + self.life / 12
+
     def may_be_written(self, now: datetime) -> bool:
         """Whether at least 5/6 of its life is left."""
         return self.issued_at <= now <= self.issued_at + self.life / 6 < self.expires_at
@@ -111,39 +114,3 @@ class ClientCertificate(_Sealed):
     @property
     def key(self) -> str:
         return self.reveal()
-
-
-def next_due(token: Token) -> datetime:
-    """Return when a secret with this token is due again: up to 1/24 of its life before 5/12, at random, so that
-    clusters that were onboarded together are refreshed at different times.
-    """
-    return token.issued_at + token.life * (5 / 12 - random.uniform(0, 1 / 24))  # noqa: S311 - spreads load only
-
-
-def lease(life: timedelta) -> timedelta:
-    """Return how long the scheduler leaves a cluster to its message on the queue, or to the queue's next try.
-
-    It is shorter than a tick: a host that is killed hides its messages for 10 minutes, and the next tick must queue the
-    cluster again.
-    """
-    return life / 24
-
-
-def look_again(life: timedelta) -> timedelta:
-    """Return after how long Azure is asked again for a cluster's address, and a cluster that refreshes itself is looked
-    at again.
-    """
-    return life / 6
-
-
-def slow_retry(life: timedelta) -> timedelta:
-    """Return the wait after a failure that only a person can fix: short enough to notice the fix, at little load."""
-    return life / 4
-
-
-def retry(life: timedelta, failures: int) -> timedelta:
-    """Return the wait after the queue has given up for the nth time in a row: none while the last token may still be
-    valid (the next tick queues the cluster again), then growing steps up to a third of a life.
-    """
-    patience, steps = 6, 2
-    return min(life / 12 * 2 ** min(failures - patience, steps), life / 3) if failures > patience else timedelta()

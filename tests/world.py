@@ -5,7 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import pytest
@@ -16,12 +16,13 @@ from local.azure.entra import Entra
 from local.clock import Clock
 from local.cloud import Cloud, LocalCluster
 from local.serving import Authority
-from pullkeeper.errors import PullkeeperError
-from pullkeeper.model import RefreshMessage, Status, TargetStatus
+from pullkeeper.fleet.queues import RefreshMessage
+from pullkeeper.fleet.shards import shard_of
+from pullkeeper.fleet.status import Status, TargetStatus
 from pullkeeper.services import Services
 
 MINUTE = timedelta(minutes=1)
-Reason = Literal["due", "manual", "onboarding"]
+Reason = Literal["due", "retry", "manual"]
 
 
 class Events(logging.Handler):
@@ -76,29 +77,28 @@ class World:
         return cluster
 
     async def refresh(self, cluster: LocalCluster, reason: Reason = "manual") -> Status:
-        """With `due`, nothing happens before the cluster is due."""
-        return await self.services.refresher.refresh(RefreshMessage(cluster=cluster.id, reason=reason))
+        """Refresh one cluster, due or not. manual: makes sure of the service accounts too."""
+        message = RefreshMessage(shard=shard_of(cluster.id), cluster=cluster.id, reason=reason)
+        await self.services.refresher.refresh(message)
+        return await self.status(cluster)
 
     async def refresh_category(self, cluster: LocalCluster, reason: Reason = "manual") -> str:
-        """Refresh, and return the category of the failure, or `ok`."""
-        try:
-            status = await self.refresh(cluster, reason)
-        except PullkeeperError as e:
-            return e.category
+        """Refresh one cluster, and return the categories of its targets: `ok` if it has none."""
+        status = await self.refresh(cluster, reason)
         categories = {target.category for target in status.targets.values() if target.category}
         return ",".join(sorted(categories)) or "ok"
 
     async def status(self, cluster: LocalCluster) -> Status:
-        found = await self.services.fleet.status(cluster.id)
-        if found is None:
-            raise AssertionError("no status yet")
-        return found.status
+        return (await self.services.shards.read(shard_of(cluster.id))).status(cluster.id)
+
+    async def next_due(self, cluster: LocalCluster) -> datetime:
+        return (await self.status(cluster)).next_due(cluster.member.cluster)
 
     async def target(self, cluster: LocalCluster) -> TargetStatus:
         return (await self.status(cluster)).targets[str(cluster.target)]
 
-    async def process_queue(self, tries: int = 5) -> int:
-        """Process the queue `refresh` as the host does: up to five tries each, then poison. Return the count."""
+    async def process_queue(self) -> int:
+        """Process every message that is visible; return how many."""
         done = 0
         async with QueueClient.from_connection_string(
             self.storage, "refresh", message_decode_policy=TextBase64DecodePolicy()
@@ -106,14 +106,7 @@ class World:
             async for message in queue.receive_messages():
                 done += 1
                 await queue.delete_message(message)
-                for _ in range(tries):
-                    try:
-                        await self.services.refresher.refresh(RefreshMessage.parse(message.content))
-                    except PullkeeperError:
-                        continue
-                    break
-                else:
-                    await self.services.refresher.give_up(message.content.encode())
+                await self.services.refresher.receive(message.content.encode())
         return done
 
     async def tick(self) -> int:

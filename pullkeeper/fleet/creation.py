@@ -18,7 +18,7 @@ from pullkeeper.fleet.queues import ONBOARDING, POISON, REFRESH
 from pullkeeper.setting_problems import Problem
 
 QUEUES: Final = (REFRESH, ONBOARDING, *POISON)
-TABLES: Final = ("clusters", "status", "operations")
+TABLES: Final = ("fleet", "shards", "operations")
 _REMEDY: Final = (
     "az storage {kind} create --name {name} --account-name <storage account> --auth-mode login; or assign the app's "
     "identity the role Storage {role} Data Contributor, and restart the app"

@@ -1,18 +1,27 @@
 """The fleet as HTTP shows it, page by page."""
 
-import asyncio
+import base64
+import json
+import re
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
-from typing import Final
+from typing import Final, get_args
 
 from pydantic import AwareDatetime
 
 from pullkeeper.document import Document
-from pullkeeper.errors import InClusterRefreshStopped, InvalidRequest, RefreshStopped
-from pullkeeper.fleet.table import Fleet
-from pullkeeper.model import Cluster, ClusterId, ClusterRef, State, Status, TargetStatus
+from pullkeeper.errors import MALFORMED, InClusterRefreshStopped, InvalidRequest, RefreshStopped
+from pullkeeper.fleet.shard_table import Shards, ShardState
+from pullkeeper.fleet.shards import shard_of
+from pullkeeper.fleet.status import State, Status, TargetStatus
+from pullkeeper.fleet.table import Fleet, Row
+from pullkeeper.model import Cluster, ClusterId, ClusterRef, Target
 
 _PAGE: Final = 100
+_SHARD: Final = re.compile(r"[0-3][0-9a-f]")
+_KEY: Final = re.compile(r"[\w.()|-]{1,1024}", re.ASCII)
+"""Goes into a filter of the table service, so nothing that has a meaning there."""
 
 
 class TargetView(Document):
@@ -39,7 +48,7 @@ class ClusterView(Document):
 
 
 class FleetPage(Document):
-    """continuation: of the next page; None on the last. A page filtered by state may hold fewer clusters, or none."""
+    """continuation: of the next page; None on the last."""
 
     version: str
     clusters: tuple[ClusterView, ...]
@@ -49,41 +58,51 @@ class FleetPage(Document):
 class Overview:
     """Reads the fleet's tables. Raises StorageUnavailable."""
 
-    def __init__(self, fleet: Fleet, clock: Callable[[], datetime]) -> None:
+    def __init__(self, fleet: Fleet, shards: Shards, clock: Callable[[], datetime]) -> None:
         self._fleet = fleet
+        self._shards = shards
         self._clock = clock
 
     async def page(self, state: str | None, continuation: str | None) -> tuple[tuple[ClusterView, ...], str | None]:
-        """Return a page of the fleet, and the continuation of the next. Raises InvalidRequest for an unknown state."""
-        if state not in {None, "pending", "fresh", "stale", "expired", "unknown"}:
-            raise InvalidRequest("state: must be pending, fresh, stale, expired or unknown")
-        clusters, next_page = await self._fleet.page(continuation, _PAGE)
-        statuses = await asyncio.gather(*(self._fleet.status(identity) for identity, _ in clusters))
-        views = [
-            self._view(identity, cluster, stored.status if stored else None)
-            for (identity, cluster), stored in zip(clusters, statuses, strict=True)
-        ]
-        filtered = (view for view in views if state is None or any(target.state == state for target in view.targets))
-        return tuple(filtered), next_page
+        """Return a page of the fleet, and the continuation of the next. With a state: of the clusters with a target in
+        it. Raises InvalidRequest for an unknown state or a continuation that no page gave.
+        """
+        if state not in {None, *get_args(State)}:
+            raise InvalidRequest(f"state: must be one of {', '.join(get_args(State))}")
+        after = _decode_continuation(continuation)
+        views: list[ClusterView] = []
+        while len(views) < _PAGE:
+            rows = await self._fleet.page(after, _PAGE)
+            shards = await self._shards.read_range(rows[0][0][0], rows[-1][0][0]) if rows else {}
+            for keys, row in rows:
+                after = keys
+                view = self._view(row, shards.get(keys[0], ShardState(keys[0])).status(row.id))
+                if state is None or any(target.state == state for target in view.targets):
+                    views.append(view)
+                if len(views) == _PAGE:
+                    return tuple(views), _encode_continuation(keys)
+            if len(rows) < _PAGE:
+                break
+        return tuple(views), None
 
     async def one(self, cluster: ClusterId) -> ClusterView:
-        """Raises NotInFleet."""
+        """Return one cluster. Raises NotInFleet; what is wrong with a row that cannot be read."""
         member = await self._fleet.member(cluster)
-        stored = await self._fleet.status(cluster)
-        return self._view(cluster, member.cluster, stored.status if stored else None)
+        state = await self._shards.read(shard_of(cluster))
+        return self._view(Row(cluster, member), state.status(cluster))
 
-    def _view(self, identity: ClusterId, cluster: Cluster | None, status: Status | None) -> ClusterView:
-        known = status.targets if status else {}
-        names = [str(target) for target in cluster.targets] if cluster else list(known)
-        now = self._clock()
+    def _view(self, row: Row, status: Status) -> ClusterView:
+        if row.member is None:
+            return ClusterView(cluster=row.id)
+        cluster, now = row.member.cluster, self._clock()
         return ClusterView(
-            cluster=identity,
-            hub=cluster.hub if cluster and isinstance(cluster.hub, str) else None,
-            refresher=cluster.refresher if cluster else "central",
-            next_due=status.next_due if status else None,
+            cluster=row.id,
+            hub=cluster.hub if isinstance(cluster.hub, str) else None,
+            refresher=cluster.refresher,
+            next_due=status.next_due(cluster),
             targets=tuple(
-                self._target(name, explain_expiry(identity, cluster, name, known.get(name, TargetStatus()), now))
-                for name in names
+                self._target(str(target), explain_expiry(cluster, target, status.of(target), now))
+                for target in cluster.targets
             ),
         )
 
@@ -100,16 +119,26 @@ class Overview:
         )
 
 
-def explain_expiry(
-    identity: ClusterId, cluster: Cluster | None, target: str, status: TargetStatus, now: datetime
-) -> TargetStatus:
+def _encode_continuation(keys: tuple[str, str]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(keys).encode()).decode()
+
+
+def _decode_continuation(continuation: str | None) -> tuple[str, str] | None:
+    if continuation is None:
+        return None
+    with suppress(*MALFORMED):
+        shard, key = json.loads(base64.urlsafe_b64decode(continuation))
+        if _SHARD.fullmatch(shard) and _KEY.fullmatch(key):
+            return shard, key
+    raise InvalidRequest("continuation: must be what the page before gave")
+
+
+def explain_expiry(cluster: Cluster, target: Target, status: TargetStatus, now: datetime) -> TargetStatus:
     """Give an expired secret a category if none of its refreshes has failed: then none has run."""
     if status.category or status.state(now) != "expired":
         return status
-    in_cluster = cluster is not None and cluster.refresher == "in-cluster"
-    kind = InClusterRefreshStopped if in_cluster else RefreshStopped
-    failure = kind(
-        f"no refresh since {status.issued_at}", {"cluster": str(identity), "namespace": target.partition("/")[0]}
-    )
+    kind = InClusterRefreshStopped if cluster.refresher == "in-cluster" else RefreshStopped
+    context = {"cluster": str(cluster.cluster), "namespace": target.namespace}
+    failure = kind(f"no refresh since {status.issued_at}", context)
     explanation = {"category": failure.category, "detail": failure.detail, "remedy": failure.remedy}
     return status.model_copy(update=explanation)

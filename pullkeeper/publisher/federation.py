@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from pullkeeper import telemetry
@@ -18,6 +18,8 @@ from pullkeeper.tokens import Token
 
 _DEADLINE: Final = timedelta(seconds=60)
 """For the whole chain of Entra, Google and registry, with its retries."""
+
+_EVER: Final = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(slots=True)
@@ -41,7 +43,8 @@ class Federation:
         self._mints: dict[str, _Mint] = {}
 
     async def token(self, hub: Hub, *, issued_since: datetime | None = None) -> Token:
-        """Return a token with at least 5/6 of its life left, issued no earlier than `issued_since`.
+        """Return a token with at least 11/12 of its life left, issued no earlier than `issued_since`. While no new one
+        can be minted, the one that is held serves until 5/6 of its life are left.
 
         Raises EntraError, GoogleError or RegistryDenied.
         """
@@ -58,9 +61,12 @@ class Federation:
         async with mint.lock:
             now = self._clock()
             held = mint.token
-            if held and held.may_be_written(now) and not (issued_since and held.issued_at < issued_since):
-                return held
+            usable = held if held and held.may_be_written(now) and held.issued_at >= (issued_since or _EVER) else None
+            if usable and usable.is_new(now):
+                return usable
             if mint.refusal and mint.refused_until and now < mint.refused_until:
+                if usable:
+                    return usable
                 raise mint.refusal.with_context()
             try:
                 mint.token, mint.refusal = await self._mint_and_probe(hub), None
@@ -68,6 +74,8 @@ class Federation:
                 if not has_passed():  # else this caller had too little time, which is no news for the next
                     # A new object, because this one's traceback leads to frames that hold tokens.
                     mint.refusal, mint.refused_until = e.with_context(), self._clock() + hub.life / 60
+                if usable:
+                    return usable
                 raise
             return mint.token
 

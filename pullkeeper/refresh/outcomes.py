@@ -1,22 +1,25 @@
-"""Outcomes of a refresh, one per target: the status that follows from them, and the events that report them."""
+"""How a refresh went, target by target: the status that follows from it, and the events."""
 
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Self
 
 from pullkeeper import telemetry
 from pullkeeper.cluster import pull_secret
 from pullkeeper.cluster.api import ObjectMetadata
-from pullkeeper.errors import ClusterMoved, ClusterTlsUntrusted, ClusterUnauthorized, PullkeeperError
-from pullkeeper.model import Cluster, Endpoint, Status, Target, TargetStatus
-from pullkeeper.tokens import Token, lease, look_again, next_due, slow_retry
+from pullkeeper.errors import PullkeeperError
+from pullkeeper.fleet.shards import shard_of
+from pullkeeper.fleet.status import Status, TargetStatus
+from pullkeeper.model import Cluster, ClusterId, Endpoint, Target
+from pullkeeper.refresh.pace import next_due, retry, slow_retry
+from pullkeeper.tokens import Token
 
 
 @dataclass(frozen=True, slots=True)
 class Fresh:
-    """The target has the token."""
+    """A target that has the token."""
 
     written: pull_secret.WriteResult
     token: Token
@@ -25,31 +28,31 @@ class Fresh:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """A target that the cluster itself refreshes, read from its annotations; without times where they have none."""
+    """A target that the cluster itself refreshes, with the times of its annotations if it has them."""
 
     uid: str | None = None
     issued_at: datetime | None = None
     expires_at: datetime | None = None
 
     @classmethod
-    def parse(cls, secret: ObjectMetadata | None) -> Self:
-        if secret is None:
+    def of(cls, seen: ObjectMetadata | None) -> Self:
+        if seen is None:
             return cls()
-        annotations = secret.metadata.get("annotations") or {}
+        annotations = seen.metadata.get("annotations") or {}
         try:
             issued, expires = (
                 datetime.fromisoformat(annotations[f"pullkeeper.dev/{name}"]) for name in ("issued-at", "expires-at")
             )
         except (KeyError, ValueError, TypeError):
-            return cls(secret.uid)
-        return cls(secret.uid, issued, expires) if issued.tzinfo and expires.tzinfo else cls(secret.uid)
+            return cls(seen.uid)
+        return cls(seen.uid, issued, expires) if issued.tzinfo and expires.tzinfo else cls(seen.uid)
 
 
 @dataclass(frozen=True, slots=True)
 class Unobserved:
     """A target that the cluster itself refreshes, where the app may not look."""
 
-    reason: str
+    why: str
 
 
 Outcome = Fresh | Observed | Unobserved | PullkeeperError
@@ -57,84 +60,57 @@ Outcome = Fresh | Observed | Unobserved | PullkeeperError
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """The outcome of each target. endpoint, located_at: what Azure answered and when, if it had to be asked."""
+    """How each target went. endpoint: where the cluster is now, if Azure had to be asked, which was at located_at."""
 
     outcomes: Mapping[Target, Outcome]
     endpoint: Endpoint | None = None
     located_at: datetime | None = None
 
 
-def may_have_moved(outcomes: Mapping[Target, Outcome], endpoint: Endpoint) -> bool:
-    """Whether the cluster may have another address, CA or client certificate than `endpoint`."""
-    signs: tuple[type[PullkeeperError], ...] = (ClusterMoved, ClusterTlsUntrusted)
-    if endpoint.local_accounts:
-        signs = (*signs, ClusterUnauthorized)  # az aks rotate-certs replaces the client's certificate too
-    return any(isinstance(outcome, signs) for outcome in outcomes.values())
-
-
-def needs_refresh(status: Status, cluster: Cluster, now: datetime) -> bool:
-    """Whether a message with reason `due` has anything to do. It has not if the due time lies beyond its lease: another
-    message was processed meanwhile. A second lease is allowed for, because clocks of instances differ.
-    """
-    is_complete = all(str(target) in status.targets for target in cluster.targets)
-    return not is_complete or status.next_due <= now + 2 * lease(status.life)
-
-
-def next_status(status: Status, cluster: Cluster, attempt: Attempt, now: datetime) -> Status:
-    """Return the status after an attempt. After a retryable failure the lease begins again: the queue tries again
-    within it, unless the message is lost.
-    """
-    targets = {
-        str(target): _next_target_status(status.targets.get(str(target)), outcome, now)
+def next_status(before: Status, cluster: Cluster, attempt: Attempt, now: datetime) -> Status:
+    """Return the status of a cluster after an attempt; targets that it did not include keep theirs."""
+    life = next((one.token.life for one in attempt.outcomes.values() if isinstance(one, Fresh)), before.life)
+    known = {str(target) for target in cluster.targets}
+    changed = {
+        str(target): _target_status(before.of(target), outcome, cluster.cluster, life, now)
         for target, outcome in attempt.outcomes.items()
     }
-    failures = [outcome for outcome in attempt.outcomes.values() if isinstance(outcome, PullkeeperError)]
-    fresh = [outcome for outcome in attempt.outcomes.values() if isinstance(outcome, Fresh)]
-    life = fresh[0].token.life if fresh else status.life
-    if cluster.refresher == "in-cluster":
-        due = now + look_again(life)
-    elif any(failure.retryable for failure in failures):
-        due = now + lease(life)
-    else:
-        due = now + slow_retry(life) if failures else next_due(fresh[0].token)
-    return status.model_copy(
-        update={
-            "cluster": cluster.cluster,
-            "targets": targets,
-            "life": life,
-            "next_due": due,
-            "failures": status.failures if failures else 0,
-            "endpoint": attempt.endpoint or status.endpoint,
-            "located_at": attempt.located_at or status.located_at,
-        }
+    kept = {name: target for name, target in before.targets.items() if name in known}
+    return Status(
+        targets={**kept, **changed},
+        endpoint=attempt.endpoint or before.endpoint,
+        located_at=attempt.located_at or before.located_at,
     )
 
 
-def _next_target_status(previous: TargetStatus | None, outcome: Outcome, now: datetime) -> TargetStatus:
-    if isinstance(outcome, Fresh):
-        return TargetStatus(
-            uid=outcome.written.uid,
-            issued_at=outcome.token.issued_at,
-            expires_at=outcome.token.expires_at,
-            last_success=now,
-            note=outcome.note,
-        )
+def _target_status(
+    before: TargetStatus, outcome: Outcome, cluster: ClusterId, life: timedelta, now: datetime
+) -> TargetStatus:
+    if isinstance(outcome, PullkeeperError):
+        failures = before.failures + 1
+        pause = retry(life, failures) if outcome.retryable else slow_retry(life)
+        failure = {"category": outcome.category, "detail": outcome.detail, "remedy": outcome.remedy}
+        return before.model_copy(update={**failure, "failures": failures, "next_due": now + pause})
+    due = next_due(shard_of(cluster), life, now)
     if isinstance(outcome, Unobserved):
-        return TargetStatus(unseen=True, note=outcome.reason)
+        return TargetStatus(unobserved=True, next_due=due, note=outcome.why)
     if isinstance(outcome, Observed):
-        return TargetStatus(uid=outcome.uid, issued_at=outcome.issued_at, expires_at=outcome.expires_at)
-    failure = {"category": outcome.category, "detail": outcome.detail, "remedy": outcome.remedy}
-    return (previous or TargetStatus()).model_copy(update=failure)
+        return TargetStatus(uid=outcome.uid, issued_at=outcome.issued_at, expires_at=outcome.expires_at, next_due=due)
+    return TargetStatus(
+        uid=outcome.written.uid,
+        issued_at=outcome.token.issued_at,
+        expires_at=outcome.token.expires_at,
+        last_success=now,
+        next_due=due,
+        note=outcome.note,
+    )
 
 
-def report_outcome(cluster: Cluster, target: Target, outcome: Outcome) -> None:
-    """Emit the events of one target. One that the cluster itself refreshes has none."""
+def report_outcome(cluster: ClusterId, target: Target, outcome: Outcome) -> None:
+    """Emit what happened to one target."""
     if isinstance(outcome, Observed | Unobserved):
         return
-    event: dict[str, telemetry.Attribute] = {
-        "cluster": str(cluster.cluster),
-        "target": f"{cluster.cluster}/{target}",
-    }
+    event: dict[str, telemetry.Attribute] = {"cluster": str(cluster), "target": f"{cluster}/{target}"}
     if isinstance(outcome, PullkeeperError):
         event |= {"category": outcome.category, "detail": outcome.detail, "remedy": outcome.remedy}
         telemetry.measure(telemetry.refresh_count.add, 1, {"category": outcome.category})
@@ -146,3 +122,17 @@ def report_outcome(cluster: Cluster, target: Target, outcome: Outcome) -> None:
     if outcome.written.drift:
         event |= {"category": "drift_repaired", "detail": outcome.written.drift}
         telemetry.emit("drift.repaired", event, logging.WARNING)
+
+
+def report_status(cluster: ClusterId, target: str, status: TargetStatus, state: str) -> None:
+    """Emit how one target is."""
+    event = {
+        "cluster": str(cluster),
+        "target": f"{cluster}/{target}",
+        "state": state,
+        "token_expiry": status.expires_at,
+        "last_success": status.last_success,
+        "category": status.category,
+        "remedy": status.remedy,
+    }
+    telemetry.emit("fleet.status", event)

@@ -227,7 +227,7 @@ async def _exercise(world: World, witness: Witness, cluster: LocalCluster) -> No
         witness.record_error(e)
     await world.services.scheduler.run()
     await _record_storage(world, witness)
-    await world.process_queue(tries=2)
+    await world.process_queue()
     for route in ("refresh_all", "refresh_cluster"):
         witness.record("HTTP response", await _call_route(route, cluster))
     await _record_storage(world, witness)

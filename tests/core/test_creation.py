@@ -12,7 +12,7 @@ from azure.storage.queue.aio import QueueServiceClient
 from local.azurite import Azurite
 from pullkeeper.fleet.creation import QUEUES, TABLES, StorageObjects
 from pullkeeper.fleet.queues import Queue
-from pullkeeper.fleet.table import Fleet
+from pullkeeper.fleet.shard_table import Shards
 
 _DENIED: Final = b"<Error><Code>AuthorizationPermissionMismatch</Code><Message>denied</Message></Error>"
 
@@ -86,7 +86,7 @@ async def test_without_the_right_to_create_the_app_uses_what_exists(account: Acc
     tables, queues = clients
 
     assert await Queue(queues, "refresh").depth() == 0
-    assert [cluster async for cluster in Fleet(tables, frozenset()).clusters()] == []
+    assert (await Shards(tables).totals()).shards == ()
     assert "PUT /refresh" in account.requests, "creation was denied"
 
 

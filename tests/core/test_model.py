@@ -3,7 +3,7 @@
 import json
 import string
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,7 +13,9 @@ from pydantic import ValidationError
 
 from pullkeeper.document import Document
 from pullkeeper.errors import InvalidRequest
-from pullkeeper.model import Cluster, ClusterId, Endpoint, RefreshMessage, Status, Target, TargetStatus
+from pullkeeper.fleet.queues import RefreshMessage
+from pullkeeper.fleet.status import Status, TargetStatus
+from pullkeeper.model import Cluster, ClusterId, Endpoint, Target
 from pullkeeper.publisher.hub import Hub
 from tests.core.publisher import hub, parsed_hub
 
@@ -96,7 +98,7 @@ def test_a_cluster_is_the_same_however_its_id_is_spelled(subscription: str, grou
     ],
 )
 def test_any_other_text_is_no_cluster_id_and_not_quoted(text: Any) -> None:
-    message = _fail(RefreshMessage, {"cluster": text, "reason": "due"})
+    message = _fail(Cluster, {"cluster": text, "hub": "main"})
 
     assert message == (
         "cluster: must be /subscriptions/GUID/resourceGroups/GROUP"
@@ -185,7 +187,7 @@ def test_a_namespace_is_a_label_and_a_secrets_name_may_have_dots() -> None:
     [
         (Target, {}),
         (Cluster, {"cluster": _CLUSTER, "hub": "main"}),
-        (RefreshMessage, {"cluster": _CLUSTER, "reason": "due"}),
+        (RefreshMessage, {"shard": "00", "cluster": _CLUSTER, "reason": "due"}),
         (Hub, hub()),
     ],
 )
@@ -205,9 +207,9 @@ def test_adopt_must_be_true_or_false(value: Any) -> None:
 
 @pytest.mark.parametrize("reason", ["evil", "", None, 7, "DUE", "due\n"])
 def test_a_message_has_one_of_three_reasons(reason: Any) -> None:
-    message = _fail(RefreshMessage, {"cluster": _CLUSTER, "reason": reason})
+    message = _fail(RefreshMessage, {"shard": "00", "reason": reason})
 
-    assert message == "reason: Input should be 'due', 'manual' or 'onboarding'"
+    assert message == "reason: Input should be 'due', 'retry' or 'manual'"
 
 
 @pytest.mark.parametrize(
@@ -296,7 +298,7 @@ def test_an_api_servers_address_is_a_host_and_a_port(server: str) -> None:
 
 @pytest.mark.parametrize("when", ["2026-01-01T00:00:00", "soon", None])
 def test_a_time_without_a_zone_is_refused(when: Any) -> None:
-    message = _fail(Status, {"cluster": _CLUSTER, "nextDue": when})
+    message = _fail(TargetStatus, {"nextDue": when})
 
     assert message.startswith("nextDue: ")
 
@@ -339,13 +341,20 @@ _target_statuses = _all(
     issued_at=_times,
     expires_at=_times,
     last_success=_times,
+    next_due=_moments,
+    failures=st.integers(0, 99),
     category=_texts,
     detail=_texts,
     remedy=_texts,
     note=_texts,
 )
 _documents = st.one_of(
-    _all(RefreshMessage, cluster=_clusters, reason=st.sampled_from(["due", "manual", "onboarding"])),
+    _all(
+        RefreshMessage,
+        shard=st.sampled_from(["00", "2f", "3f"]),
+        cluster=st.none() | _clusters,
+        reason=st.sampled_from(["due", "retry", "manual"]),
+    ),
     _all(
         Cluster,
         cluster=_clusters,
@@ -355,10 +364,6 @@ _documents = st.one_of(
     ),
     _all(
         Status,
-        cluster=_clusters,
-        next_due=_moments,
-        failures=st.integers(0, 99),
-        life=st.timedeltas(timedelta(), timedelta(hours=12)),
         targets=st.dictionaries(st.text(), _target_statuses, max_size=3),
         endpoint=st.none() | _endpoints,
         located_at=_times,

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from pullkeeper.tokens import ClientCertificate, EntraToken, Token, lease, next_due, retry, slow_retry
+from pullkeeper.tokens import ClientCertificate, EntraToken, Token
 
 _NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 _HOUR = timedelta(hours=1)
@@ -161,120 +161,10 @@ def test_a_token_without_life_is_never_written(life: timedelta) -> None:
 
 
 @given(life=st.timedeltas(timedelta(seconds=1), timedelta(hours=12)))
-def test_a_secret_is_due_between_three_eighths_and_five_twelfths(life: timedelta) -> None:
-    after = next_due(_token(life)) - _NOW
+def test_a_token_is_new_for_a_twelfth_of_its_life(life: timedelta) -> None:
+    token, moment = _token(life), timedelta(microseconds=2)
 
-    assert life * (3 / 8) - timedelta(microseconds=1) <= after <= life * (5 / 12) + timedelta(microseconds=1)
-
-
-def test_due_times_of_equal_tokens_are_spread() -> None:
-    dues = {next_due(_token()) for _ in range(50)}
-
-    assert max(dues) - min(dues) > timedelta(minutes=1)
-
-
-def test_the_next_tick_queues_again_what_was_lost_with_a_host() -> None:
-    """The lease has ended by then, also if the timer fires early."""
-    assert lease(_HOUR) == _TICK / 2
-
-
-def test_retries_of_a_cluster_that_stays_away_become_rarer() -> None:
-    minutes = [retry(_HOUR, failures) / timedelta(minutes=1) for failures in range(1, 12)]
-
-    assert minutes == [0, 0, 0, 0, 0, 0, 10, 20, 20, 20, 20]
-    assert retry(_HOUR, 10_000) == timedelta(minutes=20)
-
-
-# Promise 1: every cluster survives 25 minutes of total outage of anything we call with no expired secret.
-
-_TICK = timedelta(minutes=5)
-_VISIBILITY, _TRIES = timedelta(seconds=30), 5
-"""As host.json sets them."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Weather:
-    """From `begins` on (counted from when the secret was written first) and for as long as `lasts`, all that we call
-    fails. The timer first ran `phase` before that first write; tokens are `age` old when they are written.
-    """
-
-    begins: timedelta
-    lasts: timedelta
-    phase: timedelta = timedelta()
-    age: timedelta = timedelta()
-    try_takes: timedelta = timedelta()
-
-    def spoils(self, began: datetime, ended: datetime) -> bool:
-        """Whether a try meets the outage at either end."""
-        return any(self.begins <= moment - _NOW < self.begins + self.lasts for moment in (began, ended))
-
-
-def _a_secret_expires(weather: _Weather) -> bool:
-    """Plays the pace alone for three rotations: timer, lease, the queue's tries, giving up."""
-    written, tick = _NOW, _NOW - weather.phase
-    for _ in range(3):
-        secret = _token(at=written - weather.age)
-        due, failures, replaced = next_due(secret), 0, None
-        while not replaced:
-            while tick < due:
-                tick += _TICK
-            due = tick + lease(_HOUR)
-            replaced, gave_up = _tries(weather, tick)
-            if not replaced:
-                failures += 1
-                due = gave_up + retry(_HOUR, failures)
-        if replaced >= secret.expires_at:
-            return True
-        written = replaced
-    return False
-
-
-def _tries(weather: _Weather, now: datetime) -> tuple[datetime | None, datetime]:
-    """When one of the queue's tries succeeded, if any did, and when the queue gave up."""
-    for _ in range(_TRIES):
-        ended = now + weather.try_takes
-        if not weather.spoils(now, ended):
-            return ended, ended
-        now = ended + _VISIBILITY
-    return None, now
-
-
-def _spans(longest: timedelta) -> st.SearchStrategy[timedelta]:
-    return st.timedeltas(timedelta(), longest)
-
-
-@settings(max_examples=500)
-@given(
-    weather=st.builds(
-        _Weather,
-        begins=_spans(timedelta(minutes=150)),
-        lasts=st.just(timedelta(minutes=25)),
-        phase=_spans(_TICK),
-        age=_spans(_HOUR / 6),
-        try_takes=_spans(timedelta(minutes=1)),
-    )
-)
-def test_a_secret_outlives_25_minutes_of_outage_whenever_they_begin(weather: _Weather) -> None:
-    assert not _a_secret_expires(weather)
-
-
-def test_it_does_not_outlive_40_minutes() -> None:
-    """So that the test above can fail."""
-    expired = [
-        _a_secret_expires(_Weather(timedelta(minutes=begins), timedelta(minutes=40), try_takes=_VISIBILITY))
-        for begins in range(60)
-    ]
-
-    assert any(expired)
-    assert not all(expired)
-
-
-def test_without_an_outage_a_secret_is_replaced_by_half_its_life() -> None:
-    """Due by 5/12 at the latest, and the next tick is at most 1/12 away."""
-    due = max(next_due(_token()) for _ in range(1000))
-
-    assert due + _TICK <= _NOW + _HOUR / 2
-
-
-def test_a_failure_that_only_a_person_can_mend_is_tried_again_before_the_token_expires() -> None:
-    assert _HOUR * (5 / 12) + _TICK + slow_retry(_HOUR) + _TICK < _HOUR
+    assert not token.is_new(_NOW - moment)
+    assert token.is_new(_NOW)
+    assert token.is_new(_NOW + life / 12)
+    assert not token.is_new(_NOW + life / 12 + moment)

@@ -12,6 +12,7 @@ from local.azurite import Azurite
 from local.cloud import GROUP, SUBSCRIPTION
 from local.serving import Authority
 from pullkeeper.errors import StorageUnavailable
+from pullkeeper.fleet.shards import shard_of
 from pullkeeper.model import ClusterId
 from tests.end_to_end.conftest import Deployed, read_token, until
 from tests.world import World
@@ -47,7 +48,7 @@ async def test_fleet_status_and_queue_are_kept_without_a_key(keyless: World) -> 
         queues.get_queue_client("refresh", message_decode_policy=TextBase64DecodePolicy()) as queue,
     ):
         [message] = [message async for message in queue.receive_messages()]
-    assert str(cluster.id) in message.content
+    assert shard_of(cluster.id) in message.content
     await keyless.refresh(cluster)
     assert (await keyless.target(cluster)).state(keyless.clock()) == "fresh"
     asked = {seen.query["resource"].rstrip("/") for seen in keyless.cloud.identity_part.journal.requests}
@@ -76,4 +77,4 @@ async def test_the_host_runs_on_an_identity_alone(
 async def test_a_token_for_something_else_opens_nothing(keyless: World) -> None:
     keyless.cloud.entra.resources[STORAGE] = Resource(1, ARM)
     with pytest.raises(StorageUnavailable, match="audience"):
-        await keyless.services.fleet.status(ClusterId(SUBSCRIPTION, GROUP, "aks-1"))
+        await keyless.services.fleet.member(ClusterId(SUBSCRIPTION, GROUP, "aks-1"))

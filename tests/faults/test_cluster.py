@@ -3,15 +3,14 @@
 import itertools
 import json
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
-from local.cloud import LocalCluster
 from local.kubernetes import recordings
 from local.serving import Fault
 from pullkeeper.model import Target
-from pullkeeper.tokens import lease
+from pullkeeper.refresh.pace import quick_retry
 from tests.world import MINUTE, World
 
 pytestmark = pytest.mark.servers
@@ -26,7 +25,7 @@ async def test_a_refused_connection_keeps_the_old_secret_and_is_retried_by_the_q
     world.clock.advance(25 * MINUTE)
     assert await world.refresh_category(cluster) == "cluster_unreachable"
     after = await world.status(cluster)
-    assert timedelta() < after.next_due - world.clock() <= lease(after.life)
+    assert timedelta() < await world.next_due(cluster) - world.clock() <= quick_retry(after.life)
     assert after.targets[str(cluster.target)].state(world.clock()) == "stale"
     await cluster.server.start()
     await world.refresh(cluster)
@@ -81,7 +80,7 @@ async def test_a_refusal_is_not_retried_before_a_quarter_of_a_life(world: World,
     assert cluster.part.journal.count("PATCH", _SECRETS) == 1
     assert [category] == [event["category"] for event in world.events.named("secret.refresh_failed")]
     shortest, longest = _SLOW
-    assert shortest < (await world.status(cluster)).next_due - world.clock() <= longest
+    assert shortest < await world.next_due(cluster) - world.clock() <= longest
 
 
 @pytest.mark.parametrize(
@@ -102,7 +101,7 @@ async def test_a_missing_role_is_reported_with_permission_and_principal(world: W
     assert f'User "{principal}" cannot patch resource "secrets"' in str(target.detail)
     assert f"kubectl auth can-i patch secret/ar-pull-secret -n deepintshield --as={principal}" in str(target.remedy)
     shortest, longest = _SLOW
-    assert shortest < (await world.status(cluster)).next_due - world.clock() <= longest
+    assert shortest < await world.next_due(cluster) - world.clock() <= longest
 
 
 async def test_a_terminating_namespace_is_not_reported_as_a_missing_role(world: World) -> None:
@@ -187,24 +186,4 @@ async def test_a_cluster_that_stays_down_is_tried_at_growing_intervals(world: Wo
     world.clock.advance(20 * MINUTE)
     await world.tick()
     assert (await world.target(cluster)).state(world.clock()) == "fresh"
-    assert (await world.status(cluster)).failures == 0
-
-
-async def test_clusters_that_fail_are_queued_behind_the_others(world: World) -> None:
-    bad = await world.join("aks-1")
-    good = [await world.join(f"aks-{n}") for n in range(2, 5)]
-    await bad.server.stop()
-    await world.tick()
-    world.clock.advance(timedelta(hours=1))
-    order: list[LocalCluster] = []
-    by_id = {cluster.id: cluster for cluster in [bad, *good]}
-    queue = world.services.queues["refresh"]
-    put = queue.put
-
-    async def note(message: Any, *delay: timedelta) -> None:
-        order.append(by_id[message.cluster])
-        await put(message, *delay)
-
-    queue.put = note  # type: ignore[method-assign, assignment]
-    await world.services.scheduler.run()
-    assert bad is order[-1]
+    assert (await world.target(cluster)).failures == 0

@@ -8,7 +8,7 @@ from azure.storage.queue import TextBase64DecodePolicy
 from azure.storage.queue.aio import QueueClient
 
 from local.cloud import LocalCluster
-from pullkeeper.model import RefreshMessage
+from pullkeeper.fleet.shards import shard_of
 from tests.world import MINUTE, World
 
 pytestmark = pytest.mark.servers
@@ -20,10 +20,10 @@ _TICK: Final = 5 * MINUTE
 
 @pytest.fixture
 async def cluster(world: World) -> LocalCluster:
-    """Refreshed 25 minutes ago, and due."""
+    """Due just now."""
     cluster = await world.join("aks-1")
     await world.tick()
-    world.clock.advance(5 * _TICK)
+    world.clock.advance(await world.next_due(cluster) - world.clock())
     return cluster
 
 
@@ -52,23 +52,19 @@ async def test_the_next_tick_refreshes_what_the_crash_has_hidden(
     assert await world.read_token(cluster) != before
 
 
-@pytest.mark.parametrize("returns_as", ["message", "poison"])
-async def test_the_hidden_message_has_nothing_to_do_when_it_returns(
-    world: World, cluster: LocalCluster, returns_as: str
-) -> None:
-    """No second write, no error, and no failure is counted. After its fifth crash it returns as poison."""
+async def test_the_hidden_message_has_nothing_to_do_when_it_returns(world: World, cluster: LocalCluster) -> None:
+    """No second write, no error, and no failure is counted."""
     message = await _crash_with_message(world)
     world.clock.advance(_TICK)
     await world.tick()
     writes, mints = cluster.part.journal.count("PATCH", "/secrets/"), world.cloud.google.exchanges
-    status, events = await world.status(cluster), len(world.events.seen)
+    status = await world.status(cluster)
     world.clock.advance(_HIDDEN - _TICK)
-    if returns_as == "message":
-        await world.services.refresher.refresh(RefreshMessage.parse(message))
-    else:
-        await world.services.refresher.give_up(message.encode())
+    assert await world.next_due(cluster) > world.clock()
+    await world.services.refresher.receive(message.encode())
     assert (writes, mints) == (cluster.part.journal.count("PATCH", "/secrets/"), world.cloud.google.exchanges)
-    assert (status, events) == (await world.status(cluster), len(world.events.seen))
+    assert status == await world.status(cluster)
+    assert world.events.named("shard.completed")[-1]["ok"] == 0
 
 
 async def test_a_message_that_returns_before_the_next_refresh_is_processed(world: World, cluster: LocalCluster) -> None:
@@ -76,24 +72,16 @@ async def test_a_message_that_returns_before_the_next_refresh_is_processed(world
     message = await _crash_with_message(world)
     world.clock.advance(_HIDDEN)
     before = await world.read_token(cluster)
-    await world.services.refresher.refresh(RefreshMessage.parse(message))
+    await world.services.refresher.receive(message.encode())
     assert await world.read_token(cluster) != before
 
 
 async def test_a_message_whose_last_try_has_crashed_is_reported(world: World, cluster: LocalCluster) -> None:
+    """Its shard is due all the same, and the next tick sends it again."""
     message = await _crash_with_message(world)
     world.clock.advance(_HIDDEN)
     await world.services.refresher.give_up(message.encode())
     [event] = world.events.named("message.poisoned")
-    assert event["failures"] == 1
-    assert (await world.status(cluster)).next_due <= world.clock()
-
-
-async def test_a_message_between_two_tries_is_not_queued_again(world: World, cluster: LocalCluster) -> None:
-    """A try that fails proves that the message is alive: the lease begins again."""
-    await world.services.scheduler.run()
-    await cluster.server.stop()
-    world.clock.advance(2 * MINUTE)
-    assert await world.refresh_category(cluster, "due") == "cluster_unreachable"
-    world.clock.advance(MINUTE)
-    assert (await world.services.scheduler.run()).queued == 0
+    assert (event["queue"], event["shard"]) == ("refresh", shard_of(cluster.id))
+    assert await world.tick() == 1
+    assert (await world.target(cluster)).state(world.clock()) == "fresh"

@@ -3,7 +3,6 @@
 All times are a thirtieth of those in production.
 """
 
-import dataclasses
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -14,7 +13,6 @@ import pytest
 from local.serving import Fault
 from pullkeeper.deadline import INVOCATION, deadline
 from pullkeeper.fleet import storage
-from pullkeeper.fleet.table import Member
 from tests.faults.gate import Gates
 from tests.world import World
 
@@ -24,7 +22,6 @@ _INVOCATION: Final = INVOCATION / _SCALE
 _CALL: Final = storage.CALL / _SCALE
 _SLACK: Final = timedelta(seconds=1)
 """For the machine; far less than the `functionTimeout` that is left, which is another _INVOCATION."""
-_DUE: Final = 40
 
 
 @pytest.fixture
@@ -40,26 +37,15 @@ async def _seconds(invocation: Callable[[], Awaitable[object]]) -> float:
 
 
 @pytest.mark.usefixtures("calls_are_limited")
-async def test_a_slow_run_is_cut_short_reported_and_made_up_for(
-    world: World, gates: Gates, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each call to storage takes a fifth of the time that it may take; two clusters are queued at once."""
-    monkeypatch.setattr("pullkeeper.refresh.schedule._AT_ONCE", 2)
-    await world.services.scheduler.run()  # creates tables and queues
-    world.events.seen.clear()
-    member = (await world.join("aks-0")).member
-    for number in range(1, _DUE):
-        cluster = dataclasses.replace(member.cluster.cluster, name=f"aks-{number}")
-        other = member.cluster.model_copy(update={"cluster": cluster})
-        await world.services.fleet.register(Member(other, member.endpoint))
-    gates.delay(_CALL.total_seconds() / 5)
+async def test_a_run_with_slow_storage_ends_in_time_and_is_reported(world: World, gates: Gates) -> None:
+    """Each call takes half of the time that it may take."""
+    for number in range(8):
+        await world.join(f"aks-{number}")
+    due = len((await world.services.shards.totals()).shards)
+    gates.delay(_CALL.total_seconds() / 2)
     assert await _seconds(world.services.scheduler.run) < (_INVOCATION + _SLACK).total_seconds()
     [event] = world.events.named("run.completed")
-    assert event["queued"] + event["unqueued"] == _DUE
-    assert event["queued"] > 0
-    assert event["unqueued"] > 0
-    gates.delay(0)
-    assert (await world.services.scheduler.run()).queued == event["unqueued"]
+    assert event["queued"] == due
 
 
 @pytest.mark.parametrize("service", ["identity", "google", "registry", "cluster", "arm"])
@@ -68,7 +54,7 @@ async def test_a_refresh_that_waits_for_a_silent_service_ends_in_time_and_record
     world: World, service: str
 ) -> None:
     cluster = await world.join("aks-1")
-    await world.services.fleet.status(cluster.id)  # creates the table
+    await world.services.shards.totals()  # creates the table
     part = {
         "identity": world.cloud.identity_part,
         "google": world.cloud.google_part,

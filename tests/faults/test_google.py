@@ -11,7 +11,6 @@ from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
 from local.cloud import LocalCluster
 from local.serving import Fault
-from pullkeeper.errors import PullkeeperError
 from tests.world import MINUTE, World
 
 pytestmark = pytest.mark.servers
@@ -171,7 +170,7 @@ async def test_a_refusal_is_not_retried_and_reported_for_every_cluster(
     assert world.cloud.google_part.journal.count("POST", path) == 1
     assert [category] * 8 == [event["category"] for event in world.events.named("secret.refresh_failed")]
     for cluster in clusters:
-        until = (await world.status(cluster)).next_due - world.clock()
+        until = await world.next_due(cluster) - world.clock()
         assert 14 * MINUTE < until <= 15 * MINUTE
         assert "<" not in str((await world.target(cluster)).remedy)
 
@@ -266,17 +265,3 @@ async def test_a_failing_hub_leaves_the_others_clusters_fresh(world: World) -> N
     assert [(await world.target(cluster)).state(world.clock()) for cluster in good] == ["fresh"] * 3
     for cluster in good:
         assert world.cloud.google.lookup(await world.read_token(cluster)) is not None
-
-
-async def test_a_shared_refusal_has_the_context_of_each_cluster(world: World) -> None:
-    """One error object is raised for many clusters."""
-    clusters = [await world.join(f"aks-{n}") for n in range(3)]
-    world.cloud.google_part.faults.add(Fault(path=STS, status=503, body=_UNAVAILABLE))
-
-    async def failure(cluster: LocalCluster) -> PullkeeperError:
-        with pytest.raises(PullkeeperError) as raised:
-            await world.refresh(cluster)
-        return raised.value
-
-    failures = await asyncio.gather(*(failure(cluster) for cluster in clusters))
-    assert [str(cluster.id) for cluster in clusters] == [failure.context["cluster"] for failure in failures]

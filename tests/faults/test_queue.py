@@ -2,55 +2,46 @@
 
 import base64
 import json
-from typing import Final
+from datetime import timedelta
 
 import pytest
-from azure.storage.queue import TextBase64EncodePolicy
 from azure.storage.queue.aio import QueueClient
 
 from local.serving import Fault
 from pullkeeper import telemetry
-from pullkeeper.model import RefreshMessage
+from pullkeeper.errors import InvalidRequest
+from pullkeeper.fleet.queues import RefreshMessage
+from pullkeeper.fleet.shards import shard_of
 from tests.world import MINUTE, World
 
 pytestmark = pytest.mark.servers
-_ELSEWHERE: Final = (
-    "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/g"
-    "/providers/Microsoft.ContainerService/managedClusters/unknown"
-)
-
-
-async def _send(world: World, body: str) -> None:
-    await world.services.scheduler.run()
-    async with QueueClient.from_connection_string(
-        world.storage, "refresh", message_encode_policy=TextBase64EncodePolicy()
-    ) as queue:
-        await queue.send_message(body)
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        json.dumps({"cluster": _ELSEWHERE, "reason": "due"}),
         "not JSON",
         "[" * 5000,
         "null",
-        json.dumps({"cluster": "/subscriptions/x/../y", "reason": "due"}),
-        json.dumps({"cluster": "{id}", "reason": "because"}),
-        json.dumps({"cluster": "{id}", "reason": "due", "namespace": "kube-system"}),
-        json.dumps({"cluster": "{id}", "reason": "due", "token": "ya29.canary-of-the-queue"}),
-        json.dumps({"cluster": "{id}", "reason": "due", "ya29.canary-of-the-queue": 1}),
-        json.dumps({"cluster": "{id}", "reason": "due", "server": "https://evil.example"}),
+        json.dumps({"version": 1, "shard": "40", "reason": "due"}),
+        json.dumps({"version": 1, "shard": "0' or '1' eq '1", "reason": "due"}),
+        json.dumps({"version": 1, "shard": "00", "reason": "because"}),
+        json.dumps({"version": 1, "shard": "00", "reason": "due", "cluster": "/subscriptions/x/../y"}),
+        json.dumps({"version": 1, "shard": "00", "reason": "due", "namespace": "kube-system"}),
+        json.dumps({"version": 1, "shard": "00", "reason": "due", "token": "ya29.canary-of-the-queue"}),
+        json.dumps({"version": 1, "shard": "00", "reason": "due", "ya29.canary-of-the-queue": 1}),
+        json.dumps({"version": 1, "shard": "00", "reason": "due", "server": "https://evil.example"}),
     ],
-    ids=["unknown", "text", "deep", "null", "dots", "reason", "field", "token", "token-as-field", "server"],
+    ids=["text", "deep", "null", "shard", "filter", "reason", "dots", "field", "token", "token-as-field", "server"],
 )
 async def test_a_forged_message_ends_as_poison_with_an_event(world: World, body: str) -> None:
     """Nothing is written, no service is called, and the event does not quote the message."""
     cluster = await world.join("aks-1")
     await world.tick()
     before = len(cluster.part.journal.requests), world.cloud.google.exchanges
-    await _send(world, body.replace("{id}", str(cluster.id)))
-    await world.process_queue()
+    with pytest.raises(InvalidRequest):
+        await world.services.refresher.receive(body.encode())
+    await world.services.refresher.give_up(body.encode())
     [event] = world.events.named("message.poisoned")
     assert event["category"] == "invalid_request"
     assert event["remedy"]
@@ -58,13 +49,16 @@ async def test_a_forged_message_ends_as_poison_with_an_event(world: World, body:
     assert before == (len(cluster.part.journal.requests), world.cloud.google.exchanges)
 
 
-async def test_a_message_for_a_cluster_that_left_ends_as_poison(world: World) -> None:
+async def test_a_message_for_a_cluster_that_left_does_nothing(world: World) -> None:
     cluster = await world.join("aks-1")
     await world.services.scheduler.run()
     await world.services.fleet.remove(cluster.id)
     await world.process_queue()
-    assert [event["category"] for event in world.events.named("message.poisoned")] == ["invalid_request"]
+    await world.services.refresher.refresh(
+        RefreshMessage(shard=shard_of(cluster.id), cluster=cluster.id, reason="manual")
+    )
     assert cluster.part.journal.count("PATCH", "/secrets/") == 0
+    assert world.events.named("message.poisoned") == []
 
 
 @pytest.mark.parametrize("raw", [b"\xff\xfe", b"", b"\x00" * 10])
@@ -73,24 +67,12 @@ async def test_a_poisoned_message_of_bytes_is_reported(world: World, raw: bytes)
     assert [event["category"] for event in world.events.named("message.poisoned")] == ["invalid_request"]
 
 
-async def test_a_cluster_whose_message_the_queue_gave_up_is_due_at_the_next_tick(world: World) -> None:
-    cluster = await world.join("aks-1")
-    await world.tick()
-    await cluster.server.stop()
-    world.clock.advance(25 * MINUTE)
-    await world.tick()
-    [event] = world.events.named("message.poisoned")
-    assert event["category"] == "cluster_unreachable"
-    assert event["failures"] == 1
-    assert (await world.status(cluster)).next_due <= world.clock()
-
-
 async def test_a_failure_that_no_retry_can_help_is_not_poisoned(world: World) -> None:
     """One try, reported at once; the next one in a quarter of a token's life, however often it fails."""
     cluster = await world.join("aks-1", access=False)
     for _ in range(3):
         await world.tick()
-        left = (await world.status(cluster)).next_due - world.clock()
+        left = await world.next_due(cluster) - world.clock()
         assert 14 * MINUTE < left <= 15 * MINUTE
         world.clock.advance(15 * MINUTE)
     assert world.events.named("message.poisoned") == []
@@ -114,21 +96,23 @@ async def test_messages_in_the_wrong_order_write_nothing_older(world: World) -> 
     assert last.expires_at - world.clock() > 49 * MINUTE
 
 
-async def test_a_crash_between_message_and_lease_costs_one_message(world: World) -> None:
+async def test_a_message_that_comes_twice_costs_one_write(world: World) -> None:
     cluster = await world.join("aks-1")
-    await world.services.queues["refresh"].put(RefreshMessage(cluster=cluster.id, reason="due"))
+    await world.services.queues["refresh"].put(RefreshMessage(shard=shard_of(cluster.id), reason="due"))
     assert await world.tick() == 2
     assert world.cloud.google.exchanges == 1
+    assert cluster.part.journal.count("PATCH", "/secrets/") == 1
     assert (await world.target(cluster)).state(world.clock()) == "fresh"
 
 
 async def test_a_try_that_succeeds_after_failed_ones_leaves_no_failure(world: World) -> None:
     cluster = await world.join("aks-1")
     cluster.part.faults.add(Fault(path="/secrets/", method="PATCH", status=503, times=7))
-    await world.tick()
-    status = await world.status(cluster)
-    assert status.failures == 0
-    assert status.targets[str(cluster.target)].state(world.clock()) == "fresh"
+    for _ in range(3):
+        await world.tick()
+        world.clock.advance(timedelta(seconds=30))
+    target = await world.target(cluster)
+    assert (target.failures, target.state(world.clock())) == (0, "fresh")
 
 
 async def test_the_depth_of_each_queue_is_reported(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,11 @@ import pytest
 from azure.data.tables import UpdateMode
 from azure.data.tables.aio import TableServiceClient
 
-from local.cloud import LocalCluster
 from pullkeeper.errors import StorageUnavailable
+from pullkeeper.fleet.queues import RefreshMessage
+from pullkeeper.fleet.shard_table import ShardState
+from pullkeeper.fleet.shards import shard_of
+from pullkeeper.fleet.table import entity_keys
 from tests.faults.gate import Gates
 from tests.world import MINUTE, World
 
@@ -28,81 +31,83 @@ async def test_the_next_tick_makes_up_for_an_outage(world: World, gates: Gates) 
         assert issued.expires_at - world.clock() > 50 * MINUTE
 
 
-async def test_without_the_queue_no_lease_is_taken(world: World, gates: Gates) -> None:
+async def test_without_the_queue_everything_stays_due(world: World, gates: Gates) -> None:
     """The caller gets one StorageUnavailable, not a group of errors."""
     await world.join("aks-1")
     await world.join("aks-2")
     await world.services.scheduler.run()
     gates["Queue"].set("shut")
     world.clock.advance(30 * MINUTE)
-    due = [held.status.next_due async for held in world.services.fleet.statuses()]
+    due = [shard.next_due for shard in (await world.services.shards.totals()).shards]
     with pytest.raises(StorageUnavailable):
         await world.services.scheduler.run()
     with pytest.raises(StorageUnavailable):
         await world.services.scheduler.refresh_all_now()
-    assert due == [held.status.next_due async for held in world.services.fleet.statuses()]
+    assert due == [shard.next_due for shard in (await world.services.shards.totals()).shards]
 
 
-async def test_an_outage_after_the_secret_was_written_is_repaired_by_the_next_try(world: World, gates: Gates) -> None:
-    """The secret is written, the status is not; the message is delivered again."""
+async def test_an_outage_after_the_secret_was_written_is_repaired_by_the_next_run(world: World, gates: Gates) -> None:
+    """The secret is written, the status is not: the shard is still due."""
     cluster = await world.join("aks-1")
-    update = world.services.fleet.update
+    save = world.services.shards.save
 
-    async def fail(*args: object) -> object:
+    async def fail(state: ShardState) -> ShardState | None:
         gates.set("shut")
-        return await update(*args)  # type: ignore[arg-type]
+        return await save(state)
 
-    world.services.fleet.update = fail  # type: ignore[method-assign, assignment]
-    with pytest.raises(StorageUnavailable):
-        await world.refresh(cluster)
+    world.services.shards.save = fail  # type: ignore[method-assign]
+    message = RefreshMessage(shard=shard_of(cluster.id), reason="due")
+    await world.services.refresher.refresh(message)
+    assert world.events.named("shard.completed")[-1]["category"] == "storage_unavailable"
     token = await world.read_token(cluster)
     gates.set("open")
-    world.services.fleet.update = update  # type: ignore[method-assign]
-    assert await world.services.fleet.status(cluster.id) is None
-    await world.refresh(cluster)
+    world.services.shards.save = save  # type: ignore[method-assign]
+    assert (await world.status(cluster)).targets == {}
+    await world.services.refresher.refresh(message)
     assert token == await world.read_token(cluster)
     assert (await world.target(cluster)).state(world.clock()) == "fresh"
 
 
-@pytest.mark.parametrize("table", ["clusters", "status"])
+@pytest.mark.parametrize("table", ["fleet", "shards"])
 @pytest.mark.parametrize(
     "broken",
-    [{"Document": "{"}, {"Document": '{"hub": "main"}'}, {"Document": 7}, {}],
+    [
+        {"Member0": "{", "Status0": b"{"},
+        {"Member0": '{"hub": "main"}', "Status0": b"x\x9c\x03\x00"},
+        {"Member0": 7, "Status0": 7},
+        {"Member0": "", "Status0": b"", "NextDue": "soon", "States": "[]", "LifeSeconds": "long"},
+    ],
     ids=["no-json", "other-json", "number", "missing"],
 )
 async def test_a_row_that_cannot_be_read_hides_no_other(world: World, table: str, broken: dict[str, object]) -> None:
     bad, *good = [await world.join(f"aks-{n}") for n in range(3)]
     await world.tick()
-    await _replace(world, table, bad, broken)
+    keys = entity_keys(bad.id) if table == "fleet" else {"PartitionKey": "shard", "RowKey": shard_of(bad.id)}
+    async with TableServiceClient.from_connection_string(world.storage) as tables:
+        await tables.get_table_client(table).update_entity({**keys, **broken}, mode=UpdateMode.MERGE)
     world.clock.advance(25 * MINUTE)
     await world.tick()
     for cluster in good:
         issued = world.cloud.google.lookup(await world.read_token(cluster))
         assert issued is not None
         assert issued.expires_at - world.clock() > 50 * MINUTE
-    if table == "status":
+    if table == "shards":
         # The status is written again: it says nothing that the next refresh does not find out.
         assert (await world.target(bad)).state(world.clock()) == "fresh"
     else:
-        assert [event["category"] for event in world.events.named("message.poisoned")] == ["invalid_request"]
+        [event] = [event for event in world.events.named("fleet.status") if event["cluster"] == str(bad.id)][-1:]
+        assert event["category"] == "invalid_request"
 
 
-@pytest.mark.parametrize("row_key", ["nothing", "a|b|c", "../x|y"])
+@pytest.mark.parametrize("row_key", ["nothing", "a|b|c", "..:x|y", "it's|b|c"])
 async def test_a_row_whose_key_is_no_clusters_hides_no_other(world: World, row_key: str) -> None:
     cluster = await world.join("aks-1")
+    keys = {**entity_keys(cluster.id), "RowKey": row_key}
     async with TableServiceClient.from_connection_string(world.storage) as tables:
-        entity = {"PartitionKey": cluster.id.subscription, "RowKey": row_key.replace("/", ":"), "Document": "{}"}
-        for table in ("clusters", "status"):
-            await (await tables.create_table_if_not_exists(table)).upsert_entity(entity)
+        await tables.get_table_client("fleet").upsert_entity({**keys, "Format": 1, "Member0": "{}"})
     await world.tick()
     assert (await world.target(cluster)).state(world.clock()) == "fresh"
-
-
-async def _replace(world: World, table: str, cluster: LocalCluster, content: dict[str, object]) -> None:
-    keys = {"PartitionKey": cluster.id.subscription, "RowKey": f"{cluster.id.resource_group}|{cluster.id.name}"}
-    async with TableServiceClient.from_connection_string(world.storage) as tables:
-        client = tables.get_table_client(table)
-        await client.upsert_entity({**keys, **content}, mode=UpdateMode.REPLACE)
+    assert len((await world.services.overview.page(None, None))[0]) == 2
 
 
 async def test_two_schedulers_at_once_cost_at_most_one_write_more(world: World) -> None:

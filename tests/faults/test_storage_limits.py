@@ -15,6 +15,7 @@ from function_app import app
 from local.cloud import SUBSCRIPTION, LocalCluster
 from pullkeeper.errors import StorageUnavailable
 from pullkeeper.fleet import storage
+from pullkeeper.fleet.shards import shard_of
 from tests.faults.gate import Gates
 from tests.world import World
 
@@ -41,8 +42,7 @@ async def _invoke(name: str, cluster: LocalCluster) -> Any:
     place = {"subscription": cluster.id.subscription, "resourceGroup": cluster.id.resource_group, "name": "aks-1"}
     triggers: dict[str, Any] = {
         "schedule": {"timer": TimerRequest(past_due=False)},
-        "refresh": {"message": _message({"cluster": str(cluster.id), "reason": "due"})},
-        "refresh_poison": {"message": _message({"cluster": str(cluster.id), "reason": "due"})},
+        "refresh": {"message": _message({"shard": shard_of(cluster.id), "reason": "due"})},
         "onboarding": {"message": _message({"operation": _OPERATION})},
         "onboarding_poison": {"message": _message({"operation": _OPERATION})},
         "clusters": {"req": _request("GET", "clusters")},
@@ -67,15 +67,14 @@ def _request(
     return func.HttpRequest(method, f"http://localhost/api/{path}", route_params=place or {}, body=content)
 
 
-_TIMER_AND_QUEUES: Final = ("schedule", "refresh", "onboarding")
-_POISON: Final = ("refresh_poison", "onboarding_poison")
+_TIMER_AND_QUEUES: Final = ("schedule", "onboarding")
 _ROUTES: Final = ("clusters", "cluster", "operation", "refresh_all", "refresh_cluster", "onboard", "offboard")
-_WITHOUT_STORAGE: Final = {"handover", "health", "openapi"}
+_WITHOUT_STORAGE: Final = {"handover", "health", "openapi", "refresh_poison"}
 _REPORTS_WHAT_IT_CAN: Final = {"status"}
 
 
 def test_every_function_that_calls_storage_is_tested_here() -> None:
-    tested = {*_TIMER_AND_QUEUES, *_POISON, *_ROUTES}
+    tested = {*_TIMER_AND_QUEUES, "refresh", "onboarding_poison", *_ROUTES}
     assert tested | _WITHOUT_STORAGE | _REPORTS_WHAT_IT_CAN == _FUNCTIONS.keys()
 
 
@@ -98,12 +97,16 @@ async def test_timer_and_queue_functions_fail_in_time(name: str, cluster: LocalC
     assert "az storage account show" in raised.value.remedy
 
 
-@pytest.mark.parametrize("name", _POISON)
-async def test_functions_on_poison_queues_report_it_in_time(world: World, name: str, cluster: LocalCluster) -> None:
+@pytest.mark.parametrize(("name", "event"), [("refresh", "shard.completed"), ("onboarding_poison", "message.poisoned")])
+async def test_functions_whose_message_is_done_report_it_in_time(
+    world: World, name: str, event: str, cluster: LocalCluster
+) -> None:
+    """A shard stays due, and an operation stands still: the next tick sends both again."""
+    world.events.seen.clear()
     began = time.monotonic()
     await _invoke(name, cluster)
     assert time.monotonic() - began < _LONGEST
-    assert [event["category"] for event in world.events.named("message.poisoned")] == ["storage_unavailable"]
+    assert [event["category"] for event in world.events.named(event)] == ["storage_unavailable"]
 
 
 @pytest.mark.parametrize("name", _ROUTES)

@@ -11,8 +11,10 @@ from functions.openapi import document
 from local.cloud import GROUP, SUBSCRIPTION, LocalCluster
 from local.pull_check import can_pull
 from local.serving import Fault
+from pullkeeper.fleet.queues import RefreshMessage
+from pullkeeper.fleet.shards import shard_of
 from pullkeeper.fleet.table import Member
-from pullkeeper.model import ClusterId, RefreshMessage
+from pullkeeper.model import ClusterId
 from pullkeeper.onboarding.phases import ONBOARD
 from tests.http.conftest import App, cluster_path, onboarding_body
 
@@ -166,7 +168,7 @@ async def test_the_fleet_is_filtered_by_state(app: App) -> None:
     fresh, pending = [await app.world.cloud.add_cluster(f"aks-{n}", "main") for n in (11, 12)]
     for cluster in (fresh, pending):
         await app.world.services.fleet.register(cluster.member)
-    await app.world.services.refresher.refresh(RefreshMessage(cluster=fresh.id, reason="due"))
+    await app.world.services.refresher.refresh(RefreshMessage(shard=shard_of(fresh.id), cluster=fresh.id, reason="due"))
     for state, cluster, other in (("fresh", fresh, pending), ("pending", pending, fresh)):
         page = (await app.call("GET", f"clusters?state={state}")).body
         shown = {one["cluster"] for one in page["clusters"]}

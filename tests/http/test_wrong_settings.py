@@ -11,7 +11,8 @@ import pytest
 from functions import fleet, onboarding, schedule, status
 from local.cloud import SUBSCRIPTION
 from pullkeeper.errors import InvalidSetting
-from pullkeeper.model import RefreshMessage
+from pullkeeper.fleet.queues import RefreshMessage
+from pullkeeper.fleet.shards import shard_of
 from pullkeeper.onboarding.documents import Onboarding, OnboardingMessage
 from pullkeeper.services import Services
 from pullkeeper.settings import ONBOARDING, Settings
@@ -153,7 +154,9 @@ async def test_clusters_of_right_hubs_are_refreshed_beside_a_wrong_one(app: App)
     app.settings["HUBS"] = json.dumps({**json.loads(app.settings["HUBS"]), "wrong": _WRONG_HUB})
     app.settings["ARM_ENDPOINT"] = f"http://{_CANARY}"
     for cluster in (good, bad):
-        await app.services().refresher.refresh(RefreshMessage(cluster=cluster.id, reason="manual"))
+        await app.services().refresher.refresh(
+            RefreshMessage(shard=shard_of(cluster.id), cluster=cluster.id, reason="manual")
+        )
 
     assert (await app.world.target(good)).state(app.world.clock()) == "fresh"
     failed = await app.world.target(bad)
@@ -168,7 +171,7 @@ async def test_a_wrong_arm_endpoint_calls_no_other_cloud(app: App) -> None:
     app.settings["ARM_ENDPOINT"] = f"http://{_CANARY}"
 
     with pytest.raises(InvalidSetting, match=r"^invalid_request: ARM_ENDPOINT: "):
-        await app.services().refresher._access.locate(cluster.id)
+        await app.services().refresher._writer._access.locate(cluster.id)
     assert app.world.cloud.arm_part.journal.requests == []
 
 

@@ -132,7 +132,8 @@ class Onboarding:
         return {one.name: (one.trust.issuer, one.trust.subject) for one in held}
 
     async def fleet(self) -> set[str]:
-        return {str(identity) async for identity, _ in self.world.services.fleet.clusters()}
+        rows = await self.world.services.fleet.page(None, 1000)
+        return {str(row.id) for _, row in rows}
 
 
 def identity_id(name: str) -> str:

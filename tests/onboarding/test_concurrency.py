@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from pullkeeper.cluster import pull_secret
+from pullkeeper.fleet.queues import RefreshMessage
+from pullkeeper.fleet.shards import shard_of
 from pullkeeper.fleet.table import Fleet, Member
-from pullkeeper.model import ClusterId, RefreshMessage
+from pullkeeper.model import ClusterId
 from pullkeeper.onboarding.documents import OnboardingMessage, Operation
 from pullkeeper.onboarding.operations import Operations
 from pullkeeper.onboarding.phases import federated_credential
@@ -144,7 +146,7 @@ async def test_a_token_is_never_older_than_what_another_instance_wrote(
     await onboarding.onboard(cluster)
     world.clock.advance(timedelta(minutes=8))
     another = world.build_services()
-    await another.refresher.refresh(RefreshMessage(cluster=cluster.id, reason="manual"))
+    await another.refresher.refresh(RefreshMessage(shard=shard_of(cluster.id), cluster=cluster.id, reason="manual"))
     await another.close()
     secret = await cluster.admin.read_secret("deepintshield", "ar-pull-secret")
     newer = datetime.fromisoformat(secret["metadata"]["annotations"]["pullkeeper.dev/issued-at"])

@@ -11,7 +11,8 @@ import pytest
 from local.cloud import LocalCluster
 from pullkeeper.cluster import pull_secret
 from pullkeeper.errors import NotInFleet
-from pullkeeper.model import RefreshMessage, Status
+from pullkeeper.fleet.queues import RefreshMessage
+from pullkeeper.fleet.shards import shard_of
 from pullkeeper.onboarding.phases import pull_secret as pull_secret_phase
 from pullkeeper.onboarding.work import Work
 from pullkeeper.publisher.federation import Federation
@@ -32,7 +33,7 @@ pytestmark = pytest.mark.servers
 @asynccontextmanager
 async def in_flight(
     onboarding: Onboarding, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[asyncio.Task[Status]]:
+) -> AsyncIterator[asyncio.Task[None]]:
     """Start a refresh that has its token, and writes it when the secrets have been deleted for the first time."""
     reached, go = asyncio.Event(), asyncio.Event()
     write, undo = pull_secret.write, pull_secret_phase.undo
@@ -50,7 +51,7 @@ async def in_flight(
 
     monkeypatch.setattr(pull_secret, "write", held_up)
     monkeypatch.setattr(pull_secret_phase, "undo", then_it_writes)
-    message = RefreshMessage(cluster=cluster.id, reason="manual")
+    message = RefreshMessage(shard=shard_of(cluster.id), cluster=cluster.id, reason="manual")
     flight = asyncio.create_task(onboarding.world.services.refresher.refresh(message))
     await reached.wait()
     yield flight
@@ -66,7 +67,9 @@ async def test_a_refresh_under_way_loses_its_right_to_write(
     await two_identities.onboard(cluster)
     async with in_flight(two_identities, cluster, monkeypatch) as flight:
         await two_identities.offboard_fully(cluster)
-    assert [target.category for target in (await flight).targets.values()] == ["cluster_rbac_denied"]
+    await flight
+    failed = two_identities.world.events.named("secret.refresh_failed")
+    assert [event["category"] for event in failed] == ["cluster_rbac_denied"]
     assert SECRET not in await list_objects(cluster)
     assert not (await get_service_account(cluster)).get("imagePullSecrets")
 
@@ -79,7 +82,8 @@ async def test_a_secret_written_during_offboarding_is_removed(
     await onboarding.onboard(cluster)
     async with in_flight(onboarding, cluster, monkeypatch) as flight:
         await onboarding.offboard_fully(cluster)
-    assert [target.category for target in (await flight).targets.values()] == [None]
+    await flight
+    assert onboarding.world.events.named("secret.refresh_failed") == []
     assert SECRET not in await list_objects(cluster)
 
 

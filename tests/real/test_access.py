@@ -46,7 +46,7 @@ async def test_the_smallest_role_is_enough_for_the_whole_refresh(
     world: World, cluster: LocalCluster, admin: Caller, target: Target
 ) -> None:
     """Create, rotate, name the secret in the service account, heal: from the managed identity to the image."""
-    await world.refresh(cluster, "onboarding")
+    await world.refresh(cluster, "manual")
     world.clock.advance(25 * MINUTE)
     await world.refresh(cluster)
     await cluster.admin.delete_secret(target.namespace, target.secret)

@@ -78,7 +78,7 @@ async def test_its_secret_is_taken_over_in_place_and_never_missing_again(
     left = (await cluster.admin.read_secret(target.namespace, target.secret))["metadata"]["uid"]
     tokens = {await world.read_token(cluster)}
     async with watching(admin, target.namespace) as watch:
-        await world.refresh(cluster, "onboarding")
+        await world.refresh(cluster, "manual")
         for _ in range(10):
             world.clock.advance(25 * MINUTE)
             await world.refresh(cluster)

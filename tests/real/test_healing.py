@@ -107,7 +107,7 @@ async def test_a_secret_that_a_person_made_is_left_untouched(
     await kubectl("create", "secret", "docker-registry", "ar-pull-secret", *made)
     before = await kubectl.json("get", "secret", "ar-pull-secret", "--show-managed-fields")
     async with watching(admin, target.namespace) as watch:
-        for reason in ("onboarding", "due", "manual"):
+        for reason in ("retry", "due", "manual"):
             assert await world.refresh_category(cluster, reason) == "secret_conflict"
         assert await watch.events(target.secret) == []
 

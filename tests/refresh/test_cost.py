@@ -5,7 +5,9 @@ import asyncio
 import pytest
 
 from local.cloud import LocalCluster
-from pullkeeper.model import RefreshMessage, Target
+from pullkeeper.fleet.queues import RefreshMessage
+from pullkeeper.fleet.shards import shard_of
+from pullkeeper.model import Target
 from tests.world import MINUTE, World
 
 pytestmark = pytest.mark.servers
@@ -34,7 +36,7 @@ async def test_steady_state_is_one_call_per_secret_and_none_to_azure(world: Worl
     two = [Target(service_accounts=()), Target(namespace="other")]
     clusters = [await world.join("aks-1"), await world.join("aks-2", targets=two)]
     for cluster in clusters:
-        await world.refresh(cluster, "onboarding")
+        await world.refresh(cluster, "manual")
     before = _calls(clusters)
     for _ in range(4):
         world.clock.advance(25 * MINUTE)
@@ -66,7 +68,7 @@ async def test_a_message_delivered_twice_changes_nothing(world: World) -> None:
     cluster = await world.join("aks-1")
     await world.refresh(cluster)
     before = await cluster.admin.read_secret("deepintshield", "ar-pull-secret")
-    message = RefreshMessage(cluster=cluster.id, reason="manual")
+    message = RefreshMessage(shard=shard_of(cluster.id), cluster=cluster.id, reason="manual")
     await asyncio.gather(*(world.services.refresher.refresh(message) for _ in range(2)))
     assert before == await cluster.admin.read_secret("deepintshield", "ar-pull-secret")
     assert world.events.named("drift.repaired") == []

@@ -26,14 +26,13 @@ async def test_a_secret_that_expired_because_nothing_ran_is_explained(world: Wor
     assert "GET /api/status" in str(target.remedy)
 
 
-async def test_the_first_run_after_a_stop_reports_it(world: World) -> None:
+async def test_the_first_run_after_a_stop_reports_the_shard_as_overdue(world: World) -> None:
     cluster = await world.join("aks-1")
     await world.refresh(cluster)
     world.clock.advance(61 * MINUTE)
     await world.services.scheduler.run()
-    [event] = world.events.named("fleet.status")
-    assert (event["state"], event["category"]) == ("expired", "refresh_stopped")
-    assert event["remedy"]
+    [event] = world.events.named("run.completed")
+    assert (event["overdue"], event["fresh"]) == (1, 1)
 
 
 async def test_an_in_cluster_refresher_that_has_stopped_is_named(world: World) -> None:
@@ -43,6 +42,8 @@ async def test_an_in_cluster_refresher_that_has_stopped_is_named(world: World) -
     await world.services.fleet.register(Member(in_cluster, cluster.member.endpoint))
     world.clock.advance(61 * MINUTE)
     await world.refresh(cluster)
+    event = world.events.named("fleet.status")[-1]
+    assert (event["state"], event["category"]) == ("expired", "refresh_stopped")
     target = await _view(world, cluster)
     assert (target.state, target.category) == ("expired", "refresh_stopped")
     assert f"kubectl get cronjobs,jobs -n {cluster.target.namespace}" in str(target.remedy)

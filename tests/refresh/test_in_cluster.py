@@ -30,8 +30,7 @@ async def test_its_lifetime_is_read_without_writing(world: World) -> None:
     assert seen.expires_at == written.expires_at.replace(microsecond=0)
     assert before == await cluster.admin.read_secret("deepintshield", "ar-pull-secret")
     assert world.cloud.google.exchanges == 1
-    status = await world.status(cluster)
-    assert status.next_due - world.clock() <= timedelta(minutes=10)
+    assert await world.next_due(cluster) - world.clock() <= timedelta(minutes=20)
 
 
 async def test_without_a_role_its_state_is_unknown(world: World) -> None:

@@ -37,7 +37,7 @@ async def test_a_foreign_secret_is_left_unchanged(world: World) -> None:
     cluster = await world.join("aks-1")
     await cluster.admin.create_secret(_NAMESPACE, _NAME, _THEIRS)
     before = await cluster.admin.read_secret(_NAMESPACE, _NAME)
-    for reason in ("onboarding", "due", "manual"):
+    for reason in ("due", "retry", "manual"):
         assert await world.refresh_category(cluster, reason) == "secret_conflict"
     assert before == await cluster.admin.read_secret(_NAMESPACE, _NAME)
     target = await world.target(cluster)

@@ -1,7 +1,5 @@
 """A rotation replaces the content of a secret and nothing else."""
 
-from datetime import timedelta
-
 import pytest
 
 from pullkeeper.model import Target
@@ -27,7 +25,7 @@ async def test_uid_stays_over_100_rotations_and_every_token_is_new(world: World)
 async def test_no_secret_is_ever_read_listed_or_deleted(world: World) -> None:
     """The only calls are applies of one name, whatever happens to the secret."""
     cluster = await world.join("aks-1")
-    await world.refresh(cluster, "onboarding")
+    await world.refresh(cluster, "manual")
     await cluster.admin.delete_secret("deepintshield", "ar-pull-secret")
     world.clock.advance(25 * MINUTE)
     await world.refresh(cluster)
@@ -118,7 +116,7 @@ async def test_next_refresh_is_due_before_half_of_the_tokens_life(world: World) 
     first, second = await world.join("aks-1"), await world.join("aks-2")
     minted = world.clock()
     await world.refresh(first)
-    world.clock.advance(9.5 * MINUTE)
-    status = await world.refresh(second)
+    world.clock.advance(4.9 * MINUTE)
+    await world.refresh(second)
     assert world.cloud.google.exchanges == 1
-    assert minted + 22 * MINUTE < status.next_due <= minted + 25 * MINUTE + timedelta(seconds=2)
+    assert world.clock() < await world.next_due(second) <= minted + 25 * MINUTE

@@ -20,7 +20,7 @@ async def test_no_token_is_written_with_less_than_50_of_60_minutes(world: World)
         # A second, because Google's times have no fractions.
         assert timedelta(minutes=50) - timedelta(seconds=1) <= status.expires_at - world.clock()
         world.clock.advance(2.5 * MINUTE)
-    assert world.cloud.google.exchanges == 6
+    assert world.cloud.google.exchanges == 12
 
 
 async def test_an_older_token_never_replaces_a_newer_one(world: World) -> None:
@@ -107,5 +107,6 @@ async def test_a_hub_can_ask_for_a_longer_lifetime(world: World) -> None:
     assert await world.refresh_category(cluster) == "lifetime_not_allowed"
     world.cloud.google._accounts[hub.service_account].long_lifetimes = True
     world.clock.advance(15 * MINUTE)
-    status = await world.refresh(cluster)
-    assert timedelta(hours=4) < status.next_due - world.clock() <= timedelta(hours=5)
+    await world.refresh(cluster)
+    assert timedelta(0) < await world.next_due(cluster) - world.clock() <= timedelta(hours=4)
+    assert (await world.status(cluster)).life > timedelta(hours=11)

@@ -1,8 +1,10 @@
 """Phase: add the cluster to the fleet, so that the timer keeps its secrets fresh."""
 
-from pullkeeper.errors import FederatedCredentialConflict, PullkeeperError
+from pullkeeper.errors import FederatedCredentialConflict
+from pullkeeper.fleet.queues import RefreshMessage
+from pullkeeper.fleet.shards import shard_of
 from pullkeeper.fleet.table import Member
-from pullkeeper.model import Endpoint, RefreshMessage
+from pullkeeper.model import Endpoint
 from pullkeeper.onboarding.phases import federated_credential
 from pullkeeper.onboarding.work import Work
 
@@ -22,11 +24,9 @@ async def do(work: Work) -> str:
         raise FederatedCredentialConflict("the identity or its federated credential was removed meanwhile", at)
     endpoint = work.endpoint or Endpoint(server="https://unreachable.invalid", ca="", read_at=work.tools.clock())
     await work.tools.fleet.register(Member(work.member(), endpoint))
-    try:
-        await work.tools.refresher.refresh(RefreshMessage(cluster=work.cluster, reason="onboarding"))
-    except PullkeeperError as e:
-        # The secret was written a moment ago; the timer refreshes it again in time.
-        return f"in the fleet; the first refresh failed ({e.category})"
+    # The secret was written a moment ago: this records it. The timer repeats what fails here.
+    message = RefreshMessage(shard=shard_of(work.cluster), cluster=work.cluster, reason="manual")
+    await work.tools.refresher.refresh(message)
     return "in the fleet"
 
 
@@ -34,5 +34,4 @@ async def undo(work: Work) -> str:
     """Runs first: a cluster outside the fleet is not refreshed."""
     if not work.dry_run:
         await work.tools.fleet.remove(work.cluster)
-        await work.tools.fleet.forget(work.cluster)
     return "no longer in the fleet"

@@ -1,0 +1,128 @@
+"""How the secrets of clusters are, target by target, and how the statuses of a shard fit into one row."""
+
+import zlib
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Final, Literal
+
+from pydantic import AwareDatetime, Field
+
+from pullkeeper.document import Document
+from pullkeeper.errors import InvalidRequest
+from pullkeeper.model import Cluster, ClusterId, Endpoint
+
+NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""Long ago; a table holds no time before 1601."""
+State = Literal["pending", "fresh", "stale", "expired", "unknown"]
+
+
+class TargetStatus(Document):
+    """How one secret is.
+
+    issued_at, expires_at: of the token in it. category, detail, remedy: of the last failure since the last success.
+    failures: in a row. note: what is not as wanted although the secret is. unobserved: the cluster refreshes the
+    secret, and the app may not look.
+    """
+
+    uid: str | None = None
+    issued_at: AwareDatetime | None = None
+    expires_at: AwareDatetime | None = None
+    last_success: AwareDatetime | None = None
+    next_due: AwareDatetime = NEVER
+    failures: int = 0
+    category: str | None = None
+    detail: str | None = None
+    remedy: str | None = None
+    note: str | None = None
+    unobserved: bool = False
+
+    def state(self, now: datetime) -> State:
+        """Return the state. pending: never written. stale: the last try failed, but the token is still valid."""
+        if self.unobserved:
+            return "unknown"
+        if self.expires_at is None:
+            return "pending"
+        if self.expires_at <= now:
+            return "expired"
+        return "stale" if self.category else "fresh"
+
+
+class Status(Document):
+    """How a cluster is. endpoint: newer than the one it was onboarded with. located_at: when Azure was last asked."""
+
+    targets: dict[str, TargetStatus] = Field(default_factory=dict)
+    endpoint: Endpoint | None = None
+    located_at: AwareDatetime | None = None
+
+    @property
+    def life(self) -> timedelta:
+        """Return the shortest life of the tokens in the cluster's secrets; an hour before there is one."""
+        lives = (one.expires_at - one.issued_at for one in self.targets.values() if one.expires_at and one.issued_at)
+        return min(lives, default=_LIFE)
+
+    def of(self, target: object) -> TargetStatus:
+        """Return the status of a target; one that was never tried is due."""
+        return self.targets.get(str(target), TargetStatus())
+
+    def next_due(self, cluster: Cluster) -> datetime:
+        """Return when the first of the cluster's targets is due."""
+        return min(self.of(target).next_due for target in cluster.targets)
+
+
+_LIFE: Final = timedelta(hours=1)
+Statuses = Mapping[ClusterId, Status]
+
+
+def pack(statuses: Statuses) -> bytes:
+    """Return the statuses of a shard as compressed JSON. Targets that differ in their uid alone share one entry, so an
+    ordinary one costs some 40 bytes, and 25,000 of them fit into a row.
+    """
+    groups: dict[TargetStatus, dict[str, dict[str, str | None]]] = {}
+    moved = {}
+    for cluster, status in statuses.items():
+        if status.endpoint or status.located_at:
+            moved[_key(cluster)] = Status(endpoint=status.endpoint, located_at=status.located_at)
+        for name, target in status.targets.items():
+            group = groups.setdefault(target.model_copy(update={"uid": None}), {})
+            group.setdefault(_key(cluster), {})[name] = target.uid
+    packed = _Packed(groups=tuple(_Group(status=status, uids=uids) for status, uids in groups.items()), moved=moved)
+    return zlib.compress(packed.to_json().encode(), level=1)
+
+
+def unpack(data: bytes) -> dict[ClusterId, Status]:
+    """Read what `pack` wrote. Raises InvalidRequest."""
+    try:
+        packed = _Packed.parse(zlib.decompress(data))
+    except zlib.error as e:
+        raise InvalidRequest(f"statuses: {e}") from None
+    targets: dict[str, dict[str, TargetStatus]] = {}
+    for group in packed.groups:
+        for cluster, uids in group.uids.items():
+            for name, uid in uids.items():
+                targets.setdefault(cluster, {})[name] = group.status.model_copy(update={"uid": uid})
+    return {
+        _cluster(key): packed.moved.get(key, Status()).model_copy(update={"targets": targets.get(key, {})})
+        for key in {**targets, **packed.moved}
+    }
+
+
+class _Group(Document):
+    status: TargetStatus
+    uids: dict[str, dict[str, str | None]]
+
+
+class _Packed(Document):
+    """moved: clusters that Azure was asked for."""
+
+    groups: tuple[_Group, ...] = ()
+    moved: dict[str, Status] = Field(default_factory=dict)
+
+
+def _key(cluster: ClusterId) -> str:
+    return f"{cluster.subscription}|{cluster.resource_group}|{cluster.name}"
+
+
+def _cluster(key: str) -> ClusterId:
+    subscription, _, rest = key.partition("|")
+    group, _, name = rest.partition("|")
+    return ClusterId(subscription, group, name)

@@ -1,0 +1,199 @@
+"""One run over a shard: pick what is due, write it, and record outcomes while silent clusters are still waited for."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from pullkeeper.deadline import reserve
+from pullkeeper.errors import ClusterUnreachable, PullkeeperError, StorageUnavailable, UnknownFormat
+from pullkeeper.fleet import storage
+from pullkeeper.fleet.queues import RefreshMessage
+from pullkeeper.fleet.shard_table import Shards, ShardState
+from pullkeeper.fleet.table import Fleet, Member, Row
+from pullkeeper.model import ClusterId, Target
+from pullkeeper.publisher.hub import Hub
+from pullkeeper.refresh.attempt import Writer
+from pullkeeper.refresh.capacity import Capacity
+from pullkeeper.refresh.outcomes import Attempt, next_status, report_outcome
+from pullkeeper.refresh.pace import QUICK_TRIES, period
+from pullkeeper.tokens import Token
+
+_BUDGET: Final = 60.0
+"""Seconds, a fifth of `functionTimeout`: after that no cluster is begun, and the rest is left to a further message."""
+_MEANWHILE: Final = 2.0
+"""Seconds: rows that were read longer ago are read again, so that a cluster which left the fleet gets no secret."""
+_REPORT_ALL_EVERY: Final = timedelta(hours=1)
+_SAVE_EVERY: Final = 1.0  # seconds
+_SAVE_TRIES: Final = 5
+
+
+class ShardRun:
+    """Refreshes what a message asks for. state: the shard as recorded. results: how many targets ended how. unfinished:
+    there was no time for all. retry_soon: a failure is worth a quick try. reports_all: an hour has passed since all
+    targets were reported.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        shards: Shards,
+        writer: Writer,
+        capacity: Capacity,
+        message: RefreshMessage,
+        *,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self.rows: dict[ClusterId, Row] = {}
+        self.state = ShardState(message.shard)
+        self.results: Counter[str] = Counter()
+        self.unfinished = self.retry_soon = self.reports_all = False
+        self._fleet = fleet
+        self._shards = shards
+        self._writer = writer
+        self._capacity = capacity
+        self._clock = clock
+        self._message = message
+        self._pending: dict[ClusterId, Attempt] = {}
+        self._began = time.monotonic()
+        self._read_at = 0.0
+        self._reading = asyncio.Lock()
+
+    async def work(self) -> None:
+        """Refresh what is due, and record it. Raises StorageUnavailable; UnknownFormat for a row of another version."""
+        await self._read()
+        if not self.state.known:
+            raise UnknownFormat(f"the row of shard {self._message.shard} in the table shards")
+        self.reports_all = self._clock() - self.state.reported_at >= _REPORT_ALL_EVERY
+        ended = asyncio.Event()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._save_regularly(ended))
+                with reserve(2 * storage.CALL):  # to record what has ended
+                    await self._refresh_all()
+                ended.set()
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+
+    async def _refresh_all(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for row in list(self.rows.values()):
+                if row.member and (targets := self._due(row.member)):
+                    group.create_task(self._refresh(row.member, targets))
+
+    def _due(self, member: Member) -> Sequence[Target]:
+        cluster, now = member.cluster, self._clock()
+        if self._message.cluster not in {None, cluster.cluster}:
+            return ()
+        if self._message.cluster or self._message.reason == "manual":
+            return cluster.targets
+        status = self.state.status(cluster.cluster)
+        return [target for target in cluster.targets if status.of(target).next_due <= now]
+
+    async def _refresh(self, member: Member, targets: Sequence[Target]) -> None:
+        cluster = member.cluster.cluster
+        status = self.state.status(cluster)
+        suspect = any(status.of(target).category == ClusterUnreachable.category for target in targets)
+        try:
+            if member.cluster.refresher == "in-cluster":
+                attempt = await self._capacity.run(self._observe(member), suspect=suspect)
+            else:
+                # The token first: nothing waits for a mint in the place of a cluster.
+                hub, token = await self._writer.token(member.cluster, status)
+                attempt = await self._capacity.run(self._write(member, hub, token), suspect=suspect)
+        except StorageUnavailable:
+            raise
+        except PullkeeperError as e:
+            attempt = Attempt(dict.fromkeys(targets, e.with_context(cluster=str(cluster))))
+        if attempt:
+            self._pending[cluster] = attempt
+
+    async def _write(self, member: Member, hub: Hub, token: Token) -> Attempt | None:
+        """Return None where nothing is left to do: the cluster left the fleet, another run was quicker, no time."""
+        current, targets = await self._current(member)
+        if not current:
+            return None
+        status, thorough = self.state.status(current.cluster.cluster), self._message.reason == "manual"
+        return await self._writer.write(current, targets, status, hub, token, thorough=thorough)
+
+    async def _observe(self, member: Member) -> Attempt | None:
+        current, targets = await self._current(member)
+        return await self._writer.observe(current, targets) if current else None
+
+    async def _current(self, member: Member) -> tuple[Member | None, Sequence[Target]]:
+        """Return the cluster as it is in the fleet now, and its targets that are still due; None if there are none."""
+        if time.monotonic() - self._began > _BUDGET:
+            self.unfinished = True
+            return None, ()
+        async with self._reading:
+            if time.monotonic() - self._read_at > _MEANWHILE:
+                await self._read()
+        row = self.rows.get(member.cluster.cluster)
+        targets = self._due(row.member) if row and row.member else ()
+        return (row.member if row and targets else None), targets
+
+    async def _read(self) -> None:
+        rows, self.state = await asyncio.gather(
+            self._fleet.shard(self._message.shard), self._shards.read(self._message.shard)
+        )
+        self.rows = {row.id: row for row in rows}
+        self._read_at = time.monotonic()
+
+    async def _save_regularly(self, ended: asyncio.Event) -> None:
+        while not ended.is_set():
+            try:
+                async with asyncio.timeout(_SAVE_EVERY):
+                    await ended.wait()
+            except TimeoutError:
+                pass
+            if self._pending or ended.is_set():
+                await self._save()
+
+    async def _save(self) -> None:
+        """Record what has ended. Where another writer was quicker, read again what it wrote and who is in the fleet."""
+        pending = dict(self._pending)
+        for _ in range(_SAVE_TRIES):
+            saved = await self._shards.save(self._state_after(pending))
+            if saved:
+                self.state = saved
+                self._report(pending)
+                return
+            async with self._reading:
+                await self._read()
+        raise StorageUnavailable(f"the row of shard {self._message.shard} changed {_SAVE_TRIES} times in a row")
+
+    def _state_after(self, pending: dict[ClusterId, Attempt]) -> ShardState:
+        now, statuses, states = self._clock(), {}, Counter[str]()
+        members = {row.id: row.member.cluster for row in self.rows.values() if row.member}
+        for cluster, wanted in members.items():
+            status = self.state.status(cluster)
+            if cluster in pending:
+                status = next_status(status, wanted, pending[cluster], now)
+            statuses[cluster] = status
+            states.update(status.of(target).state(now) for target in wanted.targets)
+        due = (statuses[cluster].next_due(wanted) for cluster, wanted in members.items())
+        return replace(
+            self.state,
+            next_due=min(due, default=now + period(timedelta(hours=1))),
+            life=min((status.life for status in statuses.values()), default=timedelta(hours=1)),
+            clusters=len(self.rows),
+            states=states,
+            reported_at=now if self.reports_all else self.state.reported_at,
+            statuses=statuses,
+        )
+
+    def _report(self, recorded: dict[ClusterId, Attempt]) -> None:
+        for cluster, attempt in recorded.items():
+            if self._pending.get(cluster) is attempt:
+                del self._pending[cluster]
+            for target, outcome in attempt.outcomes.items():
+                report_outcome(cluster, target, outcome)
+                if isinstance(outcome, PullkeeperError):
+                    self.results[outcome.category] += 1
+                    failures = self.state.status(cluster).of(target).failures
+                    self.retry_soon |= outcome.retryable and failures <= QUICK_TRIES
+                else:
+                    self.results["ok"] += 1

@@ -1,0 +1,106 @@
+"""Thousands of API servers in a process of their own: TLS, a CA for each, and 30 ms until an apply is answered.
+
+They answer every PATCH as a kube-apiserver answers an apply that asks for metadata. They check nothing, because they
+measure the client alone; what a server checks is tested elsewhere. A mode can be set for each: `silent` takes the
+request and never answers.
+
+`python -m tests.bench.api_servers COUNT` prints one JSON line with port and CA of each, and reads modes as JSON lines.
+"""
+
+import asyncio
+import json
+import ssl
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+from typing import Any, Final, Self
+
+import trustme
+
+_LATENCY: Final = 0.03
+_ROOT: Final = Path(__file__).parents[2]
+
+
+class _Connection(asyncio.Protocol):
+    """One request after the other, with as little work as possible."""
+
+    def __init__(self, server: "_ApiServer") -> None:
+        self._server = server
+        self._data = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        head, found, body = self._data.partition(b"\r\n\r\n")
+        if not found:
+            return
+        length = head.lower().partition(b"content-length:")[2].partition(b"\r")[0]
+        if len(body) < int(length or 0) or self._server.mode == "silent":
+            return
+        self._data = b""
+        asyncio.get_running_loop().call_later(_LATENCY, self._respond)
+
+    def _respond(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(self._server.response)  # type: ignore[attr-defined]
+
+
+class _ApiServer:
+    def __init__(self) -> None:
+        self.mode = "healthy"
+        metadata = {"name": "ar-pull-secret", "namespace": "deepintshield", "uid": str(uuid.uuid4())}
+        body = json.dumps({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        self.response = (head + body).encode()
+
+    async def start(self) -> dict[str, Any]:
+        authority = trustme.CA()
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        authority.issue_cert("127.0.0.1", "localhost").configure_cert(context)
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: _Connection(self), "127.0.0.1", 0, ssl=context, backlog=128)
+        return {"port": server.sockets[0].getsockname()[1], "ca": authority.cert_pem.bytes().decode()}
+
+
+async def _serve(count: int) -> None:
+    servers = [_ApiServer() for _ in range(count)]
+    print(json.dumps([await server.start() for server in servers]), flush=True)
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    while line := await reader.readline():
+        for number, mode in json.loads(line).items():
+            servers[int(number)].mode = mode
+        print("done", flush=True)
+
+
+class ApiServers:
+    """The process. `with` it: endpoints has port and CA of each."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __enter__(self) -> Self:
+        command = [sys.executable, "-m", "tests.bench.api_servers", str(self._count)]
+        self._process = subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        self.endpoints: list[dict[str, Any]] = json.loads(self._process.stdout.readline())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def set_modes(self, modes: dict[int, str]) -> None:
+        """Set the mode of these servers: `healthy` or `silent`."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(modes) + "\n")
+        self._process.stdin.flush()
+        self._process.stdout.readline()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(int(sys.argv[1])))

@@ -1,0 +1,112 @@
+"""A fleet to measure: rows in Azurite, API servers in another process, the app's services in this one."""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from azure.data.tables.aio import TableServiceClient
+
+from local.azurite import Azurite
+from local.clock import Clock
+from local.cloud import Cloud
+from pullkeeper.fleet.queues import FORMAT, RefreshMessage
+from pullkeeper.fleet.shards import shard_of
+from pullkeeper.fleet.table import columns, entity_keys
+from pullkeeper.model import Cluster, ClusterId, Endpoint, Target
+from pullkeeper.services import Services
+from tests.bench.api_servers import ApiServers
+
+SUBSCRIPTION = "00000000-0000-0000-0000-00000000b001"
+
+
+class Recorded(logging.Handler):
+    """When the outcome of each cluster was recorded: seconds of time.monotonic, by cluster."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at: dict[str, float] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, "microsoft.custom_event.name", "") == "secret.refreshed":
+            self.at[record.cluster] = time.monotonic()  # type: ignore[attr-defined]
+
+
+@dataclass(slots=True)
+class BenchFleet:
+    """clusters: their ids, the nth served by API server n modulo their number."""
+
+    services: Services
+    servers: ApiServers
+    clock: Clock
+    cloud: Cloud
+    storage: str
+    clusters: list[ClusterId]
+    recorded: Recorded = field(default_factory=Recorded)
+
+    async def refresh(self, at_once: int = 16) -> float:
+        """Refresh everything that is due, `at_once` messages at a time; return the seconds it took."""
+        seen = await self.services.shards.totals()
+        due = [one.shard for one in seen.shards if one.next_due <= self.clock()]
+        places = asyncio.Semaphore(at_once)
+
+        async def one(shard: str) -> None:
+            async with places:
+                await self.services.refresher.refresh(RefreshMessage(shard=shard, reason="due"))
+
+        began = time.monotonic()
+        await asyncio.gather(*(one(shard) for shard in due))
+        return time.monotonic() - began
+
+    def make_due(self) -> None:
+        """Let a period pass."""
+        self.clock.advance(timedelta(minutes=20, seconds=1))
+
+
+async def register(tables: TableServiceClient, members: Iterable[tuple[ClusterId, Endpoint]], due: Any) -> None:
+    """Write the rows of many clusters at once: what onboarding writes, in transactions."""
+    fleet = await tables.create_table_if_not_exists("fleet")
+    shards = await tables.create_table_if_not_exists("shards")
+    rows: dict[str, list[Any]] = {}
+    for cluster, endpoint in members:
+        member = Cluster(cluster=cluster, hub="main", targets=(Target(),))
+        cells = {**columns("Member", member.to_json()), **columns("Endpoint", endpoint.to_json())}
+        rows.setdefault(shard_of(cluster), []).append({**entity_keys(cluster), "Format": FORMAT, **cells})
+    for shard, entities in rows.items():
+        for start in range(0, len(entities), 100):
+            await fleet.submit_transaction([("upsert", entity) for entity in entities[start : start + 100]])
+        await shards.upsert_entity({"PartitionKey": "shard", "RowKey": shard, "Format": FORMAT, "NextDue": due})
+
+
+@asynccontextmanager
+async def open_fleet(azurite: Azurite, servers: ApiServers, size: int, name: str) -> AsyncIterator[BenchFleet]:
+    """A fleet of this size in a storage account of its own, refreshed once, so that everything is warm."""
+    clock = Clock()
+    storage = azurite.account(name)
+    async with Cloud(clock) as cloud:
+        cloud.add_hub("main")
+        environment = cloud.environment(storage)
+        os.environ.update(environment)
+        clusters = [ClusterId(SUBSCRIPTION, "fleet", f"aks-{n}") for n in range(size)]
+        endpoints = [
+            Endpoint(server=f"https://127.0.0.1:{one['port']}", ca=one["ca"], read_at=clock())
+            for one in servers.endpoints
+        ]
+        async with TableServiceClient.from_connection_string(storage) as tables:
+            members = [(cluster, endpoints[n % len(endpoints)]) for n, cluster in enumerate(clusters)]
+            await register(tables, members, clock())
+        services = Services.build(environment, clock)
+        fleet = BenchFleet(services, servers, clock, cloud, storage, clusters)
+        logger = logging.getLogger("pullkeeper")
+        logger.addHandler(fleet.recorded)
+        try:
+            await fleet.refresh()
+            yield fleet
+        finally:
+            logger.removeHandler(fleet.recorded)
+            await services.close()

@@ -1,0 +1,67 @@
+"""A tick sends the shards that are due, at a cost that does not grow with the fleet, and says what is overdue."""
+
+import pytest
+
+from pullkeeper.fleet.shards import shard_of
+from tests.world import MINUTE, World
+
+pytestmark = pytest.mark.servers
+
+
+async def test_only_shards_that_are_due_are_sent(world: World) -> None:
+    clusters = [await world.join(f"aks-{n}") for n in range(6)]
+    shards = {shard_of(cluster.id) for cluster in clusters}
+    assert await world.tick() == len(shards)
+    assert (await world.services.scheduler.run()).queued == 0
+    world.clock.advance(20 * MINUTE)
+    assert await world.tick() == len(shards)
+
+
+async def test_a_run_reports_the_fleet_as_of_the_last_run_of_each_shard(world: World) -> None:
+    for n in range(3):
+        await world.join(f"aks-{n}")
+    await world.tick()
+    await world.services.scheduler.run()
+    event = world.events.named("run.completed")[-1]
+    assert (event["clusters"], event["fresh"], event["queued"], event["overdue"]) == (3, 3, 0, 0)
+
+
+async def test_a_refresh_that_has_stopped_shows_as_overdue_shards(world: World) -> None:
+    cluster = await world.join("aks-1")
+    await world.tick()
+    world.clock.advance(await world.next_due(cluster) - world.clock())
+    await world.services.scheduler.run()
+    assert world.events.named("run.completed")[-1]["overdue"] == 0
+    world.clock.advance(6 * MINUTE)
+    await world.services.scheduler.run()
+    assert world.events.named("run.completed")[-1]["overdue"] == 1
+
+
+async def test_what_a_crash_took_is_sent_again_by_the_next_tick(world: World) -> None:
+    """The message itself stays hidden for ten minutes; nothing waits for it."""
+    cluster = await world.join("aks-1")
+    await world.services.scheduler.run()
+    queue = world.services.queues["refresh"]
+    await queue._queue.clear_messages()
+    world.clock.advance(71 / 60 * MINUTE)
+    await world.tick()
+    assert (await world.target(cluster)).state(world.clock()) == "fresh"
+
+
+async def test_a_schedule_too_slow_for_the_shortest_token_life_is_reported(world: World) -> None:
+    world.cloud.add_hub("short", lifetime=900)
+    await world.join("aks-1", "short")
+    await world.tick()
+    world.clock.advance(5 * MINUTE)
+    await world.services.scheduler.run()
+    event = world.events.named("run.completed")[-1]
+    assert (round(event["slow_tick_seconds"]), round(event["longest_tick_seconds"])) == (300, 75)
+
+
+async def test_refresh_all_sends_one_message_per_shard(world: World) -> None:
+    clusters = [await world.join(f"aks-{n}") for n in range(4)]
+    await world.tick()
+    writes = sum(cluster.part.journal.count("PATCH", "/secrets/") for cluster in clusters)
+    await world.services.scheduler.refresh_all_now()
+    assert await world.process_queue() == len({shard_of(cluster.id) for cluster in clusters})
+    assert writes + 4 == sum(cluster.part.journal.count("PATCH", "/secrets/") for cluster in clusters)

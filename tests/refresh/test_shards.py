@@ -1,0 +1,194 @@
+"""A shard is read with two calls and written with one; a row hurts none but itself."""
+
+import asyncio
+import uuid
+from dataclasses import replace
+from datetime import timedelta
+from itertools import count, islice
+from typing import Any
+
+import pytest
+from azure.data.tables import UpdateMode
+from azure.data.tables.aio import TableServiceClient
+
+from local.cloud import LocalCluster
+from pullkeeper.errors import NotInFleet
+from pullkeeper.fleet.queues import RefreshMessage
+from pullkeeper.fleet.shard_table import ShardState
+from pullkeeper.fleet.shards import shard_of
+from pullkeeper.fleet.status import Status, TargetStatus
+from pullkeeper.fleet.table import entity_keys
+from pullkeeper.model import ClusterId
+from pullkeeper.refresh.attempt import Writer
+from pullkeeper.refresh.outcomes import Attempt
+from tests.world import MINUTE, World
+
+pytestmark = pytest.mark.servers
+
+
+def _in_one_shard(shard: str, size: int) -> list[ClusterId]:
+    ids = (ClusterId("00000000-0000-0000-0000-000000005eed", "fleet", f"aks-{n}") for n in count())
+    return list(islice((one for one in ids if shard_of(one) == shard), size))
+
+
+async def _edit(world: World, cluster: LocalCluster, columns: dict[str, Any]) -> None:
+    async with TableServiceClient.from_connection_string(world.storage) as tables:
+        row = {**entity_keys(cluster.id), **columns}
+        await tables.get_table_client("fleet").update_entity(row, mode=UpdateMode.MERGE)
+
+
+async def _read(world: World, cluster: LocalCluster) -> dict[str, Any]:
+    async with TableServiceClient.from_connection_string(world.storage) as tables:
+        keys = entity_keys(cluster.id)
+        return dict(await tables.get_table_client("fleet").get_entity(keys["PartitionKey"], keys["RowKey"]))
+
+
+async def _refresh_shard(world: World, cluster: LocalCluster) -> None:
+    await world.services.refresher.refresh(RefreshMessage(shard=shard_of(cluster.id), reason="due"))
+
+
+def _failure(number: int) -> dict[str, str]:
+    return {"category": "cluster_rbac_denied", "detail": f"{number} " * 60, "remedy": f"{number} " * 60}
+
+
+@pytest.mark.parametrize("failing", [False, True], ids=["fresh", "each with a failure of its own"])
+async def test_25_000_targets_fit_into_the_row_of_a_shard(world: World, *, failing: bool) -> None:
+    """The service's limits: 64 KiB a property, 1 MiB a row. Texts of failures are left out before times are."""
+    ordinary = TargetStatus(issued_at=world.clock(), expires_at=world.clock())
+    statuses = {}
+    for number, cluster in enumerate(_in_one_shard("2f", 50)):
+        targets = {
+            f"team-{target}/ar-pull-secret": ordinary.model_copy(
+                update={
+                    "uid": str(uuid.UUID(int=number * 500 + target, version=4)),
+                    **(_failure(target) if failing else {}),
+                }
+            )
+            for target in range(500)
+        }
+        statuses[cluster] = Status(targets=targets)
+    shards = world.services.shards
+    assert await shards.save(ShardState("2f", statuses=statuses))
+    found = (await shards.read("2f")).statuses
+    assert statuses.keys() == found.keys()
+    for cluster, status in statuses.items():
+        for name, target in status.targets.items():
+            assert (target.uid, target.category) == (found[cluster].of(name).uid, found[cluster].of(name).category)
+
+
+async def test_two_writers_of_a_shard_at_once_lose_nothing(world: World) -> None:
+    """Forced: both have read the row before either writes."""
+    cluster = await world.join("aks-1")
+    shards = world.services.shards
+    first, second = await shards.read(shard_of(cluster.id)), await shards.read(shard_of(cluster.id))
+    assert await shards.save(replace(first, clusters=1))
+    assert await shards.save(replace(second, clusters=2)) is None
+    assert (await shards.read(shard_of(cluster.id))).clusters == 1
+
+
+async def test_a_row_of_another_version_is_left_alone_and_reported(world: World) -> None:
+    newer, other = await world.join("aks-1"), await world.join("aks-2")
+    await world.tick()
+    await _edit(world, newer, {"Format": 2})
+    before = await _read(world, newer)
+    writes = newer.part.journal.count("PATCH", "/secrets/")
+    world.clock.advance(25 * MINUTE)
+    await world.tick()
+    assert before == await _read(world, newer)
+    assert writes == newer.part.journal.count("PATCH", "/secrets/")
+    reported = [event for event in world.events.named("fleet.status") if event["cluster"] == str(newer.id)]
+    assert reported[-1]["category"] == "unknown_format"
+    assert (await world.target(other)).state(world.clock()) == "fresh"
+
+
+async def test_a_shard_of_another_version_is_left_alone_and_reported(world: World) -> None:
+    cluster = await world.join("aks-1")
+    async with TableServiceClient.from_connection_string(world.storage) as tables:
+        shards = tables.get_table_client("shards")
+        row = {"PartitionKey": "shard", "RowKey": shard_of(cluster.id), "Format": 2}
+        await shards.update_entity(row, mode=UpdateMode.MERGE)
+        await world.tick()
+        await _refresh_shard(world, cluster)
+        assert (await shards.get_entity("shard", shard_of(cluster.id)))["Format"] == 2
+    assert cluster.part.journal.count("PATCH", "/secrets/") == 0
+    assert world.events.named("run.completed")[-1]["other_version"] == 1
+    assert world.events.named("shard.completed")[-1]["category"] == "unknown_format"
+
+
+async def test_a_message_of_another_version_goes_back_to_the_queue(world: World) -> None:
+    await world.services.refresher.receive(b'{"version": 2, "shard": "00", "wave": 7}')
+    [event] = world.events.named("message.deferred")
+    assert event["category"] == "unknown_format"
+    assert await world.services.queues["refresh"].depth() == 1
+    assert await world.process_queue() == 0  # it is hidden for some minutes
+
+
+async def test_a_cluster_that_joins_during_a_run_is_due_at_the_next_tick(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both in one shard. The run that began before the second one joined does not overwrite that it is due."""
+    first, second = _in_one_shard("11", 2)
+    old = await world.cloud.add_cluster(first.name, "main")
+    member = replace(old.member, cluster=old.member.cluster.model_copy(update={"cluster": first}))
+    await world.services.fleet.register(member)
+    write = Writer.write
+
+    async def join_meanwhile(*args: Any, **named: Any) -> Attempt:
+        monkeypatch.setattr(Writer, "write", write)
+        joined = member.cluster.model_copy(update={"cluster": second})
+        await world.services.fleet.register(replace(member, cluster=joined))
+        return await write(*args, **named)
+
+    monkeypatch.setattr(Writer, "write", join_meanwhile)
+    await world.services.refresher.refresh(RefreshMessage(shard="11", reason="due"))
+    state = await world.services.shards.read("11")
+    assert state.status(first).targets
+    assert state.next_due <= world.clock()
+    await world.tick()
+    assert (await world.services.shards.read("11")).status(second).targets
+
+
+async def test_two_runs_at_once_leave_one_truth(world: World) -> None:
+    """Each knows the row as it was before; the second to record reads it again."""
+    cluster = await world.join("aks-1")
+    await asyncio.gather(*(_refresh_shard(world, cluster) for _ in range(4)))
+    target = await world.target(cluster)
+    assert target.state(world.clock()) == "fresh"
+    assert target.failures == 0
+    assert world.events.named("drift.repaired") == []
+    assert [event for event in world.events.named("shard.completed") if "category" in event] == []
+
+
+async def test_what_another_run_has_refreshed_is_not_written_again(world: World) -> None:
+    """The message of a process that was killed returns after ten minutes and finds nothing to do."""
+    cluster = await world.join("aks-1")
+    await world.tick()
+    writes = cluster.part.journal.count("PATCH", "/secrets/")
+    world.clock.advance(10 * MINUTE)
+    due = await world.next_due(cluster)
+    if due > world.clock():
+        await _refresh_shard(world, cluster)
+        assert writes == cluster.part.journal.count("PATCH", "/secrets/")
+    assert world.cloud.google.exchanges == 1
+
+
+async def test_a_cluster_that_left_has_no_row_and_no_status(world: World) -> None:
+    cluster = await world.join("aks-1")
+    await world.tick()
+    await world.services.fleet.remove(cluster.id)
+    assert (await world.services.shards.read(shard_of(cluster.id))).statuses == {}
+    with pytest.raises(NotInFleet):
+        await world.services.fleet.member(cluster.id)
+    await world.services.fleet.remove(cluster.id)
+
+
+async def test_a_failure_is_tried_again_after_30_seconds(world: World) -> None:
+    cluster = await world.join("aks-1")
+    await world.tick()
+    await cluster.server.stop()
+    world.clock.advance(25 * MINUTE)
+    await world.tick()
+    target = await world.target(cluster)
+    assert target.failures == 1
+    assert timedelta(seconds=29) < target.next_due - world.clock() <= timedelta(seconds=30)
+    assert await world.services.queues["refresh"].depth() == 1
