@@ -1,7 +1,6 @@
 """One run over a shard: pick what is due, write it, and record outcomes while silent clusters are still waited for."""
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,6 +12,7 @@ from pullkeeper.errors import ClusterUnreachable, PullkeeperError, StorageUnavai
 from pullkeeper.fleet import storage
 from pullkeeper.fleet.queues import RefreshMessage
 from pullkeeper.fleet.shard_table import Shards, ShardState
+from pullkeeper.fleet.status import NEVER
 from pullkeeper.fleet.table import Fleet, Member, Row
 from pullkeeper.model import ClusterId, Target
 from pullkeeper.publisher.hub import Hub
@@ -22,10 +22,10 @@ from pullkeeper.refresh.outcomes import Attempt, next_status, report_outcome
 from pullkeeper.refresh.pace import QUICK_TRIES, period
 from pullkeeper.tokens import Token
 
-_BUDGET: Final = 60.0
-"""Seconds, a fifth of `functionTimeout`: after that no cluster is begun, and the rest is left to a further message."""
-_MEANWHILE: Final = 2.0
-"""Seconds: rows that were read longer ago are read again, so that a cluster which left the fleet gets no secret."""
+_BUDGET: Final = timedelta(minutes=1)
+"""A fifth of `functionTimeout`: after that no cluster is begun, and the rest is left to a further message."""
+_MEANWHILE: Final = timedelta(seconds=2)
+"""Rows that were read longer ago are read again, so that a cluster which left the fleet gets no secret."""
 _REPORT_ALL_EVERY: Final = timedelta(hours=1)
 _SAVE_EVERY: Final = 1.0  # seconds
 _SAVE_TRIES: Final = 5
@@ -58,8 +58,8 @@ class ShardRun:
         self._clock = clock
         self._message = message
         self._pending: dict[ClusterId, Attempt] = {}
-        self._began = time.monotonic()
-        self._read_at = 0.0
+        self._began = clock()
+        self._read_at = NEVER
         self._reading = asyncio.Lock()
 
     async def work(self) -> None:
@@ -125,11 +125,11 @@ class ShardRun:
 
     async def _current(self, member: Member) -> tuple[Member | None, Sequence[Target]]:
         """Return the cluster as it is in the fleet now, and its targets that are still due; None if there are none."""
-        if time.monotonic() - self._began > _BUDGET:
+        if self._clock() - self._began > _BUDGET:
             self.unfinished = True
             return None, ()
         async with self._reading:
-            if time.monotonic() - self._read_at > _MEANWHILE:
+            if self._clock() - self._read_at > _MEANWHILE:
                 await self._read()
         row = self.rows.get(member.cluster.cluster)
         targets = self._due(row.member) if row and row.member else ()
@@ -140,7 +140,7 @@ class ShardRun:
             self._fleet.shard(self._message.shard), self._shards.read(self._message.shard)
         )
         self.rows = {row.id: row for row in rows}
-        self._read_at = time.monotonic()
+        self._read_at = self._clock()
 
     async def _save_regularly(self, ended: asyncio.Event) -> None:
         while not ended.is_set():

@@ -136,7 +136,7 @@ async def test_a_503_that_is_followed_by_an_answer_is_retried(
     cluster = await world.join("aks-1")
     await world.tick()
     for service in ("Table", "Queue"):
-        gates[service].set("503", times=2)
+        gates[service].set("503", times=3)
     response = await _invoke(name, cluster)
     assert response is None or response.status_code < 300
     assert azure_waits

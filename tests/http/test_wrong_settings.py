@@ -162,7 +162,7 @@ async def test_clusters_of_right_hubs_are_refreshed_beside_a_wrong_one(app: App)
     failed = await app.world.target(bad)
     assert failed.category == "invalid_request"
     assert "HUBS.wrong." in (failed.detail or "")
-    assert (await app.status())["totals"] == {"clusters": 2, "targets": {"fresh": 1, "pending": 1}}
+    assert (await app.status())["totals"] == {"clusters": 2, "targets": {"fresh": 1, "pending": 1}, "overdue": 0}
 
 
 async def test_a_wrong_arm_endpoint_calls_no_other_cloud(app: App) -> None:

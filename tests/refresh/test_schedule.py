@@ -55,7 +55,8 @@ async def test_a_schedule_too_slow_for_the_shortest_token_life_is_reported(world
     world.clock.advance(5 * MINUTE)
     await world.services.scheduler.run()
     event = world.events.named("run.completed")[-1]
-    assert (round(event["slow_tick_seconds"]), round(event["longest_tick_seconds"])) == (300, 75)
+    assert 300 <= event["slow_tick_seconds"] < 330
+    assert 74 < event["longest_tick_seconds"] <= 75
 
 
 async def test_refresh_all_sends_one_message_per_shard(world: World) -> None:

@@ -20,6 +20,7 @@ from pullkeeper.fleet.status import Status, TargetStatus
 from pullkeeper.fleet.table import entity_keys
 from pullkeeper.model import ClusterId
 from pullkeeper.refresh.attempt import Writer
+from pullkeeper.refresh.capacity import Capacity
 from pullkeeper.refresh.outcomes import Attempt
 from tests.world import MINUTE, World
 
@@ -192,3 +193,25 @@ async def test_a_failure_is_tried_again_after_30_seconds(world: World) -> None:
     assert target.failures == 1
     assert timedelta(seconds=29) < target.next_due - world.clock() <= timedelta(seconds=30)
     assert await world.services.queues["refresh"].depth() == 1
+
+
+async def test_a_shard_that_takes_too_long_continues_in_a_further_message(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One cluster at a time, and a minute for each: a run begins no cluster after a minute."""
+    first, *others = _in_one_shard("12", 3)
+    old = await world.cloud.add_cluster(first.name, "main")
+    for cluster in (first, *others):
+        member = old.member.cluster.model_copy(update={"cluster": cluster})
+        await world.services.fleet.register(replace(old.member, cluster=member))
+    world.services.refresher._capacity = Capacity(prompt=1)
+    write = Writer.write
+
+    async def take_a_minute(*args: Any, **named: Any) -> Attempt:
+        world.clock.advance(1.1 * MINUTE)
+        return await write(*args, **named)
+
+    monkeypatch.setattr(Writer, "write", take_a_minute)
+    assert await world.tick() == 3
+    statuses = (await world.services.shards.read("12")).statuses
+    assert [len(status.targets) for status in statuses.values()] == [1, 1, 1]
