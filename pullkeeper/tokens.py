@@ -86,9 +86,14 @@ class Token(_Sealed):
         """Whether at most 1/12 of its life has passed."""
         return self.issued_at <= now <= self.issued_at + self.life / 12
 
+    @property
+    def writable_until(self) -> datetime:
+        """Return when 5/6 of its life are left."""
+        return self.issued_at + self.life / 6
+
     def may_be_written(self, now: datetime) -> bool:
         """Whether at least 5/6 of its life is left."""
-        return self.issued_at <= now <= self.issued_at + self.life / 6 < self.expires_at
+        return self.issued_at <= now <= self.writable_until < self.expires_at
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

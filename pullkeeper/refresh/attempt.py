@@ -9,6 +9,7 @@ from pullkeeper.cluster import pull_secret
 from pullkeeper.cluster.access import Access
 from pullkeeper.cluster.api import Api
 from pullkeeper.cluster.refusals import NotFound
+from pullkeeper.deadline import deadline
 from pullkeeper.errors import (
     ClusterGone,
     ClusterMoved,
@@ -102,13 +103,14 @@ class Writer:
         return dict(zip(job.targets, outcomes, strict=True))
 
     async def _write(self, api: Api, job: _Job, target: Target) -> Outcome:
-        before = job.before.of(target)
-        if not job.token.may_be_written(self._clock()):
+        before, now = job.before.of(target), self._clock()
+        if not job.token.may_be_written(now):
             return ClusterUnreachable("too much of the token's life passed before the cluster could be reached")
         try:
-            written = await pull_secret.write(
-                api, target, job.hub, job.token, known_uid=before.uid, adopt=job.cluster.adopt
-            )
+            with deadline(job.token.writable_until - now):  # for retries too
+                written = await pull_secret.write(
+                    api, target, job.hub, job.token, known_uid=before.uid, adopt=job.cluster.adopt
+                )
             # In steady state the service accounts name the secret already, and one call per secret is all.
             look_again = job.thorough or written.created or before.uid is None or before.note
             note = await _reference(api, target) if look_again else None
