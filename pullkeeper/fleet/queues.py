@@ -6,10 +6,12 @@ The SDK rather than an output binding, because a binding sends only after the fu
 import json
 from contextlib import suppress
 from datetime import timedelta
+from math import ceil
 from typing import Final, Literal
 
 from azure.storage.queue import TextBase64EncodePolicy
 from azure.storage.queue.aio import QueueClient, QueueServiceClient
+from pydantic import AwareDatetime
 
 from pullkeeper.document import Document
 from pullkeeper.errors import MALFORMED
@@ -27,12 +29,15 @@ _AT_ONCE: Final = timedelta()
 
 
 class RefreshMessage(Document):
-    """A message of the queue `refresh`. cluster: that one alone, due or not. manual: all of them, due or not."""
+    """A message of the queue `refresh`. cluster: that one alone, due or not. manual: all of them, due or not.
+    since: a manual refresh that continues leaves what was refreshed since then.
+    """
 
     version: Literal[1] = FORMAT
     shard: Shard
     cluster: ClusterRef | None = None
     reason: Literal["due", "retry", "manual"]
+    since: AwareDatetime | None = None
 
 
 def has_other_version(raw: bytes) -> bool:
@@ -55,7 +60,7 @@ class Queue:
         text = message if isinstance(message, str) else message.model_dump_json(by_alias=True, exclude_none=True)
         await self._ensure()
         async with map_storage_errors("queues"):
-            await self._queue.send_message(text, visibility_timeout=round(delay.total_seconds()))
+            await self._queue.send_message(text, visibility_timeout=ceil(delay.total_seconds()))
 
     async def depth(self) -> int:
         """Return about how many messages the queue holds, hidden ones included."""

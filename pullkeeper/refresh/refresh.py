@@ -106,7 +106,8 @@ class Refresher:
         await run.work()
         self._report(run)
         if run.unfinished:
-            await self._queue.put(message)
+            rest = {"since": message.since or run.began} if message.reason == "manual" else {}
+            await self._queue.put(message.model_copy(update=rest))
         elif run.retry_soon:
             again = RefreshMessage(shard=message.shard, reason="retry")
             await self._queue.put(again, quick_retry(run.state.life))

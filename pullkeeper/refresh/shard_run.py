@@ -12,7 +12,7 @@ from pullkeeper.errors import ClusterUnreachable, PullkeeperError, StorageUnavai
 from pullkeeper.fleet import storage
 from pullkeeper.fleet.queues import RefreshMessage
 from pullkeeper.fleet.shard_table import Shards, ShardState
-from pullkeeper.fleet.status import NEVER
+from pullkeeper.fleet.status import NEVER, TargetStatus
 from pullkeeper.fleet.table import Fleet, Member, Row
 from pullkeeper.model import ClusterId, Target
 from pullkeeper.publisher.hub import Hub
@@ -32,9 +32,10 @@ _SAVE_TRIES: Final = 5
 
 
 class ShardRun:
-    """Refreshes what a message asks for. state: the shard as recorded. results: how many targets ended how. unfinished:
-    there was no time for all. retry_soon: a failure is worth a quick try. reports_all: an hour has passed since all
-    targets were reported.
+    """Refreshes what a message asks for.
+
+    began: when. state: the shard as recorded. results: how many targets ended how. unfinished: there was no time for
+    all. retry_soon: a failure is worth a quick try. reports_all: an hour has passed since all targets were reported.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class ShardRun:
         self._clock = clock
         self._message = message
         self._pending: dict[ClusterId, Attempt] = {}
-        self._began = clock()
+        self.began = clock()
         self._read_at = NEVER
         self._reading = asyncio.Lock()
 
@@ -76,7 +77,7 @@ class ShardRun:
                     await self._refresh_all()
                 ended.set()
         except ExceptionGroup as failed:
-            raise failed.exceptions[0] from None
+            raise _first(failed) from None
 
     async def _refresh_all(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -88,10 +89,20 @@ class ShardRun:
         cluster, now = member.cluster, self._clock()
         if self._message.cluster not in {None, cluster.cluster}:
             return ()
-        if self._message.cluster or self._message.reason == "manual":
+        if self._message.cluster:
             return cluster.targets
-        status = self.state.status(cluster.cluster)
-        return [target for target in cluster.targets if status.of(target).next_due <= now]
+        status, is_due = self.state.status(cluster.cluster), self._is_due
+        return [target for target in cluster.targets if is_due(status.of(target), now)]
+
+    def _is_due(self, target: TargetStatus, now: datetime) -> bool:
+        """Whether a run over the whole shard refreshes the target. A manual one that continues leaves what was
+        refreshed since it began, and what has failed and waits.
+        """
+        if self._message.reason != "manual":
+            return target.next_due <= now
+        since = self._message.since
+        was_refreshed = since and target.last_success and target.last_success >= since
+        return not (was_refreshed or (since and target.failures and target.next_due > now))
 
     async def _refresh(self, member: Member, targets: Sequence[Target]) -> None:
         cluster = member.cluster.cluster
@@ -125,7 +136,7 @@ class ShardRun:
 
     async def _current(self, member: Member) -> tuple[Member | None, Sequence[Target]]:
         """Return the cluster as it is in the fleet now, and its targets that are still due; None if there are none."""
-        if self._clock() - self._began > _BUDGET:
+        if self._clock() - self.began > _BUDGET:
             self.unfinished = True
             return None, ()
         async with self._reading:
@@ -197,3 +208,9 @@ class ShardRun:
                     self.retry_soon |= outcome.retryable and failures <= QUICK_TRIES
                 else:
                     self.results["ok"] += 1
+
+
+def _first(failed: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first error in a group of groups."""
+    first = failed.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first

@@ -12,12 +12,12 @@ from azure.data.tables import UpdateMode
 from azure.data.tables.aio import TableServiceClient
 
 from local.cloud import LocalCluster
-from pullkeeper.errors import NotInFleet
+from pullkeeper.errors import NotInFleet, StorageUnavailable
 from pullkeeper.fleet.queues import RefreshMessage
 from pullkeeper.fleet.shard_table import ShardState
 from pullkeeper.fleet.shards import shard_of
 from pullkeeper.fleet.status import Status, TargetStatus
-from pullkeeper.fleet.table import entity_keys
+from pullkeeper.fleet.table import Fleet, entity_keys
 from pullkeeper.model import ClusterId
 from pullkeeper.refresh.attempt import Writer
 from pullkeeper.refresh.capacity import Capacity
@@ -195,8 +195,9 @@ async def test_a_failure_is_tried_again_after_30_seconds(world: World) -> None:
     assert await world.services.queues["refresh"].depth() == 1
 
 
+@pytest.mark.parametrize("reason", ["due", "manual"])
 async def test_a_shard_that_takes_too_long_continues_in_a_further_message(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, reason: str
 ) -> None:
     """One cluster at a time, and a minute for each: a run begins no cluster after a minute."""
     first, *others = _in_one_shard("12", 3)
@@ -212,6 +213,32 @@ async def test_a_shard_that_takes_too_long_continues_in_a_further_message(
         return await write(*args, **named)
 
     monkeypatch.setattr(Writer, "write", take_a_minute)
-    assert await world.tick() == 3
+    if reason == "due":
+        await world.services.scheduler.run()
+    else:
+        await world.services.scheduler.refresh_all_now()
+    assert await world.process_queue() == 3
     statuses = (await world.services.shards.read("12")).statuses
     assert [len(status.targets) for status in statuses.values()] == [1, 1, 1]
+
+
+async def test_storage_that_fails_during_a_run_is_reported_as_such(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not as a failure of the clusters whose rows could not be read again."""
+    cluster = await world.join("aks-1")
+    token = Writer.token
+
+    async def take_long(*args: Any) -> Any:
+        world.clock.advance(timedelta(seconds=3))
+        monkeypatch.setattr(Fleet, "shard", fail)
+        return await token(*args)
+
+    async def fail(*_: Any) -> Any:
+        raise StorageUnavailable("no response")
+
+    monkeypatch.setattr(Writer, "token", take_long)
+    await _refresh_shard(world, cluster)
+    [event] = world.events.named("shard.completed")
+    assert event["category"] == "storage_unavailable"
+    assert world.events.named("secret.refresh_failed") == []
