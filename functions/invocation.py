@@ -3,14 +3,13 @@
 import asyncio
 import functools
 import logging
-import traceback
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, TypeVar
 
 from pullkeeper import telemetry
 from pullkeeper.deadline import INVOCATION, deadline
-from pullkeeper.errors import DeadlinePassed, InternalError, PullkeeperError
+from pullkeeper.errors import DeadlinePassed, PullkeeperError
 
 Trigger = Callable[..., Awaitable[None]]
 _Result = TypeVar("_Result")
@@ -60,17 +59,8 @@ async def run(name: str, invocation: Awaitable[_Result], limit: timedelta = INVO
     except PullkeeperError:
         raise
     except Exception as e:  # noqa: BLE001 - nothing above may see its text
-        failure = _report_deadline(name, limit) if timer.expired() else report_unexpected(name, e)
+        failure = _report_deadline(name, limit) if timer.expired() else telemetry.report_unexpected(name, e)
     raise failure  # outside of the handler, so that it does not carry the original
-
-
-def report_unexpected(where: str, error: Exception) -> InternalError:
-    """Log an unexpected exception with type and traceback, and return the failure that replaces it. Both leave out the
-    exception's text, because that may quote anything.
-    """
-    place = "".join(traceback.format_tb(error.__traceback__))
-    _logger.error("%s failed: %s\n%s", where, type(error).__name__, place)
-    return InternalError(type(error).__name__)
 
 
 def _report_deadline(name: str, limit: timedelta) -> DeadlinePassed:

@@ -18,6 +18,7 @@ from pullkeeper.errors import (
     PullkeeperError,
     StorageUnavailable,
     TooLarge,
+    UnknownFormat,
 )
 from pullkeeper.onboarding.documents import Operation
 
@@ -31,6 +32,7 @@ _STATUS: Final[Mapping[type[PullkeeperError], int]] = {
     DeadlinePassed: 503,
     InternalError: 500,
     StorageUnavailable: 503,
+    UnknownFormat: 503,
 }
 """The first class that fits decides. Every other failure is that of a service behind the app: 502."""
 

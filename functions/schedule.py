@@ -12,7 +12,7 @@ blueprint = func.Blueprint()
 @blueprint.timer_trigger(arg_name="timer", schedule="%REFRESH_SCHEDULE%", run_on_startup=False, use_monitor=True)
 @trigger
 async def schedule(timer: func.TimerRequest) -> None:  # noqa: ARG001 - a late run does the same as one on time
-    """Report wrong settings, queue every cluster that is due, resume operations that stand still, and create queues and
+    """Report wrong settings, queue the shards that are due, resume operations that stand still, and create queues and
     tables that are still missing.
     """
     report_problems(current_settings())

@@ -593,7 +593,7 @@ class UnknownFormat(PullkeeperError):
     meaning = "A row or a message was written by another version of Pullkeeper. It is left as it is."
     remedy_template = (
         "During an upgrade: wait until all instances run the new version. After a rollback: deploy the newer version "
-        "again, or offboard and onboard the cluster."
+        "again. The page of this category says how to drop the row."
     )
 
 

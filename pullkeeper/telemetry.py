@@ -6,12 +6,15 @@ Source: https://learn.microsoft.com/azure/azure-monitor/app/opentelemetry-add-mo
 """
 
 import logging
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from typing import Final, Literal
 
 from opentelemetry import metrics
+
+from pullkeeper.errors import InternalError
 
 Event = Literal[
     "run.completed",
@@ -86,3 +89,12 @@ def _attribute_value(value: Attribute) -> str | int | float:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
     return value if isinstance(value, (int, float)) else str(value)
+
+
+def report_unexpected(where: str, error: Exception) -> InternalError:
+    """Log an unexpected exception with type and traceback, and return the failure that replaces it. Both leave out the
+    exception's text, because that may quote anything.
+    """
+    place = "".join(traceback.format_tb(error.__traceback__))
+    _logger.error("%s failed: %s\n%s", where, type(error).__name__, place)
+    return InternalError(type(error).__name__)

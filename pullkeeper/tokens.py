@@ -3,14 +3,13 @@
 Every time in Pullkeeper is a fraction of the token's life (an hour, unless a hub says otherwise), so a fleet with
 ten-minute tokens keeps the same promises as one with hour-long ones:
 
-    0          1/6        5/12       1/2                    1
-    |--written--|          |-due------|                      |
-    minted      no longer  the timer  replaced by here       expired
-                written    may pick   (the promise)
-                           it up
+    0       1/12            1/3     5/12     1/2                     1
+    |-written-|              |--due---|-------|                      |
+    minted    a new one is   a third after    replaced by here       expired
+              minted         it was written   (the promise)
 
-Between the last moment at which a replacement starts and expiry lies half a life: an outage of 5/12 (25 of 60
-minutes), and 1/12 until the next try.
+While no new one can be minted, the held one is written until 1/6. Between the last moment at which a replacement
+starts and expiry lies half a life: an outage of 5/12 (25 of 60 minutes), and 1/12 until the next try.
 """
 
 import re

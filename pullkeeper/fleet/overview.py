@@ -11,7 +11,7 @@ from typing import Final, get_args
 from pydantic import AwareDatetime
 
 from pullkeeper.document import Document
-from pullkeeper.errors import MALFORMED, InClusterRefreshStopped, InvalidRequest, RefreshStopped
+from pullkeeper.errors import MALFORMED, InClusterRefreshStopped, InvalidRequest, NotInFleet, RefreshStopped
 from pullkeeper.fleet.shard_table import Shards, ShardState
 from pullkeeper.fleet.shards import shard_of
 from pullkeeper.fleet.status import State, Status, TargetStatus
@@ -93,7 +93,11 @@ class Overview:
 
     def _view(self, row: Row, status: Status) -> ClusterView:
         if row.member is None:
-            return ClusterView(cluster=row.id)
+            fault = row.fault or NotInFleet("the row cannot be read")
+            unread = TargetView(
+                target="-", state="unknown", category=fault.category, detail=fault.detail, remedy=fault.remedy
+            )
+            return ClusterView(cluster=row.id, targets=(unread,))
         cluster, now = row.member.cluster, self._clock()
         return ClusterView(
             cluster=row.id,

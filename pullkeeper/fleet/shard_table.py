@@ -28,7 +28,18 @@ _LIFE: Final = timedelta(hours=1)
 _COLUMN: Final = 64 * 1024  # bytes; the service's limit of a property
 _LARGEST: Final = 15 * _COLUMN  # bytes of statuses; the service's limit of a row is 1 MiB
 _TRIES: Final = 5
-_TOTALS: Final = ["PartitionKey", "RowKey", "Format", "NextDue", "LifeSeconds", "Clusters", "States", "At"]
+_TOTALS: Final = [
+    "PartitionKey",
+    "RowKey",
+    "Format",
+    "NextDue",
+    "LifeSeconds",
+    "Clusters",
+    "States",
+    "ReportedAt",
+    "At",
+    "LookedAt",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +67,11 @@ class ShardState:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """All shards, without the statuses, and when the scheduler last ran."""
+    """All shards, without the statuses; when the scheduler last ran, and when it last looked for rows that are lost."""
 
     shards: tuple[ShardState, ...]
     last_run: datetime | None
+    looked_at: datetime
 
     @property
     def clusters(self) -> int:
@@ -85,14 +97,14 @@ class Shards:
     async def totals(self) -> Totals:
         """Read all rows, without the statuses."""
         table = await self._open()
-        shards, last_run = [], None
+        shards, last_run, looked_at = [], None, NEVER
         async with map_storage_errors("tables"):
             async for entity in table.list_entities(select=_TOTALS):
                 if entity["PartitionKey"] == _SHARDS:
                     shards.append(_state(entity))
                 else:
-                    last_run = entity.get("At")
-        return Totals(tuple(shards), last_run)
+                    last_run, looked_at = entity.get("At"), _time(entity.get("LookedAt"))
+        return Totals(tuple(shards), last_run, looked_at)
 
     async def read(self, shard: Shard) -> ShardState:
         """Return a shard as of its last run; of one that has no row, that it is due."""
@@ -157,11 +169,13 @@ class Shards:
             return None
         return replace(state, etag=written["etag"])
 
-    async def record_run(self, now: datetime) -> None:
-        """Write down that the scheduler ran."""
+    async def record_run(self, now: datetime, looked_at: datetime) -> None:
+        """Write down that the scheduler ran, and when it last looked for rows that are lost."""
         table = await self._open()
         async with map_storage_errors("tables"):
-            await table.upsert_entity({"PartitionKey": _RUNS, "RowKey": _RUN, "At": now}, mode=UpdateMode.REPLACE)
+            await table.upsert_entity(
+                {"PartitionKey": _RUNS, "RowKey": _RUN, "At": now, "LookedAt": looked_at}, mode=UpdateMode.REPLACE
+            )
 
     async def _open(self) -> TableClient:
         if self._table is None:

@@ -99,6 +99,13 @@ class Fleet:
         """Return all rows of a shard, in one query per 1,000."""
         return [row for _, row in await self._range(f"PartitionKey eq '{shard}'", _EVERYTHING)]
 
+    async def shards(self) -> set[Shard]:
+        """Return the shards that have clusters: a query per 1,000 of them."""
+        table = await self._open()
+        async with map_storage_errors("tables"):
+            entities = table.list_entities(select=["PartitionKey"], results_per_page=_PAGE)
+            return {entity["PartitionKey"] async for entity in entities}
+
     async def page(self, after: tuple[str, str] | None, size: int) -> list[tuple[tuple[str, str], Row]]:
         """Return up to `size` rows after the given keys (shard and row key), each with its keys, in their order. Two
         range queries where a page reaches into another shard, because the service scans the whole table for an `or`.

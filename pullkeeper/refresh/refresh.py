@@ -1,5 +1,5 @@
-"""Use case: refresh a shard. One query reads its clusters, those that are due get a token, one transaction per 100
-clusters records how it went. A failure is an outcome, and what ends a run early is left to the next tick.
+"""Use case: refresh a shard. One query reads its clusters and a second one how they are; those that are due get a
+token, and one write records how it went. A failure is an outcome, and what ends a run early is left to the next tick.
 """
 
 import logging

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from pullkeeper import telemetry
@@ -20,6 +20,8 @@ from pullkeeper.refresh.pace import tick
 
 _TOLERANCE: Final = 1.2
 """A timer is a little late now and then."""
+_LOOK_EVERY: Final = timedelta(hours=1)
+"""For shards whose row was lost, with the table or by hand: the one cost of a tick that grows with the fleet."""
 _LOUD: Final = frozenset({"overdue", "other_version", "slow_tick_seconds"})
 
 
@@ -53,9 +55,12 @@ class Scheduler:
             with reserve(storage.CALL):
                 seen = await self._shards.totals()
                 due = [one.shard for one in seen.shards if one.known and one.next_due <= now]
+                looks = now - seen.looked_at >= _LOOK_EVERY
+                if looks:
+                    due += sorted(await self._fleet.shards() - {one.shard for one in seen.shards})
                 await self._send(due, "due")
                 figures |= {"clusters": seen.clusters, "queued": len(due), **self._delays(seen, now), **seen.states}
-                await self._shards.record_run(now)
+                await self._shards.record_run(now, now if looks else seen.looked_at)
             depths = await self._report_depths()
             level = logging.WARNING if _LOUD & {name for name, value in figures.items() if value} else logging.INFO
             figures |= depths

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from pullkeeper import telemetry
 from pullkeeper.deadline import reserve
 from pullkeeper.errors import ClusterUnreachable, PullkeeperError, StorageUnavailable, UnknownFormat
 from pullkeeper.fleet import storage
@@ -119,6 +120,8 @@ class ShardRun:
             raise
         except PullkeeperError as e:
             attempt = Attempt(dict.fromkeys(targets, e.with_context(cluster=str(cluster))))
+        except Exception as e:  # noqa: BLE001 - a bug at one cluster must not end the run of the others
+            attempt = Attempt(dict.fromkeys(targets, telemetry.report_unexpected("refresh", e)))
         if attempt:
             self._pending[cluster] = attempt
 

@@ -1,6 +1,7 @@
 """A tick sends the shards that are due, at a cost that does not grow with the fleet, and says what is overdue."""
 
 import pytest
+from azure.data.tables.aio import TableServiceClient
 
 from pullkeeper.fleet.shards import shard_of
 from tests.world import MINUTE, World
@@ -66,3 +67,16 @@ async def test_refresh_all_sends_one_message_per_shard(world: World) -> None:
     await world.services.scheduler.refresh_all_now()
     assert await world.process_queue() == len({shard_of(cluster.id) for cluster in clusters})
     assert writes + 4 == sum(cluster.part.journal.count("PATCH", "/secrets/") for cluster in clusters)
+
+
+async def test_a_shard_whose_row_was_lost_is_refreshed_within_the_hour(world: World) -> None:
+    """By a restore of one table, or by hand."""
+    cluster = await world.join("aks-1")
+    await world.tick()
+    async with TableServiceClient.from_connection_string(world.storage) as tables:
+        await tables.get_table_client("shards").delete_entity("shard", shard_of(cluster.id))
+    world.clock.advance(55 * MINUTE)
+    assert await world.tick() == 0
+    world.clock.advance(5 * MINUTE)
+    assert await world.tick() == 1
+    assert (await world.target(cluster)).state(world.clock()) == "fresh"

@@ -17,7 +17,7 @@ from pullkeeper.fleet.queues import RefreshMessage
 from pullkeeper.fleet.shard_table import ShardState
 from pullkeeper.fleet.shards import shard_of
 from pullkeeper.fleet.status import Status, TargetStatus
-from pullkeeper.fleet.table import Fleet, entity_keys
+from pullkeeper.fleet.table import Fleet, Member, entity_keys
 from pullkeeper.model import ClusterId
 from pullkeeper.refresh.attempt import Writer
 from pullkeeper.refresh.capacity import Capacity
@@ -217,7 +217,7 @@ async def test_a_shard_that_takes_too_long_continues_in_a_further_message(
         await world.services.scheduler.run()
     else:
         await world.services.scheduler.refresh_all_now()
-    assert await world.process_queue() == 3
+    assert 3 <= await world.process_queue() <= 4  # the first may be due again
     statuses = (await world.services.shards.read("12")).statuses
     assert [len(status.targets) for status in statuses.values()] == [1, 1, 1]
 
@@ -242,3 +242,27 @@ async def test_storage_that_fails_during_a_run_is_reported_as_such(
     [event] = world.events.named("shard.completed")
     assert event["category"] == "storage_unavailable"
     assert world.events.named("secret.refresh_failed") == []
+
+
+async def test_a_bug_at_one_cluster_does_not_end_the_run_of_the_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two in one shard. Its text is not repeated: it may quote anything."""
+    first, second = _in_one_shard("13", 2)
+    old = await world.cloud.add_cluster(first.name, "main")
+    for cluster in (first, second):
+        member = old.member.cluster.model_copy(update={"cluster": cluster})
+        await world.services.fleet.register(replace(old.member, cluster=member))
+    write = Writer.write
+
+    async def fail_once(self: Writer, member: Member, *args: Any, **named: Any) -> Attempt:
+        if member.cluster.cluster == first:
+            raise KeyError("ya29.canary")
+        return await write(self, member, *args, **named)
+
+    monkeypatch.setattr(Writer, "write", fail_once)
+    await world.services.refresher.refresh(RefreshMessage(shard="13", reason="due"))
+    statuses = (await world.services.shards.read("13")).statuses
+    categories = {cluster: [one.category for one in status.targets.values()] for cluster, status in statuses.items()}
+    assert categories == {first: ["internal"], second: [None]}
+    assert "canary" not in world.format_events()
