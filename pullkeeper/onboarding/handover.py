@@ -1,12 +1,15 @@
 """The handover: what a publisher must trust, with the gcloud commands that set it up."""
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from pullkeeper.errors import InvalidRequest
 from pullkeeper.onboarding.documents import Handover
 from pullkeeper.onboarding.work import Tools
 from pullkeeper.publisher.hub import Hub
 from pullkeeper.publisher.registry import repository_of
+
+_APIS: Final = "iam.googleapis.com sts.googleapis.com iamcredentials.googleapis.com artifactregistry.googleapis.com"
 
 
 async def build_fleet_handover(tools: Tools, hub: str | None) -> Handover:
@@ -47,7 +50,13 @@ def build_handover(claims: Mapping[str, str], hub: Hub | None, further: Sequence
     project_id, repository, location = (
         repository_of(hub.probe_image) if hub else ("PROJECT_ID", "REPOSITORY", "LOCATION")
     )
-    create_account = f"gcloud iam service-accounts create {name} --project={domain.partition('.')[0] or 'PROJECT_ID'}"
+    account_project = domain.partition(".")[0] or "PROJECT_ID"
+    # Which of them are one project cannot be seen: the pool has its number, the others have ids.
+    enable_apis = [
+        f"gcloud services enable {_APIS} --project={one}"
+        for one in dict.fromkeys((project, account_project, project_id))
+    ]
+    create_account = f"gcloud iam service-accounts create {name} --project={account_project}"
     allow_reading = (
         f"gcloud artifacts repositories add-iam-policy-binding {repository} --project={project_id} "
         f"--location={location} --role=roles/artifactregistry.reader --member=serviceAccount:{account}"
@@ -64,5 +73,13 @@ def build_handover(claims: Mapping[str, str], hub: Hub | None, further: Sequence
         issuer=claims["iss"],
         subject=subject,
         audience=claims["aud"],
-        commands=(create_pool, create_provider, create_account, *allow_impersonation, allow_reading, create_config),
+        commands=(
+            *enable_apis,
+            create_pool,
+            create_provider,
+            create_account,
+            *allow_impersonation,
+            allow_reading,
+            create_config,
+        ),
     )

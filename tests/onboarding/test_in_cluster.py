@@ -34,7 +34,8 @@ async def test_the_chain_kubernetes_hands_over_the_clusters_issuer(onboarding: O
     assert handed is not None
     assert handed.issuer == "https://oidc.example/aks-1/"
     assert handed.subject == "system:serviceaccount:deepintshield:deepintshield-sa"
-    assert "--issuer-uri=https://oidc.example/aks-1/" in handed.commands[1]
+    [create_provider] = [command for command in handed.commands if " create-oidc " in command]
+    assert "--issuer-uri=https://oidc.example/aks-1/" in create_provider
 
 
 async def test_a_cluster_that_the_app_cannot_reach_gets_manifests_for_its_pipeline(onboarding: Onboarding) -> None:
