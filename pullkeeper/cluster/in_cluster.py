@@ -118,7 +118,7 @@ def _settings(target: Target, hub: Hub) -> dict[str, Any]:
             "tokenUrl": config.token_url,
             "impersonationUrl": config.service_account_impersonation_url,
             "scope": hub.scope,
-            "lifetime": hub.token_lifetime,
+            "lifetime": int(hub.life.total_seconds()),
         },
         "deadlineSeconds": int(_DEADLINE.total_seconds()),
     }

@@ -22,6 +22,7 @@ _AUDIENCE = re.compile(
     re.ASCII,
 )
 _TOKEN_URL = re.compile(r"https://(?P<host>[a-z0-9.-]{1,253}(:\d{1,5})?)/v1/token", re.ASCII)
+_INFO_URL = re.compile(r"https://(?P<host>[a-z0-9.-]{1,253}(:\d{1,5})?)/v1/introspect", re.ASCII)
 _IMPERSONATION_URL = re.compile(
     r"https://(?P<host>[a-z0-9.-]{1,253}(:\d{1,5})?)/v1/projects/-/serviceAccounts"
     r"/(?P<email>[a-z][a-z0-9-]{4,28}[a-z0-9]@[a-z][a-z0-9-]{4,28}[a-z0-9]\.iam\.gserviceaccount\.com)"
@@ -40,11 +41,20 @@ class _FileSource(BaseModel):
     format: dict[Literal["type", "subject_token_field_name"], str] = Field(default_factory=dict)
 
 
+class _Impersonation(BaseModel):
+    """Written by gcloud for `--service-account-token-lifetime-seconds`. The limits are those of the form."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    token_lifetime_seconds: Annotated[int, Field(ge=600, le=12 * 3600, strict=True)]
+
+
 class CredentialConfig(BaseModel):
     """A validated credential configuration, in the document's own field names.
 
     Hosts other than Google's are refused, unless validation is given `context={"trusted_hosts": frozenset[str]}`
     (setting TRUSTED_GOOGLE_HOSTS).
+
+    token_info_url: gcloud writes it where there is no service account. It is never called.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -53,7 +63,9 @@ class CredentialConfig(BaseModel):
     audience: str
     subject_token_type: Literal["urn:ietf:params:oauth:token-type:jwt"]
     token_url: str
+    token_info_url: str | None = Field(default=None, exclude=True)
     service_account_impersonation_url: str | None = None
+    service_account_impersonation: _Impersonation | None = None
     credential_source: _FileSource | None = Field(default=None, exclude=True)
     universe_domain: Literal["googleapis.com"] = "googleapis.com"
 
@@ -71,6 +83,14 @@ class CredentialConfig(BaseModel):
     @classmethod
     def _is_the_token_service(cls, value: str, info: ValidationInfo) -> str:
         _require_trusted(_TOKEN_URL.fullmatch(value), _TOKEN_HOST, f"https://{_TOKEN_HOST}/v1/token", info)
+        return value
+
+    @field_validator("token_info_url")
+    @classmethod
+    def _is_introspection(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None:
+            form = f"https://{_TOKEN_HOST}/v1/introspect"
+            _require_trusted(_INFO_URL.fullmatch(value), _TOKEN_HOST, form, info)
         return value
 
     @field_validator("service_account_impersonation_url")
@@ -93,9 +113,16 @@ class CredentialConfig(BaseModel):
 
     @property
     def ids(self) -> dict[str, str]:
-        """`project` (number), `pool`, `provider`, `service_account`: what the remedies' commands need."""
-        found = _AUDIENCE.fullmatch(self.audience)
-        return {**(found.groupdict() if found else {}), "service_account": self.service_account or "-"}
+        """`project` (number), `pool`, `provider`, and `service_account` if there is one: what the remedies' commands
+        need.
+        """
+        found, account = _AUDIENCE.fullmatch(self.audience), self.service_account
+        return {**(found.groupdict() if found else {}), **({"service_account": account} if account else {})}
+
+    def principal(self, subject: str) -> str:
+        """Return the identity with this subject, as IAM policies name it."""
+        pool = self.audience.removeprefix("//").rpartition("/providers/")[0]
+        return f"principal://{pool}/subject/{subject}"
 
 
 def _require_trusted(found: re.Match[str] | None, host: str, form: str, info: ValidationInfo) -> None:

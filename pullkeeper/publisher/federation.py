@@ -82,8 +82,8 @@ class Federation:
     async def _mint_and_probe(self, hub: Hub) -> Token:
         try:
             async with asyncio.timeout(remaining(_DEADLINE.total_seconds())):
-                token = await self._mint(hub)
-                warning = await _probe(hub, token)
+                token, principal = await self._mint(hub)
+                warning = await _probe(hub, token, principal)
         except TimeoutError:
             raise GoogleUnavailable(f"no token within {_DEADLINE.total_seconds():.0f} s") from None
         event: dict[str, telemetry.Attribute] = {
@@ -95,41 +95,44 @@ class Federation:
         telemetry.emit("token.minted", event, logging.WARNING if warning else logging.INFO)
         return token
 
-    async def _mint(self, hub: Hub) -> Token:
+    async def _mint(self, hub: Hub) -> tuple[Token, str]:
+        """Return the token, and the object id of the identity that Google gave it to."""
         try:
             return await self._mint_with_retries(hub, fresh=False)
         except FederationStale:
             # Google may call an Entra token stale that Entra still serves from its cache: get a fresh one, once.
             return await self._mint_with_retries(hub, fresh=True)
 
-    async def _mint_with_retries(self, hub: Hub, *, fresh: bool) -> Token:
+    async def _mint_with_retries(self, hub: Hub, *, fresh: bool) -> tuple[Token, str]:
         async for attempt in attempts(3, within=_DEADLINE, when=lambda failure: failure.retryable):
             with attempt:
                 return await self._mint_once(hub, fresh=fresh)
         raise AssertionError("stamina raises the last error")
 
-    async def _mint_once(self, hub: Hub, *, fresh: bool) -> Token:
+    async def _mint_once(self, hub: Hub, *, fresh: bool) -> tuple[Token, str]:
         # Imported when first needed: a refresher imports it once, an instance that serves only HTTP never.
         from pullkeeper.publisher import google  # noqa: PLC0415
 
         subject = await self._entra.token(hub.entra_resource, fresh=fresh)
+        about = claims(subject)
+        principal = about.get("oid", "<object id>")
         try:
-            return await asyncio.to_thread(google.exchange, hub, subject, self._clock(), remaining(2 * google.TIMEOUT))
+            token = await asyncio.to_thread(google.exchange, hub, subject, self._clock(), remaining(2 * google.TIMEOUT))
         except PullkeeperError as e:
-            about = claims(subject)
             raise e.with_context(
                 **hub.credential_config.ids,
                 resource=hub.entra_resource,
                 audience=about.get("aud", "<audience>"),
                 issuer=about.get("iss", "<issuer>"),
-                principal=about.get("oid", "<object id>"),
+                principal=principal,
             ) from None
+        return token, principal
 
 
-async def _probe(hub: Hub, token: Token) -> RegistryUnavailable | None:
+async def _probe(hub: Hub, token: Token, principal: str) -> RegistryUnavailable | None:
     """Prove the token. Returns a warning if the registry could not be asked."""
     try:
-        await registry.probe(hub, token)
+        await registry.probe(hub, token, principal)
     except RegistryUnavailable as e:
         return e
     return None

@@ -65,7 +65,7 @@ def exchange(hub: Hub, entra_token: EntraToken, now: datetime, limit: float) -> 
         token_url=config.token_url,
         subject_token_supplier=_Supplier(entra_token),
         service_account_impersonation_url=config.service_account_impersonation_url,
-        service_account_impersonation_options={"token_lifetime_seconds": hub.token_lifetime},
+        service_account_impersonation_options={"token_lifetime_seconds": int(hub.life.total_seconds())},
         scopes=[hub.scope],
     )
     malformed = None

@@ -45,7 +45,8 @@ class Hub(Document):
     """A publisher at Google: whose token to get, and the registries that it opens.
 
     probe: an image (HOST/PROJECT/REPOSITORY/IMAGE[:TAG]) that a good token can pull.
-    token_lifetime: in seconds; more than 3600 (up to 12 hours) needs an organisation policy at Google.
+    token_lifetime: in seconds; more than 3600 (up to 12 hours) needs an organisation policy at Google. None: that of
+    the credential configuration, else an hour.
     entra_resource: the audience of the Entra token. A dedicated app registration (api://APPID) is the safer choice: a
     token for the default is also an assertion that Entra itself accepts.
     """
@@ -60,7 +61,7 @@ class Hub(Document):
         "https://www.googleapis.com/auth/cloud-platform.read-only",
         "https://www.googleapis.com/auth/cloud-platform",
     ] = "https://www.googleapis.com/auth/cloud-platform.read-only"
-    token_lifetime: Annotated[int, Field(ge=1, le=12 * 3600, strict=True)] = 3600
+    token_lifetime: Annotated[int, Field(ge=1, le=12 * 3600, strict=True)] | None = None
 
     @field_validator("registries")
     @classmethod
@@ -85,7 +86,9 @@ class Hub(Document):
     @property
     def life(self) -> timedelta:
         """The requested life of a token."""
-        return timedelta(seconds=self.token_lifetime)
+        impersonation = self.credential_config.service_account_impersonation
+        published = impersonation.token_lifetime_seconds if impersonation else 3600
+        return timedelta(seconds=self.token_lifetime or published)
 
     @property
     def identity(self) -> str:

@@ -32,13 +32,15 @@ def dockerconfigjson(registries: Sequence[str], token: Token) -> str:
     return json.dumps({"auths": dict.fromkeys(registries, entry)}, separators=(",", ":"))
 
 
-async def probe(hub: Hub, token: Token) -> None:
+async def probe(hub: Hub, token: Token, principal: str) -> None:
     """Pull as a kubelet would: a registry token for the hub's probe image, and, if the probe has a tag, the manifest.
+
+    principal: object id of the identity that Google gave the token to. A remedy without a service account names it.
 
     Raises RegistryDenied for 401, 403 and 404, RegistryUnavailable for any other failure. `GET /v2/` would prove
     nothing: it is 200 for anonymous registry tokens too.
     """
-    context = _context(hub)
+    context = _context(hub, principal)
     image = hub.probe_image
     limits = aiohttp.ClientTimeout(total=remaining(_TIMEOUT))
     try:
@@ -59,10 +61,9 @@ async def probe(hub: Hub, token: Token) -> None:
         raise RegistryUnavailable(f"{image.host}: the response has no registry token", context) from None
 
 
-def _context(hub: Hub) -> dict[str, str]:
+def _context(hub: Hub, principal: str) -> dict[str, str]:
     """What the remedy's command needs: the repository as Artifact Registry names it, and the member to add."""
-    image, ids = hub.probe_image, hub.credential_config.ids
-    account = hub.credential_config.service_account
+    image, config = hub.probe_image, hub.credential_config
     project, repository, location = repository_of(image)
     return {
         "host": image.host,
@@ -70,11 +71,8 @@ def _context(hub: Hub) -> dict[str, str]:
         "registry_project": project,
         "repository": repository,
         "location": location,
-        "member": f"serviceAccount:{account}"
-        if account
-        else f"principal://iam.googleapis.com/projects/{ids['project']}/locations/global"
-        f"/workloadIdentityPools/{ids['pool']}/subject/OBJECT_ID",
-        **ids,
+        "member": f"serviceAccount:{config.service_account}" if config.service_account else config.principal(principal),
+        **config.ids,
     }
 
 

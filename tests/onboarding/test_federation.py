@@ -96,10 +96,32 @@ async def test_the_handover_enables_the_apis_in_each_project_first(onboarding: O
     assert "services enable" not in "".join(handover.commands[2:])
 
 
+async def test_without_a_service_account_the_identities_themselves_may_read(onboarding: Onboarding) -> None:
+    onboarding.world.cloud.add_hub("direct", impersonate=False)
+    document = onboarding.world.cloud.hubs["direct"].document
+    hub = Hub.parse(dict(document), trusted_hosts=onboarding.world.services.settings.trusted_hosts)
+    claims = {"oid": "o-1", "iss": "i", "aud": "a", "tid": "t", "appid": "c"}
+    commands = build_handover(claims, hub, ["o-2"]).commands
+    pool = hub.credential_config.audience.removeprefix("//").partition("/providers/")[0]
+    members = [one.partition("--member=")[2] for one in commands if "artifactregistry.reader" in one]
+    assert members == [f"principal://{pool}/subject/o-1", f"principal://{pool}/subject/o-2"]
+    everything = " ".join(commands)
+    assert "service-account" not in everything
+    assert "OBJECT_ID" not in everything
+
+
 @pytest.mark.real
-async def test_gcloud_knows_every_command_and_flag_of_the_handover(onboarding: Onboarding, tmp_path: Path) -> None:
+@pytest.mark.parametrize("hub", ["main", "direct"])
+async def test_gcloud_knows_every_command_and_flag_of_the_handover(
+    onboarding: Onboarding, tmp_path: Path, hub: str
+) -> None:
     gcloud = at_hand.program("gcloud")
-    handover = await onboarding.world.services.handover("main")
+    world = onboarding.world
+    world.cloud.add_hub("direct", impersonate=False)
+    document = dict(world.cloud.hubs[hub].document)
+    parsed = Hub.parse(document, trusted_hosts=world.services.settings.trusted_hosts)
+    claims = {"oid": "o", "iss": "https://i.example/", "aud": "a", "tid": "t", "appid": "c"}
+    handover = build_handover(claims, parsed)
     for command in handover.commands:
         program, *words = shlex.split(command)
         group = [word for word in words if re.fullmatch(r"[a-z-]+", word)]
