@@ -7,9 +7,9 @@ The form: https://google.aip.dev/auth/4117; an example is in docs/reference.md.
 """
 
 import re
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 _TOKEN_HOST: Final = "sts.googleapis.com"
 _IMPERSONATION_HOST: Final = "iamcredentials.googleapis.com"
@@ -31,14 +31,22 @@ _IMPERSONATION_URL = re.compile(
 )
 
 
-class _FileSource(BaseModel):
-    """Where a pod finds its token. Pullkeeper never opens it. A `url`, an `executable`, a `certificate` or an AWS
-    `environment_id` in its place is refused: such a document is for another purpose.
+class _Source(BaseModel):
+    """Where another program would find its token: in a file or at a URL (`--azure`). Pullkeeper opens neither. An
+    `executable`, a `certificate` or an AWS `environment_id` is refused: such a document is for another purpose.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    file: Annotated[str, Field(max_length=4096)]
+    file: Annotated[str, Field(max_length=4096)] | None = None
+    url: Annotated[str, Field(max_length=4096)] | None = None
+    headers: dict[str, str] = Field(default_factory=dict)
     format: dict[Literal["type", "subject_token_field_name"], str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _has_one_place(self) -> Self:
+        if (self.file is None) == (self.url is None):
+            raise ValueError("must have either a file or a url")
+        return self
 
 
 class _Impersonation(BaseModel):
@@ -66,7 +74,7 @@ class CredentialConfig(BaseModel):
     token_info_url: str | None = Field(default=None, exclude=True)
     service_account_impersonation_url: str | None = None
     service_account_impersonation: _Impersonation | None = None
-    credential_source: _FileSource | None = Field(default=None, exclude=True)
+    credential_source: _Source | None = Field(default=None, exclude=True, repr=False)
     universe_domain: Literal["googleapis.com"] = "googleapis.com"
 
     @field_validator("audience")

@@ -75,6 +75,25 @@ def test_with_a_field_of_a_json_file(write: Write, account: tuple[str, ...]) -> 
     _parse(write(_FILE, "--credential-source-type=json", "--credential-source-field-name=access_token", *account))
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--azure",),
+        ("--azure", "--app-id-uri=api://5f2a9c1e-7d3b-4e8f-9a6c-0b1d2e3f4a5b", _ACCOUNT),
+        ("--credential-source-url=http://127.0.0.1/token", "--credential-source-headers=A=canary,B=c"),
+    ],
+    ids=["azure", "azure, an app registration", "any URL"],
+)
+def test_with_a_url_it_is_accepted_and_the_source_is_not_stored(write: Write, flags: tuple[str, ...]) -> None:
+    """Pullkeeper brings its own token."""
+    document = write(*flags)
+
+    assert "headers" in document["credential_source"]
+    stored = Hub.parse(hub(credentialConfig=document)).to_json()
+    assert "credential_source" not in stored
+    assert "canary" not in stored
+
+
 def test_with_an_executable_it_is_refused(write: Write) -> None:
     """Such a document is for another purpose, and some programs would run what it names."""
     with pytest.raises(InvalidRequest, match=r"credentialConfig\.credential_source"):

@@ -55,6 +55,15 @@ def test_without_an_impersonation_url_there_is_no_service_account() -> None:
     assert "service_account" not in config.ids
 
 
+def test_the_source_is_not_printed() -> None:
+    """The headers of a URL may contain a token."""
+    source = {"url": "https://example.com/", "headers": {"Authorization": "bearer canary"}}
+
+    parsed = Hub.parse(hub(credentialConfig=credential_config(credential_source=source)))
+
+    assert "canary" not in repr(parsed)
+
+
 def test_the_pods_token_file_is_not_stored() -> None:
     assert "azure-identity-token" not in parsed_hub().to_json()
 
@@ -171,7 +180,10 @@ def test_any_other_form_is_refused_and_not_quoted(field: str, value: Any) -> Non
     "source",
     [
         pytest.param({"executable": {"command": "/bin/evil", "timeout_millis": 5000}}, id="executable"),
-        pytest.param({"url": "http://169.254.169.254/evil", "headers": {"Metadata": "True"}}, id="url"),
+        pytest.param({"url": "http://169.254.169.254/evil", "executable": {}}, id="an executable beside a url"),
+        pytest.param({"url": "http://169.254.169.254/evil", "headers": {"Metadata": 7}}, id="a header of another type"),
+        pytest.param({"url": "http://evil" * 1000}, id="an endless url"),
+        pytest.param({}, id="neither"),
         pytest.param({"environment_id": "aws1", "regional_cred_verification_url": "https://evil"}, id="aws"),
         pytest.param({"certificate": {"use_default_certificate_config": True}}, id="certificate"),
         pytest.param({"file": "/t", "url": "http://evil"}, id="a url beside a file"),
@@ -180,7 +192,7 @@ def test_any_other_form_is_refused_and_not_quoted(field: str, value: Any) -> Non
         pytest.param("/evil", id="no object"),
     ],
 )
-def test_a_source_other_than_a_file_is_refused(source: Any) -> None:
+def test_a_source_other_than_a_file_or_a_url_is_refused(source: Any) -> None:
     message = _fail(credential_config(credential_source=source))
 
     assert message.startswith("credentialConfig.credential_source")
