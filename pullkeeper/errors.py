@@ -8,7 +8,7 @@ foreign errors into these classes. No code above an adapter looks at an HTTP sta
     ├── EntraError        entra_unavailable*, entra_denied
     ├── GoogleError       google_unavailable*, google_api_disabled, google_perimeter_denied, federation_*,
     │                     impersonation_denied, service_account_missing, lifetime_not_allowed
-    ├── RegistryError     registry_denied, registry_unavailable*
+    ├── RegistryError     registry_denied, registry_unavailable*, probe_image_missing
     ├── ClusterError      cluster_*, admission_denied*, quota_exceeded, namespace_*, secret_*, object_conflict
     ├── ArmError          arm_denied, arm_throttled*, workload_identity_off, identity_limit,
     │                     federated_credential_conflict*
@@ -274,7 +274,7 @@ class RegistryDenied(RegistryError):
     remedy_template = (
         "Publisher: gcloud artifacts repositories add-iam-policy-binding {repository} --project={registry_project} "
         "--location={location} --role=roles/artifactregistry.reader --member={member}. "
-        "Check that the image {image} exists."
+        "Check that the repository exists."
     )
 
 
@@ -283,6 +283,18 @@ class RegistryUnavailable(RegistryError):
     retryable = True
     meaning = "The registry did not respond to the probe. This is only a warning: the token is used without the proof."
     remedy_template = "Check that the app can reach https://{host} (outbound firewall, proxy, DNS)."
+
+
+class ProbeImageMissing(RegistryError):
+    category = "probe_image_missing"
+    meaning = (
+        "The hub's probe image does not exist, though its repository lets the token pull. This is only a warning: the "
+        "token is used."
+    )
+    remedy_template = (
+        "Set the hub's probe to an image that the publisher keeps, or leave out its tag. What exists: gcloud artifacts "
+        "docker tags list {untagged}"
+    )
 
 
 class ClusterError(PullkeeperError):

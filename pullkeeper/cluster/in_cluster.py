@@ -17,6 +17,7 @@ import yaml
 from pullkeeper.errors import InvalidRequest
 from pullkeeper.model import Target
 from pullkeeper.publisher.hub import Hub
+from pullkeeper.publisher.registry import MANIFEST_TYPES
 
 Chain = Literal["entra", "kubernetes"]
 
@@ -111,7 +112,7 @@ def _settings(target: Target, hub: Hub) -> dict[str, Any]:
         "namespace": target.namespace,
         "secret": target.secret,
         "registries": list(hub.registries),
-        "probe": {"host": image.host, "name": image.name},
+        "probe": {"tokenUrl": image.token_url, "manifestUrl": image.manifest_url, "accept": MANIFEST_TYPES},
         "google": {
             "audience": config.audience,
             "subjectTokenType": config.subject_token_type,

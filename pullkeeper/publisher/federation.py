@@ -10,7 +10,14 @@ from typing import Final
 from pullkeeper import telemetry
 from pullkeeper.azure.entra import Entra, claims
 from pullkeeper.deadline import has_passed, remaining
-from pullkeeper.errors import FederationStale, GoogleUnavailable, PullkeeperError, RegistryUnavailable
+from pullkeeper.errors import (
+    FederationStale,
+    GoogleUnavailable,
+    ProbeImageMissing,
+    PullkeeperError,
+    RegistryError,
+    RegistryUnavailable,
+)
 from pullkeeper.publisher import registry
 from pullkeeper.publisher.hub import Hub
 from pullkeeper.retries import attempts
@@ -129,10 +136,12 @@ class Federation:
         return token, principal
 
 
-async def _probe(hub: Hub, token: Token, principal: str) -> RegistryUnavailable | None:
-    """Prove the token. Returns a warning if the registry could not be asked."""
+async def _probe(hub: Hub, token: Token, principal: str) -> RegistryError | None:
+    """Prove the token. Returns a warning if the registry could not be asked, or grants a pull of an image that is gone:
+    a publisher's clean-up must not let every secret expire.
+    """
     try:
         await registry.probe(hub, token, principal)
-    except RegistryUnavailable as e:
+    except (RegistryUnavailable, ProbeImageMissing) as e:
         return e
     return None

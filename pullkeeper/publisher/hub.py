@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Literal
+from urllib.parse import urlencode
 
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 
@@ -36,6 +37,17 @@ class Image:
         if not found:
             raise ValueError("must be HOST/PROJECT/REPOSITORY/IMAGE[:TAG]")
         return cls(found["host"], found["name"], found["tag"])
+
+    @property
+    def token_url(self) -> str:
+        """Where the registry issues a token that may pull this image."""
+        return (
+            f"https://{self.host}/v2/token?{urlencode({'service': self.host, 'scope': f'repository:{self.name}:pull'})}"
+        )
+
+    @property
+    def manifest_url(self) -> str | None:
+        return f"https://{self.host}/v2/{self.name}/manifests/{self.tag}" if self.tag else None
 
     def __str__(self) -> str:
         return f"{self.host}/{self.name}" + (f":{self.tag}" if self.tag else "")

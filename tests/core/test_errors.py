@@ -46,6 +46,7 @@ _CONTEXT = {
     "service_account": "deepintshield-image-puller-prd@deepintshield-production-eu1.iam.gserviceaccount.com",
     "host": "northamerica-northeast1-docker.pkg.dev",
     "image": "northamerica-northeast1-docker.pkg.dev/deepintshield-production-eu1/acme/deepintshield:2026.1.0",
+    "untagged": "northamerica-northeast1-docker.pkg.dev/deepintshield-production-eu1/acme/deepintshield",
     "registry_project": "deepintshield-production-eu1",
     "repository": "acme-corporation-europe-images",
     "location": "northamerica-northeast1",

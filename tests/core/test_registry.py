@@ -124,8 +124,10 @@ async def test_without_a_tag_only_the_registry_token_is_requested(authority: Aut
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("path", [_HANDSHAKE, _MANIFEST])
-@pytest.mark.parametrize("status", [401, 403, 404])
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [(_HANDSHAKE, 401), (_HANDSHAKE, 403), (_HANDSHAKE, 404), (_MANIFEST, 401), (_MANIFEST, 403)],
+)
 async def test_a_refusal_is_registry_denied_with_the_command_that_fixes_it(
     authority: Authority, status: int, path: str
 ) -> None:
@@ -146,6 +148,15 @@ async def test_a_refusal_is_registry_denied_with_the_command_that_fixes_it(
     assert f"HTTP {status}" in failure.detail
     assert "add-iam-policy-binding acme --project=deepintshield-prod" in failure.remedy
     assert f"--member=serviceAccount:{SERVICE_ACCOUNT}" in failure.remedy
+
+
+async def test_a_manifest_that_is_gone_is_a_missing_probe_image(authority: Authority) -> None:
+    """The registry has granted a token that may pull the image."""
+    async with canned(authority, {_HANDSHAKE: _REGISTRY_TOKEN, _MANIFEST: http(404)}) as server:
+        failure = await _fail(_hub(server))
+
+    assert type(failure) is errors.ProbeImageMissing
+    assert f"gcloud artifacts docker tags list {server.host}/{_NAME}" in failure.remedy
 
 
 async def test_without_a_service_account_the_command_names_the_identity_itself(authority: Authority) -> None:
