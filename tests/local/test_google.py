@@ -225,6 +225,17 @@ async def test_an_exchange_needs_a_valid_subject_token(
     assert answer["error_description"].startswith(description.format(v1=entra.issuer_v1, v2=entra.issuer_v2))
 
 
+async def test_a_subject_has_127_bytes_at_most(publisher: Publisher) -> None:
+    publisher.provider.condition = lambda _: True
+
+    status, _ = await publisher.exchange(publisher.subject_token(sub="s" * 127))
+    refused, answer = await publisher.exchange(publisher.subject_token(sub="s" * 128))
+
+    assert (status, refused) == (200, 400)
+    assert answer["error"] == "invalid_request"
+    assert answer["error_description"].startswith("The size of mapped attribute google.subject exceeds the 127 bytes ")
+
+
 async def test_clocks_may_differ_by_a_minute(publisher: Publisher) -> None:
     now = int(publisher.clock().timestamp())
 

@@ -4,6 +4,8 @@ import pytest
 import yaml
 
 from pullkeeper.errors import InvalidRequest
+from pullkeeper.model import ClusterId
+from pullkeeper.onboarding.documents import Onboarding as Request
 from tests.onboarding.conftest import WORKLOAD, Onboarding, list_objects
 
 pytestmark = pytest.mark.servers
@@ -76,6 +78,31 @@ async def test_a_target_without_a_service_account_is_refused(
     targets = [{"serviceAccounts": ["a"]}, {"namespace": "shop"}]
     with pytest.raises(InvalidRequest, match="refresher in-cluster needs serviceAccounts in every target"):
         await onboarding.begin({"cluster": str(cluster.id), "refresher": "in-cluster", "targets": targets})
+
+
+def _body(account: str, **changes: str) -> dict[str, object]:
+    target = {"namespace": "n" * 63, "serviceAccounts": [account, "a" * 63]}
+    body = {
+        "cluster": str(ClusterId("0b1f6471-1bf0-4dda-aec3-cb9272f09590", "shop", "aks-1")),
+        "refresher": "in-cluster",
+        "chain": "kubernetes",
+        "targets": [target],
+    }
+    return {**body, **changes}
+
+
+def test_with_chain_kubernetes_a_subject_that_google_cannot_hold_is_refused() -> None:
+    """It would be refused at the exchange, after everything has been set up. Only the job's account is a subject."""
+    fits = "a" * (127 - len("system:serviceaccount::") - 63)
+
+    assert Request.parse(_body(fits)).targets[0].service_accounts[0] == fits
+    with pytest.raises(InvalidRequest, match="has 128 bytes for one target, and Google allows 127"):
+        Request.parse(_body(f"{fits}a"))
+
+
+@pytest.mark.parametrize("other", [{"chain": "entra"}, {"refresher": "central"}])
+def test_where_entra_names_the_subject_the_account_may_be_longer(other: dict[str, str]) -> None:
+    assert Request.parse(_body("a" * 63, **other))
 
 
 async def test_offboarding_removes_what_a_pipeline_applied(onboarding: Onboarding) -> None:
