@@ -16,8 +16,7 @@ import yaml
 
 from pullkeeper.errors import InvalidRequest
 from pullkeeper.model import Target
-from pullkeeper.publisher.hub import Hub
-from pullkeeper.publisher.registry import MANIFEST_TYPES
+from pullkeeper.publisher.hub import MANIFEST_TYPES, Hub
 
 Chain = Literal["entra", "kubernetes"]
 

@@ -69,7 +69,7 @@ class Onboarding(Document):
     def _check_service_accounts(self) -> Self:
         if self.refresher == "in-cluster" and not all(target.service_accounts for target in self.targets):
             raise ValueError("refresher in-cluster needs serviceAccounts in every target: its job runs as the first")
-        if self.refresher == "in-cluster" and self.chain == "kubernetes":
+        if self.trusts_cluster:
             longest = max(len(subject.encode()) for subject in self.job_subjects)
             if longest > _LONGEST_SUBJECT:
                 raise ValueError(
@@ -86,6 +86,11 @@ class Onboarding(Document):
                 f"more than {MOST_CREDENTIALS} serviceAccounts: an identity can have no more federated credentials"
             )
         return self
+
+    @property
+    def trusts_cluster(self) -> bool:
+        """Whether the provider at Google trusts the cluster's own issuer."""
+        return self.refresher == "in-cluster" and self.chain == "kubernetes"
 
     @property
     def job_subjects(self) -> list[str]:

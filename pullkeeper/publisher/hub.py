@@ -4,7 +4,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 from urllib.parse import urlencode
 
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator
@@ -18,6 +18,12 @@ _IMAGE = re.compile(
     rf"(?P<host>[a-z0-9.-]+(:\d{{1,5}})?)/(?P<name>{_PART}(/{_PART})+)(:(?P<tag>\w[\w.-]{{0,127}}))?",
     re.ASCII,
 )
+
+MANIFEST_TYPES: Final = (
+    "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, "
+    "application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json"
+)
+"""What a pull accepts as an image: the header `Accept`."""
 
 HubName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 

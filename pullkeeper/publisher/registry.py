@@ -9,7 +9,7 @@ import aiohttp
 from pullkeeper import bounded
 from pullkeeper.deadline import remaining
 from pullkeeper.errors import ProbeImageMissing, RegistryDenied, RegistryError, RegistryUnavailable
-from pullkeeper.publisher.hub import Hub, Image
+from pullkeeper.publisher.hub import MANIFEST_TYPES, Hub, Image
 from pullkeeper.tokens import Token
 
 USER = "oauth2accesstoken"
@@ -17,10 +17,6 @@ _TIMEOUT = 10.0
 """In seconds, for the whole probe."""
 _LONGEST_ANSWER = 64 * 1024
 _MULTI_REGIONS = {"gcr.io": "us", "us.gcr.io": "us", "eu.gcr.io": "europe", "asia.gcr.io": "asia"}
-MANIFEST_TYPES = (
-    "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, "
-    "application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json"
-)
 
 
 def dockerconfigjson(registries: Sequence[str], token: Token) -> str:

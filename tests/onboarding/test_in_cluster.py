@@ -1,8 +1,11 @@
 """In-cluster refreshers: what the cluster gets, what the app does not get, and whom the publisher trusts."""
 
+from dataclasses import replace
+
 import pytest
 import yaml
 
+from local.azure.entra import Resource
 from pullkeeper.errors import InvalidRequest
 from pullkeeper.model import ClusterId
 from pullkeeper.onboarding.documents import Onboarding as Request
@@ -78,6 +81,19 @@ async def test_a_target_without_a_service_account_is_refused(
     targets = [{"serviceAccounts": ["a"]}, {"namespace": "shop"}]
     with pytest.raises(InvalidRequest, match="refresher in-cluster needs serviceAccounts in every target"):
         await onboarding.begin({"cluster": str(cluster.id), "refresher": "in-cluster", "targets": targets})
+
+
+async def test_with_an_audience_of_its_own_google_refuses_the_pods_token(onboarding: Onboarding) -> None:
+    """The webhook of workload identity writes one audience into the token of every pod."""
+    cluster = await onboarding.cluster("aks-1")
+    hub = onboarding.world.cloud.hubs["main"]
+    onboarding.world.cloud.entra.resources["api://pull"] = Resource()
+    onboarding.world.cloud.hubs["main"] = replace(hub, document={**hub.document, "entraResource": "api://pull"})
+    wanted = {"refresher": "in-cluster", "chain": "kubernetes"}
+    await onboarding.run({"cluster": str(cluster.id), "hub": "main", **wanted})
+    path = "/api/v1/namespaces/deepintshield/configmaps/gcp-credential-config"
+    found = await cluster.admin.call("GET", path)
+    assert "Google refuses" in found["metadata"]["annotations"]["kubernetes.io/description"]
 
 
 def _body(account: str, **changes: str) -> dict[str, object]:

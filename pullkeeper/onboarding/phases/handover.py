@@ -9,7 +9,7 @@ NAME = "handover"
 async def plan(work: Work) -> str:
     if work.request.refresher == "in-cluster" and work.identity is None:
         return "would hand over the cluster's identity, which does not exist yet"
-    if work.request.chain == "kubernetes" and work.request.refresher == "in-cluster" and work.issuer is None:
+    if work.request.trusts_cluster and work.issuer is None:
         return "would hand over the cluster's issuer, which is still off"
     return await _hand_over(work)
 
