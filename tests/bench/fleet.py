@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import count, islice
 from typing import Any
 
 from azure.data.tables.aio import TableServiceClient
@@ -16,7 +17,7 @@ from local.azurite import Azurite
 from local.clock import Clock
 from local.cloud import Cloud
 from pullkeeper.fleet.queues import FORMAT, RefreshMessage
-from pullkeeper.fleet.shards import shard_of
+from pullkeeper.fleet.shards import COUNT, shard_of
 from pullkeeper.fleet.table import columns, entity_keys
 from pullkeeper.model import Cluster, ClusterId, Endpoint, Target
 from pullkeeper.services import Services
@@ -68,6 +69,11 @@ class BenchFleet:
         self.clock.advance(timedelta(minutes=20, seconds=1))
 
 
+def _ids(size: int, shards: int) -> list[ClusterId]:
+    ids = (ClusterId(SUBSCRIPTION, "fleet", f"aks-{n}") for n in count())
+    return list(islice((one for one in ids if int(shard_of(one), 16) < shards), size))
+
+
 async def register(tables: TableServiceClient, members: Iterable[tuple[ClusterId, Endpoint]], due: Any) -> None:
     """Write the rows of many clusters at once: what onboarding writes, in transactions."""
     fleet = await tables.create_table_if_not_exists("fleet")
@@ -84,15 +90,20 @@ async def register(tables: TableServiceClient, members: Iterable[tuple[ClusterId
 
 
 @asynccontextmanager
-async def open_fleet(azurite: Azurite, servers: ApiServers, size: int, name: str) -> AsyncIterator[BenchFleet]:
-    """A fleet of this size in a storage account of its own, refreshed once, so that everything is warm."""
+async def open_fleet(
+    azurite: Azurite, servers: ApiServers, size: int, name: str, *, shards: int = COUNT
+) -> AsyncIterator[BenchFleet]:
+    """A fleet of this size in a storage account of its own, refreshed once, so that everything is warm.
+
+    shards: how many of them it fills; fewer show what a larger fleet costs per cluster.
+    """
     clock = Clock()
     storage = azurite.account(name)
     async with Cloud(clock) as cloud:
         cloud.add_hub("main")
         environment = cloud.environment(storage)
         os.environ.update(environment)
-        clusters = [ClusterId(SUBSCRIPTION, "fleet", f"aks-{n}") for n in range(size)]
+        clusters = _ids(size, shards)
         endpoints = [
             Endpoint(server=f"https://127.0.0.1:{one['port']}", ca=one["ca"], read_at=clock())
             for one in servers.endpoints
