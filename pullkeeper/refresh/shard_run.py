@@ -162,9 +162,9 @@ class ShardRun:
                 async with asyncio.timeout(_SAVE_EVERY):
                     await ended.wait()
             except TimeoutError:
-                pass
-            if self._pending or ended.is_set():
-                await self._save()
+                if self._pending:
+                    await self._save()
+        await self._save()  # also what ended during the save before
 
     async def _save(self) -> None:
         """Record what has ended. Where another writer was quicker, read again what it wrote and who is in the fleet."""
