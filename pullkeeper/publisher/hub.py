@@ -4,6 +4,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from typing import Annotated, Final, Literal
 from urllib.parse import urlencode
 
@@ -108,7 +109,7 @@ class Hub(Document):
         published = impersonation.token_lifetime_seconds if impersonation else 3600
         return timedelta(seconds=self.token_lifetime or published)
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """A digest of the content: hubs with the same content share one mint."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
