@@ -111,11 +111,13 @@ class ShardRun:
         suspect = any(status.of(target).category == ClusterUnreachable.category for target in targets)
         try:
             if member.cluster.refresher == "in-cluster":
-                attempt = await self._capacity.run(self._observe(member), suspect=suspect)
+                async with self._capacity.place(suspect=suspect):
+                    attempt = await self._observe(member)
             else:
                 # The token first: nothing waits for a mint in the place of a cluster.
                 hub, token = await self._writer.token(member.cluster, status)
-                attempt = await self._capacity.run(self._write(member, hub, token), suspect=suspect)
+                async with self._capacity.place(suspect=suspect):
+                    attempt = await self._write(member, hub, token)
         except StorageUnavailable:
             raise
         except PullkeeperError as e:
