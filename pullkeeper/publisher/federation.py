@@ -38,6 +38,11 @@ class _Mint:
     refusal: PullkeeperError | None = None
     refused_until: datetime | None = None
 
+    def usable(self, now: datetime, issued_since: datetime | None) -> Token | None:
+        """Return the held token if it may be written and is not older than that."""
+        held = self.token
+        return held if held and held.may_be_written(now) and held.issued_at >= (issued_since or _EVER) else None
+
 
 class Federation:
     """One mint at a time per hub. Callers that wait for a mint share its outcome, a refusal too: 1,000 clusters of a
@@ -55,20 +60,21 @@ class Federation:
 
         Raises EntraError, GoogleError or RegistryDenied.
         """
+        mint = self._mints.setdefault(hub.identity, _Mint())
+        if (held := mint.usable(self._clock(), issued_since)) and held.is_new(self._clock()):
+            return held
         limit = remaining(2 * _DEADLINE.total_seconds())
         try:
             # The mint of another caller, and then our own.
             async with asyncio.timeout(limit):
-                return await self._shared_token(hub, issued_since)
+                return await self._shared_token(hub, mint, issued_since)
         except TimeoutError:
             raise GoogleUnavailable(f"no token within {limit:.0f} s") from None
 
-    async def _shared_token(self, hub: Hub, issued_since: datetime | None) -> Token:
-        mint = self._mints.setdefault(hub.identity, _Mint())
+    async def _shared_token(self, hub: Hub, mint: _Mint, issued_since: datetime | None) -> Token:
         async with mint.lock:
             now = self._clock()
-            held = mint.token
-            usable = held if held and held.may_be_written(now) and held.issued_at >= (issued_since or _EVER) else None
+            usable = mint.usable(now, issued_since)
             if usable and usable.is_new(now):
                 return usable
             if mint.refusal and mint.refused_until and now < mint.refused_until:
