@@ -15,6 +15,7 @@ from pullkeeper.errors import ClusterUnreachable
 _SWEEP: Final = 0.1  # seconds
 _SLOW: Final = 4
 """Times the median of all calls: a busy process is slow for all clusters, and takes none of them for silent."""
+_TURNS: Final = 4
 _STEP: Final = 1.05
 _LONGEST_MEDIAN: Final = 2.0
 
@@ -27,6 +28,8 @@ class Capacity:
         others it has three times as long.
         """
         self._prompt, self._suspect = asyncio.Semaphore(prompt), asyncio.Semaphore(suspects)
+        self.turn = asyncio.Semaphore(_TURNS)
+        """For shards: held until the clusters of one have their places."""
         self._places = slow
         self._waiting = 0  # suspects
         self._patience = patience
