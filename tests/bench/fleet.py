@@ -20,7 +20,7 @@ from pullkeeper.fleet.queues import FORMAT, RefreshMessage
 from pullkeeper.fleet.shards import COUNT, shard_of
 from pullkeeper.fleet.table import columns, entity_keys
 from pullkeeper.model import Cluster, ClusterId, Endpoint, Target
-from pullkeeper.services import Services
+from pullkeeper.services import Services, limit_garbage_collection
 from tests.bench.api_servers import ApiServers
 
 SUBSCRIPTION = "00000000-0000-0000-0000-00000000b001"
@@ -112,6 +112,7 @@ async def open_fleet(
             members = [(cluster, endpoints[n % len(endpoints)]) for n, cluster in enumerate(clusters)]
             await register(tables, members, clock())
         services = Services.build(environment, clock)
+        limit_garbage_collection()
         fleet = BenchFleet(services, servers, clock, cloud, storage, clusters)
         logger = logging.getLogger("pullkeeper")
         logger.addHandler(fleet.recorded)
