@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import count, islice
 from typing import Any
 
@@ -74,6 +74,21 @@ def _ids(size: int, shards: int) -> list[ClusterId]:
     return list(islice((one for one in ids if int(shard_of(one), 16) < shards), size))
 
 
+def bench_members(
+    servers: ApiServers, size: int, now: datetime, shards: int = COUNT
+) -> list[tuple[ClusterId, Endpoint]]:
+    """Return clusters with where they are. Where there are more clusters than servers, each has an address of its own
+    all the same, so that nothing is cached for two of them.
+    """
+    endpoints = servers.endpoints
+    found = []
+    for number, cluster in enumerate(_ids(size, shards)):
+        host, server = divmod(number, len(endpoints))
+        address = f"https://127.0.0.{1 + host}:{endpoints[server]['port']}"
+        found.append((cluster, Endpoint(server=address, ca=endpoints[server]["ca"], read_at=now)))
+    return found
+
+
 async def register(tables: TableServiceClient, members: Iterable[tuple[ClusterId, Endpoint]], due: Any) -> None:
     """Write the rows of many clusters at once: what onboarding writes, in transactions."""
     fleet = await tables.create_table_if_not_exists("fleet")
@@ -103,13 +118,9 @@ async def open_fleet(
         cloud.add_hub("main")
         environment = cloud.environment(storage)
         os.environ.update(environment)
-        clusters = _ids(size, shards)
-        endpoints = [
-            Endpoint(server=f"https://127.0.0.1:{one['port']}", ca=one["ca"], read_at=clock())
-            for one in servers.endpoints
-        ]
+        members = bench_members(servers, size, clock(), shards)
+        clusters = [cluster for cluster, _ in members]
         async with TableServiceClient.from_connection_string(storage) as tables:
-            members = [(cluster, endpoints[n % len(endpoints)]) for n, cluster in enumerate(clusters)]
             await register(tables, members, clock())
         services = Services.build(environment, clock)
         limit_garbage_collection()
