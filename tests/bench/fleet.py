@@ -106,11 +106,11 @@ async def register(tables: TableServiceClient, members: Iterable[tuple[ClusterId
 
 @asynccontextmanager
 async def open_fleet(
-    azurite: Azurite, servers: ApiServers, size: int, name: str, *, shards: int = COUNT
+    azurite: Azurite, servers: ApiServers, size: int, name: str, *, shards: int = COUNT, refreshed: bool = True
 ) -> AsyncIterator[BenchFleet]:
     """A fleet of this size in a storage account of its own, refreshed once, so that everything is warm.
 
-    shards: how many of them it fills; fewer show what a larger fleet costs per cluster.
+    shards: how many of them it fills; fewer show what a larger fleet costs per cluster. refreshed: False: do not.
     """
     clock = Clock()
     storage = azurite.account(name)
@@ -128,7 +128,8 @@ async def open_fleet(
         logger = logging.getLogger("pullkeeper")
         logger.addHandler(fleet.recorded)
         try:
-            await fleet.refresh()
+            if refreshed:
+                await fleet.refresh()
             yield fleet
         finally:
             logger.removeHandler(fleet.recorded)
