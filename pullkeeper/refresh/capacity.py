@@ -24,8 +24,8 @@ class Capacity:
     """The bounds of a process."""
 
     def __init__(self, prompt: int = 64, slow: int = 128, suspects: int = 64, patience: float = 0.5) -> None:
-        """prompt, slow, suspects: places. patience: seconds that a call keeps its place in the first bound at least; in the
-        others it has three times as long.
+        """prompt, slow, suspects: places. patience: seconds that a call keeps its place in the first bound at least; it
+        has three times as long in the others.
         """
         self._prompt, self._suspect = asyncio.Semaphore(prompt), asyncio.Semaphore(suspects)
         self.turn = asyncio.Semaphore(_TURNS)
