@@ -3,14 +3,15 @@
 import azure.functions as func
 
 from functions.invocation import poison_trigger, trigger
-from functions.requests import boolean_parameter, cluster_from_route, read_body
+from functions.requests import boolean_parameter, cluster_from_route, parameter, read_body
 from functions.responses import json_response, operation_response
 from functions.route import ONBOARD, READ, route
-from pullkeeper.onboarding.documents import Onboarding, OnboardingMessage
+from pullkeeper.onboarding.documents import Onboarding, OnboardingMessage, OperationsQuery
 from pullkeeper.services import services
 from pullkeeper.settings import ONBOARDING
 
 blueprint = func.Blueprint()
+_QUERY = ("cluster", "status", "continuation")
 
 
 @blueprint.route("clusters", methods=["POST"])
@@ -40,6 +41,14 @@ async def operation(req: func.HttpRequest) -> func.HttpResponse:
     """Return an operation with its steps."""
     wanted = OnboardingMessage.parse({"operation": req.route_params["id"]})
     return json_response(await services().onboarder.get_operation(wanted.operation))
+
+
+@blueprint.route("operations", methods=["GET"])
+@route(READ, *_QUERY)
+async def operations(req: func.HttpRequest) -> func.HttpResponse:
+    """Return a page of the operations, the newest first."""
+    query = OperationsQuery.parse({name: parameter(req, name) for name in _QUERY})
+    return json_response(await services().onboarder.list_operations(query))
 
 
 @blueprint.queue_trigger(arg_name="message", queue_name="onboarding", connection="AzureWebJobsStorage")

@@ -8,7 +8,7 @@ from pydantic.json_schema import models_json_schema
 from pullkeeper.document import Document
 from pullkeeper.fleet.overview import ClusterView, FleetPage
 from pullkeeper.fleet.status import State
-from pullkeeper.onboarding.documents import Handover, Onboarding, Operation
+from pullkeeper.onboarding.documents import Handover, Onboarding, Operation, OperationsPage, OperationStatus
 from pullkeeper.status import AppStatus
 from pullkeeper.version import VERSION
 
@@ -46,6 +46,15 @@ _ROUTES: Final[tuple[tuple[str, str, str, tuple[str, ...], type[BaseModel] | Non
     ("delete", _CLUSTER, "Offboard a cluster", ("keepWorkload", "dryRun"), None, 202, Operation),
     ("post", f"{_CLUSTER}/refresh", "Refresh one cluster now", (), None, 202, Queued),
     ("post", "/refresh", "Refresh the whole fleet now", (), None, 202, Queued),
+    (
+        "get",
+        "/operations",
+        "Operations, newest first",
+        ("cluster", "status", "continuation"),
+        None,
+        200,
+        OperationsPage,
+    ),
     ("get", "/operations/{id}", "An operation with its steps", (), None, 200, Operation),
     ("get", "/handover", "What the publisher must trust", ("hub",), None, 200, Handover),
     ("get", "/openapi.json", "This document", (), None, 200, Health),
@@ -58,6 +67,7 @@ _PARAMETERS: Final[dict[str, dict[str, Any]]] = {
     "name": {"type": "string", "pattern": "^[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?$"},
     "id": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
     "state": {"type": "string", "enum": list(get_args(State))},
+    "status": {"type": "string", "enum": list(get_args(OperationStatus))},
     "keepWorkload": {"type": "boolean", "default": False},
     "dryRun": {"type": "boolean", "default": False},
 }

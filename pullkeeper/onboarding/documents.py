@@ -159,23 +159,46 @@ class Result(Document):
     complete: bool = True
 
 
+OperationId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+
+
 class OnboardingMessage(Document):
     """Message on the queue `onboarding`. turn: which of the operation's messages it is; each continues it once."""
 
-    operation: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+    operation: OperationId
     turn: Annotated[int, Field(ge=0, strict=True)] = 0
 
 
-class Operation(Document):
-    """Response of `GET /api/operations/{id}`."""
+class OperationSummary(Document):
+    """An operation without its steps."""
 
     id: str
     kind: Kind
     status: OperationStatus = "Queued"
     cluster: ClusterRef
-    dry_run: bool = False
-    keep_workload: bool = False
     created_at: AwareDatetime
     updated_at: AwareDatetime
+
+
+class OperationsQuery(Document):
+    """The query of `GET /api/operations`: of which cluster, in which status, and after which operation."""
+
+    cluster: ClusterRef | None = None
+    status: OperationStatus | None = None
+    continuation: OperationId | None = None
+
+
+class OperationsPage(Document):
+    """The newest operation first. continuation: of the next page; None on the last."""
+
+    operations: tuple[OperationSummary, ...]
+    continuation: str | None = None
+
+
+class Operation(OperationSummary):
+    """Response of `GET /api/operations/{id}`."""
+
+    dry_run: bool = False
+    keep_workload: bool = False
     steps: tuple[Step, ...] = ()
     result: Result | None = None

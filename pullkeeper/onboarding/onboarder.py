@@ -1,12 +1,11 @@
 """Use case: accept onboardings and offboardings, as operations that run from the queue."""
 
-import uuid
-
 from pullkeeper.errors import Forbidden, InvalidRequest, OperationRunning, PullkeeperError
 from pullkeeper.model import ClusterId
-from pullkeeper.onboarding.documents import Kind, Onboarding, Operation
+from pullkeeper.onboarding.documents import Kind, Onboarding, Operation, OperationsPage, OperationsQuery
 from pullkeeper.onboarding.operations import Operations
 from pullkeeper.onboarding.progress import Progress
+from pullkeeper.onboarding.rows import create_operation_id
 from pullkeeper.onboarding.run import Runner
 from pullkeeper.onboarding.work import Tools
 
@@ -45,6 +44,10 @@ class Onboarder:
         """Raises NotInFleet."""
         return (await self._operations.load(identifier)).operation
 
+    async def list_operations(self, query: OperationsQuery) -> OperationsPage:
+        """Return a page of the operations, the newest first. Raises StorageUnavailable."""
+        return await self._operations.page(query)
+
     def _check_scope(self, cluster: ClusterId) -> None:
         scopes = {
             f"/subscriptions/{cluster.subscription}",
@@ -61,7 +64,7 @@ class Onboarder:
     ) -> Operation:
         now = self._tools.clock()
         operation = Operation(
-            id=uuid.uuid4().hex,
+            id=create_operation_id(now),
             kind=kind,
             cluster=request.cluster,
             dry_run=request.dry_run,

@@ -1,9 +1,9 @@
 """Table `operations`: each onboarding and offboarding with its steps, and the latest operation of each cluster.
 
-An operation's row is found by its id. A cluster's row points to its latest operation; it is changed under the ETag of
-what was there before, so two operations for one cluster cannot begin at the same time. It also lists the onboardings
-since the cluster was last offboarded, without dry runs: what offboarding has to undo. An index lists the operations
-that have not ended.
+An operation's row is found by its id, and the newest comes first. A cluster's row points to its latest operation; it is
+changed under the ETag of what was there before, so two operations for one cluster cannot begin at the same time. It
+also lists the onboardings since the cluster was last offboarded, without dry runs: what offboarding has to undo. An
+index lists the operations that have not ended.
 """
 
 import json
@@ -20,13 +20,21 @@ from pullkeeper.errors import NotInFleet, OperationRunning
 from pullkeeper.fleet.storage import allow_existing, map_storage_errors
 from pullkeeper.fleet.table import entity_keys
 from pullkeeper.model import ClusterId
-from pullkeeper.onboarding.documents import FINAL_STATUSES, Onboarding, Operation
-from pullkeeper.onboarding.rows import OPERATION, StoredOperation, parse_operation
+from pullkeeper.onboarding.documents import (
+    FINAL_STATUSES,
+    Onboarding,
+    Operation,
+    OperationsPage,
+    OperationsQuery,
+    OperationSummary,
+)
+from pullkeeper.onboarding.rows import OPERATION, SUMMARY, StoredOperation, parse_operation, parse_summary
 
 _ABANDONED: Final = timedelta(minutes=45)
 """An operation without a change for this time does not keep another one from beginning."""
 _RUNNING: Final = "running"
 """Partition of the index: a row for each operation that has not ended, so that the timer finds them with one query."""
+_PAGE: Final = 100
 _HUB_FIELDS: Final = frozenset({"hub", "credentialConfig", "registries", "probe"})
 
 
@@ -110,6 +118,23 @@ class Operations:
         if stored is None:
             raise NotInFleet(f"there is no operation {identifier}")
         return stored
+
+    async def page(self, query: OperationsQuery) -> OperationsPage:
+        """Return a page of the operations that the query asks for, the newest first."""
+        where, values = "PartitionKey eq @Partition and RowKey gt @After", {"Partition": OPERATION}
+        values["After"] = query.continuation or ""
+        for name, value in (("Cluster", query.cluster), ("Status", query.status)):
+            if value:
+                where, values[name] = f"{where} and {name} eq @{name}", str(value)
+        found: list[OperationSummary] = []
+        table = await self._table()
+        async with map_storage_errors("tables"):
+            rows = table.query_entities(where, parameters=values, select=SUMMARY, results_per_page=_PAGE)
+            async for row in rows:
+                found.append(parse_summary(row))
+                if len(found) == _PAGE:
+                    return OperationsPage(operations=tuple(found), continuation=found[-1].id)
+        return OperationsPage(operations=tuple(found))
 
     def parse_request(self, stored: StoredOperation) -> Onboarding:
         """Raises InvalidRequest if the settings no longer allow it."""

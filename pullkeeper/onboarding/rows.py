@@ -1,16 +1,27 @@
 """The rows of operations in table `operations`."""
 
+import secrets
 import uuid
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Self
 
-from pullkeeper.onboarding.documents import Operation
+from pullkeeper.onboarding.documents import Operation, OperationSummary
 
 OPERATION: Final = "operation"
 """The partition of all operations."""
 _MOST_CHARACTERS: Final = 30_000
 """In one property: Azure takes 32 Ki. A result with manifests can be longer."""
+_LAST_MILLISECOND: Final = 16**12 - 1
+SUMMARY: Final = ["RowKey", "Kind", "Status", "Cluster", "CreatedAt", "UpdatedAt"]
+"""The columns of a summary. A list of operations reads no others."""
+
+
+def create_operation_id(now: datetime) -> str:
+    """Return an id of 32 hexadecimal digits: the time that is left until the year 10889, in milliseconds, and 80 random
+    bits. A table returns its rows in the order of their keys, so the newest operation comes first.
+    """
+    return f"{_LAST_MILLISECOND - int(now.timestamp() * 1000):012x}{secrets.token_hex(10)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +66,11 @@ class StoredOperation:
         entity = {
             "PartitionKey": OPERATION,
             "RowKey": self.operation.id,
+            "Kind": self.operation.kind,
             "Status": self.operation.status,
+            "Cluster": str(self.operation.cluster),
+            "CreatedAt": self.operation.created_at,
+            "UpdatedAt": self.operation.updated_at,
             **{f"Document{at // _MOST_CHARACTERS}": document[at : at + _MOST_CHARACTERS] for at in starts},
             "Request": self.request,
             "Writer": self.writer,
@@ -66,6 +81,17 @@ class StoredOperation:
             "UpdateRequested": self.update_requested,
         }
         return {name: value for name, value in entity.items() if value is not None}
+
+
+def parse_summary(row: Any) -> OperationSummary:
+    return OperationSummary(
+        id=row["RowKey"],
+        kind=row["Kind"],
+        status=row["Status"],
+        cluster=row["Cluster"],
+        created_at=row["CreatedAt"],
+        updated_at=row["UpdatedAt"],
+    )
 
 
 def parse_operation(row: Any) -> Operation:

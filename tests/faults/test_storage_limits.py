@@ -47,6 +47,7 @@ async def _invoke(name: str, cluster: LocalCluster) -> Any:
         "onboarding_poison": {"message": _message({"operation": _OPERATION})},
         "clusters": {"req": _request("GET", "clusters")},
         "cluster": {"req": _request("GET", "clusters/s/g/n", place)},
+        "operations": {"req": _request("GET", "operations")},
         "operation": {"req": _request("GET", "operations/o", {"id": _OPERATION})},
         "refresh_all": {"req": _request("POST", "refresh")},
         "refresh_cluster": {"req": _request("POST", "clusters/s/g/n/refresh", place)},
@@ -68,7 +69,16 @@ def _request(
 
 
 _TIMER_AND_QUEUES: Final = ("schedule", "onboarding")
-_ROUTES: Final = ("clusters", "cluster", "operation", "refresh_all", "refresh_cluster", "onboard", "offboard")
+_ROUTES: Final = (
+    "clusters",
+    "cluster",
+    "operations",
+    "operation",
+    "refresh_all",
+    "refresh_cluster",
+    "onboard",
+    "offboard",
+)
 _WITHOUT_STORAGE: Final = {"handover", "health", "openapi", "refresh_poison"}
 _REPORTS_WHAT_IT_CAN: Final = {"status"}
 

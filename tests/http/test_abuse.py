@@ -57,6 +57,7 @@ _ROUTES: Final = [
     ("POST", "clusters"),
     ("GET", _ONE),
     ("DELETE", _ONE),
+    ("GET", "operations"),
     ("GET", f"operations/{'0' * 32}"),
     ("GET", "handover"),
     ("GET", "openapi.json"),
@@ -108,7 +109,9 @@ _NO_ROLE: Final[dict[str, Mapping[str, str]]] = {
 
 
 @pytest.mark.parametrize("principal", _NO_ROLE.values(), ids=_NO_ROLE)
-@pytest.mark.parametrize(("method", "path"), [("GET", "clusters"), ("POST", "clusters"), ("DELETE", _ONE)])
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "clusters"), ("GET", "operations"), ("POST", "clusters"), ("DELETE", _ONE)]
+)
 async def test_a_caller_without_the_role_is_refused(
     signed_in_app: App, principal: Mapping[str, str], method: str, path: str
 ) -> None:
@@ -126,6 +129,7 @@ async def test_the_role_opens_its_routes(signed_in_app: App) -> None:
     """The role that reads does not onboard."""
     reader, onboarder = _principal("Pullkeeper.Read"), _principal("Pullkeeper.Onboard")
     assert (await signed_in_app.call("GET", "clusters", headers=reader)).status == 200
+    assert (await signed_in_app.call("GET", "operations", headers=reader)).status == 200
     assert (await signed_in_app.call("POST", "refresh", headers=onboarder)).status == 202
     cluster = await signed_in_app.add_cluster("aks-2")
     for method, path, body in (("POST", "clusters", onboarding_body(cluster)), ("DELETE", cluster_path(cluster), None)):
@@ -252,6 +256,30 @@ _CONTINUATIONS: Final = {
 async def test_a_forged_continuation_is_refused(app: App, continuation: str) -> None:
     """Abuse case 15."""
     _assert_problem(await app.call("GET", f"clusters?continuation={continuation}"), 400)
+
+
+_NO_OPERATIONS: Final = (
+    "cluster=",
+    "cluster=aks-1",
+    f"cluster={_CLUSTER}'",
+    f"cluster={_CLUSTER}&cluster={_CLUSTER}",
+    f"cluster={_CLUSTER}%20or%20Status%20ne%20'{_CANARY}'",
+    "status=",
+    "status=succeeded",
+    f"status={_CANARY}",
+    "status=Succeeded'%20or%20PartitionKey%20ne%20'x",
+    "continuation=",
+    f"continuation={'0' * 31}'",
+    f"continuation={'A' * 32}",
+    f"continuation={_CANARY}",
+    "state=fresh",
+)
+
+
+@pytest.mark.parametrize("query", _NO_OPERATIONS)
+async def test_a_forged_query_for_operations_is_refused(app: App, query: str) -> None:
+    """Abuse case 15."""
+    _assert_problem(await app.call("GET", f"operations?{query}"), 400)
 
 
 @pytest.mark.parametrize("query", ["state=", f"state={_CANARY}", "state=fresh'", "state=fresh&state=stale"])

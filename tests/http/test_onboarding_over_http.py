@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,10 +15,13 @@ from pullkeeper.fleet.queues import RefreshMessage
 from pullkeeper.fleet.shards import shard_of
 from pullkeeper.fleet.table import Member
 from pullkeeper.model import ClusterId
+from pullkeeper.onboarding.documents import Onboarding, Operation
 from pullkeeper.onboarding.phases import ONBOARD
+from pullkeeper.onboarding.rows import create_operation_id
 from tests.http.conftest import App, cluster_path, onboarding_body
 
 pytestmark = [pytest.mark.servers, pytest.mark.asyncio(loop_scope="module")]
+_SUMMARY = ("id", "kind", "status", "cluster", "createdAt", "updatedAt")
 _PHASES = [phase.NAME for phase in ONBOARD]
 
 
@@ -145,6 +148,38 @@ async def test_a_failed_try_is_repeated_by_a_delayed_message(app: App) -> None:
 async def test_an_unknown_operation_is_not_found(app: App) -> None:
     response = await app.call("GET", f"operations/{'0' * 32}")
     assert (response.status, response.body["category"]) == (404, "invalid_request")
+
+
+async def test_the_operations_of_a_cluster_are_listed_with_the_newest_first(app: App) -> None:
+    cluster = await app.add_cluster("aks-11")
+    onboarded = await app.onboard(cluster)
+    planned = await app.onboard(cluster, dryRun=True)
+    summaries = [{name: one[name] for name in _SUMMARY} for one in (planned, onboarded)]
+    mixed_case = str(cluster.id).replace("resourceGroups", "resourcegroups").replace("aks-11", "AKS-11")
+    listed = await app.call("GET", f"operations?cluster={mixed_case}")
+    assert (listed.status, listed.body) == (200, {"operations": summaries, "continuation": None})
+    failed = await app.call("GET", f"operations?cluster={cluster.id}&status=Failed")
+    assert failed.body["operations"] == []
+
+
+async def test_operations_are_paged(app: App) -> None:
+    """With more than a page holds, each is listed once, the newest first."""
+    begun = [await _begin_operation(app, n) for n in range(120)]
+    first = await app.call("GET", "operations?status=Queued")
+    assert len(first.body["operations"]) == 100
+    second = await app.call("GET", f"operations?status=Queued&continuation={first.body['continuation']}")
+    assert second.body["continuation"] is None
+    listed = [operation["id"] for page in (first, second) for operation in page.body["operations"]]
+    assert listed == begun[::-1]
+
+
+async def _begin_operation(app: App, number: int) -> str:
+    """Write down an operation that no message continues; return its id."""
+    now = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=number)
+    cluster = ClusterId(SUBSCRIPTION, GROUP, f"queued-{number}")
+    operation = Operation(id=create_operation_id(now), kind="onboard", cluster=cluster, created_at=now, updated_at=now)
+    await app.world.services.runner._operations.begin(operation, Onboarding(cluster=cluster), now)
+    return operation.id
 
 
 async def test_the_fleet_is_paged(app: App) -> None:

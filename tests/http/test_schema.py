@@ -89,6 +89,8 @@ async def test_every_successful_response_is_described(app: App) -> None:
     await app.poll(f"operations/{started['id']}")
     ended = await call("GET", "/operations/{id}", 200, path_parameters={"id": started["id"]})
     assert ended["status"] == "Succeeded"
+    listed = await call("GET", "/operations", 200, query={"cluster": str(cluster.id), "status": "Succeeded"})
+    assert [operation["id"] for operation in listed["operations"]] == [started["id"]]
     assert (await call("GET", one, 200, path_parameters=parts))["cluster"] == str(cluster.id)
     assert await call("POST", one + "/refresh", 202, path_parameters=parts) == {"queued": 1}
     assert len((await call("GET", "/clusters", 200, query={"state": "fresh"}))["clusters"]) == 1

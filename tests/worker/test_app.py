@@ -59,6 +59,7 @@ INVOCATIONS: dict[str, tuple[dict[str, Any], int, str]] = {
     "cluster": (http("GET", "clusters/s/g/n", **ROUTE), SUCCESS, "404"),
     "onboard": (http("POST", "clusters"), SUCCESS, "400"),
     "offboard": (http("DELETE", "clusters/s/g/n", **ROUTE), SUCCESS, "403"),
+    "operations": (http("GET", "operations"), SUCCESS, "200"),
     "operation": (http("GET", "operations/o", id=OPERATION), SUCCESS, "404"),
     "onboarding": ({"queue": OPERATION_MESSAGE}, FAILURE, "NotInFleet"),
     "onboarding_poison": ({"queue": OPERATION_MESSAGE}, SUCCESS, ""),
