@@ -12,10 +12,11 @@ blueprint = func.Blueprint()
 @blueprint.timer_trigger(arg_name="timer", schedule="%REFRESH_SCHEDULE%", run_on_startup=False, use_monitor=True)
 @trigger
 async def schedule(timer: func.TimerRequest) -> None:  # noqa: ARG001 - a late run does the same as one on time
-    """Report wrong settings, queue the shards that are due, resume operations that stand still, and create queues and
-    tables that are still missing.
+    """Report wrong settings, queue the shards that are due, resume operations that stand still, create queues and
+    tables that are still missing, and remove operations that ended long ago.
     """
     report_problems(current_settings())
     await services().scheduler.run()
     await services().runner.resume_stalled()
     await services().storage_objects.create()
+    await services().retention.remove_expired()

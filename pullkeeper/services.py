@@ -29,6 +29,7 @@ from pullkeeper.onboarding.documents import Handover
 from pullkeeper.onboarding.handover import build_fleet_handover
 from pullkeeper.onboarding.onboarder import Onboarder
 from pullkeeper.onboarding.operations import Operations
+from pullkeeper.onboarding.retention import Retention
 from pullkeeper.onboarding.run import Runner
 from pullkeeper.onboarding.work import Tools
 from pullkeeper.publisher.federation import Federation
@@ -48,6 +49,7 @@ class Services:
     refresher: Refresher
     onboarder: Onboarder
     runner: Runner
+    retention: Retention
     overview: Overview
     handover: Callable[[str | None], Awaitable[Handover]]
     queues: Mapping[str, Queue]
@@ -108,6 +110,7 @@ class Services:
             refresher=refresher,
             onboarder=Onboarder(operations, runner, tools, settings.allowed_scopes),
             runner=runner,
+            retention=Retention(tables, operations, fleet, clock),
             overview=Overview(fleet, shards, clock),
             handover=partial(build_fleet_handover, tools),
             queues=by_name,

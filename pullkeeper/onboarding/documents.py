@@ -202,3 +202,9 @@ class Operation(OperationSummary):
     keep_workload: bool = False
     steps: tuple[Step, ...] = ()
     result: Result | None = None
+
+    @property
+    def removed_everything(self) -> bool:
+        """Whether it is an offboarding that kept nothing of ours."""
+        ended = self.kind == "offboard" and self.status == "Succeeded" and not (self.keep_workload or self.dry_run)
+        return ended and self.result is not None and self.result.complete

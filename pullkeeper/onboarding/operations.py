@@ -17,7 +17,7 @@ from azure.data.tables import UpdateMode
 from azure.data.tables.aio import TableClient, TableServiceClient
 
 from pullkeeper.errors import NotInFleet, OperationRunning
-from pullkeeper.fleet.storage import allow_existing, map_storage_errors
+from pullkeeper.fleet.storage import map_storage_errors, open_table
 from pullkeeper.fleet.table import entity_keys
 from pullkeeper.model import ClusterId
 from pullkeeper.onboarding.documents import (
@@ -28,7 +28,13 @@ from pullkeeper.onboarding.documents import (
     OperationsQuery,
     OperationSummary,
 )
-from pullkeeper.onboarding.rows import OPERATION, SUMMARY, StoredOperation, parse_operation, parse_summary
+from pullkeeper.onboarding.rows import (
+    OPERATION,
+    SUMMARY,
+    StoredOperation,
+    parse_operation,
+    parse_summary,
+)
 
 _ABANDONED: Final = timedelta(minutes=45)
 """An operation without a change for this time does not keep another one from beginning."""
@@ -160,7 +166,7 @@ class Operations:
     ) -> list[str]:
         """Return the ids of the operations that offboarding has to undo."""
         earlier = (
-            [] if latest and _removed_everything(latest.operation) else await self.list_onboardings(operation.cluster)
+            [] if latest and latest.operation.removed_everything else await self.list_onboardings(operation.cluster)
         )
         if operation.kind == "offboard" or operation.dry_run:
             return [one.id for one, _ in earlier]
@@ -179,7 +185,7 @@ class Operations:
                         etag=row.metadata["etag"],
                         match_condition=MatchConditions.IfNotModified,
                     )
-        except (ResourceExistsError, ResourceModifiedError):
+        except (ResourceExistsError, ResourceModifiedError, ResourceNotFoundError):
             now = await self._cluster_row(cluster)
             if now and now["Operation"] == operation.id:
                 return  # as in `_save`
@@ -205,22 +211,12 @@ class Operations:
 
     async def _table(self) -> TableClient:
         if self._opened is None:
-            table = self._service.get_table_client("operations")
-            async with map_storage_errors("tables"):
-                with allow_existing():
-                    await table.create_table()
-            self._opened = table
+            self._opened = await open_table(self._service, "operations")
         return self._opened
 
 
 def _parse_without_hub(request: str) -> Onboarding:
     return Onboarding.parse({key: value for key, value in json.loads(request).items() if key not in _HUB_FIELDS})
-
-
-def _removed_everything(latest: Operation) -> bool:
-    """Whether it is an offboarding that kept nothing of ours."""
-    ended = latest.kind == "offboard" and latest.status == "Succeeded" and not (latest.keep_workload or latest.dry_run)
-    return ended and latest.result is not None and latest.result.complete
 
 
 def _running(operation: str, cluster: ClusterId) -> OperationRunning:

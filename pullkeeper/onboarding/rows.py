@@ -3,15 +3,17 @@
 import secrets
 import uuid
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, Self
 
-from pullkeeper.onboarding.documents import Operation, OperationSummary
+from pullkeeper.onboarding.documents import FINAL_STATUSES, Operation, OperationSummary
 
 OPERATION: Final = "operation"
 """The partition of all operations."""
 _MOST_CHARACTERS: Final = 30_000
 """In one property: Azure takes 32 Ki. A result with manifests can be longer."""
+_RETENTION: Final = timedelta(days=90)
+"""From the end of an operation to its removal, unless its cluster needs it longer."""
 _LAST_MILLISECOND: Final = 16**12 - 1
 SUMMARY: Final = ["RowKey", "Kind", "Status", "Cluster", "CreatedAt", "UpdatedAt"]
 """The columns of a summary. A list of operations reads no others."""
@@ -21,7 +23,16 @@ def create_operation_id(now: datetime) -> str:
     """Return an id of 32 hexadecimal digits: the time that is left until the year 10889, in milliseconds, and 80 random
     bits. A table returns its rows in the order of their keys, so the newest operation comes first.
     """
-    return f"{_LAST_MILLISECOND - int(now.timestamp() * 1000):012x}{secrets.token_hex(10)}"
+    return f"{_time_left(now)}{secrets.token_hex(10)}"
+
+
+def _time_left(now: datetime) -> str:
+    return f"{_LAST_MILLISECOND - int(now.timestamp() * 1000):012x}"
+
+
+def first_expired_id(now: datetime) -> str:
+    """Return an id before those of all operations that may have expired: an end is never earlier than a beginning."""
+    return _time_left(now - _RETENTION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +58,12 @@ class StoredOperation:
     def active_until(self) -> datetime:
         return max(self.operation.updated_at, self.due or self.operation.updated_at)
 
+    @property
+    def kept_until(self) -> datetime | None:
+        """When the row may be removed. None while the operation has not ended."""
+        ended = self.operation.status in FINAL_STATUSES
+        return self.operation.updated_at + _RETENTION if ended else None
+
     @classmethod
     def parse(cls, row: Any) -> Self:
         return cls(
@@ -71,6 +88,7 @@ class StoredOperation:
             "Cluster": str(self.operation.cluster),
             "CreatedAt": self.operation.created_at,
             "UpdatedAt": self.operation.updated_at,
+            "KeptUntil": self.kept_until,
             **{f"Document{at // _MOST_CHARACTERS}": document[at : at + _MOST_CHARACTERS] for at in starts},
             "Request": self.request,
             "Writer": self.writer,
