@@ -13,10 +13,11 @@ blueprint = func.Blueprint()
 @trigger
 async def schedule(timer: func.TimerRequest) -> None:  # noqa: ARG001 - a late run does the same as one on time
     """Report wrong settings, queue the shards that are due, resume operations that stand still, create queues and
-    tables that are still missing, and remove operations that ended long ago.
+    tables that are still missing, remove operations that ended long ago, and probe the tokens that are held.
     """
     report_problems(current_settings())
     await services().scheduler.run()
     await services().runner.resume_stalled()
     await services().storage_objects.create()
     await services().retention.remove_expired()
+    await services().federation.probe_held()

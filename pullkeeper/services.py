@@ -35,6 +35,7 @@ from pullkeeper.onboarding.work import Tools
 from pullkeeper.publisher.federation import Federation
 from pullkeeper.refresh.attempt import Writer
 from pullkeeper.refresh.refresh import Refresher
+from pullkeeper.refresh.revocation import Revocation
 from pullkeeper.refresh.schedule import Scheduler
 from pullkeeper.settings import STORAGE, Settings
 
@@ -46,6 +47,7 @@ class Services:
     fleet: Fleet
     shards: Shards
     scheduler: Scheduler
+    federation: Federation
     refresher: Refresher
     onboarder: Onboarder
     runner: Runner
@@ -79,14 +81,12 @@ class Services:
         fleet = Fleet(tables, shards, settings.trusted_hosts, clock)
         by_name = {name: Queue(queues, name) for name in QUEUES}
         access = Access(entra, AzureClusters(Arm(entra, arm_endpoint), clock))
-        writer = Writer(Federation(entra, clock), access, settings.hubs, clock)
+        scheduler = Scheduler(fleet, shards, by_name, clock)
+        federation = Federation(entra, clock, Revocation(tables, scheduler, clock).replace)
+        writer = Writer(federation, access, settings.hubs, clock)
         refresher = Refresher(fleet, shards, by_name[REFRESH], writer, clock)
         arm = Arm(onboarding, onboarding_endpoint, denied=OnboardingRoleMissing)
         clusters = AzureClusters(arm, clock)
-
-        async def app_claims(resource: str) -> Mapping[str, str]:
-            return claims(await entra.token(resource))
-
         tools = Tools(
             clusters=clusters,
             identities=AzureIdentities(arm),
@@ -94,7 +94,7 @@ class Services:
             fleet=fleet,
             refresher=refresher,
             hubs=settings.hubs,
-            app_claims=app_claims,
+            app_claims=partial(_read_claims, entra),
             authority_host=settings.authority_host,
             clock=clock,
         )
@@ -106,7 +106,8 @@ class Services:
         return cls(
             fleet=fleet,
             shards=shards,
-            scheduler=Scheduler(fleet, shards, by_name, clock),
+            scheduler=scheduler,
+            federation=federation,
             refresher=refresher,
             onboarder=Onboarder(operations, runner, tools, settings.allowed_scopes),
             runner=runner,
@@ -123,6 +124,10 @@ class Services:
     async def close(self) -> None:
         """Close all connections."""
         await self._connections.aclose()
+
+
+async def _read_claims(entra: Entra, resource: str) -> Mapping[str, str]:
+    return claims(await entra.token(resource))
 
 
 @cache

@@ -26,6 +26,7 @@ Event = Literal[
     "message.deferred",
     "message.poisoned",
     "token.minted",
+    "token.revoked",
     "operation.completed",
     "settings.invalid",
 ]

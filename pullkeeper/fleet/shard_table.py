@@ -102,7 +102,7 @@ class Shards:
             async for entity in table.list_entities(select=_TOTALS):
                 if entity["PartitionKey"] == _SHARDS:
                     shards.append(_state(entity))
-                else:
+                elif entity["PartitionKey"] == _RUNS:
                     last_run, looked_at = entity.get("At"), _time(entity.get("LookedAt"))
         return Totals(tuple(shards), last_run, looked_at)
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -15,6 +16,7 @@ from pullkeeper.errors import (
     GoogleUnavailable,
     ProbeImageMissing,
     PullkeeperError,
+    RegistryDenied,
     RegistryError,
     RegistryUnavailable,
 )
@@ -31,10 +33,17 @@ _EVER: Final = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(slots=True)
 class _Mint:
-    """The last mint of one hub: a token, or a refusal."""
+    """The last mint of one hub: a token, or a refusal.
 
+    probed_at: when the token was last probed and not refused. revoked_after: the same of a token that has been refused
+    since, until the fleet gets another.
+    """
+
+    hub: Hub
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     token: Token | None = None
+    probed_at: datetime = _EVER
+    revoked_after: datetime | None = None
     refusal: PullkeeperError | None = None
     refused_until: datetime | None = None
 
@@ -44,35 +53,61 @@ class _Mint:
         return held if held and held.may_be_written(now) and held.issued_at >= (issued_since or _EVER) else None
 
 
+ReplaceRevoked = Callable[[str, datetime], Awaitable[int]]
+"""Refreshes the fleet where that was not done since a token of the hub (by its identity) was last known to be good.
+Returns the number of messages that it sent."""
+
+
 class Federation:
     """One mint at a time per hub. Callers that wait for a mint share its outcome, a refusal too: 1,000 clusters of a
     broken hub cost one call to Google a minute, not 1,000.
     """
 
-    def __init__(self, entra: Entra, clock: Callable[[], datetime]) -> None:
+    def __init__(self, entra: Entra, clock: Callable[[], datetime], replace_revoked: ReplaceRevoked) -> None:
         self._entra = entra
         self._clock = clock
+        self._replace_revoked = replace_revoked
         self._mints: dict[str, _Mint] = {}
 
-    async def token(self, hub: Hub, *, issued_since: datetime | None = None) -> Token:
-        """Return a token with at least 11/12 of its life left, issued no earlier than `issued_since`. While no new one
-        can be minted, the one that is held serves until 5/6 of its life are left.
+    async def token(
+        self, hub: Hub, *, issued_since: datetime | None = None, probed_since: datetime | None = None
+    ) -> Token:
+        """Return a token with at least 11/12 of its life left, issued no earlier than `issued_since`, and probed no
+        earlier than `probed_since`. While no new one can be minted, the one that is held serves until 5/6 of its life
+        are left. One that was revoked is replaced, in the whole fleet.
 
         Raises EntraError, GoogleError or RegistryDenied.
         """
-        mint = self._mints.setdefault(hub.identity, _Mint())
-        if (held := mint.usable(self._clock(), issued_since)) and held.is_new(self._clock()):
+        mint = self._mints.setdefault(hub.identity, _Mint(hub))
+        held = mint.usable(self._clock(), issued_since)
+        if held and held.is_new(self._clock()) and probed_since is None:
             return held
         limit = remaining(2 * _DEADLINE.total_seconds())
         try:
             # The mint of another caller, and then our own.
             async with asyncio.timeout(limit):
-                return await self._shared_token(hub, mint, issued_since)
+                token = await self._shared_token(mint, issued_since, probed_since)
         except TimeoutError:
             raise GoogleUnavailable(f"no token within {limit:.0f} s") from None
+        await self._replace_where_revoked(mint)
+        return token
 
-    async def _shared_token(self, hub: Hub, mint: _Mint, issued_since: datetime | None) -> Token:
+    async def probe_held(self) -> None:
+        """Probe the tokens that this process holds, and replace those that were revoked. The timer calls it, because
+        hours may pass until a small fleet needs a token. Raises nothing: a failure shows where a token is needed.
+        """
+        await asyncio.gather(*(self._probe_held(mint) for mint in list(self._mints.values())))
+
+    async def _probe_held(self, mint: _Mint) -> None:
         async with mint.lock:
+            await self._drop_if_revoked(mint, None)
+        if mint.revoked_after:
+            with suppress(PullkeeperError):
+                await self.token(mint.hub)
+
+    async def _shared_token(self, mint: _Mint, issued_since: datetime | None, probed_since: datetime | None) -> Token:
+        async with mint.lock:
+            await self._drop_if_revoked(mint, probed_since)
             now = self._clock()
             usable = mint.usable(now, issued_since)
             if usable and usable.is_new(now):
@@ -82,15 +117,41 @@ class Federation:
                     return usable
                 raise mint.refusal.with_context()
             try:
-                mint.token, mint.refusal = await self._mint_and_probe(hub), None
+                mint.token, mint.refusal = await self._mint_and_probe(mint.hub), None
+                mint.probed_at = self._clock()
             except PullkeeperError as e:
                 if not has_passed():  # else this caller had too little time, which is no news for the next
                     # A new object, because this one's traceback leads to frames that hold tokens.
-                    mint.refusal, mint.refused_until = e.with_context(), self._clock() + hub.life / 60
+                    mint.refusal, mint.refused_until = e.with_context(), self._clock() + mint.hub.life / 60
                 if usable:
                     return usable
                 raise
             return mint.token
+
+    async def _drop_if_revoked(self, mint: _Mint, probed_since: datetime | None) -> None:
+        """Probe the held token once in 1/15 of its life, so that every tick of the timer does."""
+        now, held = self._clock(), mint.token
+        if not held or now >= held.expires_at:
+            return
+        if mint.probed_at >= max(probed_since or _EVER, now - held.life / 15):
+            return
+        try:
+            await _probe(mint.hub, held, "<object id>")  # of a remedy that is not reported
+            mint.probed_at = now
+        except RegistryDenied:
+            mint.token, mint.revoked_after = None, mint.probed_at
+
+    async def _replace_where_revoked(self, mint: _Mint) -> None:
+        """Refresh the fleet. Where the registry refuses new tokens too, none was revoked, and this is not reached."""
+        since, mint.revoked_after = mint.revoked_after, None
+        if since is None or self._clock() >= since + mint.hub.life:
+            return
+        event: dict[str, telemetry.Attribute] = {"provider": mint.hub.credential_config.audience, "accepted_at": since}
+        try:
+            event["queued"] = await self._replace_revoked(mint.hub.identity, since)
+        except PullkeeperError as e:
+            event |= {"category": e.category, "detail": e.detail, "remedy": e.remedy}
+        telemetry.emit("token.revoked", event, logging.WARNING)
 
     async def _mint_and_probe(self, hub: Hub) -> Token:
         try:

@@ -54,15 +54,17 @@ class Writer:
         self._hubs = hubs
         self._clock = clock
 
-    async def token(self, cluster: Cluster, before: Status) -> tuple[Hub, Token]:
+    async def token(self, cluster: Cluster, before: Status, probed_since: datetime | None = None) -> tuple[Hub, Token]:
         """Return the cluster's hub and a token that is not older than the one in its secrets: another instance may have
-        written that. Raises InvalidRequest for an unknown hub, EntraError, GoogleError or RegistryDenied.
+        written that. probed_since: the time after which it must have been probed. Raises InvalidRequest for an unknown
+        hub, EntraError, GoogleError or RegistryDenied.
         """
         hub = cluster.hub if isinstance(cluster.hub, Hub) else self._hubs.get(cluster.hub)
         if hub is None:
             raise InvalidRequest(f"the hub {cluster.hub} is not in the setting HUBS")
         written = [target.issued_at for target in before.targets.values() if target.issued_at]
-        return hub, await self._federation.token(hub, issued_since=max(written, default=None))
+        issued_since = max(written, default=None)
+        return hub, await self._federation.token(hub, issued_since=issued_since, probed_since=probed_since)
 
     async def write(
         self, member: Member, targets: Sequence[Target], before: Status, hub: Hub, token: Token, *, thorough: bool

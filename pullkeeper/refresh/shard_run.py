@@ -138,7 +138,9 @@ class ShardRun:
                     attempt = await self._observe(member)
             else:
                 # The token first: nothing waits for a mint in the place of a cluster.
-                hub, token = await self._writer.token(member.cluster, status)
+                # Manual: the token that is held may be the reason.
+                probed_since = self.began if self._message.reason == "manual" else None
+                hub, token = await self._writer.token(member.cluster, status, probed_since)
                 async with self._capacity.place(suspect=suspect):
                     self._begin(cluster)
                     attempt = await self._write(member, hub, token)

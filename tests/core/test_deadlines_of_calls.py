@@ -96,8 +96,12 @@ async def _add_credential(server: CannedServer, _: Authority) -> None:
     await AzureIdentities(_arm(server)).add_credential(_IDENTITY, credential, "api://AzureADTokenExchange")
 
 
+async def _replace_nothing(*_: object) -> int:
+    raise AssertionError("no token was revoked")
+
+
 async def _get_google_token(server: CannedServer, _: Authority) -> None:
-    await Federation(Entra(UncheckedCredential), _clock).token(_hub(server))
+    await Federation(Entra(UncheckedCredential), _clock, _replace_nothing).token(_hub(server))
 
 
 async def _probe(server: CannedServer, _: Authority) -> None:
@@ -204,7 +208,7 @@ async def test_one_callers_deadline_does_not_take_the_token_from_another(monkeyp
 
 async def test_a_mint_that_the_deadline_cut_off_is_no_refusal_for_the_next_caller(authority: Authority) -> None:
     async with canned(authority, dict(_SILENT)) as server:
-        federation = Federation(Entra(UncheckedCredential), _clock)
+        federation = Federation(Entra(UncheckedCredential), _clock, _replace_nothing)
         assert (await _fail(federation.token(_hub(server))))[0] is GoogleUnavailable
         server.answers.clear()
         server.answers |= {
