@@ -7,7 +7,7 @@ foreign errors into these classes. No code above an adapter looks at an HTTP sta
     PullkeeperError
     ├── EntraError        entra_unavailable*, entra_denied
     ├── GoogleError       google_unavailable*, google_api_disabled, google_perimeter_denied, federation_*,
-    │                     impersonation_denied, service_account_missing, lifetime_not_allowed
+    │                     clock_skew, impersonation_denied, service_account_missing, lifetime_not_allowed
     ├── RegistryError     registry_denied, registry_unavailable*, probe_image_missing
     ├── ClusterError      cluster_*, admission_denied*, quota_exceeded, namespace_*, secret_*, object_conflict
     ├── ArmError          arm_denied, arm_throttled*, workload_identity_off, identity_limit,
@@ -217,6 +217,19 @@ class FederationStale(GoogleError):
     category = "federation_stale"
     meaning = "Google rejects the Entra token as too old, and a fresh one did not help: mostly a clock is wrong."
     remedy_template = "Restart the app, which drops its cached tokens: az functionapp restart --ids <function app id>"
+
+
+class ClockSkew(GoogleError):
+    """No exception of a call: a warning beside a token."""
+
+    category = "clock_skew"
+    meaning = (
+        "The clock of the app's machine differs from Google's by more than a minute. This is only a warning: tokens "
+        "are used as long as Google's clock says."
+    )
+    remedy_template = (
+        "Restart the app, which moves it to another machine: az functionapp restart --ids <function app id>"
+    )
 
 
 class FederationToken(GoogleError):

@@ -27,6 +27,7 @@ Event = Literal[
     "message.poisoned",
     "token.minted",
     "token.revoked",
+    "clock.skewed",
     "operation.completed",
     "settings.invalid",
 ]

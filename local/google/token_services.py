@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from email.utils import format_datetime
 from typing import Any, Final
 
 from aiohttp import web
@@ -76,6 +77,7 @@ class Google:
         self.exchanges = 0
         self.impersonations = 0
         self.application = web.Application(middlewares=middlewares)
+        self.application.on_response_prepare.append(self._add_date)
         self.application.router.add_post("/v1/token", self._exchange)
         self.application.router.add_post("/v1/projects/-/serviceAccounts/{call}", self._generate)
 
@@ -121,6 +123,9 @@ class Google:
         until = (self._clock() + life).replace(microsecond=0)
         self._issued[token] = Issued(member, scopes, until)
         return token, until
+
+    async def _add_date(self, _: web.Request, response: web.StreamResponse) -> None:
+        response.headers["Date"] = format_datetime(self._clock(), usegmt=True)
 
     async def _exchange(self, request: web.Request) -> web.Response:
         form = {name: str(value) for name, value in (await request.post()).items()}

@@ -36,7 +36,8 @@ class _Mint:
     """The last mint of one hub: a token, or a refusal.
 
     probed_at: when the token was last probed and not refused. revoked_after: the same of a token that has been refused
-    since, until the fleet gets another.
+    since, until the fleet gets another. newer_than: the token was minted after the one with this time, whatever its own
+    time says: another instance's clock may be ahead.
     """
 
     hub: Hub
@@ -44,13 +45,15 @@ class _Mint:
     token: Token | None = None
     probed_at: datetime = _EVER
     revoked_after: datetime | None = None
+    newer_than: datetime = _EVER
     refusal: PullkeeperError | None = None
     refused_until: datetime | None = None
 
     def usable(self, now: datetime, issued_since: datetime | None) -> Token | None:
         """Return the held token if it may be written and is not older than that."""
         held = self.token
-        return held if held and held.may_be_written(now) and held.issued_at >= (issued_since or _EVER) else None
+        is_newer = held and max(held.issued_at, self.newer_than) >= (issued_since or _EVER)
+        return held if held and is_newer and held.may_be_written(now) else None
 
 
 ReplaceRevoked = Callable[[str, datetime], Awaitable[int]]
@@ -118,7 +121,7 @@ class Federation:
                 raise mint.refusal.with_context()
             try:
                 mint.token, mint.refusal = await self._mint_and_probe(mint.hub), None
-                mint.probed_at = self._clock()
+                mint.probed_at, mint.newer_than = self._clock(), max(mint.newer_than, since)
             except PullkeeperError as e:
                 if not has_passed():  # else this caller had too little time, which is no news for the next
                     # A new object, because this one's traceback leads to frames that hold tokens.

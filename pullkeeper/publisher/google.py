@@ -6,10 +6,12 @@ Error bodies: https://docs.cloud.google.com/iam/docs/troubleshooting-workload-id
 """
 
 import json
+import logging
 import re
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 import requests
@@ -17,14 +19,15 @@ from google.auth import exceptions, identity_pool, transport
 from urllib3 import HTTPResponse
 from urllib3.exceptions import HTTPError
 
-from pullkeeper import errors
-from pullkeeper.errors import GoogleError, GoogleUnavailable
+from pullkeeper import errors, telemetry
+from pullkeeper.errors import ClockSkew, GoogleError, GoogleUnavailable
 from pullkeeper.publisher.hub import Hub
 from pullkeeper.tokens import EntraToken, Token, is_token
 
 TIMEOUT: Final = 10.0
 """In seconds, for each of the two calls."""
 _LONGEST_ANSWER: Final = 64 * 1024
+_LARGEST_SKEW: Final = timedelta(minutes=1)
 _OK: Final = 200
 _LATER: Final = frozenset({408, 425, 429})
 """The statuses from 400 to 499 that a retry can help. The others would be refused again."""
@@ -55,7 +58,8 @@ def exchange(hub: Hub, entra_token: EntraToken, now: datetime, limit: float) -> 
     """Exchange an Entra token and impersonate the hub's service account. Without a service account, return the
     federated token itself. Blocks: run it in a thread. Raises GoogleError of every category.
 
-    limit: in seconds, for both calls together; each takes TIMEOUT at most.
+    now: the time of this machine. Where Google's differs, the token's life is counted on Google's clock, and
+    `clock.skewed` is emitted. limit: in seconds, for both calls together; each takes TIMEOUT at most.
     """
     config = hub.credential_config
     # A new object each time: google-auth caches the federated token in it.
@@ -68,10 +72,11 @@ def exchange(hub: Hub, entra_token: EntraToken, now: datetime, limit: float) -> 
         service_account_impersonation_options={"token_lifetime_seconds": int(hub.life.total_seconds())},
         scopes=[hub.scope],
     )
-    malformed = None
+    malformed, began = None, time.monotonic()
     try:
         with requests.Session() as session:
-            credentials.refresh(_Transport(session, time.monotonic() + limit))
+            call = _Transport(session, began + limit)
+            credentials.refresh(call)
     except (exceptions.GoogleAuthError, *errors.MALFORMED) as e:
         malformed = type(e).__name__
     # Raised out here: these quote the response, which may contain a token, and even a suppressed context keeps them.
@@ -81,12 +86,25 @@ def exchange(hub: Hub, entra_token: EntraToken, now: datetime, limit: float) -> 
     if not is_token(token) or not expiry:
         raise GoogleUnavailable("Google's response has no token")
     # google-auth's expiry is naive UTC: IAM's own, or, for a federated token, counted from the machine's clock.
-    since = now if config.service_account_impersonation_url else datetime.now(UTC)
+    since = (call.date or now) if config.service_account_impersonation_url else datetime.now(UTC)
+    if call.date:
+        _report_skew(now + timedelta(seconds=time.monotonic() - began) - call.date)
     # A longer life than was requested would mean a wrong clock.
     life = min(expiry.replace(tzinfo=UTC) - since, hub.life)
     if life <= timedelta():
         raise GoogleUnavailable("Google's response has an expired token")
     return Token(token, now, now + life)
+
+
+def _report_skew(ahead: timedelta) -> None:
+    """Emit a warning. ahead: of Google's clock; the date in a response has no fractions of a second."""
+    if abs(ahead) <= _LARGEST_SKEW:
+        return
+    seconds = round(ahead.total_seconds())
+    side = "ahead of" if seconds > 0 else "behind"
+    warning = ClockSkew(f"the clock of this machine is {abs(seconds)} s {side} Google's")
+    event = {"category": warning.category, "detail": warning.detail, "remedy": warning.remedy}
+    telemetry.emit("clock.skewed", event, logging.WARNING)
 
 
 def map_refusal(status: int, body: bytes, headers: Mapping[str, str]) -> GoogleError | errors.InternalError:
@@ -141,10 +159,14 @@ class _Supplier(identity_pool.SubjectTokenSupplier):
 
 
 class _Transport(transport.Request):
-    """One POST, without redirects and with limits of time and size. Raises a failure category for anything but 200."""
+    """One POST, without redirects and with limits of time and size. Raises a failure category for anything but 200.
+
+    date: of the last response, on Google's clock; None if it had none.
+    """
 
     def __init__(self, session: requests.Session, until: float) -> None:
         """until: the end of the last call, on the monotonic clock."""
+        self.date: datetime | None = None
         self._session = session
         self._until = until
 
@@ -184,7 +206,16 @@ class _Transport(transport.Request):
             raise map_refusal(answer.status_code, data, answer.headers)
         if len(data) > _LONGEST_ANSWER:
             raise GoogleUnavailable(f"{host}: a response of more than {_LONGEST_ANSWER} bytes")
+        self.date = _parse_date(answer.headers)
         return _Answer(answer.status_code, answer.headers, data)
+
+
+def _parse_date(headers: Mapping[str, str]) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(headers.get("Date", ""))
+    except ValueError:
+        return None
+    return date if date.tzinfo else None
 
 
 def _read(raw: HTTPResponse, until: float) -> bytes:
