@@ -55,6 +55,11 @@ class _Mint:
         is_newer = held and max(held.issued_at, self.newer_than) >= (issued_since or _EVER)
         return held if held and is_newer and held.may_be_written(now) else None
 
+    def was_probed(self, now: datetime, probed_since: datetime | None) -> bool:
+        """Whether the held token was probed in the last 1/15 of its life, so that every tick of the timer probes it."""
+        earliest = now - self.token.life / 15 if self.token else now
+        return self.probed_at >= max(probed_since or _EVER, earliest)
+
 
 ReplaceRevoked = Callable[[str, datetime], Awaitable[int]]
 """Refreshes the fleet where that was not done since a token of the hub (by its identity) was last known to be good.
@@ -83,7 +88,7 @@ class Federation:
         """
         mint = self._mints.setdefault(hub.identity, _Mint(hub))
         held = mint.usable(self._clock(), issued_since)
-        if held and held.is_new(self._clock()) and probed_since is None:
+        if held and held.is_new(self._clock()) and mint.was_probed(self._clock(), probed_since):
             return held
         limit = remaining(2 * _DEADLINE.total_seconds())
         try:
@@ -121,7 +126,7 @@ class Federation:
                 raise mint.refusal.with_context()
             try:
                 mint.token, mint.refusal = await self._mint_and_probe(mint.hub), None
-                mint.probed_at, mint.newer_than = self._clock(), max(mint.newer_than, since)
+                mint.probed_at, mint.newer_than = self._clock(), max(mint.newer_than, issued_since or _EVER)
             except PullkeeperError as e:
                 if not has_passed():  # else this caller had too little time, which is no news for the next
                     # A new object, because this one's traceback leads to frames that hold tokens.
@@ -132,11 +137,11 @@ class Federation:
             return mint.token
 
     async def _drop_if_revoked(self, mint: _Mint, probed_since: datetime | None) -> None:
-        """Probe the held token once in 1/15 of its life, so that every tick of the timer does."""
+        """Probe the held token if that is due."""
         now, held = self._clock(), mint.token
         if not held or now >= held.expires_at:
             return
-        if mint.probed_at >= max(probed_since or _EVER, now - held.life / 15):
+        if mint.was_probed(now, probed_since):
             return
         try:
             await _probe(mint.hub, held, "<object id>")  # of a remedy that is not reported
