@@ -135,6 +135,20 @@ class EntraDenied(EntraError):
     )
 
 
+class EntraResourceFailed(EntraDenied):
+    """The endpoint fails for one resource and not for another: the platform does not say why."""
+
+    meaning = (
+        "The managed identity endpoint did not give a token for this resource, and gives one for another: the resource "
+        "is unknown in the tenant, or Entra cannot be reached and the other token was cached."
+    )
+    remedy_template = (
+        "az ad sp show --id {resource} must find a service principal. If it does not, correct the hub's entraResource "
+        "(setting HUBS), or add the application to this tenant: az ad sp create --id <application id>. If it does, "
+        "wait: it is retried every quarter of an hour."
+    )
+
+
 class GoogleError(PullkeeperError):
     """Google did not give an access token."""
 

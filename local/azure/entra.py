@@ -210,9 +210,8 @@ class IdentityEndpoint:
             )
             return _error(400, "BadRequest", missing)
         resource = request.query.get("resource", "")
-        unknown = self._entra.unknown_resource(resource)
-        if unknown:
-            return _error(400, "invalid_resource", f"AADSTS500011: {unknown}")
+        if self._entra.unknown_resource(resource):
+            return _unexpected_error()
         return web.json_response(self._respond(identity, resource))
 
     def _respond(self, identity: Identity, resource: str) -> Mapping[str, str]:
@@ -228,6 +227,13 @@ class IdentityEndpoint:
             "token_type": "Bearer",
             "client_id": identity.client_id,
         }
+
+
+def _unexpected_error() -> web.Response:
+    """As App Service responds when Entra refuses: github.com/Azure/azure-sdk-for-net/issues/44685."""
+    message = "An unexpected error occured while fetching the AAD Token."
+    body = {"statusCode": 500, "message": message, "correlationId": str(uuid.uuid4())}
+    return web.json_response(body, status=500)
 
 
 def _error(status: int, code: str, message: str) -> web.Response:

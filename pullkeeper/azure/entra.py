@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Callable
 from contextvars import Context
+from http import HTTPStatus
 from typing import Final
 
 from azure.core.credentials_async import AsyncTokenCredential
@@ -13,7 +14,7 @@ from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpRes
 from azure.identity import CredentialUnavailableError
 
 from pullkeeper.deadline import remaining
-from pullkeeper.errors import MALFORMED, EntraDenied, EntraError, EntraUnavailable
+from pullkeeper.errors import MALFORMED, EntraDenied, EntraError, EntraResourceFailed, EntraUnavailable
 from pullkeeper.tokens import EntraToken, is_token
 
 # Its warnings quote whole responses, a token included; we report what has failed.
@@ -24,6 +25,10 @@ _TIMEOUT: Final = 30.0
 _KEEP: Final = 30.0
 """Seconds: every cluster needs the token, and azure-identity's cache takes a task and two timers for each look-up. It
 renews a token some minutes before its end.
+"""
+_NOT_CACHED: Final = "{}"
+"""A managed identity ignores claims, but a request with claims is never answered from the SDK's cache. Replacing the
+credential instead would take it away from calls that are under way.
 """
 AKS = "6dae42f8-4368-4678-94ff-3960e28e3630"
 """The application id of every Entra-integrated AKS API server: public, the same in all tenants."""
@@ -66,18 +71,21 @@ class Entra:
 
     async def _request(self, resource: str, fresh: bool) -> EntraToken:  # noqa: FBT001 - as the key has it
         context = {"resource": resource}
-        # A managed identity ignores claims, but a request with claims is never answered from the cache. Replacing the
-        # credential instead would take it away from calls that are under way.
-        bypass = "{}" if fresh else None
         try:
             async with asyncio.timeout(_TIMEOUT):
-                token: object = (await self.credential.get_token(f"{resource}/.default", claims=bypass)).token
+                token: object = (
+                    await self.credential.get_token(f"{resource}/.default", claims=_NOT_CACHED if fresh else None)
+                ).token
         except (ClientAuthenticationError, CredentialUnavailableError, HttpResponseError) as e:
             # Not chained: these quote the response, which may contain anything.
             response = getattr(e, "response", None)
-            denied = response is not None and response.status_code in {400, 401, 403, 404}
-            kind = EntraDenied if denied else EntraUnavailable
-            raise kind(f"{type(e).__name__}: {e.message}", context) from None
+            status = response.status_code if response is not None else None
+            detail = f"{type(e).__name__}: {e.message}"
+            if status in {400, 401, 403, 404}:
+                raise EntraDenied(detail, context) from None
+            alone = status == HTTPStatus.INTERNAL_SERVER_ERROR and await self._gives_another(resource)
+            kind = EntraResourceFailed if alone else EntraUnavailable
+            raise kind(detail, context) from None
         except TimeoutError:
             raise _no_answer(resource) from None
         except (AzureError, *MALFORMED) as e:
@@ -90,6 +98,18 @@ class Entra:
         held = EntraToken(token)
         self._kept[resource] = asyncio.get_running_loop().time() + _KEEP, held
         return held
+
+    async def _gives_another(self, resource: str) -> bool:
+        """Whether the endpoint gives a token for a resource that every tenant with AKS knows. App Service responds with
+        500 to an unknown resource as in an outage (github.com/Azure/azure-sdk-for-net/issues/44685).
+        """
+        if resource == AKS:
+            return False
+        try:
+            async with asyncio.timeout(_TIMEOUT):
+                return bool((await self.credential.get_token(f"{AKS}/.default", claims=_NOT_CACHED)).token)
+        except (AzureError, TimeoutError, *MALFORMED):
+            return False
 
     async def close(self) -> None:
         for request in self._requests.values():

@@ -12,7 +12,7 @@ from azure.identity.aio import ManagedIdentityCredential
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pullkeeper.azure.entra import Entra, claims
+from pullkeeper.azure.entra import AKS, Entra, claims
 from pullkeeper.errors import EntraDenied, EntraError, EntraUnavailable
 from pullkeeper.tokens import EntraToken
 from tests.core.canned import MALFORMED, CannedServer, canned, http
@@ -101,11 +101,10 @@ async def test_concurrent_requests_for_a_fresh_token_share_one_call(monkeypatch:
         http(
             400, {"statusCode": 400, "message": "No User Assigned or Delegated Managed Identity found for specified X."}
         ),
-        http(400, {"error": "invalid_resource", "error_description": "AADSTS500011: The resource principal ..."}),
         http(403, {"message": f"You sent {_TOKEN}"}),
         http(404, b"<html>", Content_Type="text/html"),
     ],
-    ids=["not assigned", "resource unknown", "echoes the token", "another server"],
+    ids=["not assigned", "echoes the token", "another server"],
 )
 async def test_a_refusal_is_entra_denied_with_its_remedy(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     failure = await _fail(answer, monkeypatch)
@@ -136,6 +135,16 @@ async def test_a_refusal_is_entra_denied_with_its_remedy(answer: bytes, monkeypa
 )
 async def test_a_malformed_response_is_entra_unavailable(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     assert type(await _fail(answer, monkeypatch)) is EntraUnavailable
+
+
+async def test_a_token_in_the_cache_does_not_hide_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The endpoint gave one for another resource earlier, and fails for all of them now."""
+    async with _entra(http(200, {**_RESPONSE, "resource": AKS}), monkeypatch) as (entra, endpoint):
+        await entra.token(AKS)
+        endpoint.answers["/msi/token"] = http(500, {"statusCode": 500, "message": "An unexpected error occured"})
+
+        with pytest.raises(EntraUnavailable):
+            await entra.token(_RESOURCE)
 
 
 async def test_an_endpoint_that_is_down_is_entra_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,14 +56,15 @@ async def test_an_identity_that_is_not_assigned_is_denied_at_once(world: World) 
     assert "az functionapp identity show" in str((await world.target(clusters[0])).remedy)
 
 
-async def test_a_resource_that_the_tenant_does_not_know_is_denied(world: World) -> None:
-    """The hub's audience has no service principal here."""
+async def test_a_resource_that_the_tenant_does_not_know_has_its_own_remedy(world: World) -> None:
+    """The hub's audience has no service principal here. The endpoint fails for it as in an outage."""
     cluster = await world.join("aks-1")
     world.cloud.entra.resources.pop(EXCHANGE)
     assert await world.refresh_category(cluster) == "entra_denied"
     target = await world.target(cluster)
-    assert "AADSTS500011" in str(target.detail)
+    assert "An unexpected error occured while fetching the AAD Token." in str(target.detail)
     assert "az ad sp show --id api://AzureADTokenExchange" in str(target.remedy)
+    assert "restart" not in str(target.remedy)
 
 
 async def test_the_endpoint_is_asked_once_per_resource_however_many_clusters(world: World) -> None:

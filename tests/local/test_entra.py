@@ -128,7 +128,7 @@ async def test_azure_identity_gets_the_token_of_the_identity_it_names(tenant: Te
     [
         ({"header": "guessed"}, 401, "X-IDENTITY-HEADER"),
         ({"client_id": "not-assigned"}, 400, "No User Assigned or Delegated Managed Identity found"),
-        ({"resource": "api://x"}, 400, "AADSTS500011: The resource principal named api://x was not found"),
+        ({"resource": "api://x"}, 500, "An unexpected error occured while fetching the AAD Token."),
     ],
 )
 async def test_the_endpoint_refuses_what_the_real_one_refuses(
