@@ -10,8 +10,8 @@ foreign errors into these classes. No code above an adapter looks at an HTTP sta
     │                     clock_skew, impersonation_denied, service_account_missing, lifetime_not_allowed
     ├── RegistryError     registry_denied, registry_unavailable*, probe_image_missing
     ├── ClusterError      cluster_*, admission_denied*, quota_exceeded, namespace_*, secret_*, object_conflict
-    ├── ArmError          arm_denied, arm_throttled*, workload_identity_off, identity_limit,
-    │                     federated_credential_conflict*
+    ├── ArmError          arm_denied, arm_throttled*, scope_locked, provider_not_registered, policy_denied,
+    │                     workload_identity_off, identity_limit, federated_credential_conflict*
     ├── StorageUnavailable*, UnknownFormat*, RefreshStopped, InvalidRequest, InternalError
                                                                       (* a retry within seconds can help)
 
@@ -143,9 +143,9 @@ class EntraResourceFailed(EntraDenied):
         "is unknown in the tenant, or Entra cannot be reached and the other token was cached."
     )
     remedy_template = (
-        "az ad sp show --id {resource} must find a service principal. If it does not, correct the hub's entraResource "
-        "(setting HUBS), or add the application to this tenant: az ad sp create --id <application id>. If it does, "
-        "wait: it is retried every quarter of an hour."
+        "Check that the resource has a service principal here: az ad sp show --id {resource}. If it has none, correct "
+        "the hub's entraResource (setting HUBS), or add the application: az ad sp create --id <application id>. "
+        "If it has one, wait: it is retried every quarter of an hour."
     )
 
 
@@ -517,6 +517,20 @@ class OnboardingRoleMissing(ArmDenied):
     )
 
 
+class LinkedRightMissing(OnboardingRoleMissing):
+    """Azure checks rights at every resource that a changed cluster names."""
+
+    meaning = (
+        "Onboarding changes the cluster, and Azure requires a right at a resource that the cluster names: its "
+        "workspace, subnet or identity."
+    )
+    remedy_template = (
+        "az role assignment create --assignee-object-id {principal} --assignee-principal-type ServicePrincipal "
+        "--role '<a role with {linked_action}>' --scope {linked_scope}. docs/onboarding.md names one. "
+        "Or let the cluster's owner enable workload identity."
+    )
+
+
 class ArmThrottled(ArmError):
     category = "arm_throttled"
     retryable = True
@@ -533,6 +547,35 @@ class ClusterChanging(ArmThrottled):
     remedy_template = (
         "Wait: it is retried. If it lasts: az aks wait --updated --subscription {subscription} "
         "--resource-group {group} --name {name}, and send the same body again."
+    )
+
+
+class ScopeLocked(ArmError):
+    category = "scope_locked"
+    meaning = "A lock in Azure keeps this resource, or its group or subscription, from being changed or deleted."
+    remedy_template = (
+        "Find the lock: az rest --method get --url "
+        "'{locked_scope}/providers/Microsoft.Authorization/locks?api-version=2020-05-01'. "
+        "Remove it for the time: az lock delete --ids <lock id>, and send the same request again."
+    )
+
+
+class ProviderNotRegistered(ArmError):
+    category = "provider_not_registered"
+    meaning = "The subscription is not registered for a resource provider that onboarding needs."
+    remedy_template = (
+        "az provider register --subscription {subscription} --namespace {provider_namespace} --wait, and send the same "
+        "body again."
+    )
+
+
+class PolicyDenied(ArmError):
+    category = "policy_denied"
+    meaning = "A policy of Azure does not allow this change. No role helps."
+    remedy_template = (
+        "If the policy requires tags, onboard with them in identityTags. Otherwise, its owner: az policy exemption "
+        "create --name pullkeeper --exemption-category Waiver --policy-assignment {policy_assignment} "
+        "--scope /subscriptions/{subscription}/resourceGroups/{group}"
     )
 
 

@@ -1,7 +1,8 @@
 """Azure Resource Manager: checks a request in the order of the real one, then passes it to a resource provider.
 
-The order: api-version, token, role assignment at the scope, resource group. The provider then looks for the resource
-and counts the calls. Error bodies are Azure's. Each provider lists its routes; every other call is a 501.
+The order: api-version, token, role assignments at the scope and at the scopes that the body links, resource group,
+locks and policies. The provider then looks for the resource and counts the calls. Error bodies are Azure's. Each
+provider lists its routes; every other call is a 501.
 """
 
 import json
@@ -19,6 +20,7 @@ from local.azure.clusters import Clusters
 from local.azure.entra import ARM, ARM_FOR_AZ, Entra
 from local.azure.federated_credentials import FEDERATED, FederatedCredentials
 from local.azure.function_apps import FunctionApps
+from local.azure.governance import Governance
 from local.azure.managed_cluster import KIND
 from local.azure.managed_identities import IDENTITIES, ManagedIdentities
 from local.azure.routing import ArmRequest, Provider, ResourcePath, Route, arm_error, not_played
@@ -48,11 +50,12 @@ class Write(NamedTuple):
 class Arm:
     """Resources by id, compared without regard to case, and role assignments.
 
-    writes: every request that changed something, in order.
+    writes: every request that changed something, in order. governance: locks, policies, registrations.
     """
 
     def __init__(self, entra: Entra, clock: Callable[[], datetime], *, middlewares: Sequence[Middleware] = ()) -> None:
         self.writes: list[Write] = []
+        self.governance = Governance()
         self.clusters = Clusters(entra, clock)
         self.identities = ManagedIdentities(entra, clock)
         self.federated_credentials = FederatedCredentials(self.identities, clock)
@@ -109,16 +112,19 @@ class Arm:
         if path is None or route is None:
             raise not_played(f"{request.method} {request.path}")
         _check_version(version, route.version)
+        body = await _read_body(request)
         self._authorize(claims, route, path)
+        self._authorize_links(claims, route, path, body)
         if (path.subscription.lower(), path.group.lower()) not in self._groups():
             raise arm_error(404, "ResourceGroupNotFound", f"Resource group '{path.group}' could not be found.")
+        self.governance.check(request.method, path, body)
         return await route.handler(
             ArmRequest(
                 path=path,
                 url_path=request.path,
                 query=request.query,
                 headers=request.headers,
-                body=await _read_body(request),
+                body=body,
                 host=f"{request.scheme}://{request.host}",
                 record_write=partial(self.writes.append, Write(request.method, request.path)),
             )
@@ -156,17 +162,37 @@ class Arm:
         if not any(path.subscription.lower() == subscription for subscription, _ in self._groups()):
             missing = f"The subscription '{path.subscription}' could not be found."
             raise arm_error(404, "SubscriptionNotFound", missing)
-        for principal, assigned, actions in self._assignments:
-            covered = f"{path.scope}/".lower().startswith(f"{assigned.rstrip('/')}/")
-            granted = any(fnmatchcase(route.permission.lower(), action.lower()) for action in actions)
-            if principal == claims["oid"] and covered and granted:
-                return
+        if self._is_granted(claims["oid"], route.permission, path.scope):
+            return
         raise arm_error(
             403,
             "AuthorizationFailed",
             f"The client '{claims['appid']}' with object id '{claims['oid']}' does not have authorization to perform "
             f"action '{route.permission}' over scope '{path.scope}' or the scope is invalid. If access was recently "
             "granted, please refresh your credentials.",
+        )
+
+    def _authorize_links(
+        self, claims: Mapping[str, Any], route: Route, path: ResourcePath, body: Mapping[str, Any]
+    ) -> None:
+        """A body that names other resources needs rights there too: github.com/Azure/azure-cli/issues/22232."""
+        for action, scope in route.links(body):
+            if not self._is_granted(claims["oid"], action, scope):
+                raise arm_error(
+                    403,
+                    "LinkedAuthorizationFailed",
+                    f"The client '{claims['appid']}' with object id '{claims['oid']}' has permission to perform action "
+                    f"'{route.permission}' on scope '{path.scope}'; however, it does not have permission to perform "
+                    f"action(s) '{action}' on the linked scope(s) '{scope}' (respectively) or the linked scope(s) are "
+                    "invalid.",
+                )
+
+    def _is_granted(self, principal: str, action: str, scope: str) -> bool:
+        return any(
+            holder == principal
+            and f"{scope}/".lower().startswith(f"{assigned.rstrip('/')}/")
+            and any(fnmatchcase(action.lower(), granted.lower()) for granted in actions)
+            for holder, assigned, actions in self._assignments
         )
 
     def _groups(self) -> set[tuple[str, str]]:

@@ -15,7 +15,7 @@ from typing import Final
 from aiohttp import web
 
 from local.azure.entra import Entra
-from local.azure.managed_cluster import KIND, ManagedCluster, encode
+from local.azure.managed_cluster import KIND, ManagedCluster, encode, list_links
 from local.azure.routing import ArmRequest, RateLimit, Route, arm_error, not_found, not_played, parse_location
 from local.serving import Refusal
 
@@ -66,7 +66,7 @@ class Clusters:
         credential = f"{KIND}/listClusterUserCredential"
         return [
             Route("GET", KIND, 1, _VERSION, f"{KIND}/read", self._get),
-            Route("PUT", KIND, 1, _VERSION, f"{KIND}/write", self._put),
+            Route("PUT", KIND, 1, _VERSION, f"{KIND}/write", self._put, list_links),
             Route("POST", credential, 1, _VERSION, f"{credential}/action", self._list_user_credential),
         ]
 

@@ -2,7 +2,7 @@
 
 import base64
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -131,6 +131,17 @@ class ManagedCluster:
         arguments = ["get-token", "--login", "devicecode", "--server-id", AKS, "--tenant-id", tenant]
         version = "client.authentication.k8s.io/v1beta1"
         return {"exec": {"apiVersion": version, "args": arguments, "command": "kubelogin", "provideClusterInfo": False}}
+
+
+def list_links(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield actions and scopes that Azure checks when a cluster is written: those of the monitoring add-on. Subnets and
+    identities are not played.
+    """
+    addons = (document.get("properties") or {}).get("addonProfiles") or {}
+    monitoring = addons.get("omsagent") or {}
+    workspace = (monitoring.get("config") or {}).get("logAnalyticsWorkspaceResourceID")
+    if monitoring.get("enabled") and workspace:
+        yield "Microsoft.OperationalInsights/workspaces/sharedkeys/read", str(workspace)
 
 
 def encode(text: str) -> str:

@@ -73,7 +73,7 @@ class ArmRequest:
 @dataclass(frozen=True, slots=True)
 class Route:
     """kind, names: the types and the number of names that the path must have. permission: the action that a role must
-    grant.
+    grant. links: for a body, further actions and the scopes at which a role must grant them.
     """
 
     method: str
@@ -82,6 +82,7 @@ class Route:
     version: str
     permission: str
     handler: Callable[[ArmRequest], Awaitable[web.Response]]
+    links: Callable[[Mapping[str, Any]], Iterable[tuple[str, str]]] = lambda _: ()
 
     def matches(self, method: str, path: ResourcePath) -> bool:
         same_kind = self.kind.lower() == path.kind.lower() and self.names == len(path.names)

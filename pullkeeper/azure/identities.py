@@ -3,7 +3,7 @@
 Source of the rules: https://learn.microsoft.com/entra/workload-id/workload-identity-federation-considerations
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,7 +19,8 @@ MOST_CREDENTIALS: Final = 20
 """Azure's limit of federated credentials for one identity."""
 SHARED: Final = {"pullkeeper": "shared"}
 """The tag with which the owner of an identity allows Pullkeeper to add federated credentials to it."""
-_OURS: Final = {"managed-by": "pullkeeper"}
+OURS: Final = {"managed-by": "pullkeeper"}
+"""The tag of identities that Pullkeeper has created."""
 _PATIENCE: Final = timedelta(seconds=60)
 """For one write: each takes seconds, Azure takes one at a time, and a fleet may be onboarded in one go."""
 
@@ -34,7 +35,7 @@ class _Busy(FederatedCredentialConflict):
 
 @dataclass(frozen=True, slots=True)
 class ManagedIdentity:
-    """A user-assigned identity. ours: created by Pullkeeper, by its tag. shared: tagged with SHARED by its owner."""
+    """A user-assigned identity."""
 
     subscription: str
     resource_group: str
@@ -42,8 +43,18 @@ class ManagedIdentity:
     tenant_id: str
     client_id: str
     principal_id: str
-    ours: bool
-    shared: bool
+    location: str
+    tags: Mapping[str, str]
+
+    @property
+    def ours(self) -> bool:
+        """Whether Pullkeeper created it."""
+        return self.tags.items() >= OURS.items()
+
+    @property
+    def shared(self) -> bool:
+        """Whether its owner has tagged it with SHARED."""
+        return self.tags.items() >= SHARED.items()
 
     @property
     def context(self) -> dict[str, str]:
@@ -67,7 +78,7 @@ class FederatedCredential:
 
 
 class AzureIdentities:
-    """Identities and their federated credentials. Every call raises ArmDenied, ArmThrottled, EntraError."""
+    """Identities and their federated credentials. Every call raises ArmError, EntraError."""
 
     def __init__(self, arm: Arm) -> None:
         self._arm = arm
@@ -81,9 +92,13 @@ class AzureIdentities:
                 return None
         return _parse_identity(subscription, group, found)
 
-    async def create(self, subscription: str, group: str, name: str, location: str) -> ManagedIdentity:
-        """Create an identity with our tag, or update it. Raises InternalError if the resource group is missing."""
-        body = {"location": location, "tags": _OURS}
+    async def create(
+        self, subscription: str, group: str, name: str, location: str, tags: Mapping[str, str]
+    ) -> ManagedIdentity:
+        """Create an identity with our tag and these, or replace its tags. Raises InternalError if the resource group is
+        missing, PolicyDenied, ScopeLocked.
+        """
+        body = {"location": location, "tags": {**tags, **OURS}}
         async with (
             await self._client(subscription) as client,
             self._arm.map_errors(_context(subscription, group, name)),
@@ -157,8 +172,8 @@ def _parse_identity(subscription: str, group: str, found: Any) -> ManagedIdentit
         tenant_id=str(found.tenant_id),
         client_id=str(found.client_id),
         principal_id=str(found.principal_id),
-        ours=(found.tags or {}).items() >= _OURS.items(),
-        shared=(found.tags or {}).items() >= SHARED.items(),
+        location=str(found.location),
+        tags=dict(found.tags or {}),
     )
 
 

@@ -4,6 +4,7 @@ The SDK's message begins with Azure's error code, as in `(ScopeLocked) The scope
 can name a code.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -16,7 +17,11 @@ from pullkeeper.errors import (
     ArmThrottled,
     FederatedCredentialConflict,
     InternalError,
+    LinkedRightMissing,
+    PolicyDenied,
+    ProviderNotRegistered,
     PullkeeperError,
+    ScopeLocked,
     parse_retry_after,
 )
 
@@ -24,11 +29,22 @@ from pullkeeper.errors import (
 _REFUSALS: Final[tuple[tuple[int, str, type[PullkeeperError]], ...]] = (
     (400, "Issuer and subject combination already exists", FederatedCredentialConflict),
     (400, "Federated Identity Credentials", FederatedCredentialConflict),
+    (403, "(LinkedAuthorizationFailed)", LinkedRightMissing),
+    (403, "(RequestDisallowedByPolicy)", PolicyDenied),
+    (409, "(ScopeLocked)", ScopeLocked),
+    (409, "(MissingSubscriptionRegistration)", ProviderNotRegistered),
     # JSON that the SDK cannot read.
     (200, "", ArmThrottled),
     (408, "", ArmThrottled),
     (429, "", ArmThrottled),
 )
+_NAMES: Final = re.compile(
+    r"action(?:\(s\))? '(?P<linked_action>[^',]+)[^']*' on the linked scope\(s\) '(?P<linked_scope>[^',]+)"
+    r"|scope\(s\) are locked: '(?P<locked_scope>[^',]+)"
+    r"|to use namespace '(?P<provider_namespace>[^']+)'"
+    r'|"policyAssignment":{[^}]*"id":"(?P<policy_assignment>[^"]+)"'
+)
+"""What remedies name. Of several actions and scopes, the first: a role assignment has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,4 +71,6 @@ def map_refusal(response: HttpResponseError, context: Mapping[str, str], meaning
     status, text = response.status_code or 0, response.message
     fits = (kind for code, part, kind in _REFUSALS if code == status and part in text)
     kind = next(fits, meanings.of(status))
-    return kind(text, context, retry_after=parse_retry_after(getattr(response.response, "headers", {})))
+    found = _NAMES.search(text)
+    named = {name: value for name, value in found.groupdict().items() if value} if found else {}
+    return kind(text, {**context, **named}, retry_after=parse_retry_after(getattr(response.response, "headers", {})))

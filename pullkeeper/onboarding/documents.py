@@ -2,9 +2,17 @@
 
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AwareDatetime, Field, StrictBool, StringConstraints, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    Field,
+    StrictBool,
+    StringConstraints,
+    ValidationInfo,
+    model_validator,
+)
 
-from pullkeeper.azure.identities import MOST_CREDENTIALS
+from pullkeeper.azure.identities import MOST_CREDENTIALS, OURS, SHARED
 from pullkeeper.document import Document
 from pullkeeper.model import Cluster, ClusterRef, ObjectName, Target, Targets
 from pullkeeper.publisher.credential_config import CredentialConfig
@@ -14,6 +22,28 @@ ResourceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9
 """Name of a managed identity or a federated credential. Azure's rule for the latter is the stricter one."""
 _LONGEST_SUBJECT: Final = 127
 """Of google.subject, in bytes. STS refuses a longer one: https://github.com/google-github-actions/auth/issues/124."""
+_RESERVED_TAGS: Final = ("azure", "microsoft", "windows")
+"""Azure's own, by their beginning."""
+
+
+def _are_free_tags(tags: dict[str, str]) -> dict[str, str]:
+    """Azure compares names without regard to case."""
+    names = [name.lower() for name in tags]
+    if len({*names}) < len(names):
+        raise ValueError("the same tag is named twice")
+    if {*names} & {*OURS, *SHARED} or any(name.startswith(_RESERVED_TAGS) for name in names):
+        raise ValueError(f"{', '.join((*OURS, *SHARED))}, and names with {', '.join(_RESERVED_TAGS)}, are reserved")
+    return tags
+
+
+Tags = Annotated[
+    dict[
+        Annotated[str, StringConstraints(pattern=r"^[^<>%&\\?/\x00-\x1f]{1,128}$")],
+        Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f]{0,256}$")],
+    ],
+    Field(max_length=15),
+    AfterValidator(_are_free_tags),
+]
 GUIDE_IDENTITY: Final = "deepintshield-pull-identity"
 ImageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][A-Za-z0-9./:_@-]{3,400}$")]
 
@@ -41,6 +71,7 @@ class Onboarding(Document):
     probe: str | None = None
     targets: Targets = (Target(service_accounts=("deepintshield-sa",)),)
     identity: ResourceName = GUIDE_IDENTITY
+    identity_tags: Tags = Field(default_factory=dict)
     federated_credential: ResourceName = "deepintshield-federated-credential"
     audience: Literal["api://AzureADTokenExchange"] = "api://AzureADTokenExchange"
     enable_workload_identity: StrictBool = False

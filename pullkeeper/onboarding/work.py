@@ -1,7 +1,7 @@
 """What the phases of one operation share: the request, the clients to call, and what earlier phases found out."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
@@ -11,7 +11,7 @@ from pullkeeper.azure.identities import AzureIdentities, FederatedCredential, Ma
 from pullkeeper.cluster.access import Access
 from pullkeeper.cluster.api import Api
 from pullkeeper.deadline import remaining
-from pullkeeper.errors import PullkeeperError
+from pullkeeper.errors import PolicyDenied, PullkeeperError, ScopeLocked
 from pullkeeper.fleet.table import Fleet
 from pullkeeper.model import Cluster, ClusterId, Endpoint, Target
 from pullkeeper.onboarding.documents import GUIDE_IDENTITY, Handover, Onboarding
@@ -117,15 +117,47 @@ class Work:
     def note_change(self) -> None:
         self.progressed = not self.dry_run
 
-    def report_refusal(self, name: str, error: PullkeeperError) -> None:
-        """Record that the cluster refused to remove something of ours."""
+    def report_refusal(self, name: str, error: PullkeeperError, by: str = "the cluster") -> None:
+        """Record that the cluster, or Azure, refused to remove something of ours."""
         self.complete = False
-        self.left.append(f"{name}: the cluster refused ({error.category}: {error.detail})")
+        self.left.append(f"{name}: {by} refused ({error.category}: {error.detail})")
+
+    @contextmanager
+    def report_protected(self, name: str) -> Iterator[None]:
+        """Record that a lock or a policy in Azure keeps something of ours, and go on."""
+        try:
+            yield
+        except (PolicyDenied, ScopeLocked) as e:
+            self.report_refusal(name, e, by="Azure")
 
     async def remaining_credentials(self, identity: ManagedIdentity) -> list[str]:
         """Return the names of the identity's federated credentials that this offboarding keeps."""
         credentials = await self.tools.identities.list_credentials(identity)
         return [credential.name for credential in credentials if credential not in self.removed_credentials]
+
+    async def create_identity(self, name: str) -> ManagedIdentity:
+        """Create an identity in the cluster's group and location, with the request's tags."""
+        if self.facts is None:
+            raise RuntimeError("the cluster is inspected first")
+        cluster, tags = self.cluster, self.request.identity_tags
+        created = await self.tools.identities.create(
+            cluster.subscription, cluster.resource_group, name, self.facts.location, tags
+        )
+        self.note_change()
+        return created
+
+    async def add_tags(self, identity: ManagedIdentity) -> ManagedIdentity:
+        """Add the request's tags to an identity of ours that lacks some. Other tags of it stay."""
+        wanted = self.request.identity_tags
+        if not identity.ours or identity.tags.items() >= wanted.items():
+            return identity
+        names = {name.lower() for name in wanted}
+        tags = wanted | {name: value for name, value in identity.tags.items() if name.lower() not in names}
+        updated = await self.tools.identities.create(
+            identity.subscription, identity.resource_group, identity.name, identity.location, tags
+        )
+        self.note_change()
+        return updated
 
     async def delete_identity(self, identity: ManagedIdentity) -> None:
         if not self.dry_run:

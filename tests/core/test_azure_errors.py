@@ -8,7 +8,7 @@ from local.serving import Authority
 from pullkeeper.azure.arm import Arm
 from pullkeeper.azure.clusters import AzureClusters
 from pullkeeper.azure.entra import Entra
-from pullkeeper.azure.identities import AzureIdentities, FederatedCredential, ManagedIdentity
+from pullkeeper.azure.identities import OURS, AzureIdentities, FederatedCredential, ManagedIdentity
 from pullkeeper.errors import (
     ArmDenied,
     ArmThrottled,
@@ -19,11 +19,13 @@ from pullkeeper.errors import (
     PullkeeperError,
 )
 from pullkeeper.model import ClusterId
+from tests.core import azure_answers
+from tests.core.answers import Answer
 from tests.core.canned import ANY_PATH, CannedServer, canned, http
 from tests.core.credential import UncheckedCredential
 
 _CLUSTER = ClusterId.of("0b1f6471-1bf0-4dda-aec3-cb9272f09590", "rg", "aks-1")
-_IDENTITY = ManagedIdentity(_CLUSTER.subscription, "rg", "id-1", "t", "c", "p", ours=True, shared=False)
+_IDENTITY = ManagedIdentity(_CLUSTER.subscription, "rg", "id-1", "t", "c", "p", "westeurope", OURS)
 _NOT_AUTHORIZED = (
     "The client '5f2a9c1e-7d3b-4e8f-9a6c-0b1d2e3f4a5b' with object id '5f2a9c1e-7d3b-4e8f-9a6c-0b1d2e3f4a5b' does not "
     "have authorization to perform action 'Microsoft.ContainerService/managedClusters/read' over scope "
@@ -75,6 +77,21 @@ async def test_every_response_has_its_category(
         failure = await _describe(server)
     assert type(failure) is category
     assert failure.context["cluster"] == str(_CLUSTER)
+
+
+@pytest.mark.parametrize(
+    ("answer", "command"), azure_answers.ANSWERS.items(), ids=lambda value: getattr(value, "case", "")
+)
+async def test_a_refusal_is_known_by_its_code_and_its_remedy_has_the_names(
+    answer: Answer, command: str, authority: Authority
+) -> None:
+    """No wait helps, whatever the status."""
+    body = http(answer.status, answer.body.encode(), Content_Type="application/json")
+    async with canned(authority, {ANY_PATH: body}) as server:
+        failure = await _describe(server)
+    assert type(failure) is answer.kind
+    assert not failure.retryable
+    assert command in failure.remedy
 
 
 async def test_a_missing_right_of_the_identity_that_onboards_has_its_own_remedy(authority: Authority) -> None:

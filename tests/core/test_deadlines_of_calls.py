@@ -16,7 +16,7 @@ from local.serving import Authority
 from pullkeeper.azure.arm import Arm
 from pullkeeper.azure.clusters import AzureClusters
 from pullkeeper.azure.entra import Entra
-from pullkeeper.azure.identities import AzureIdentities, FederatedCredential, ManagedIdentity
+from pullkeeper.azure.identities import OURS, AzureIdentities, FederatedCredential, ManagedIdentity
 from pullkeeper.cluster import pull_secret
 from pullkeeper.cluster.api import Api
 from pullkeeper.deadline import deadline
@@ -49,8 +49,8 @@ _IDENTITY = ManagedIdentity(
     tenant_id="t",
     client_id="c",
     principal_id="p",
-    ours=True,
-    shared=False,
+    location="westeurope",
+    tags=OURS,
 )
 _SILENT: Answers = {ANY_PATH: (None,)}
 _ENTRA_TOKEN = {"access_token": "canary", "expires_on": "4102444800", "resource": "r", "token_type": "Bearer"}

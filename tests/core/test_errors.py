@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import pullkeeper
 from pullkeeper import errors
 from pullkeeper.errors import PullkeeperError, categories, redact
-from tests.core import google_answers, kubernetes_answers
+from tests.core import azure_answers, google_answers, kubernetes_answers
 from tests.core.answers import Answer
 
 _CATEGORIES = list(categories())
@@ -53,6 +53,14 @@ _CONTEXT = {
     "subscription": "0b1f6471-1bf0-4dda-aec3-cb9272f09590",
     "group": "rg-platform_" * 7 + "prod",
     "name": "aks-prod-" * 6 + "westeurop",
+    "linked_action": "Microsoft.OperationalInsights/workspaces/sharedkeys/read",
+    "linked_scope": _CLUSTER,
+    "locked_scope": _CLUSTER,
+    "provider_namespace": "Microsoft.ContainerService",
+    "policy_assignment": (
+        "/providers/Microsoft.Management/managementGroups/the-customer-s-root-group/providers"
+        "/Microsoft.Authorization/policyAssignments/5712913d870246df83e718b5"
+    ),
     "member": "serviceAccount:deepintshield-image-puller-prd@deepintshield-production-eu1.iam.gserviceaccount.com",
 }
 
@@ -198,7 +206,7 @@ def _named(node: ast.expr) -> Iterator[str]:
 def test_every_category_is_raised_somewhere() -> None:
     """Each is raised by name in the package, or is what one of the services' answers is known to mean."""
     raised = set(_raised())
-    answers = (*google_answers.KNOWN, *google_answers.UNKNOWN, *kubernetes_answers.ANSWERS)
+    answers = (*google_answers.KNOWN, *google_answers.UNKNOWN, *kubernetes_answers.ANSWERS, *azure_answers.ANSWERS)
     reached = {kind.category for kind in _all_kinds() if kind.__name__ in raised}
     reached |= {answer.kind.category for answer in answers}
 
@@ -347,8 +355,13 @@ def _message_of(answer: Answer) -> str:
 
 @pytest.mark.parametrize(
     "text",
-    [*_PLAIN, *map(_message_of, google_answers.KNOWN), *map(_message_of, kubernetes_answers.ANSWERS)],
+    [
+        *_PLAIN,
+        *map(_message_of, google_answers.KNOWN),
+        *map(_message_of, kubernetes_answers.ANSWERS),
+        *map(_message_of, azure_answers.ANSWERS),
+    ],
     ids=lambda text: text[:30],
 )
 def test_messages_of_the_services_are_not_redacted(text: str) -> None:
-    assert text == redact(text)
+    assert text == redact(text, len(text))

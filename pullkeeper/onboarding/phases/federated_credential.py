@@ -35,7 +35,7 @@ async def plan(work: Work) -> str:
 async def do(work: Work) -> str:
     identity, new_name = await _choose_identity(work)
     if identity is None:
-        identity = await _create_identity(work, new_name)
+        identity = await work.create_identity(new_name)
     work.identity = identity
     results = []
     for issuer, subject in _wanted_pairs(work):
@@ -59,7 +59,8 @@ async def undo(work: Work) -> str:
         async for number, identity in _find_identities(work, name):
             removed += await _remove_credentials(work, identity)
             if number and identity.ours and not await work.remaining_credentials(identity):
-                await work.delete_identity(identity)
+                with work.report_protected(f"identity {identity.name}"):
+                    await work.delete_identity(identity)
     return f"removed {', '.join(removed)}" if removed else "none of ours is left"
 
 
@@ -78,11 +79,12 @@ async def _remove_credentials(work: Work, identity: ManagedIdentity) -> list[str
         names = {_credential_name(request, credential.issuer, credential.subject) for request in work.requests}
         if credential.name in names or (identity.ours and credential.issuer == work.issuer):
             work.stop_if_late()
-            work.removed_credentials.add(credential)
-            if not work.dry_run:
-                await identities.remove_credential(identity, credential.name)
-                work.note_change()
-            removed.append(f"{identity.name}/{credential.name}")
+            with work.report_protected(f"federated credential {identity.name}/{credential.name}"):
+                if not work.dry_run:
+                    await identities.remove_credential(identity, credential.name)
+                    work.note_change()
+                work.removed_credentials.add(credential)
+                removed.append(f"{identity.name}/{credential.name}")
         elif credential.issuer == work.issuer:
             work.left.append(f"federated credential {credential.name}: on an identity that Pullkeeper did not create")
         elif work.issuer is None:
@@ -128,17 +130,6 @@ async def _choose_identity(work: Work) -> tuple[ManagedIdentity | None, str]:
             {"group": work.cluster.resource_group, "name": work.request.identity},
         )
     return (best[1] if best else None), _numbered(work.request.identity, free or 0)
-
-
-async def _create_identity(work: Work, name: str) -> ManagedIdentity:
-    if work.facts is None:
-        raise RuntimeError("the cluster is inspected first")
-    cluster = work.cluster
-    created = await work.tools.identities.create(
-        cluster.subscription, cluster.resource_group, name, work.facts.location
-    )
-    work.note_change()
-    return created
 
 
 async def _find_identities(work: Work, name: str) -> AsyncIterator[tuple[int, ManagedIdentity]]:

@@ -15,14 +15,9 @@ async def plan(work: Work) -> str:
 async def do(work: Work) -> str:
     work.identity = await _find_usable(work)
     if work.identity:
+        work.identity = await work.add_tags(work.identity)
         return _describe(work.identity)
-    if work.facts is None:
-        raise RuntimeError("the cluster is inspected first")
-    cluster = work.cluster
-    work.identity = await work.tools.identities.create(
-        cluster.subscription, cluster.resource_group, work.request.identity, work.facts.location
-    )
-    work.note_change()
+    work.identity = await work.create_identity(work.request.identity)
     return f"created: {_describe(work.identity)}"
 
 
@@ -43,8 +38,10 @@ async def _remove(work: Work, name: str) -> str:
     if others:
         work.left.append(f"identity {identity.name}: still used by {', '.join(others)}")
         return work.left[-1]
-    await work.delete_identity(identity)
-    return f"deleted {identity.name}"
+    with work.report_protected(f"identity {identity.name}"):
+        await work.delete_identity(identity)
+        return f"deleted {identity.name}"
+    return work.left[-1]
 
 
 async def _find_usable(work: Work) -> ManagedIdentity | None:
