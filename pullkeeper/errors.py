@@ -585,7 +585,8 @@ class WorkloadIdentityOff(ArmError):
     remedy_template = (
         "az aks update --subscription {subscription} --resource-group {group} --name {name} --enable-oidc-issuer "
         "--enable-workload-identity, "
-        "or onboard with enableWorkloadIdentity: true. The API server restarts, and the change cannot be undone."
+        "or onboard with enableWorkloadIdentity: true. The API server restarts. The issuer of service account tokens "
+        "changes, so pods that use one may need a restart. The OIDC issuer cannot be disabled again."
     )
 
 

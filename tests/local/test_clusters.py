@@ -117,6 +117,17 @@ async def test_by_default_an_issuer_looks_like_one_of_aks(sdk: Sdk) -> None:
     assert issuer.endswith("/")
 
 
+async def test_workload_identity_can_be_disabled_and_the_issuer_stays(azure: Azure, sdk: Sdk) -> None:
+    """As `az aks update --disable-workload-identity` does."""
+    await sdk.enable()
+    cluster = await sdk.get()
+    cluster["properties"]["securityProfile"]["workloadIdentity"] = {"enabled": False}
+
+    await sdk.put(cluster)
+
+    assert (azure.blue.workload_identity, bool(azure.blue.oidc_issuer)) == (False, True)
+
+
 async def test_an_update_that_fails_says_why(azure: Azure, sdk: Sdk) -> None:
     azure.arm.clusters.failure = ("ReconcileOIDCProfileError", "Reconciling the issuer failed.")
 

@@ -78,6 +78,7 @@ async def test_workload_identity_is_enabled_if_asked_and_nothing_else_changes(on
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "enableWorkloadIdentity": True})
 
     assert ended.status == "Succeeded", describe(ended)
+    assert "restart pods that use a service account token" in str(step(ended, "inspect cluster").detail)
     after = azure.document("tenant")
     assert after["properties"].pop("oidcIssuerProfile") == {"enabled": True, "issuerURL": azure.future_issuer}
     assert after["properties"].pop("securityProfile") == {"workloadIdentity": {"enabled": True}}
@@ -120,6 +121,7 @@ async def test_a_failed_update_is_reported_in_azures_words_and_requested_once(on
     assert (ended.status, failed.category) == ("Failed", "workload_identity_off"), describe(ended)
     assert "no luck" in (failed.detail or "")
     assert f"az aks update {AT}" in (failed.remedy or "")
+    assert "pods that use one may need a restart" in (failed.remedy or "")
     assert len(onboarding.world.cloud.arm.writes) == 1
     assert (await onboarding.run(body)).status == "Succeeded"
 

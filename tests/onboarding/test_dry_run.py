@@ -75,7 +75,10 @@ async def test_an_issuer_that_is_still_off(onboarding: Onboarding) -> None:
     etag = azure.etag
     planned = await dry(onboarding, cluster, enableWorkloadIdentity=True)
     assert {one.status for one in planned.steps} == {"planned"}, describe(planned)
-    assert "would enable" in (step(planned, "inspect cluster").detail or "")
+    detail = step(planned, "inspect cluster").detail or ""
+    assert "would enable" in detail
+    assert "may need a restart" in detail
+    assert "OIDC issuer cannot be disabled again" in detail
     assert step(planned, "federated credential").detail == (
         "would trust system:serviceaccount:deepintshield:deepintshield-sa of the issuer that is still off"
     )

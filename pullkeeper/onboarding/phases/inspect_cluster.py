@@ -8,20 +8,28 @@ from pullkeeper.onboarding.work import Work
 
 NAME = "inspect cluster"
 _OLDEST = (1, 24)
+_PRICE = (
+    "The API server restarts. The issuer of service account tokens changes: pods that use such a token may need a "
+    "restart. The OIDC issuer cannot be disabled again"
+)
+"""As `az aks update` and learn.microsoft.com/azure/aks/use-oidc-issuer warn."""
 
 
 async def plan(work: Work) -> str:
     facts = await _check(work)
     if facts.has_workload_identity:
         return _describe(facts)
-    return "would enable OIDC issuer and workload identity; the API server restarts, and it cannot be undone"
+    return f"would enable OIDC issuer and workload identity. {_PRICE}"
 
 
 async def do(work: Work) -> str:
     """Raises ClusterChanging while Azure changes the cluster: the operation waits for that in later invocations."""
     facts = await _check(work)
     if facts.has_workload_identity and not (work.update_requested and facts.is_changing):
-        return _describe(facts)
+        enabled = (
+            "; the issuer has changed: restart pods that use a service account token" if work.update_requested else ""
+        )
+        return f"{_describe(facts)}{enabled}"
     at = {"cluster": str(work.cluster)}
     if facts.is_changing:
         raise ClusterChanging(f"Azure is changing the cluster ({facts.provisioning_state})", at)
@@ -31,7 +39,7 @@ async def do(work: Work) -> str:
     if not work.update_requested:
         await work.tools.clusters.enable_workload_identity(work.cluster)
         work.update_requested = True
-    raise ClusterChanging("OIDC issuer and workload identity were requested, and are not on yet", at)
+    raise ClusterChanging(f"OIDC issuer and workload identity were requested, and are not on yet. {_PRICE}", at)
 
 
 async def undo(work: Work) -> str:
@@ -42,7 +50,10 @@ async def undo(work: Work) -> str:
         work.reachable = False
         return "the cluster does not exist any more"
     work.issuer = work.facts.issuer or work.issuer
-    return "OIDC issuer and workload identity stay enabled: Azure cannot disable them"
+    return (
+        "OIDC issuer and workload identity stay enabled: other pods may use them. The OIDC issuer cannot be disabled; "
+        "workload identity can"
+    )
 
 
 async def _check(work: Work) -> ClusterFacts:
