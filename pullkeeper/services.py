@@ -67,6 +67,7 @@ class Services:
         """
         settings = Settings.read(environment)
         settings.require(*STORAGE)
+        cloud = settings.cloud
 
         def credential(client_id: str | None = settings.client_id) -> AsyncTokenCredential:
             return ManagedIdentityCredential(client_id=client_id)
@@ -75,17 +76,17 @@ class Services:
         onboarding = Entra(lambda: credential(settings.onboarding_client_id or settings.client_id))
         storage_credential = credential(settings.storage_client_id or settings.client_id)
         tables, queues = connect_storage(settings, storage_credential)
-        arm_endpoint = settings.fault("ARM_ENDPOINT") or settings.arm_endpoint
+        arm_endpoint = settings.fault("ARM_ENDPOINT") or cloud.arm
         onboarding_endpoint = settings.fault("AZURE_AUTHORITY_HOST") or arm_endpoint
         shards = Shards(tables)
         fleet = Fleet(tables, shards, settings.trusted_hosts, clock)
         by_name = {name: Queue(queues, name) for name in QUEUES}
-        access = Access(entra, AzureClusters(Arm(entra, arm_endpoint), clock))
+        access = Access(entra, AzureClusters(Arm(entra, arm_endpoint, cloud.arm_resource), clock))
         scheduler = Scheduler(fleet, shards, by_name, clock)
-        federation = Federation(entra, clock, Revocation(tables, scheduler, clock).replace)
+        federation = Federation(entra, clock, Revocation(tables, scheduler, clock).replace, cloud.exchange)
         writer = Writer(federation, access, settings.hubs, clock)
         refresher = Refresher(fleet, shards, by_name[REFRESH], writer, clock)
-        arm = Arm(onboarding, onboarding_endpoint, denied=OnboardingRoleMissing)
+        arm = Arm(onboarding, onboarding_endpoint, cloud.arm_resource, denied=OnboardingRoleMissing)
         clusters = AzureClusters(arm, clock)
         tools = Tools(
             clusters=clusters,
@@ -95,7 +96,7 @@ class Services:
             refresher=refresher,
             hubs=settings.hubs,
             app_claims=partial(_read_claims, entra),
-            authority_host=settings.authority_host,
+            cloud=cloud,
             clock=clock,
         )
         operations = Operations(tables, settings.trusted_hosts)

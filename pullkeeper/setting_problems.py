@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 from azure.core.utils import parse_connection_string
 
+from pullkeeper.clouds import CLOUDS, PUBLIC
 from pullkeeper.document import Document
 from pullkeeper.ncrontab import is_ncrontab
 
@@ -90,13 +91,14 @@ def _find_missing_storage(given: Mapping[str, str]) -> Iterator[Problem]:
         return
     if "AzureWebJobsStorage__accountName" in given:
         return
+    suffix = next((one.storage for name, one in CLOUDS.items() if name == given.get("AZURE_CLOUD")), PUBLIC.storage)
     for service, reason in _NEEDED.items():
         name = f"AzureWebJobsStorage__{service}ServiceUri"
         if name not in given:
             yield _error(
                 name,
                 f"missing, and so is AzureWebJobsStorage__accountName: {reason}",
-                f"https://<storage account>.{service}.core.windows.net",
+                f"https://<storage account>.{service}.{suffix}",
             )
 
 

@@ -6,10 +6,12 @@ setting fails. The documentation has a row for each setting; a test compares the
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, PlainValidator, PrivateAttr, StringConstraints, ValidationError, ValidationInfo
 
+from pullkeeper.clouds import CLOUDS, AzureCloud, CloudName
 from pullkeeper.document import Document
 from pullkeeper.errors import InvalidSetting
 from pullkeeper.hubs import Hubs
@@ -17,9 +19,12 @@ from pullkeeper.setting_problems import Problem, find_problems, is_host, split
 
 _Url = Annotated[str, StringConstraints(pattern=r"^https://[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?(/[a-z0-9]*)?$")]
 Service = Literal["blob", "queue", "table"]
-STORAGE: Final = tuple(
-    f"AzureWebJobsStorage{part}"
-    for part in ("", "__accountName", "__queueServiceUri", "__tableServiceUri", "__credential", "__clientId")
+STORAGE: Final = (
+    "AZURE_CLOUD",
+    *(
+        f"AzureWebJobsStorage{part}"
+        for part in ("", "__accountName", "__queueServiceUri", "__tableServiceUri", "__credential", "__clientId")
+    ),
 )
 """What the app needs to reach its tables and queues."""
 ONBOARDING: Final = ("ARM_ENDPOINT", "AZURE_AUTHORITY_HOST", "ONBOARDING_SCOPES", "TRUSTED_GOOGLE_HOSTS")
@@ -54,11 +59,14 @@ class Settings(Document):
     onboarding_scopes: Annotated[str, Field(alias="ONBOARDING_SCOPES")] = ""
     """Subscriptions and resource groups (resource ids, comma-separated) whose clusters may be onboarded; none else."""
 
-    arm_endpoint: Annotated[_Url, Field(alias="ARM_ENDPOINT")] = "https://management.azure.com"
-    """Azure Resource Manager: another one in sovereign clouds."""
+    cloud_name: Annotated[CloudName, Field(alias="AZURE_CLOUD")] = "AzurePublic"
+    """The Azure cloud: addresses and audiences follow from it."""
 
-    authority_host: Annotated[_Url, Field(alias="AZURE_AUTHORITY_HOST")] = "https://login.microsoftonline.com"
-    """Entra: another one in sovereign clouds. Refreshers that run in a cluster ask there."""
+    arm_endpoint: Annotated[_Url | None, Field(alias="ARM_ENDPOINT")] = None
+    """Azure Resource Manager at another address than the cloud's: the local cloud."""
+
+    authority_host: Annotated[_Url | None, Field(alias="AZURE_AUTHORITY_HOST")] = None
+    """Entra at another address than the cloud's. Refreshers that run in a cluster ask there."""
 
     storage: Annotated[str | None, Field(alias="AzureWebJobsStorage", repr=False)] = None
     """A connection string: for development only (Azurite)."""
@@ -66,7 +74,7 @@ class Settings(Document):
     storage_account: Annotated[
         str | None, Field(alias="AzureWebJobsStorage__accountName"), StringConstraints(pattern=r"^[a-z0-9]{3,24}$")
     ] = None
-    """The storage account by name, reached with an identity; the addresses are those of the public cloud."""
+    """The storage account by name, reached with an identity; its addresses are those of the cloud."""
 
     blob_service: Annotated[_Url | None, Field(alias="AzureWebJobsStorage__blobServiceUri")] = None
     queue_service: Annotated[_Url | None, Field(alias="AzureWebJobsStorage__queueServiceUri")] = None
@@ -133,7 +141,13 @@ class Settings(Document):
         """The address of a storage service, None if neither it nor the account's name is set."""
         own: str | None = getattr(self, f"{service}_service")
         account = self.storage_account
-        return own or (f"https://{account}.{service}.core.windows.net" if account else None)
+        return own or (f"https://{account}.{service}.{self.cloud.storage}" if account else None)
+
+    @property
+    def cloud(self) -> AzureCloud:
+        """The cloud, with the addresses that settings override."""
+        named = CLOUDS[self.cloud_name]
+        return replace(named, arm=self.arm_endpoint or named.arm, authority=self.authority_host or named.authority)
 
     @property
     def allowed_scopes(self) -> frozenset[str]:

@@ -17,7 +17,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from local.azure.clusters import Clusters
-from local.azure.entra import ARM, ARM_FOR_AZ, Entra
+from local.azure.entra import Entra
 from local.azure.federated_credentials import FEDERATED, FederatedCredentials
 from local.azure.function_apps import FunctionApps
 from local.azure.governance import Governance
@@ -36,7 +36,6 @@ ONBOARDER: Final = (
     | {f"{kind}/{verb}" for kind in (IDENTITIES, FEDERATED) for verb in ("read", "write", "delete")}
 )
 """What onboarding and offboarding need."""
-_AUDIENCES: Final = tuple(f"{host}{slash}" for host in (ARM_FOR_AZ, ARM) for slash in ("/", ""))
 _SUBSCRIPTIONS_VERSION: Final = "2022-12-01"
 
 
@@ -138,8 +137,9 @@ class Arm:
             raise self._unauthenticated("AuthenticationFailed", missing)
         try:
             audience = jwt.decode(token, options={"verify_signature": False}).get("aud")
-            if audience not in _AUDIENCES:
-                allowed = ",".join(f"'{one}'" for one in _AUDIENCES)
+            audiences = [f"{host}{slash}" for host in self._entra.arm_audiences for slash in ("/", "")]
+            if audience not in audiences:
+                allowed = ",".join(f"'{one}'" for one in audiences)
                 wrong = (
                     f"The access token has been obtained for wrong audience or resource '{audience}'. It should "
                     f"exactly match with one of the allowed audiences {allowed}."

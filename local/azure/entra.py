@@ -18,6 +18,19 @@ STORAGE: Final = "https://storage.azure.com"
 EXCHANGE: Final = "api://AzureADTokenExchange"
 EXCHANGE_ID: Final = "fb60f99c-7a34-4190-8149-302f77469936"
 """The audience in tokens for EXCHANGE, which are version 2: the same in all tenants."""
+SOVEREIGN: Final = {
+    "AzureUSGovernment": (
+        "https://login.microsoftonline.us",
+        ("https://management.core.usgovcloudapi.net", "https://management.usgovcloudapi.net"),
+        "api://AzureADTokenExchangeUSGov",
+    ),
+    "AzureChina": (
+        "https://login.chinacloudapi.cn",
+        ("https://management.chinacloudapi.cn", "https://management.core.chinacloudapi.cn"),
+        "api://AzureADTokenExchangeChina",
+    ),
+}
+"""Entra's address, names of Azure Resource Manager, and the audience of token exchange, as the Azure CLI has them."""
 _DAY: Final = timedelta(hours=24)
 _ALGORITHM: Final = "RS256"
 
@@ -48,13 +61,12 @@ class Entra:
     def __init__(self, clock: Callable[[], datetime], key: rsa.RSAPrivateKey | None = None) -> None:
         self.tenant = str(uuid.uuid4())
         self.identities: dict[str, Identity] = {}
-        self.resources = {
-            AKS: Resource(),
-            ARM: Resource(),
-            ARM_FOR_AZ: Resource(),
-            STORAGE: Resource(),
-            EXCHANGE: Resource(2, EXCHANGE_ID),
-        }
+        self._address, self.arm_audiences, self.exchange = (
+            "https://login.microsoftonline.com",
+            (ARM_FOR_AZ, ARM),
+            EXCHANGE,
+        )
+        self._add_resources()
         self._clock = clock
         self._key = key or rsa.generate_private_key(65537, 2048)
         self._key_id = uuid.uuid4().hex
@@ -69,13 +81,22 @@ class Entra:
         other.tenant, other._key_id = self.tenant, self._key_id
         return other
 
+    def move_to(self, cloud: str) -> None:
+        """Be a tenant of a sovereign cloud: it does not know the resources of another one."""
+        self._address, self.arm_audiences, self.exchange = SOVEREIGN[cloud]
+        self._add_resources()
+
+    def _add_resources(self) -> None:
+        self.resources = {name: Resource() for name in (AKS, STORAGE, *self.arm_audiences)}
+        self.resources[self.exchange] = Resource(2, EXCHANGE_ID)
+
     @property
     def issuer_v1(self) -> str:
         return f"https://sts.windows.net/{self.tenant}/"
 
     @property
     def issuer_v2(self) -> str:
-        return f"https://login.microsoftonline.com/{self.tenant}/v2.0"
+        return f"{self._address}/{self.tenant}/v2.0"
 
     @property
     def jwks(self) -> dict[str, Any]:

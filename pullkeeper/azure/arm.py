@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from azure.core.exceptions import AzureError, HttpResponseError
 
-from pullkeeper.azure.entra import ARM, Entra
+from pullkeeper.azure.entra import Entra
 from pullkeeper.azure.refusals import Meanings, map_refusal
+from pullkeeper.clouds import PUBLIC
 from pullkeeper.deadline import remaining
 from pullkeeper.errors import ArmDenied, ArmThrottled, InternalError, PullkeeperError
 
@@ -27,13 +28,22 @@ _OPTIONS: Final[dict[str, Any]] = {
 class Arm:
     """Azure Resource Manager under one identity."""
 
-    def __init__(self, entra: Entra, endpoint: str | PullkeeperError, denied: type[ArmDenied] = ArmDenied) -> None:
-        """endpoint: its URL, or the failure of every call if that setting is wrong.
+    def __init__(
+        self,
+        entra: Entra,
+        endpoint: str | PullkeeperError,
+        resource: str = PUBLIC.arm_resource,
+        *,
+        denied: type[ArmDenied] = ArmDenied,
+    ) -> None:
+        """endpoint: its URL, or the failure of every call if that setting is wrong. resource: what tokens for it are
+        requested for.
 
         denied: the category of a missing right. It differs between refreshing and onboarding.
         """
         self._entra = entra
         self._endpoint = endpoint
+        self._resource = resource
         self._denied = denied
 
     async def open(self, client: Any, subscription: str) -> Any:
@@ -44,8 +54,11 @@ class Arm:
         """
         if isinstance(self._endpoint, PullkeeperError):
             raise self._endpoint.with_context()
-        await self._entra.token(ARM)
-        return client(self._entra.credential, subscription, base_url=self._endpoint, **_OPTIONS)
+        await self._entra.token(self._resource)
+        scopes = [f"{self._resource}/.default"]
+        return client(
+            self._entra.credential, subscription, base_url=self._endpoint, credential_scopes=scopes, **_OPTIONS
+        )
 
     @asynccontextmanager
     async def map_errors(

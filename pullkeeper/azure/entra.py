@@ -33,9 +33,6 @@ credential instead would take it away from calls that are under way.
 AKS = "6dae42f8-4368-4678-94ff-3960e28e3630"
 """The application id of every Entra-integrated AKS API server: public, the same in all tenants."""
 
-ARM = "https://management.azure.com"
-"""Azure Resource Manager, under the name that its SDKs ask for."""
-
 
 class Entra:
     """One credential for the whole process: azure-identity caches tokens per credential object, and the endpoint

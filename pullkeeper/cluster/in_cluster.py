@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 
 import yaml
 
+from pullkeeper.clouds import AzureCloud
 from pullkeeper.errors import InvalidRequest
 from pullkeeper.model import Target
 from pullkeeper.publisher.hub import MANIFEST_TYPES, Hub
@@ -37,7 +38,8 @@ def build_refresher(
     tenant: str,
     chain: Chain = "entra",
     *,
-    authority_host: str,
+    cloud: AzureCloud,
+    audience: str | None = None,
     adopt: bool = False,
     image: str | None = None,
 ) -> Iterator[dict[str, Any]]:
@@ -50,7 +52,7 @@ def build_refresher(
             `identity_client_id`, for the hub's entra_resource.
         kubernetes: the cluster's own issuer. The projected token is sent to Google; its audience is the hub's
             entra_resource, which the provider has to allow. No identity is needed.
-    authority_host: Entra's address, for the chain `entra`.
+    cloud: where the cluster is. audience: of the projected token in the chain `entra`; by default the cloud's.
     adopt: take over a secret of other field managers.
     image: one with Python 3.11 or newer, best mirrored and pinned by digest. Default: the manifest's.
 
@@ -64,10 +66,11 @@ def build_refresher(
     binding["roleRef"]["name"] = name
     account = target.service_accounts[0]
     binding["subjects"][0] |= {"name": account, "namespace": target.namespace}
+    resource = hub.entra_resource or cloud.exchange
     entra = {
-        "url": f"{authority_host.rstrip('/')}/{tenant}/oauth2/v2.0/token",
+        "url": f"{cloud.authority.rstrip('/')}/{tenant}/oauth2/v2.0/token",
         "clientId": identity_client_id,
-        "scope": f"{hub.entra_resource}/.default",
+        "scope": f"{resource}/.default",
     }
     config["data"] = {
         "refresh.py": (_FOLDER / "in-cluster" / "refresh.py").read_text(encoding="utf-8"),
@@ -82,8 +85,7 @@ def build_refresher(
         pod["containers"][0]["image"] = image
     script, _, _, subject_token = pod["volumes"][0]["projected"]["sources"]
     script["configMap"]["name"] = name
-    if chain == "kubernetes":
-        subject_token["serviceAccountToken"]["audience"] = hub.entra_resource
+    subject_token["serviceAccountToken"]["audience"] = resource if chain == "kubernetes" else audience or cloud.exchange
     yield from (role, binding, config, job)
 
 

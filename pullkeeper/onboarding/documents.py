@@ -13,6 +13,7 @@ from pydantic import (
 )
 
 from pullkeeper.azure.identities import MOST_CREDENTIALS, OURS, SHARED
+from pullkeeper.clouds import Exchange
 from pullkeeper.document import Document
 from pullkeeper.model import Cluster, ClusterRef, ObjectName, Target, Targets
 from pullkeeper.publisher.credential_config import CredentialConfig
@@ -73,7 +74,7 @@ class Onboarding(Document):
     identity: ResourceName = GUIDE_IDENTITY
     identity_tags: Tags = Field(default_factory=dict)
     federated_credential: ResourceName = "deepintshield-federated-credential"
-    audience: Literal["api://AzureADTokenExchange"] = "api://AzureADTokenExchange"
+    audience: Exchange | None = None
     enable_workload_identity: StrictBool = False
     adopt: StrictBool = False
     retire_cron_job: StrictBool = False

@@ -25,7 +25,7 @@ async def build_fleet_handover(tools: Tools, hub: str | None) -> Handover:
     if hub is not None and hub not in tools.hubs:
         raise InvalidRequest("hub: the setting HUBS has no hub of that name")
     found = tools.hubs[hub] if hub else next(iter(tools.hubs.values()), None)
-    claims = await tools.app_claims(found.entra_resource if found else "api://AzureADTokenExchange")
+    claims = await tools.app_claims((found and found.entra_resource) or tools.cloud.exchange)
     return build_handover(claims, found)
 
 

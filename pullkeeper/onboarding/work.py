@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 
 from pullkeeper.azure.clusters import AzureClusters, ClusterFacts
 from pullkeeper.azure.identities import AzureIdentities, FederatedCredential, ManagedIdentity
+from pullkeeper.clouds import AzureCloud
 from pullkeeper.cluster.access import Access
 from pullkeeper.cluster.api import Api
 from pullkeeper.deadline import remaining
@@ -26,7 +27,6 @@ _ONE_STEP: Final = timedelta(seconds=60)
 class Tools:
     """clusters, identities, access: act under the identity that onboards, which may be a stronger one than the app's.
     app_claims: return the claims (oid, appid, tid, iss, aud) of a token for a resource, of the identity that refreshes.
-    authority_host: Entra's address in this Azure cloud, for refreshers that run in clusters.
     """
 
     clusters: AzureClusters
@@ -36,7 +36,7 @@ class Tools:
     refresher: Refresher
     hubs: Mapping[str, Hub]
     app_claims: Callable[[str], Awaitable[Mapping[str, str]]]
-    authority_host: str
+    cloud: AzureCloud
     clock: Callable[[], datetime]
 
 
@@ -85,6 +85,11 @@ class Work:
     @property
     def cluster(self) -> ClusterId:
         return self.request.cluster
+
+    @property
+    def audience(self) -> str:
+        """Of the assertions of the cluster's service accounts."""
+        return self.request.audience or self.tools.cloud.exchange
 
     @property
     def targets(self) -> tuple[Target, ...]:

@@ -10,6 +10,7 @@ from typing import Final
 
 from pullkeeper import telemetry
 from pullkeeper.azure.entra import Entra, claims
+from pullkeeper.clouds import PUBLIC
 from pullkeeper.deadline import has_passed, remaining
 from pullkeeper.errors import (
     FederationStale,
@@ -71,8 +72,16 @@ class Federation:
     broken hub cost one call to Google a minute, not 1,000.
     """
 
-    def __init__(self, entra: Entra, clock: Callable[[], datetime], replace_revoked: ReplaceRevoked) -> None:
+    def __init__(
+        self,
+        entra: Entra,
+        clock: Callable[[], datetime],
+        replace_revoked: ReplaceRevoked,
+        exchange: str = PUBLIC.exchange,
+    ) -> None:
+        """exchange: the resource of the Entra tokens for hubs that name none."""
         self._entra = entra
+        self._exchange = exchange
         self._clock = clock
         self._replace_revoked = replace_revoked
         self._mints: dict[str, _Mint] = {}
@@ -195,7 +204,8 @@ class Federation:
         # Imported when first needed: a refresher imports it once, an instance that serves only HTTP never.
         from pullkeeper.publisher import google  # noqa: PLC0415
 
-        subject = await self._entra.token(hub.entra_resource, fresh=fresh)
+        resource = hub.entra_resource or self._exchange
+        subject = await self._entra.token(resource, fresh=fresh)
         about = claims(subject)
         principal = about.get("oid", "<object id>")
         try:
@@ -203,7 +213,7 @@ class Federation:
         except PullkeeperError as e:
             raise e.with_context(
                 **hub.credential_config.ids,
-                resource=hub.entra_resource,
+                resource=resource,
                 audience=about.get("aud", "<audience>"),
                 issuer=about.get("iss", "<issuer>"),
                 principal=principal,

@@ -66,16 +66,14 @@ class Hub(Document):
     probe: an image (HOST/PROJECT/REPOSITORY/IMAGE[:TAG]) that a good token can pull.
     token_lifetime: in seconds; more than 3600 (up to 12 hours) needs an organisation policy at Google. None: that of
     the credential configuration, else an hour.
-    entra_resource: the audience of the Entra token. A dedicated app registration (api://APPID) is the safer choice: a
-    token for the default is also an assertion that Entra itself accepts.
+    entra_resource: the audience of the Entra token; by default that of token exchange in this Azure cloud. A dedicated
+    app registration (api://APPID) is safer: a token for the default is also an assertion that Entra itself accepts.
     """
 
     credential_config: CredentialConfig
     registries: Annotated[tuple[str, ...], Field(min_length=1, max_length=20)]
     probe: Annotated[str, Field(max_length=512)]
-    entra_resource: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9:/._-]+$", max_length=255)] = (
-        "api://AzureADTokenExchange"
-    )
+    entra_resource: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9:/._-]+$", max_length=255)] | None = None
     scope: Literal[
         "https://www.googleapis.com/auth/cloud-platform.read-only",
         "https://www.googleapis.com/auth/cloud-platform",

@@ -34,7 +34,7 @@ _NOT_AUTHORIZED = (
 
 
 def _arm(server: CannedServer, denied: type[ArmDenied] = ArmDenied) -> Arm:
-    return Arm(Entra(UncheckedCredential), f"https://{server.host}", denied)
+    return Arm(Entra(UncheckedCredential), f"https://{server.host}", denied=denied)
 
 
 def _error(status: int, code: str, message: str, **headers: str) -> bytes:

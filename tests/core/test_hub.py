@@ -128,7 +128,6 @@ def test_hubs_with_the_same_content_share_one_identity() -> None:
     """Whatever the order of fields, with defaults written out, with or without the pods' token file."""
     spelled_out = hub(
         credentialConfig=dict(reversed(credential_config(credential_source=None).items())),
-        entraResource="api://AzureADTokenExchange",
         scope="https://www.googleapis.com/auth/cloud-platform.read-only",
     )
 

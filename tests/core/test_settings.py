@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import pullkeeper
+from pullkeeper.clouds import PUBLIC
 from pullkeeper.errors import InvalidSetting
 from pullkeeper.settings import STORAGE, Settings
 from tests.core.publisher import credential_config, hub, parsed_hub
@@ -46,7 +47,7 @@ def test_only_storage_and_schedule_must_be_set() -> None:
     assert dict(settings.hubs) == {}
     assert settings.problems == ()
     assert settings.client_id is None
-    assert settings.arm_endpoint == "https://management.azure.com"
+    assert settings.cloud == PUBLIC
     assert settings.trusted_hosts == frozenset()
     assert settings.storage is None
 

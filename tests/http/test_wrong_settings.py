@@ -89,6 +89,7 @@ async def test_right_settings_are_healthy(app: App) -> None:
         ("REFRESH_SCHEDULE", ""),
         ("REFRESH_SCHEDULE", "every five minutes"),
         ("HUBS", "{"),
+        ("AZURE_CLOUD", _CANARY),
         ("ARM_ENDPOINT", f"http://{_CANARY}"),
         ("AZURE_AUTHORITY_HOST", _CANARY),
         ("ONBOARDING_SCOPES", _CANARY),

@@ -23,6 +23,7 @@ from local.clock import Clock
 from local.cloud import GROUP, SUBSCRIPTION, Cloud, LocalHub
 from local.kubernetes.apiserver import Etcd, Issuer, RealApiServer
 from local.serving import Authority, Faults
+from pullkeeper.clouds import PUBLIC
 from pullkeeper.cluster import manifests
 from pullkeeper.cluster.in_cluster import Chain, build_refresher
 from pullkeeper.model import Target
@@ -153,7 +154,7 @@ class Place:
                 self.identity.client_id if chain == "entra" else None,
                 self.site.cloud.entra.tenant,
                 chain,
-                authority_host=str(URL(self.site.cloud.issuer_discovery).origin()),
+                cloud=replace(PUBLIC, authority=str(URL(self.site.cloud.issuer_discovery).origin())),
                 **options,
             )
         )
@@ -210,7 +211,7 @@ class Place:
     async def trust_cluster(self) -> None:
         """Make Google's provider trust the cluster's issuer and its published keys."""
         self.hub.provider.issuer = self.site.cluster.url
-        self.hub.provider.allowed_audiences = frozenset({self.parsed_hub.entra_resource})
+        self.hub.provider.allowed_audiences = frozenset({self.parsed_hub.entra_resource or PUBLIC.exchange})
         jwks = (await _jwks(self.site.cluster)).body
         self.hub.provider.keys = lambda: jwks
         self.allow(self.subject)

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from kubernetes_validate import utils as kubernetes_validate
 
+from pullkeeper.clouds import CLOUDS
 from pullkeeper.cluster import manifests
 from pullkeeper.cluster.in_cluster import Chain, build_refresher, schedule
 from pullkeeper.errors import InvalidRequest
@@ -17,7 +18,7 @@ from pullkeeper.publisher.hub import Hub
 
 TENANT = "11111111-2222-3333-4444-555555555555"
 CLIENT = "66666666-7777-8888-9999-000000000000"
-ENTRA = "https://login.microsoftonline.com"
+CLOUD = CLOUDS["AzurePublic"]
 TARGET = Target(service_accounts=("deepintshield-sa",))
 HUB = Hub.parse(
     {
@@ -38,7 +39,7 @@ HUB = Hub.parse(
 
 
 def build(chain: Chain = "entra", target: Target | None = None, **options: Any) -> list[dict[str, Any]]:
-    return list(build_refresher(target or TARGET, HUB, CLIENT, TENANT, chain, authority_host=ENTRA, **options))
+    return list(build_refresher(target or TARGET, HUB, CLIENT, TENANT, chain, cloud=CLOUD, **options))
 
 
 def target(secret: str) -> Target:
@@ -101,8 +102,8 @@ def test_defect_3_the_chain_fits_the_issuer_that_the_provider_trusts() -> None:
 
 def test_defect_3_without_an_identity_there_is_no_entra_chain() -> None:
     with pytest.raises(InvalidRequest, match="needs a managed identity"):
-        list(build_refresher(TARGET, HUB, None, TENANT, authority_host=ENTRA))
-    assert list(build_refresher(TARGET, HUB, None, TENANT, "kubernetes", authority_host=ENTRA))
+        list(build_refresher(TARGET, HUB, None, TENANT, cloud=CLOUD))
+    assert list(build_refresher(TARGET, HUB, None, TENANT, "kubernetes", cloud=CLOUD))
 
 
 def test_defect_4_nothing_is_ever_deleted() -> None:

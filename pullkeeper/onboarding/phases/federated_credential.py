@@ -45,7 +45,7 @@ async def do(work: Work) -> str:
             results.append(f"{subject} is trusted as {identity.name}")
             continue
         credential = FederatedCredential(_credential_name(work.request, issuer, subject), issuer, subject)
-        await work.tools.identities.add_credential(identity, credential, work.request.audience)
+        await work.tools.identities.add_credential(identity, credential, work.audience)
         work.note_change()
         results.append(f"{subject} is now trusted as {identity.name} ({credential.name})")
     results += [f"{name} is no longer trusted" for name in await _remove_outdated(work, identity)]

@@ -27,7 +27,7 @@ async def undo(work: Work) -> str:  # noqa: ARG001 - the signature of every phas
 
 async def _hand_over(work: Work) -> str:
     hub = work.hub()
-    resource = hub.entra_resource if hub else work.request.audience
+    resource = (hub and hub.entra_resource) or work.tools.cloud.exchange
     app = work.app_claims = await work.tools.app_claims(resource)
     if work.request.refresher == "central" or work.identity is None:
         work.handover = build_handover(app, hub)

@@ -58,7 +58,8 @@ def _build(work: Work) -> list[dict[str, Any]]:
             client_id,
             tenant,
             request.chain,
-            authority_host=work.tools.authority_host,
+            cloud=work.tools.cloud,
+            audience=work.audience,
             adopt=request.adopt,
             image=request.refresher_image,
         )
