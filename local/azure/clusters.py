@@ -79,8 +79,12 @@ class Clusters:
         cluster = self._find(request)
         if request.query.get("format", "exec") != "exec":
             raise not_played("kubeconfigs in another format than exec")
+        # The one value that the Azure CLI sends (get-credentials --public-fqdn).
+        public = request.query.get("server-fqdn")
+        if public not in {None, "public"} or (public and not (cluster.private_server and cluster.public_fqdn)):
+            raise not_played("server-fqdn but for the public name of a private cluster that has one")
         self._throttle(self.others, "ListManagedClusterUserCredentialHandler.POST", cluster)
-        kubeconfig = encode(cluster.kubeconfig(self._entra.tenant))
+        kubeconfig = encode(cluster.kubeconfig(self._entra.tenant, public=bool(public)))
         return web.json_response({"kubeconfigs": [{"name": "clusterUser", "value": kubeconfig}]})
 
     async def _put(self, request: ArmRequest) -> web.Response:

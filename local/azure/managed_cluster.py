@@ -19,6 +19,8 @@ class ManagedCluster:
 
     server: address of the API server. ca_pem: CA of its serving certificate. client_certificate, client_key: PEM, of a
     cluster with local accounts; without them it is integrated with Entra. oidc_issuer: None while the issuer is off.
+    private_server: of a private cluster, the address under the name that only its private DNS zone knows. `server` then
+    has its public name, which resolves to the same private address. Without public_fqdn there is no such name.
     future_issuer: the address it gets when it is switched on; by default one as AKS makes them. rest: whatever else
     the document holds, in its structure.
     """
@@ -28,6 +30,8 @@ class ManagedCluster:
     ca_pem: str
     client_certificate: str | None = None
     client_key: str | None = None
+    private_server: str | None = None
+    public_fqdn: bool = True
     version: str = "1.34.2"
     power_state: str = "Running"
     provisioning_state: str = "Succeeded"
@@ -91,7 +95,7 @@ class ManagedCluster:
                 "powerState": {"code": self.power_state},
                 "kubernetesVersion": self.version,
                 "currentKubernetesVersion": self.version,
-                "fqdn": self.server.partition("://")[2].partition(":")[0],
+                **self._names(),
                 "enableRBAC": True,
                 "disableLocalAccounts": False,
                 "oidcIssuerProfile": (
@@ -105,10 +109,20 @@ class ManagedCluster:
             },
         }
 
-    def kubeconfig(self, tenant: str) -> str:
-        """The user kubeconfig as YAML, in the format `exec`."""
+    def _names(self) -> dict[str, Any]:
+        if not self.private_server:
+            return {"fqdn": _host(self.server)}
+        access = {"enablePrivateCluster": True, "enablePrivateClusterPublicFQDN": self.public_fqdn}
+        public = {"fqdn": _host(self.server)} if self.public_fqdn else {}
+        return {**public, "privateFQDN": _host(self.private_server), "apiServerAccessProfile": access}
+
+    def kubeconfig(self, tenant: str, *, public: bool = False) -> str:
+        """The user kubeconfig as YAML, in the format `exec`. public: with the public name of a private cluster."""
         user = f"clusterUser_{self.group}_{self.name}"
-        cluster = {"certificate-authority-data": encode(self.ca_pem), "server": self.server}
+        cluster = {
+            "certificate-authority-data": encode(self.ca_pem),
+            "server": self.server if public else self.private_server or self.server,
+        }
         return yaml.safe_dump(
             {
                 "apiVersion": "v1",
@@ -147,6 +161,10 @@ def list_links(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def encode(text: str) -> str:
     """Base64, as Azure's and Kubernetes' documents hold certificates and whole files."""
     return base64.b64encode(text.encode()).decode()
+
+
+def _host(url: str) -> str:
+    return url.partition("://")[2].partition(":")[0]
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Called only when needed: at onboarding, after an address has become stale, and f
 with local accounts. AKS allows one such call a second per subscription and region.
 """
 
+import asyncio
 import base64
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,10 +15,13 @@ import yaml
 from azure.core import MatchConditions
 
 from pullkeeper.azure.arm import Arm
+from pullkeeper.deadline import remaining
 from pullkeeper.errors import ClusterChanging, ClusterGone, ClusterStopped, InternalError
 from pullkeeper.model import ClusterId, Endpoint
 from pullkeeper.tokens import ClientCertificate
 
+_RESOLVING: Final = 5.0
+"""In seconds, for a name of a private DNS zone."""
 _AT_REST: Final = frozenset({"Succeeded", "Failed", "Canceled"})
 
 
@@ -32,7 +36,8 @@ class Located:
 @dataclass(frozen=True, slots=True)
 class ClusterFacts:
     """What onboarding has to know of a cluster. issuer: that of its service account tokens, exactly as Azure spells it;
-    None where it is off. provisioning_error: why the last change failed.
+    None where it is off. provisioning_error: why the last change failed. private_name: of a private cluster's API
+    server, known to its private DNS zone only. public_name: known everywhere; a private cluster need not have one.
     """
 
     location: str
@@ -42,6 +47,8 @@ class ClusterFacts:
     provisioning_error: str | None
     issuer: str | None
     workload_identity: bool
+    private_name: str | None
+    public_name: str | None
 
     @property
     def is_changing(self) -> bool:
@@ -66,15 +73,19 @@ class AzureClusters:
             return _parse_facts(await self._get(client, cluster))
 
     async def locate(self, cluster: ClusterId) -> Located:
-        """Find the API server of a running cluster. Raises as `describe` does, and ClusterStopped."""
+        """Find the API server of a running cluster. Raises as `describe` does, and ClusterStopped.
+
+        A private cluster mostly has two names for one private address. The public one needs no private DNS zone.
+        """
         at = {"cluster": str(cluster)}
         async with await self._client(cluster) as client:
-            state = _parse_facts(await self._get(client, cluster)).power_state
-            if state != "Running":
-                raise ClusterStopped(f"power state: {state}", at)
+            facts = _parse_facts(await self._get(client, cluster))
+            if facts.power_state != "Running":
+                raise ClusterStopped(f"power state: {facts.power_state}", at)
+            by_public_name = facts.private_name and facts.public_name and not await _resolves(facts.private_name)
             async with self._arm.map_errors(at, missing=ClusterGone):
                 credentials = await client.managed_clusters.list_cluster_user_credentials(
-                    cluster.resource_group, cluster.name
+                    cluster.resource_group, cluster.name, server_fqdn="public" if by_public_name else None
                 )
         return self._parse_kubeconfig(getattr(credentials, "kubeconfigs", None), at)
 
@@ -148,9 +159,20 @@ def _parse_facts(found: Any) -> ClusterFacts:
             provisioning_error=error.get("message") or error.get("code"),
             issuer=issuer.get("issuerURL") if issuer.get("enabled") else None,
             workload_identity=bool(identity.get("enabled")),
+            private_name=properties.get("privateFQDN"),
+            public_name=properties.get("fqdn"),
         )
     except (KeyError, TypeError, AttributeError) as e:
         raise InternalError(f"Azure described a cluster in an unknown form ({type(e).__name__})") from None
+
+
+async def _resolves(name: str) -> bool:
+    try:
+        async with asyncio.timeout(remaining(_RESOLVING)):
+            await asyncio.get_running_loop().getaddrinfo(name, None)
+    except (OSError, TimeoutError, UnicodeError):
+        return False
+    return True
 
 
 def _decode(text: str) -> str:

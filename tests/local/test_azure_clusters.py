@@ -63,6 +63,22 @@ async def test_a_cluster_with_local_accounts_has_a_client_certificate(azure: Azu
     assert ClientCertificate("a certificate", "a key") == located.certificate
 
 
+@pytest.mark.parametrize(
+    ("private", "public", "server"),
+    [
+        pytest.param("localhost", "public", "https://localhost:443", id="the private name resolves here"),
+        pytest.param("blue.privatelink.invalid", "public", API_SERVER, id="it does not, and there is a public one"),
+        pytest.param("blue.privatelink.invalid", None, "https://blue.privatelink.invalid:443", id="there is none"),
+    ],
+)
+async def test_a_private_cluster_is_located_by_the_name_that_resolves(
+    azure: Azure, app: App, private: str, public: str | None, server: str
+) -> None:
+    azure.blue.private_server, azure.blue.public_fqdn = f"https://{private}:443", bool(public)
+
+    assert (await app.locate()).endpoint.server == server
+
+
 async def test_the_kubeconfig_of_a_stopped_cluster_is_not_requested(azure: Azure, app: App) -> None:
     azure.blue.power_state = "Stopped"
 

@@ -141,6 +141,16 @@ async def test_an_update_without_effect_is_a_failure(onboarding: Onboarding, mon
     assert onboarding.world.cloud.arm.writes == []
 
 
+async def test_a_private_cluster_is_reached_by_its_public_name_without_its_dns_zone(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    onboarding.azure(cluster).private_server = "https://aks-1.privatelink.invalid:443"
+
+    await onboarding.onboard(cluster)
+
+    credentials = [one for one in onboarding.world.cloud.arm_part.journal.requests if one.method == "POST"]
+    assert {one.query.get("server-fqdn") for one in credentials} == {"public"}
+
+
 async def test_a_missing_right_in_azure_is_reported_with_its_role(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     arm, app = onboarding.world.cloud.arm, onboarding.world.cloud.app
