@@ -6,8 +6,6 @@ import subprocess
 import sys
 from functools import cache
 
-from pydantic_core import PydanticUndefined
-
 from pullkeeper.publisher.hub import Hub
 from pullkeeper.settings import Settings
 from tests.docs.pages import ROOT, rows

@@ -45,7 +45,7 @@ async def test_without_the_setting_a_sovereign_tenant_refuses(onboarding: Onboar
     cluster = await onboarding.cluster("aks-1")
 
     with pytest.raises(EntraDenied):
-        await onboarding.world.services.refresher._access.locate(cluster.id)
+        await onboarding.world.services.refresher._writer._access.locate(cluster.id)
 
 
 async def test_an_in_cluster_refresher_exchanges_tokens_of_its_cloud(onboarding: Onboarding) -> None:
