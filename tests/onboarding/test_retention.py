@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from azure.functions.timer import TimerRequest
 
-from function_app import app
+from functions.schedule import schedule
 from local.cloud import LocalCluster
 from local.kubernetes import recordings
 from pullkeeper.errors import NotInFleet, OperationRunning
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.servers
 DAY = timedelta(days=1)
 RETENTION = 90 * DAY
 WEEK = 7 * DAY
-_TIMER = {function.get_function_name(): function.get_user_function() for function in app.get_functions()}["schedule"]
+_TIMER = schedule._function.get_user_function()
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from azure.functions.timer import TimerRequest
 
-from function_app import app
+from functions.schedule import schedule
 from local.cloud import LocalCluster
 from local.serving import Fault
 from pullkeeper.errors import StorageUnavailable
@@ -13,7 +13,7 @@ from pullkeeper.services import Services
 from tests.world import MINUTE, World
 
 pytestmark = pytest.mark.servers
-_TIMER = {function.get_function_name(): function.get_user_function() for function in app.get_functions()}["schedule"]
+_TIMER = schedule._function.get_user_function()
 
 
 @pytest.fixture(autouse=True)
@@ -113,8 +113,11 @@ async def test_a_registry_that_refuses_new_tokens_too_is_no_revocation(world: Wo
 async def test_a_registry_that_does_not_answer_is_no_revocation(world: World) -> None:
     await _join_two(world)
     world.cloud.registry_parts[0].faults.add(Fault(drop=True))
-    await _tick(world)
+    world.clock.advance(5 * MINUTE)
+    await world.services.federation.probe_held()
+    assert world.cloud.registry_parts[0].faults.have_fired
     assert world.events.named("token.revoked") == []
+    assert world.cloud.google.exchanges == 1
 
 
 async def test_a_held_token_is_probed_once_in_a_few_minutes(world: World) -> None:
