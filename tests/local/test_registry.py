@@ -105,24 +105,6 @@ async def test_a_pull_is_challenge_handshake_and_manifest(host: Host, scope: str
     assert f"sha256:{hashlib.sha256(manifest.raw).hexdigest()}" == host.digest
 
 
-async def test_an_access_token_gets_the_manifest_too_by_tag_and_digest(host: Host) -> None:
-    token = host.token()
-    head = await host.manifest(basic(token), method="HEAD")
-    by_digest = await host.manifest(f"Bearer {token}", host.digest)
-
-    assert (head.status, head.raw, head.headers["Docker-Content-Digest"]) == (200, b"", host.digest)
-    assert (by_digest.status, by_digest.headers["Docker-Content-Digest"]) == (200, host.digest)
-
-
-async def test_a_federated_principal_with_a_grant_needs_no_service_account(host: Host) -> None:
-    principal = "principal://iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/subject/s"
-    token = basic(host.token(principal))
-
-    assert (await host.handshake(token)).error == (403, "DENIED", DENIED)
-    host.registry.grant(REPOSITORY, principal)
-    assert (await host.handshake(token)).status == 200
-
-
 @pytest.mark.parametrize(
     "header",
     [
@@ -193,17 +175,6 @@ async def test_a_registry_token_is_for_the_images_it_was_issued_for(host: Host) 
     assert [(await host.manifest(token)).status for token in tokens] == [403, 200, 403]
 
 
-async def test_a_registry_token_lives_five_minutes_and_no_longer_than_the_access_token(host: Host) -> None:
-    usual, short = [await host.handshake(basic(host.token(life=life))) for life in (60 * MINUTE, 2 * MINUTE)]
-    tokens = [f"Bearer {one.body['token']}" for one in (usual, short)]
-
-    assert short.body["expires_in"] <= 120
-    host.clock.advance(2 * MINUTE)
-    assert [(await host.manifest(token)).status for token in tokens] == [200, 401]
-    host.clock.advance(3 * MINUTE)
-    assert (await host.manifest(tokens[0])).status == 401
-
-
 async def test_an_anonymous_token_opens_v2_but_no_image(host: Host) -> None:
     """Which is why `/v2/` is no probe."""
     token = f"Bearer {(await host.handshake(None)).body['token']}"
@@ -211,14 +182,3 @@ async def test_an_anonymous_token_opens_v2_but_no_image(host: Host) -> None:
     assert (await host.send("/v2/")).error[:2] == (401, "UNAUTHORIZED")
     assert (await host.send("/v2/", token)).status == 200
     assert (await host.manifest(token)).error == (403, "DENIED", DENIED)
-
-
-def test_may_pull_judges_a_header(host: Host) -> None:
-    """For tests that put a real registry behind this one."""
-    token = basic(host.token())
-
-    assert host.registry.may_pull(token, IMAGE)
-    assert not host.registry.may_pull(token, "deepintshield/nothing/image")
-    assert not host.registry.may_pull("", IMAGE)
-    host.clock.advance(60 * MINUTE)
-    assert not host.registry.may_pull(token, IMAGE)

@@ -110,15 +110,6 @@ def test_func_takes_no_options_of_the_local_host(tmp_path: Path) -> None:
         host_process(tmp_path, {}, options=("--invisibility", "3"))
 
 
-async def test_a_func_that_does_not_exist_is_an_error(
-    write_app: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("CORE_TOOLS", str(tmp_path / "func"))
-    with pytest.raises(FileNotFoundError):
-        async with host_process(write_app(SLOW), {}):
-            pass
-
-
 async def _text(session: aiohttp.ClientSession, url: str) -> str:
     async with session.get(url) as response:
         return await response.text()
