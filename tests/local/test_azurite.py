@@ -56,14 +56,6 @@ def test_without_node_or_its_modules_it_names_the_command(monkeypatch: pytest.Mo
         pass
 
 
-def test_a_process_that_ends_at_once_is_reported_with_its_output(tmp_path: Path) -> None:
-    program = tmp_path / "node_modules" / "azurite" / "dist" / "src" / "azurite.js"
-    program.parent.mkdir(parents=True)
-    program.write_text("console.error('no room on the disk'); process.exit(1)")
-    with pytest.raises(AzuriteError, match="no room on the disk"), Azurite(home=tmp_path):
-        pass
-
-
 def test_the_lock_pins_one_version_and_names_no_registry() -> None:
     """With a host in the lock file, `npm ci` would ignore the mirror that a machine is configured for."""
     package = json.loads((ROOT / "local/azurite/package.json").read_text())

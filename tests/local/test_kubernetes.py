@@ -9,8 +9,6 @@ import pytest
 from local.azure.entra import Entra
 from local.clock import Clock
 from local.kubernetes import ApiServer
-from tests.contract.cluster import connected
-from tests.contract.conversation import pull_secret
 
 SECRETS = "/api/v1/namespaces/default/secrets"
 
@@ -18,23 +16,6 @@ SECRETS = "/api/v1/namespaces/default/secrets"
 @pytest.fixture(scope="module")
 def entra() -> Entra:
     return Entra(Clock())
-
-
-async def test_a_server_that_is_stopped_is_unreachable_and_keeps_its_objects(entra: Entra) -> None:
-    server = ApiServer("one", entra, Clock())
-    await server.start()
-    url = server.url
-    async with connected(server, entra) as cluster:
-        created = await cluster.admin.apply(f"{SECRETS}/ar-pull-secret", pull_secret())
-        await server.stop()
-        with pytest.raises(aiohttp.ClientConnectionError):
-            await cluster.admin.get(SECRETS)
-        await server.start()
-        found = await cluster.admin.get(f"{SECRETS}/ar-pull-secret")
-    await server.stop()
-
-    assert server.url == url
-    assert found.body == created.body
 
 
 async def test_the_certificate_of_one_cluster_opens_no_other(entra: Entra, tmp_path: Path) -> None:

@@ -96,14 +96,6 @@ async def test_func_stops_with_sigint_and_its_worker_is_killed(write_app: Write,
         await until(lambda: not is_running(seen["worker"]))
 
 
-async def test_func_is_killed_with_its_worker(write_app: Write, func: Path) -> None:
-    file = func.with_name("seen.json")
-    async with host_process(write_app(SLOW), {"SEEN": str(file)}) as process:
-        seen = json.loads(file.read_text())
-        await process.kill()
-        await until(lambda: not is_running(seen["worker"]) and not is_running(seen["pid"]))
-
-
 @pytest.mark.usefixtures("func")
 def test_func_takes_no_options_of_the_local_host(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--invisibility"):

@@ -43,17 +43,6 @@ def refused(url: str) -> bool:
         return probe.connect_ex(("127.0.0.1", urlsplit(url).port or 0)) != 0
 
 
-async def test_sigint_closes_the_port_and_lets_functions_end(write_app: Write) -> None:
-    async with HostProcess(write_app(SLOW), {}) as process, aiohttp.ClientSession() as session:
-        call = asyncio.create_task(_text(session, f"{process.url}/api/slow?seconds=1"))
-        await until(lambda: "slow began" in process.output)
-        stopped = asyncio.create_task(process.stop())
-        await until(lambda: refused(process.url))
-        assert not call.done()
-        assert await stopped == 0
-        assert await call == "done"
-
-
 async def test_sigterm_is_ignored(write_app: Write) -> None:
     """As the real host ignores it."""
     async with HostProcess(write_app(SLOW), {}) as process, aiohttp.ClientSession() as session:
