@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import json
 import logging
 import os
 import signal
@@ -26,16 +25,7 @@ def main() -> None:
     parser.add_argument("--with-stdin", action="store_true", help="stop when standard input closes")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="[%(asctime)s] %(levelname)s %(message)s", stream=sys.stderr)
-    load_local_settings(options.app)
     asyncio.run(serve(options))
-
-
-def load_local_settings(app: Path) -> None:
-    """Put the `Values` of local.settings.json into the environment, as `func start` does; what is set there stays."""
-    file = app / "local.settings.json"
-    if file.exists():
-        for name, value in json.loads(file.read_text()).get("Values", {}).items():
-            os.environ.setdefault(name, str(value))
 
 
 async def serve(options: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Route templates as regular expressions: `{a}`, `{a?}`, `{a=default}`, `{*rest}`, `{a}.{b}`, `{a:int}`."""
+"""Route templates as regular expressions: `{a}`, `{a?}`, `{a=default}`, `{*rest}`, `{a}.{b}`."""
 
 import re
 from collections.abc import Mapping
@@ -11,17 +11,11 @@ _PARAMETER = re.compile(
     r"(?P<slash>/?)\{(?P<star>\*{0,2})(?P<name>\w+)(?P<constraint>:[^{}=?/]+)?(?:=(?P<default>[^{}/]*))?(?P<optional>\??)\}"
 )
 _ANY = "[^/]+"
-_CONSTRAINTS = {
-    ":int": r"[+-]?\d{1,9}",
-    ":bool": "true|false",
-    ":alpha": "[a-z]+",
-    ":guid": "[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}",
-}
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """unsupported: a constraint that this host does not play: what matches without it is answered with 501."""
+    """unsupported: a constraint such as `:int`: what matches without it is answered with 501."""
 
     pattern: re.Pattern[str]
     defaults: Mapping[str, str]
@@ -34,10 +28,8 @@ class Route:
         for found in _PARAMETER.finditer(template):
             pattern += _literal(template[position : found.start()])
             position = found.end()
-            constraint, name = found["constraint"], found["name"]
-            if constraint and constraint not in _CONSTRAINTS:
-                unsupported = constraint
-            value = f"(?P<{name}>{'[^/].*' if found['star'] else _CONSTRAINTS.get(constraint, _ANY)})"
+            name, unsupported = found["name"], found["constraint"] or unsupported
+            value = f"(?P<{name}>{'[^/].*' if found['star'] else _ANY})"
             if found["star"] or found["optional"] or found["default"] is not None:
                 if position < len(template):
                     raise SettingsError(f"the route {template!r} has a parameter that may be missing before its end")

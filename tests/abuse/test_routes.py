@@ -7,7 +7,7 @@ from typing import Any, Final
 import azure.functions as func
 import pytest
 
-from functions import fleet, onboarding, refresh, status
+from functions import fleet, onboarding, refresh
 from tests.world import World
 
 pytestmark = pytest.mark.servers
@@ -37,49 +37,6 @@ async def _call(route: str, request: func.HttpRequest) -> func.HttpResponse:
     return response
 
 
-@pytest.mark.parametrize(
-    ("subscription", "group", "name"),
-    [
-        ("not-a-guid", "g", "n"),
-        (f"{_GUID}/../..", "g", "n"),
-        (_GUID, "..", "n"),
-        (_GUID, "a/../b", "n"),
-        (_GUID, "a%2f..%2fb", "n"),
-        (_GUID, "g", "n/../m"),
-        (_GUID, "g", "n%2fm"),
-        (_GUID, "g", ""),
-        (_GUID, "", "n"),
-        (_GUID, "g.", "n"),
-        (_GUID, "g", "n\n"),
-        (_GUID, "g", "n' or PartitionKey ne '"),
-        (_GUID, "g' or 1 eq 1", "n"),
-        (_GUID, "g|h", "n"),
-        (_GUID, "g", "x" * 64),
-        (_GUID, "g" * 91, "n"),
-        (_GUID, "g", "\u0661"),
-        (_GUID, "g", "n?x=1"),
-        (_GUID, "g", "n#x"),
-        ("x" * 1_000_000, "g", "n"),
-    ],
-)
-async def test_an_invalid_cluster_id_is_a_bad_request(subscription: str, group: str, name: str) -> None:
-    """Traversal, extra segments, injection into table keys and filters: abuse cases 5 and 15."""
-    status, problem = await _refresh_cluster(subscription, group, name)
-    assert status == 400
-    assert set(problem) == _PROBLEM
-    assert problem["category"] == "invalid_request"
-    assert problem["type"] == "docs/runbook/invalid_request.md"
-    assert problem["remedy"]
-    assert len(problem["detail"]) < 1000
-
-
-async def test_an_unknown_cluster_is_not_found(world: World) -> None:
-    status, problem = await _refresh_cluster(_GUID, "platform", "unknown")
-    assert status == 404
-    assert set(problem) == _PROBLEM
-    assert await world.tick() == 0
-
-
 async def test_cluster_ids_ignore_case(world: World) -> None:
     """As Azure does."""
     cluster = await world.join("aks-1")
@@ -89,14 +46,6 @@ async def test_cluster_ids_ignore_case(world: World) -> None:
     )
     assert await world.process_queue() == 1
     assert (await world.target(cluster)).state(world.clock()) == "fresh"
-
-
-async def test_the_whole_fleet_is_refreshed_at_once(world: World) -> None:
-    for n in range(3):
-        await world.join(f"aks-{n}")
-    response = await _call("refresh_all", _request("refresh"))
-    assert (response.status_code, json.loads(response.get_body())) == (202, {"queued": 3})
-    assert await world.process_queue() == 3
 
 
 @pytest.mark.parametrize("body", [b"{", b"x" * 10_000_000, b"[" * 100_000, b'{"server":"https://evil.example"}'])
@@ -149,15 +98,6 @@ async def test_an_unexpected_exception_is_reported_without_its_text(
     assert canary not in json.dumps(problem)
     assert canary not in caplog.text
     assert "in broken" in caplog.text
-
-
-async def test_health_calls_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail() -> object:
-        raise AssertionError("health must not need the services")
-
-    monkeypatch.setattr(status, "services", fail)
-    response = await status.health._function.get_user_function()(_request("health"))
-    assert json.loads(response.get_body())["status"] in {"ok", "error"}
 
 
 @pytest.mark.parametrize(

@@ -51,14 +51,6 @@ async def _is_renewed(world: World, cluster: LocalCluster, old: str | None) -> b
     return await read_token(world, cluster) not in {None, old}
 
 
-@_local_host_only(reason="Core Tools asks for no keys")
-async def test_refresh_now_needs_the_function_key(world: World, deployed: Deployed) -> None:
-    await world.join("aks-1")
-    host = await deployed.host(schedule="0 0 0 1 1 *")
-    assert await _post(host, "refresh") == (401, "")
-    assert (await _post(host, "refresh", host.keys.default))[0] == 202
-
-
 async def test_refresh_now_refreshes_one_cluster_or_all(world: World, deployed: Deployed) -> None:
     cluster = await world.join("aks-1")
     host = await deployed.host(schedule="0 0 0 1 1 *")
@@ -132,15 +124,3 @@ async def test_sigint_lets_functions_end(world: World, deployed: Deployed) -> No
     assert await host.stop() == 0
     assert await read_token(world, cluster) is not None
     assert "Traceback" not in host.output
-
-
-async def test_a_wrong_setting_is_named_and_not_quoted(world: World, deployed: Deployed) -> None:
-    hub = {**world.cloud.hubs["main"].document}
-    config = {**hub["credentialConfig"], "token_url": "https://sts.evil.example/v1/token"}
-    world.cloud.hubs["main"].document["credentialConfig"].update(config)
-    host = await deployed.host(schedule="0 0 0 1 1 *")
-    headers = {"x-functions-key": host.keys.default}
-    async with aiohttp.ClientSession() as session, session.get(f"{host.url}/api/status", headers=headers) as response:
-        body = await response.text()
-    assert "HUBS.main.credentialConfig.token_url" in body
-    assert "evil.example" not in body + host.output

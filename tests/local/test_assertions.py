@@ -130,13 +130,6 @@ async def test_an_assertion_must_match_exactly(tenant: Tenant, claims: dict[str,
     assert refusal == (401, "invalid_client", code)
 
 
-@pytest.mark.parametrize(("late", "accepted"), [(timedelta(minutes=64), True), (timedelta(minutes=66), False)])
-async def test_clocks_may_differ_by_five_minutes(tenant: Tenant, late: timedelta, *, accepted: bool) -> None:
-    assertion = tenant.issuer.assertion(tenant.clock)
-    tenant.clock.advance(late)
-    assert ((await tenant.ask(assertion))[0] == 200) is accepted
-
-
 @pytest.mark.parametrize("is_running", [True, False])
 async def test_the_issuer_must_respond_and_publish_its_own_name(tenant: Tenant, *, is_running: bool) -> None:
     tenant.issuer.published_as = "https://other.example"

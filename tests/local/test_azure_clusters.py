@@ -15,8 +15,7 @@ from local.serving import Fault, Server
 from pullkeeper.azure.arm import Arm as AppArm
 from pullkeeper.azure.clusters import AzureClusters, Located
 from pullkeeper.azure.entra import Entra as AppIdentity
-from pullkeeper.deadline import deadline
-from pullkeeper.errors import ArmDenied, ArmThrottled, ClusterGone, ClusterStopped, EntraDenied, InternalError
+from pullkeeper.errors import ArmDenied, ArmThrottled, ClusterGone, ClusterStopped, InternalError
 from pullkeeper.model import ClusterId
 from pullkeeper.tokens import ClientCertificate
 from tests.local.conftest import API_SERVER, BLUE, Azure
@@ -153,47 +152,6 @@ async def test_throttling_is_not_retried_and_its_retry_after_is_kept(azure: Azur
     statuses = [seen.status for seen in azure.journal.requests if seen.method == method]
     assert statuses == [429]
     assert raised.value.retry_after
-
-
-async def test_a_broken_connection_is_retryable(azure: Azure, app: App) -> None:
-    azure.faults.add(Fault(drop=True))
-
-    with pytest.raises(ArmThrottled) as raised:
-        await app.locate()
-
-    assert raised.value.retryable is True
-
-
-async def test_a_silent_endpoint_times_out(azure: Azure, app: App) -> None:
-    azure.faults.add(Fault(hang=True))
-
-    with deadline(timedelta(seconds=0.5)), pytest.raises(ArmThrottled, match="TimeoutError"):
-        await app.locate()
-
-
-async def test_a_response_that_is_no_json_is_retryable(azure: Azure, app: App) -> None:
-    azure.faults.add(Fault(status=200, body="<html>", times=1))
-
-    with pytest.raises(ArmThrottled):
-        await app.locate()
-
-
-async def test_a_400_is_an_internal_error(azure: Azure, app: App) -> None:
-    body = '{"error":{"code":"InvalidApiVersionParameter","message":"The api-version is invalid."}}'
-    azure.faults.add(Fault(status=400, body=body))
-
-    with pytest.raises(InternalError, match="api-version is invalid"):
-        await app.locate()
-
-
-@pytest.mark.usefixtures("app")
-async def test_a_refused_identity_is_an_entra_error(azure: Azure, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("IDENTITY_HEADER", "another")
-    async with ManagedIdentityCredential() as credential:
-        clusters = AzureClusters(AppArm(AppIdentity(lambda: credential), "https://127.0.0.1:1"), azure.clock)
-
-        with pytest.raises(EntraDenied):
-            await clusters.locate(ClusterId.parse(BLUE))
 
 
 @pytest.mark.parametrize("kubeconfig", ["", "bm90OiBhIGt1YmVjb25maWc=", "LS0tIFs="])

@@ -11,9 +11,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from azure.core.exceptions import HttpResponseError
-from azure.data.tables.aio import TableServiceClient
-from azure.storage.queue.aio import QueueServiceClient
 
 from local.azurite import Azurite, AzuriteError
 
@@ -36,39 +33,6 @@ def is_open(endpoint: str) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-async def test_each_account_has_its_own_storage(azurite: Azurite) -> None:
-    async with QueueServiceClient.from_connection_string(azurite.account("one")) as one:
-        await one.create_queue("work")
-        assert [queue.name async for queue in one.list_queues()] == ["work"]
-    async with QueueServiceClient.from_connection_string(azurite.account("other")) as other:
-        assert [queue.name async for queue in other.list_queues()] == []
-    async with TableServiceClient.from_connection_string(azurite.account("one")) as tables:
-        table = await tables.create_table_if_not_exists("status")
-        await table.upsert_entity({"PartitionKey": "p", "RowKey": "r", "n": 1})
-        assert (await table.get_entity("p", "r"))["n"] == 1
-
-
-async def test_a_wrong_key_is_refused(azurite: Azurite) -> None:
-    """So a test cannot reach the account of another one by mistake."""
-    forged = azurite.account("forged").replace("AccountKey=", "AccountKey=AAAA")
-    async with QueueServiceClient.from_connection_string(forged, retry_total=0) as queues:
-        with pytest.raises(HttpResponseError) as refused:
-            await queues.create_queue("work")
-    assert refused.value.status_code == 403
-
-
-async def test_it_starts_and_stops_within_a_running_loop_and_beside_another(azurite: Azurite) -> None:
-    second = Azurite()
-    await second.start()
-    endpoint = second.endpoints("any")["Queue"]
-    assert is_open(endpoint)
-    assert endpoint != azurite.endpoints("any")["Queue"]
-    await second.stop()
-    assert not is_open(endpoint)
-    with pytest.raises(AzuriteError, match="not running"):
-        second.account("any")
-
-
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_it_ends_with_its_files_when_its_parent_is_killed(tmp_path: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-c", _STARTER]
@@ -89,14 +53,6 @@ def test_without_node_or_its_modules_it_names_the_command(monkeypatch: pytest.Mo
         pass
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(AzuriteError, match=r"Node\.js.*make setup"), Azurite():
-        pass
-
-
-def test_a_process_that_ends_at_once_is_reported_with_its_output(tmp_path: Path) -> None:
-    program = tmp_path / "node_modules" / "azurite" / "dist" / "src" / "azurite.js"
-    program.parent.mkdir(parents=True)
-    program.write_text("console.error('no room on the disk'); process.exit(1)")
-    with pytest.raises(AzuriteError, match="no room on the disk"), Azurite(home=tmp_path):
         pass
 
 

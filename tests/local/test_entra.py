@@ -9,10 +9,9 @@ import aiohttp
 import jwt
 import pytest
 from aiohttp import web
-from azure.core.exceptions import ClientAuthenticationError
 from azure.identity.aio import ManagedIdentityCredential
 
-from local.azure.entra import AKS, ARM, EXCHANGE, EXCHANGE_ID, Entra, Identity, IdentityEndpoint
+from local.azure.entra import AKS, ARM, Entra, Identity, IdentityEndpoint
 from local.clock import Clock
 from local.serving import Authority, Server
 
@@ -72,75 +71,6 @@ async def test_a_token_verifies_with_the_keys_found_by_discovery(tenant: Tenant)
     assert (claims["appid"], claims["tid"]) == (tenant.identity.client_id, tenant.entra.tenant)
     assert claims["exp"] - claims["iat"] == 24 * 3600
     assert other == (400, "invalid_tenant")
-
-
-def test_a_token_for_the_exchange_has_version_two(tenant: Tenant) -> None:
-    claims = jwt.decode(tenant.entra.token(tenant.identity, EXCHANGE), options={"verify_signature": False})
-
-    assert claims["iss"] == f"https://login.microsoftonline.com/{tenant.entra.tenant}/v2.0"
-    assert (claims["aud"], claims["ver"], claims["azp"]) == (EXCHANGE_ID, "2.0", tenant.identity.client_id)
-
-
-@pytest.mark.parametrize(
-    ("later", "leeway", "error"),
-    [
-        (timedelta(), timedelta(), None),
-        (10 * MINUTE + timedelta(seconds=2), timedelta(), jwt.ExpiredSignatureError),
-        (10 * MINUTE + timedelta(seconds=2), MINUTE, None),
-        (-MINUTE, timedelta(), jwt.ImmatureSignatureError),
-        (-MINUTE, 2 * MINUTE, None),
-    ],
-)
-def test_times_are_compared_with_the_shared_clock(
-    tenant: Tenant, later: timedelta, leeway: timedelta, error: type[Exception] | None
-) -> None:
-    token = tenant.entra.token(tenant.identity, AKS, 10 * MINUTE)
-    tenant.clock.advance(later)
-
-    if error is None:
-        assert tenant.entra.verify(token, AKS, leeway)["sub"] == tenant.identity.principal_id
-    else:
-        with pytest.raises(error):
-            tenant.entra.verify(token, AKS, leeway)
-
-
-def test_tokens_for_another_audience_or_by_another_key_do_not_verify(tenant: Tenant) -> None:
-    stranger = Entra(tenant.clock)
-    stranger.tenant = tenant.entra.tenant
-
-    with pytest.raises(jwt.InvalidAudienceError):
-        tenant.entra.verify(tenant.entra.token(tenant.identity, ARM), AKS)
-    with pytest.raises(jwt.InvalidSignatureError):
-        tenant.entra.verify(stranger.token(tenant.identity, AKS), AKS)
-
-
-async def test_azure_identity_gets_the_token_of_the_identity_it_names(tenant: Tenant) -> None:
-    async with ManagedIdentityCredential(client_id=tenant.identity.client_id) as credential:
-        given = await credential.get_token(f"{ARM}/.default")
-
-    claims = tenant.entra.verify(given.token, ARM)
-    assert (claims["sub"], claims["exp"]) == (tenant.identity.principal_id, given.expires_on)
-    assert tenant.entra.verify(await tenant.token(), ARM)["sub"] == tenant.system.principal_id
-
-
-@pytest.mark.parametrize(
-    ("wrong", "status", "message"),
-    [
-        ({"header": "guessed"}, 401, "X-IDENTITY-HEADER"),
-        ({"client_id": "not-assigned"}, 400, "No User Assigned or Delegated Managed Identity found"),
-        ({"resource": "api://x"}, 500, "An unexpected error occured while fetching the AAD Token."),
-    ],
-)
-async def test_the_endpoint_refuses_what_the_real_one_refuses(
-    tenant: Tenant, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, str], status: int, message: str
-) -> None:
-    monkeypatch.setenv("IDENTITY_HEADER", wrong.get("header", tenant.endpoint.secret))
-    options = {name: value for name, value in wrong.items() if name != "header"}
-
-    with pytest.raises(ClientAuthenticationError, match=message) as raised:
-        await tenant.token(**options)
-
-    assert raised.value.status_code == status
 
 
 async def test_the_endpoint_returns_a_cached_token_until_shortly_before_its_end(tenant: Tenant) -> None:

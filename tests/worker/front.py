@@ -45,62 +45,18 @@ class Message:
         return next(iter(self.set.keys() & self.oneof), None)
 
 
-def message(name: str, fields: str, oneof: str = "", **constants: Any) -> type[Message]:
-    members = {"fields": frozenset(fields.split()), "oneof": frozenset(oneof.split()), **constants}
+def message(name: str, content: dict[str, Any]) -> type[Message]:
+    constants = {
+        key: SimpleNamespace(**value) if isinstance(value, dict) else value
+        for key, value in content.get("constants", {}).items()
+    }
+    members = {"fields": frozenset(content["fields"]), "oneof": frozenset(content.get("oneof", ())), **constants}
     return type(name, (Message,), members)
 
 
-# From FunctionRpc.proto of azure-functions-language-worker-protobuf: the messages that a Python worker exchanges.
-TypedData = message(
-    "TypedData",
-    "",
-    oneof="string json bytes stream http int double collection_bytes collection_string collection_double "
-    "collection_sint64 model_binding_data collection_model_binding_data",
-)
-RpcHttp = message(
-    "RpcHttp",
-    "method url headers body params status_code query enable_content_negotiation rawBody cookies nullable_headers "
-    "nullable_params nullable_query",
-)
-ParameterBinding = message("ParameterBinding", "name", oneof="data rpc_shared_memory")
-NullableString = message("NullableString", "", oneof="value")
-NullableBool = message("NullableBool", "", oneof="value")
-NullableDouble = message("NullableDouble", "", oneof="value")
-NullableTimestamp = message("NullableTimestamp", "", oneof="value")
-PROTOS = SimpleNamespace(
-    BindingInfo=message("BindingInfo", "type direction data_type properties", inout=2, out=1, undefined=0),
-    FunctionLoadResponse=message("FunctionLoadResponse", "function_id result is_dependency_downloaded"),
-    FunctionMetadataResponse=message(
-        "FunctionMetadataResponse", "function_metadata_results result use_default_metadata_indexing"
-    ),
-    InvocationResponse=message("InvocationResponse", "invocation_id output_data return_value result"),
-    NullableBool=NullableBool,
-    NullableDouble=NullableDouble,
-    NullableString=NullableString,
-    NullableTimestamp=NullableTimestamp,
-    ParameterBinding=ParameterBinding,
-    RpcException=message("RpcException", "source stack_trace message is_user_exception type"),
-    RpcFunctionMetadata=message(
-        "RpcFunctionMetadata",
-        "name directory script_file entry_point bindings is_proxy status language raw_bindings function_id "
-        "managed_dependency_enabled retry_options properties",
-    ),
-    RpcHttp=RpcHttp,
-    RpcHttpCookie=message(
-        "RpcHttpCookie",
-        "name value domain path expires secure http_only same_site max_age",
-        SameSite=SimpleNamespace(Lax=1, Strict=2, ExplicitNone=3, **{"None": 0}),
-    ),
-    RpcRetryOptions=message(
-        "RpcRetryOptions", "max_retry_count delay_interval minimum_interval maximum_interval retry_strategy"
-    ),
-    StatusResult=message("StatusResult", "status result exception logs", Failure=0, Success=1, Cancelled=2),
-    TypedData=TypedData,
-    WorkerInitResponse=message("WorkerInitResponse", "worker_version capabilities result worker_metadata"),
-    WorkerMetadata=message(
-        "WorkerMetadata", "runtime_name runtime_version worker_version worker_bitness custom_properties"
-    ),
-)
+# The messages that a Python worker exchanges, from FunctionRpc.proto of azure-functions-language-worker-protobuf.
+_MESSAGES = json.loads(Path(__file__).with_name("messages.json").read_text())
+PROTOS = SimpleNamespace(**{name: message(name, content) for name, content in _MESSAGES.items()})
 
 
 def request(**content: Any) -> SimpleNamespace:
@@ -131,21 +87,23 @@ async def invoke(function: dict[str, Any], call: dict[str, Any]) -> Message:
     trigger = next(binding for binding in function["bindings"] if binding["type"].endswith("Trigger"))
     if "http" in call:
         http = call["http"]
-        body = TypedData(bytes=http.get("body", "").encode())
-        data = TypedData(http=RpcHttp(**{"headers": {}, "params": {}, "query": {}} | http | {"body": body}))
+        body = PROTOS.TypedData(bytes=http.get("body", "").encode())
+        data = PROTOS.TypedData(
+            http=PROTOS.RpcHttp(**{"headers": {}, "params": {}, "query": {}} | http | {"body": body})
+        )
     elif "timer" in call:
-        data = TypedData(json=json.dumps(call["timer"]))
+        data = PROTOS.TypedData(json=json.dumps(call["timer"]))
     else:
-        data = TypedData(string=call["queue"]["body"])
+        data = PROTOS.TypedData(string=call["queue"]["body"])
     metadata = {
         # Text is sent as it is, everything else as JSON.
-        name: TypedData(string=value) if isinstance(value, str) else TypedData(json=json.dumps(value))
+        name: PROTOS.TypedData(string=value) if isinstance(value, str) else PROTOS.TypedData(json=json.dumps(value))
         for name, value in call.get("queue", {}).get("metadata", {}).items()
     }
     invocation = SimpleNamespace(
         invocation_id=str(uuid.uuid4()),
         function_id=function["id"],
-        input_data=[ParameterBinding(name=trigger["name"], data=data)],
+        input_data=[PROTOS.ParameterBinding(name=trigger["name"], data=data)],
         trigger_metadata=metadata,
         trace_context=SimpleNamespace(trace_parent="", trace_state="", attributes={}),
         retry_context=SimpleNamespace(retry_count=0, max_retry_count=0, exception=None),

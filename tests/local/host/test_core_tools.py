@@ -96,27 +96,10 @@ async def test_func_stops_with_sigint_and_its_worker_is_killed(write_app: Write,
         await until(lambda: not is_running(seen["worker"]))
 
 
-async def test_func_is_killed_with_its_worker(write_app: Write, func: Path) -> None:
-    file = func.with_name("seen.json")
-    async with host_process(write_app(SLOW), {"SEEN": str(file)}) as process:
-        seen = json.loads(file.read_text())
-        await process.kill()
-        await until(lambda: not is_running(seen["worker"]) and not is_running(seen["pid"]))
-
-
 @pytest.mark.usefixtures("func")
 def test_func_takes_no_options_of_the_local_host(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--invisibility"):
         host_process(tmp_path, {}, options=("--invisibility", "3"))
-
-
-async def test_a_func_that_does_not_exist_is_an_error(
-    write_app: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("CORE_TOOLS", str(tmp_path / "func"))
-    with pytest.raises(FileNotFoundError):
-        async with host_process(write_app(SLOW), {}):
-            pass
 
 
 async def _text(session: aiohttp.ClientSession, url: str) -> str:

@@ -1,19 +1,15 @@
 """The host as a process: how it starts, how it ends, and what a kill leaves behind."""
 
 import asyncio
-import json
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
-from datetime import timedelta
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
-from azure.storage.queue import TextBase64EncodePolicy
-from azure.storage.queue.aio import QueueClient
 
 from local.function_host import HostProcess
 from local.host import Keys
@@ -47,29 +43,6 @@ def refused(url: str) -> bool:
         return probe.connect_ex(("127.0.0.1", urlsplit(url).port or 0)) != 0
 
 
-async def test_a_host_has_an_address_and_keys(write_app: Write) -> None:
-    code = "@app.route('keyed')\nasync def keyed(req: func.HttpRequest) -> str:\n    return 'come in'\n"
-    async with HostProcess(write_app(code), {}) as process, aiohttp.ClientSession() as session:
-        url = f"{process.url}/api/keyed"
-        async with session.get(url) as answer:
-            assert answer.status == 401
-        async with session.get(url, headers={"x-functions-key": process.keys.default}) as answer:
-            assert await answer.text() == "come in"
-        assert await process.stop() == 0
-        assert refused(url)
-
-
-async def test_sigint_closes_the_port_and_lets_functions_end(write_app: Write) -> None:
-    async with HostProcess(write_app(SLOW), {}) as process, aiohttp.ClientSession() as session:
-        call = asyncio.create_task(_text(session, f"{process.url}/api/slow?seconds=1"))
-        await until(lambda: "slow began" in process.output)
-        stopped = asyncio.create_task(process.stop())
-        await until(lambda: refused(process.url))
-        assert not call.done()
-        assert await stopped == 0
-        assert await call == "done"
-
-
 async def test_sigterm_is_ignored(write_app: Write) -> None:
     """As the real host ignores it."""
     async with HostProcess(write_app(SLOW), {}) as process, aiohttp.ClientSession() as session:
@@ -89,39 +62,6 @@ async def test_a_timeout_ends_the_process_and_names_the_function(write_app: Writ
 async def _text(session: aiohttp.ClientSession, url: str) -> str:
     async with session.get(url) as answer:
         return await answer.text()
-
-
-@pytest.fixture
-async def jobs(storage: str) -> AsyncIterator[QueueClient]:
-    """The queue of the app, with one message in it."""
-    encoding = TextBase64EncodePolicy()
-    async with QueueClient.from_connection_string(storage, "jobs", message_encode_policy=encoding) as queue:
-        await queue.create_queue()
-        await queue.send_message("one")
-        yield queue
-
-
-@pytest.mark.servers
-async def test_a_stopped_host_finishes_its_message(write_app: Write, storage: str, jobs: QueueClient) -> None:
-    async with HostProcess(write_app(WORKING), {"AzureWebJobsStorage": storage, "SECONDS": "1"}) as process:
-        await until(lambda: "began one 1" in process.output)
-        assert await process.stop() == 0
-        assert "ended one" in process.output
-    assert (await jobs.get_queue_properties()).approximate_message_count == 0
-
-
-@pytest.mark.servers
-async def test_a_killed_host_loses_no_message(write_app: Write, storage: str, jobs: QueueClient) -> None:
-    """It stays invisible for the platform's time, and then the next host receives it."""
-    app = write_app(WORKING)
-    environment = {"AzureWebJobsStorage": storage, "SECONDS": "600"}
-    async with HostProcess(app, environment, options=("--invisibility", "3")) as first:
-        await until(lambda: "began one 1" in first.output)
-        await first.kill()
-    assert await jobs.peek_messages() == []
-    async with HostProcess(app, environment | {"SECONDS": "0"}) as second:
-        await until(lambda: "ended one" in second.output)
-        assert "began one 2" in second.output
 
 
 async def test_it_ends_with_the_process_that_started_it(write_app: Write) -> None:
@@ -144,17 +84,6 @@ asyncio.run(main())
     parent.kill()
     await parent.communicate()
     await until(lambda: refused(url))
-
-
-async def test_an_import_error_means_no_functions_and_a_host_that_runs(write_app: Write) -> None:
-    app = write_app("import nowhere_to_be_found")
-    async with HostProcess(app, {}) as process, aiohttp.ClientSession() as session:
-        headers = {"x-functions-key": process.keys.master}
-        async with session.get(f"{process.url}/admin/host/status", headers=headers) as response:
-            assert (await response.json())["state"] == "Running"
-        async with session.get(f"{process.url}/api/slow") as response:
-            assert response.status == 404
-        assert "ModuleNotFoundError: No module named 'nowhere_to_be_found'" in process.output
 
 
 async def test_a_wrong_host_json_ends_the_process_with_its_reason(write_app: Write) -> None:
@@ -184,30 +113,6 @@ async def test_no_logger_of_the_app_is_silenced_and_polls_of_the_host_are_not_in
         await until(lambda: "ResourceNotFoundError" in process.output)
         assert "INFO a request of the app" in process.output
         assert "Request URL" not in process.output
-
-
-async def test_a_host_that_is_never_ready_is_an_error(write_app: Write) -> None:
-    app = write_app("import time\ntime.sleep(600)")
-    with pytest.raises(RuntimeError, match="not ready"):
-        async with HostProcess(app, {}, patience=timedelta(seconds=0.3)):
-            pass
-
-
-def test_a_setting_in_local_settings_json_counts_unless_the_environment_has_it(
-    write_app: Write, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    app = write_app("raise SystemExit(__import__('os').environ['FROM_FILE'] + __import__('os').environ['FROM_BOTH'])")
-    (app / "local.settings.json").write_text(json.dumps({"Values": {"FROM_FILE": "file ", "FROM_BOTH": "file"}}))
-    monkeypatch.setenv("FROM_BOTH", "environment")
-    ended = subprocess.run(
-        [sys.executable, "-m", "local.host", "--app", str(app)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert ended.stderr.strip() == "file environment"
 
 
 def test_keys_are_written_once_and_readable_for_their_owner_alone(tmp_path: Path) -> None:

@@ -13,10 +13,9 @@ from aiohttp import web
 from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
 from azure.storage.queue.aio import QueueClient, QueueServiceClient
 
-from local.host.invocation import FunctionTimeoutError
 from local.host.storage import StorageRefusedError
 from local.serving import Fault, Faults, Journal, Server
-from tests.local.host.conftest import KEYS, Hosted, hosting, until
+from tests.local.host.conftest import Hosted, hosting, until
 
 pytestmark = pytest.mark.servers
 Start = Callable[..., Awaitable[Hosted]]
@@ -71,37 +70,6 @@ async def poison(message: func.QueueMessage) -> None:
 """
 
 
-async def test_a_message_reaches_the_function_once_and_is_deleted(
-    write_app: Write, hosted: Start, account: Account
-) -> None:
-    await account.put("jobs", "välkommen")
-    host = await hosted(write_app(RECORDING), account.environment)
-    await until(lambda: host.seen)
-    await asyncio.sleep(0.5)
-    assert host.seen == [("välkommen", 1)]
-    assert await account.left("jobs") == 0
-
-
-async def test_a_message_says_where_it_comes_from(write_app: Write, hosted: Start, account: Account) -> None:
-    code = """
-    @app.queue_trigger(arg_name="message", queue_name="jobs", connection="Storage")
-    async def job(message: func.QueueMessage) -> None:
-        seen.append(message)
-    """
-    queue = await account.queue("jobs")
-    sent = await queue.send_message(base64.b64encode(b"{}").decode())
-    # A connection is looked up with the platform's prefix first.
-    host = await hosted(write_app(code), {"AzureWebJobsStorage": account.environment["AzureWebJobsStorage"]})
-    await until(lambda: host.seen)
-    (message,) = host.seen
-    assert message.id == sent.id
-    assert message.insertion_time == sent.inserted_on
-    assert message.expiration_time == sent.expires_on
-    assert message.time_next_visible - sent.inserted_on > timedelta(minutes=9)
-    assert message.pop_receipt
-    assert message.get_json() == {}
-
-
 async def test_a_failing_message_goes_to_poison_after_five_tries_at_once(
     write_app: Write, hosted: Start, account: Account
 ) -> None:
@@ -126,43 +94,17 @@ async def test_visibility_timeout_spaces_the_tries(write_app: Write, hosted: Sta
     assert all(later - earlier >= 0.9 for earlier, later in pairwise(moments))
 
 
-async def test_the_environment_overrides_host_json(write_app: Write, hosted: Start, account: Account) -> None:
-    over = {"AzureFunctionsJobHost__extensions__queues__maxDequeueCount": "2"}
-    await account.put("jobs", "fail")
-    host = await hosted(write_app(RECORDING), account.environment | over)
-    await until(lambda: host.module.poisoned)
-    assert len(host.seen) == 2
-
-
-async def test_another_encoding_goes_to_poison_without_a_call(
-    write_app: Write, hosted: Start, account: Account
+@pytest.mark.parametrize("content", ["not base64!", base64.b64encode(b"\xff\xfe").decode()], ids=["encoding", "UTF-8"])
+async def test_what_is_not_base64_of_text_goes_to_poison_without_a_call(
+    write_app: Write, hosted: Start, account: Account, content: str
 ) -> None:
     """And there the poison function does not get it either: it stays until it expires."""
-    await (await account.queue("jobs")).send_message("not base64!")
+    await (await account.queue("jobs")).send_message(content)
     host = await hosted(write_app(RECORDING), account.environment)
     await account.until_left("jobs", 0)
     await asyncio.sleep(0.5)
     assert (host.seen, host.module.poisoned) == ([], [])
     assert (await account.left("jobs"), await account.left("jobs-poison")) == (0, 1)
-
-
-async def test_base64_with_line_feeds_is_decoded(write_app: Write, hosted: Start, account: Account) -> None:
-    await (await account.queue("jobs")).send_message("b\nmU=\n")
-    host = await hosted(write_app(RECORDING), account.environment)
-    await until(lambda: host.seen)
-    assert host.seen == [("ne", 1)]
-
-
-async def test_bytes_that_are_not_utf_8_never_reach_a_function(
-    write_app: Write, hosted: Start, account: Account
-) -> None:
-    """Five tries without a call, then the poison queue, where it stays."""
-    await (await account.queue("jobs")).send_message(base64.b64encode(b"\xff\xfe").decode())
-    host = await hosted(write_app(RECORDING), account.environment)
-    await account.until_left("jobs", 0)
-    await asyncio.sleep(0.5)
-    assert (host.seen, host.module.poisoned) == ([], [])
-    assert await account.left("jobs-poison") == 1
 
 
 async def test_what_fails_in_a_poison_queue_stays_hidden(write_app: Write, hosted: Start, account: Account) -> None:
@@ -223,16 +165,6 @@ async def test_a_long_run_keeps_its_message(write_app: Write, hosted: Start, acc
     await account.until_left("jobs", 0)
 
 
-async def test_a_timeout_ends_the_host_and_loses_no_message(write_app: Write, hosted: Start, account: Account) -> None:
-    await account.put("jobs", "held")
-    app = write_app(HOLDING, functionTimeout="00:00:00.3")
-    host = await hosted(app, account.environment, grace=timedelta(0))
-    with pytest.raises(FunctionTimeoutError, match=r"Functions\.job"):
-        await asyncio.wait_for(host.host.failure(), 20)
-    assert host.seen == ["held"]
-    assert await account.left("jobs") == 1
-
-
 async def test_queue_functions_have_their_grace_period_when_the_host_stops(
     write_app: Write,
     account: Account,
@@ -244,15 +176,6 @@ async def test_queue_functions_have_their_grace_period_when_the_host_stops(
         started = asyncio.get_running_loop().time()
     assert 0.5 <= asyncio.get_running_loop().time() - started < 5
     assert await account.left("jobs") == 1
-
-
-async def test_the_master_key_sends_an_input_to_a_function(write_app: Write, hosted: Start, account: Account) -> None:
-    host = await hosted(write_app(RECORDING), account.environment)
-    headers = {"x-functions-key": KEYS.master}
-    await host.request("POST", "/admin/functions/job", headers=headers, json={"input": '{"a": 1}'})
-    await host.request("POST", "/admin/functions/job", headers=headers, json={})
-    await host.request("POST", "/admin/functions/job", headers=headers, json={"input": 2})
-    await until(lambda: host.seen == [('{"a": 1}', 0), ("2", 0)])
 
 
 async def test_refused_connections_end_the_host(write_app: Write, hosted: Start, storage: str) -> None:

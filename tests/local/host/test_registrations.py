@@ -32,11 +32,6 @@ def test_each_kind_of_trigger_is_read(write_app: Write) -> None:
     assert (job.name, job.trigger) == ("job", QueueTrigger("my-jobs", "Storage"))
 
 
-def test_a_route_is_the_functions_name_and_needs_a_key_by_default(write_app: Write) -> None:
-    (web,) = load(write_app("@app.route()\nasync def plain(req: func.HttpRequest) -> str: ..."), {})
-    assert web.trigger == HttpTrigger("plain", frozenset(), "function")
-
-
 def test_without_a_setting_the_app_has_one_function_less(write_app: Write, caplog: pytest.LogCaptureFixture) -> None:
     found = load(write_app(ONE_OF_EACH), {"PREFIX": "my"})
     assert [function.name for function in found] == ["web", "job"]

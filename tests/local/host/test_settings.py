@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from local.host.settings import HostSettings, QueueSettings, SettingsError, timespan
+from local.host.settings import HostSettings, QueueSettings, SettingsError
 
 ROOT = Path(__file__).parents[3]
 
@@ -55,22 +55,6 @@ def test_the_environment_stands_over_the_file(tmp_path: Path) -> None:
 def test_a_value_with_which_no_host_starts_is_refused(tmp_path: Path, document: Any, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         read(tmp_path, document)
-
-
-def test_a_missing_host_json_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"host\.json"):
-        HostSettings.read(tmp_path, {})
-
-
-@pytest.mark.parametrize(
-    ("text", "duration"),
-    [
-        ("00:00:30", timedelta(seconds=30)),
-        ("1.02:03:04.5", timedelta(days=1, hours=2, minutes=3, seconds=4.5)),
-    ],
-)
-def test_durations_are_dot_nets(text: str, duration: timedelta) -> None:
-    assert timespan(text) == duration
 
 
 def test_our_own_host_json_keeps_what_its_page_promises() -> None:

@@ -60,12 +60,6 @@ async def test_it_runs_by_a_schedule_from_the_settings(write_app: Write, hosted:
     assert not host.seen[-1].past_due
 
 
-async def test_it_does_not_run_on_startup(write_app: Write, hosted: Start) -> None:
-    host = await hosted(write_app(RECORDING), BLOBS | {"WHEN": "0 0 0 1 1 *"})
-    await asyncio.sleep(0.3)
-    assert host.seen == []
-
-
 @pytest.mark.parametrize("settings", [{"WHEN": "* * * * * *"}, {"WHEN": "61 * * * * *", **BLOBS}, BLOBS])
 async def test_without_blobs_or_a_schedule_the_host_runs_and_the_timer_does_not(
     write_app: Write, hosted: Start, settings: dict[str, str]
@@ -105,26 +99,3 @@ async def test_a_run_that_takes_long_is_alone_and_caught_up_on_once(write_app: W
     assert [count for kind, count, _ in host.seen if kind == "began"] == [1] * (len(host.seen) // 2)
     assert second_begin - first_end < 0.5
     assert len(host.seen) in {4, 6}
-
-
-async def test_a_failing_timer_runs_again_at_its_next_time_only(write_app: Write, hosted: Start) -> None:
-    code = """
-    @app.timer_trigger(arg_name="timer", schedule="* * * * * *")
-    async def tick(timer: func.TimerRequest) -> None:
-        seen.append(1)
-        raise RuntimeError("no")
-    """
-    host = await hosted(write_app(code), BLOBS)
-    await asyncio.sleep(2.2)
-    assert len(host.seen) in {2, 3}
-
-
-async def test_a_timer_returns_nothing(write_app: Write, hosted: Start, caplog: pytest.LogCaptureFixture) -> None:
-    """Microsoft's worker refuses a value that no binding takes."""
-    code = """
-    @app.timer_trigger(arg_name="timer", schedule="* * * * * *")
-    async def tick(timer: func.TimerRequest) -> str:
-        return "done"
-    """
-    await hosted(write_app(code), BLOBS)
-    await until(lambda: "must be None" in caplog.text)
