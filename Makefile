@@ -11,7 +11,7 @@ AZURITE = local/azurite/node_modules/.package-lock.json
 JUDGES  = .venv-judges
 WITH_HOST = $(if $(filter func,$(HOST)),CORE_TOOLS=$(FUNC))
 
-.PHONY: demo up test test-e2e check bench start setup judges lock clean
+.PHONY: demo up test test-e2e check bench bench-quick start setup judges lock clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -37,8 +37,11 @@ check: $(VENV)/.ready ## Check format, lint, types and import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache --no-logo
 
-bench: setup ## Measure cold start and the cost of a refresh, as ratios
+bench: setup ## Measure what a refresh costs: build/bench.json and build/bench.png
 	$(BIN)/python -m tests.bench
+
+bench-quick: setup ## The part of it that does not depend on the machine
+	$(BIN)/python -m tests.bench --quick
 
 start: setup ## Run Azure Functions Core Tools, with local.settings.json and Azurite's default ports
 	test -f local.settings.json || cp local.settings.sample.json local.settings.json

@@ -22,12 +22,13 @@ from local.serving import Authority
 
 _HOME = Path(__file__).with_name("azurite")
 _FLAGS = (
-    *("--inMemoryPersistence", "--silent"),
+    "--inMemoryPersistence",
     "--skipApiVersionCheck",  # the SDKs speak newer versions of the protocol than Azurite knows
     "--disableTelemetry",  # it would call Microsoft
     *("--blobPort", "0", "--queuePort", "0", "--tablePort", "0"),
 )
 _LISTENING = re.compile(r"Azurite (Blob|Queue|Table) service is successfully listening at (\S+)")
+_REQUEST = re.compile(r'"([A-Z]+) (/\S+) HTTP/1.1" \d{3}')
 _SERVICES = frozenset({"Blob", "Queue", "Table"})
 # Azurite reads its accounts once, from one environment variable of at most 128 KiB.
 _ACCOUNTS = 1000
@@ -43,11 +44,14 @@ class Azurite:
 
     With an `authority` it serves TLS and accepts Entra's tokens beside account keys, as `--oauth basic` does: it checks
     issuer, audience and times of a token, but not its signature.
+
+    access_log: write a line for each request, for `requests` to read.
     """
 
-    def __init__(self, *, home: Path = _HOME, authority: Authority | None = None) -> None:
+    def __init__(self, *, home: Path = _HOME, authority: Authority | None = None, access_log: bool = False) -> None:
         self._home = home
         self._authority = authority
+        self._access_log = access_log
         self._keys = {f"account{n:04}": base64.b64encode(secrets.token_bytes(32)).decode() for n in range(_ACCOUNTS)}
         self._accounts: dict[str, str] = {}
         self._endpoints: dict[str, str] = {}
@@ -88,6 +92,18 @@ class Azurite:
             self._accounts[name] = f"account{len(self._accounts):04}"
         return self._accounts[name]
 
+    @property
+    def pid(self) -> int:
+        if self._process is None:
+            raise AzuriteError("Azurite is not running")
+        return self._process.pid
+
+    def requests(self) -> list[tuple[str, str]]:
+        """Return method and path, with its query, of every request until now. Needs `access_log`."""
+        if self._process is None or not self._access_log:
+            raise AzuriteError("Azurite has no access log")
+        return _REQUEST.findall((self._process.folder / "log").read_text(errors="replace"))
+
     async def start(self) -> None:
         await asyncio.to_thread(self.__enter__)
 
@@ -106,7 +122,13 @@ class Azurite:
         try:
             # Without our environment: a proxy, NODE_OPTIONS or an AZURITE_* variable must not change the tests.
             self._process.spawn(
-                [str(program), *_FLAGS, *self._tls_flags(self._process.folder)], {"AZURITE_ACCOUNTS": accounts}
+                [
+                    str(program),
+                    *_FLAGS,
+                    *([] if self._access_log else ["--silent"]),
+                    *self._tls_flags(self._process.folder),
+                ],
+                {"AZURITE_ACCOUNTS": accounts},
             )
             self._endpoints = self._wait_until_ready(self._process)
         except BaseException:

@@ -146,7 +146,12 @@ class Cloud:
             "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
             "token_url": f"{google}/v1/token",
             "credential_source": {"file": "/var/run/secrets/azure/tokens/azure-identity-token"},
-            **({"service_account_impersonation_url": impersonation} if impersonate else {}),
+            # As gcloud writes it: one or the other.
+            **(
+                {"service_account_impersonation_url": impersonation}
+                if impersonate
+                else {"token_info_url": f"{google}/v1/introspect"}
+            ),
         }
         document = {
             "credentialConfig": config,

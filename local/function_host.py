@@ -90,6 +90,10 @@ class HostProcess:
     def output(self) -> str:
         return self.log.read_text(errors="replace") if self.log.exists() else self._output
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     async def stop(self) -> int:
         """Let functions in progress end, within the host's grace period. Returns the exit code."""
         return await self._end(signal.SIGINT)

@@ -114,6 +114,12 @@ class Process:
             )
         self._folder.attach(self._server.pid)
 
+    @property
+    def pid(self) -> int:
+        if self._server is None:
+            raise ServerDiedError(f"{self._program.name} was not started")
+        return self._server.pid
+
     def check_alive(self) -> None:
         """Raise ServerDiedError if the server has ended."""
         if self._server is not None and self._server.poll() is not None:

@@ -6,9 +6,9 @@ foreign errors into these classes. No code above an adapter looks at an HTTP sta
 
     PullkeeperError
     ├── EntraError        entra_unavailable*, entra_denied
-    ├── GoogleError       google_unavailable*, federation_*, impersonation_denied, service_account_missing,
-    │                     lifetime_not_allowed
-    ├── RegistryError     registry_denied, registry_unavailable*
+    ├── GoogleError       google_unavailable*, google_api_disabled, google_perimeter_denied, federation_*,
+    │                     impersonation_denied, service_account_missing, lifetime_not_allowed
+    ├── RegistryError     registry_denied, registry_unavailable*, probe_image_missing
     ├── ClusterError      cluster_*, admission_denied*, quota_exceeded, namespace_*, secret_*, object_conflict
     ├── ArmError          arm_denied, arm_throttled*, workload_identity_off, identity_limit,
     │                     federated_credential_conflict*
@@ -31,7 +31,9 @@ _LONGEST_DETAIL, _LONGEST_REMEDY = 600, 800
 _LONGEST_WAIT = timedelta(hours=1)
 _SECONDS = re.compile(r"[0-9]{1,9}")
 _TOKENS = re.compile(
-    r"eyJ[\w+/=.~-]{10,}"  # JWTs, and the base64 of any JSON object, {"auths":...} among them
+    # Google's identifier of a violation, which the publisher's audit log is searched for, looks like an opaque token.
+    r"(?P<kept>vpcServiceControlsUniqueIdentifier: (?!eyJ|ya29|b2F1|eWEy)[\w-]{1,100}(?![\w.-]))"
+    r"|eyJ[\w+/=.~-]{10,}"  # JWTs, and the base64 of any JSON object, {"auths":...} among them
     r"|ya29\.[\w.~+/-]+"  # Google access tokens
     r"|(?:b2F1dGgy|eWEyOS)[\w+/=-]+"  # base64 of oauth2accesstoken:<token>, and of a Google access token
     r"|(?i:\b(?:bearer|basic)\s+)(?=[\w.~+/=-]{0,40}[A-Z0-9])[\w.~+/=-]{8,}"  # not "basic authentication"
@@ -49,7 +51,8 @@ def redact(text: str, longest: int = _LONGEST_DETAIL) -> str:
 def _replacement(found: re.Match[str]) -> str:
     """Keep long names: those of Kubernetes and our cluster ids have no capitals, Azure's error codes only letters."""
     long = found["long"]
-    return long if long and (long.islower() or long.isalpha()) else "[redacted]"
+    is_name = found["kept"] or (long and (long.islower() or long.isalpha()))
+    return found[0] if is_name else "[redacted]"
 
 
 def parse_retry_after(headers: Mapping[str, str]) -> timedelta | None:
@@ -141,6 +144,28 @@ class GoogleUnavailable(GoogleError):
     retryable = True
     meaning = "Google's token service did not respond, or responded with an error of its own. The secrets stay."
     remedy_template = "Wait: it is retried. See https://status.cloud.google.com for an outage."
+
+
+class GoogleApiDisabled(GoogleError):
+    category = "google_api_disabled"
+    meaning = "An API that the exchange needs is not enabled in the publisher's Google project."
+    remedy_template = (
+        "Publisher: gcloud services enable {service} --project={consumer} - and the others that the handover lists. "
+        "Google needs a few minutes to apply it."
+    )
+
+
+class GooglePerimeterDenied(GoogleError):
+    category = "google_perimeter_denied"
+    meaning = (
+        "VPC Service Controls in the publisher's organisation refuse the call: the app is outside of the perimeter."
+    )
+    remedy_template = (
+        "Publisher: add an ingress rule for sts.googleapis.com, iamcredentials.googleapis.com and "
+        "artifactregistry.googleapis.com: gcloud access-context-manager perimeters update <perimeter> "
+        "--policy=<policy> --set-ingress-policies=<file> (it replaces the list). The audit log has the request under "
+        "the identifier in the message."
+    )
 
 
 class FederationAudience(GoogleError):
@@ -249,7 +274,7 @@ class RegistryDenied(RegistryError):
     remedy_template = (
         "Publisher: gcloud artifacts repositories add-iam-policy-binding {repository} --project={registry_project} "
         "--location={location} --role=roles/artifactregistry.reader --member={member}. "
-        "Check that the image {image} exists."
+        "Check that the repository exists."
     )
 
 
@@ -258,6 +283,18 @@ class RegistryUnavailable(RegistryError):
     retryable = True
     meaning = "The registry did not respond to the probe. This is only a warning: the token is used without the proof."
     remedy_template = "Check that the app can reach https://{host} (outbound firewall, proxy, DNS)."
+
+
+class ProbeImageMissing(RegistryError):
+    category = "probe_image_missing"
+    meaning = (
+        "The hub's probe image does not exist, though its repository lets the token pull. This is only a warning: the "
+        "token is used."
+    )
+    remedy_template = (
+        "Set the hub's probe to an image that the publisher keeps, or leave out its tag. What exists: gcloud artifacts "
+        "docker tags list {untagged}"
+    )
 
 
 class ClusterError(PullkeeperError):

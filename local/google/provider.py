@@ -12,6 +12,8 @@ from local.serving import Refusal
 Keys = Callable[[], Mapping[str, Any]]
 
 _SKEW: Final = timedelta(seconds=60)
+_LONGEST_SUBJECT: Final = 127
+"""In bytes."""
 # Times are compared with the injected clock, and audiences with the provider's list: PyJWT can do neither.
 _SIGNATURE_ONLY: Final[Any] = {f"verify_{name}": False for name in ("exp", "nbf", "iat", "aud", "iss", "sub", "jti")}
 
@@ -50,6 +52,13 @@ class Provider:
                 "invalid_grant",
                 "Could not obtain a value for google.subject from the given credential. Either the mapping "
                 "assertion.sub is invalid or the mapped value was an empty string.",
+            )
+        if len(str(claims["sub"]).encode()) > _LONGEST_SUBJECT:
+            raise sts_error(
+                "invalid_request",
+                f"The size of mapped attribute google.subject exceeds the {_LONGEST_SUBJECT} bytes limit. Either "
+                "modify your attribute mapping or the incoming assertion to produce a mapped attribute that is less "
+                f"than {_LONGEST_SUBJECT} bytes.",
             )
         if not self.condition(claims):
             raise sts_error("unauthorized_client", "The given credential is rejected by the attribute condition.")

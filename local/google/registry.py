@@ -69,6 +69,13 @@ class Registry:
         held.manifests[f"{image}:{tag}"] = held.manifests[f"{image}@{digest}"] = manifest.encode()
         return digest
 
+    def remove_image(self, name: str) -> None:
+        """Delete all tags and manifests of an image, as a clean-up policy does. The repository stays."""
+        repository, image = _split(name)
+        held = self._repositories[repository].manifests
+        for key in [key for key in held if key.startswith((f"{image}:", f"{image}@"))]:
+            del held[key]
+
     def grant(self, repository: str, member: str) -> None:
         """Grant roles/artifactregistry.reader on PROJECT/REPOSITORY to `serviceAccount:EMAIL` or a `principal://...`."""
         self._repositories[repository].readers.add(member)

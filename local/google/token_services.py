@@ -16,7 +16,14 @@ from aiohttp.typedefs import Middleware
 
 from local.azure.entra import Entra
 from local.google.provider import Keys, Provider, sts_error
-from local.serving import Refusal
+from local.google.refusals import (
+    IAM_CREDENTIALS,
+    STS,
+    api_error,
+    outside_perimeter,
+    permission_denied,
+    service_disabled,
+)
 
 _SCOPES: Final = "https://www.googleapis.com/auth/"
 IAM_SCOPE: Final = f"{_SCOPES}iam"
@@ -52,7 +59,11 @@ class ServiceAccount:
 
 
 class Google:
-    """STS at /v1/token and IAM at /v1/projects/-/serviceAccounts/EMAIL:generateAccessToken, in one application."""
+    """STS at /v1/token and IAM at /v1/projects/-/serviceAccounts/EMAIL:generateAccessToken, in one application.
+
+    disabled: services that no project has enabled. protected: services in a perimeter of VPC Service Controls whose
+    ingress rules do not admit the caller.
+    """
 
     def __init__(self, entra: Entra, clock: Callable[[], datetime], *, middlewares: Sequence[Middleware] = ()) -> None:
         self._entra = entra
@@ -60,6 +71,8 @@ class Google:
         self._providers: dict[str, Provider] = {}
         self._accounts: dict[str, ServiceAccount] = {}
         self._issued: dict[str, Issued] = {}
+        self.disabled: set[str] = set()
+        self.protected: set[str] = set()
         self.exchanges = 0
         self.impersonations = 0
         self.application = web.Application(middlewares=middlewares)
@@ -112,6 +125,7 @@ class Google:
     async def _exchange(self, request: web.Request) -> web.Response:
         form = {name: str(value) for name, value in (await request.post()).items()}
         provider = self._find_provider(form)
+        self._check_service(STS, provider.pool)
         claims = provider.verify(form.get("subject_token", ""), self._clock())
         now = self._clock()
         life = min(datetime.fromtimestamp(claims["exp"], now.tzinfo) - now, _HOUR)
@@ -153,31 +167,42 @@ class Google:
             )
         return provider
 
+    def _check_service(self, service: str, caller: str) -> None:
+        """caller: a pool, a principal of one, or a service account. The call counts for the project in its name."""
+        project = str(re.findall(r"(?:projects/|@)([a-z0-9-]+)", caller)[0])
+        if service in self.disabled:
+            raise service_disabled(service, project)
+        if service in self.protected:
+            raise outside_perimeter(service, project)
+
     async def _generate(self, request: web.Request) -> web.Response:
         email, _, call = request.match_info["call"].rpartition(":")
         if call != "generateAccessToken":
-            raise _iam_error(501, f"The local stand-in for Google does not play {call}.", "UNIMPLEMENTED")
+            raise api_error(501, f"The local stand-in for Google does not play {call}.", "UNIMPLEMENTED")
         caller = self.lookup(request.headers.get("Authorization", "").removeprefix("Bearer "))
         if caller is None:
-            raise _iam_error(
+            raise api_error(
                 401,
                 "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or other "
                 "valid authentication credential. See "
                 "https://developers.google.com/identity/sign-in/web/devconsole-project.",
                 "UNAUTHENTICATED",
             )
+        self._check_service(IAM_CREDENTIALS, caller.member)
         if not caller.scopes & {IAM_SCOPE, CLOUD_SCOPE}:
-            raise _denied("Request had insufficient authentication scopes.", "ACCESS_TOKEN_SCOPE_INSUFFICIENT")
+            raise permission_denied(
+                "Request had insufficient authentication scopes.", "ACCESS_TOKEN_SCOPE_INSUFFICIENT"
+            )
         scopes, life = _parse(await request.read())
         account = self._accounts.get(email)
         if account is None:
-            raise _iam_error(404, f"Not found; Gaia id not found for email {email}", "NOT_FOUND")
+            raise api_error(404, f"Not found; Gaia id not found for email {email}", "NOT_FOUND")
         if caller.member not in account.users:
             permission = "iam.serviceAccounts.getAccessToken"
             message = f"Permission '{permission}' denied on resource (or it may not exist)."
-            raise _denied(message, "IAM_PERMISSION_DENIED", permission=permission)
+            raise permission_denied(message, "IAM_PERMISSION_DENIED", permission=permission)
         if life > (12 * _HOUR if account.long_lifetimes else _HOUR):
-            raise _iam_error(
+            raise api_error(
                 400,
                 "The access token lifetime cannot exceed 3600 seconds ; if you would like to increase the maximum, the "
                 "service account must be listed in the organization policy "
@@ -201,32 +226,17 @@ def _parse(body: bytes) -> tuple[frozenset[str], timedelta]:
     except ValueError:
         request = None
     if not isinstance(request, dict):
-        raise _iam_error(400, "Invalid JSON payload received. Unexpected token.", "INVALID_ARGUMENT")
+        raise api_error(400, "Invalid JSON payload received. Unexpected token.", "INVALID_ARGUMENT")
     unknown = set(request) - {"delegates", "scope", "lifetime"}
     if unknown:
         message = f'Invalid JSON payload received. Unknown name "{min(unknown)}": Cannot find field.'
-        raise _iam_error(400, message, "INVALID_ARGUMENT")
+        raise api_error(400, message, "INVALID_ARGUMENT")
     if request.get("delegates"):
-        raise _iam_error(501, "The local stand-in for Google does not play delegates.", "UNIMPLEMENTED")
+        raise api_error(501, "The local stand-in for Google does not play delegates.", "UNIMPLEMENTED")
     scopes = request.get("scope")
     if not isinstance(scopes, list) or not scopes or not all(_is_scope(str(scope)) for scope in scopes):
-        raise _iam_error(400, "Scope required.", "INVALID_ARGUMENT")
+        raise api_error(400, "Scope required.", "INVALID_ARGUMENT")
     lifetime = re.fullmatch(r"([1-9]\d{0,8})s", str(request.get("lifetime") or "3600s"))
     if not lifetime:
-        raise _iam_error(400, f"Invalid value at 'lifetime': {request.get('lifetime')!r}", "INVALID_ARGUMENT")
+        raise api_error(400, f"Invalid value at 'lifetime': {request.get('lifetime')!r}", "INVALID_ARGUMENT")
     return frozenset(scopes), timedelta(seconds=int(lifetime[1]))
-
-
-def _denied(message: str, reason: str, **metadata: str) -> Refusal:
-    info = {
-        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
-        "reason": reason,
-        "domain": "iam.googleapis.com",
-        "metadata": metadata,
-    }
-    return _iam_error(403, message, "PERMISSION_DENIED", [info])
-
-
-def _iam_error(code: int, message: str, status: str, details: Sequence[Mapping[str, Any]] = ()) -> Refusal:
-    error: dict[str, Any] = {"code": code, "message": message, "status": status}
-    return Refusal(code, {"error": {**error, "details": list(details)} if details else error})

@@ -32,7 +32,7 @@ SETTINGS: Mapping[str, Any] = json.loads((POD / "settings.json").read_text())
 DEADLINE = time.monotonic() + SETTINGS["deadlineSeconds"]
 TIMEOUT = 40  # in seconds: an API server gives up a PATCH after 34
 LATER, NEVER = 1, 2
-REFUSED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND}
+REFUSED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 TOKEN = re.compile(r"[!-~]{16,}")
 SECRETS = re.compile(r"eyJ[\w+/=.~-]{10,}|ya29\.[\w.~+/-]+|(?:b2F1dGgy|eWEyOS)[\w+/=-]+")
 
@@ -108,13 +108,19 @@ def exchange_at_google(google: Mapping[str, Any], subject: str) -> tuple[str, st
 
 
 def probe(image: Mapping[str, str], token: str) -> None:
-    """Fail if the registry refuses the token, which keeps the last good secret. Other failures are only reported."""
-    query = parse.urlencode({"service": image["host"], "scope": f"repository:{image['name']}:pull"})
-    headers = {"Authorization": f"Basic {basic_auth(token)}"}
+    """Fail if the registry refuses the token, which keeps the last good secret. Other failures are only reported, a
+    deleted image among them: a 404 is a refusal only where it comes instead of the right to pull.
+    """
+    basic = {"Authorization": f"Basic {basic_auth(token)}"}
+    refused = {*REFUSED, HTTPStatus.NOT_FOUND}
     try:
-        send_once("registry", request.Request(f"https://{image['host']}/v2/token?{query}", headers=headers))
+        answer = send_once("registry", request.Request(image["tokenUrl"], headers=basic))  # noqa: S310 - https
+        refused = REFUSED
+        if image["manifestUrl"]:
+            bearer = {"Authorization": f"Bearer {field('registry', answer, 'token')}", "Accept": image["accept"]}
+            send_once("registry manifest", request.Request(image["manifestUrl"], headers=bearer, method="HEAD"))  # noqa: S310
     except Failed as failed:
-        if failed.status in REFUSED:
+        if failed.status in refused:
             raise
         report(f"{failed}; the secret is written all the same")
 
@@ -192,7 +198,7 @@ def send_once(hop: str, prepared: request.Request, *handlers: request.BaseHandle
     left = max(1.0, min(TIMEOUT, DEADLINE - time.monotonic()))
     try:
         with request.build_opener(NoRedirects, *handlers).open(prepared, timeout=left) as answer:
-            found = json.loads(answer.read(2**20))
+            found = json.loads(answer.read(2**20) or "{}")  # HEAD has no body
             return found if isinstance(found, dict) else {}
     except error.HTTPError as refused:
         raise map_refusal(hop, refused) from None
@@ -211,7 +217,7 @@ def map_refusal(hop: str, answer: error.HTTPError) -> Failed:
         reason = body.get("error_description") or body.get("message") or (body.get("error") or body["errors"][0])
         what = reason.get("message", reason) if isinstance(reason, dict) else reason
     except (OSError, HTTPException, ValueError, LookupError, TypeError, AttributeError):
-        what = text
+        what = text or answer.reason
     temporary = answer.code == HTTPStatus.TOO_MANY_REQUESTS or answer.code >= HTTPStatus.INTERNAL_SERVER_ERROR
     wait = answer.headers.get("Retry-After", "")
     seconds = float(wait) if wait.isascii() and wait.isdecimal() else 0.0

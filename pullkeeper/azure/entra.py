@@ -21,6 +21,10 @@ logging.getLogger("azure.identity").setLevel(logging.CRITICAL)
 
 _TIMEOUT: Final = 30.0
 """In seconds, with the SDK's retries."""
+_KEEP: Final = 30.0
+"""Seconds: every cluster needs the token, and azure-identity's cache takes a task and two timers for each look-up. It
+renews a token some minutes before its end.
+"""
 AKS = "6dae42f8-4368-4678-94ff-3960e28e3630"
 """The application id of every Entra-integrated AKS API server: public, the same in all tenants."""
 
@@ -36,6 +40,7 @@ class Entra:
     def __init__(self, create: Callable[[], AsyncTokenCredential]) -> None:
         self.credential = create()
         self._requests: dict[tuple[str, bool], asyncio.Task[EntraToken]] = {}
+        self._kept: dict[str, tuple[float, EntraToken]] = {}  # until when
 
     async def token(self, resource: str, *, fresh: bool = False) -> EntraToken:
         """Return a token for the resource; `fresh` bypasses the cache. Raises EntraUnavailable or EntraDenied.
@@ -43,6 +48,9 @@ class Entra:
         Callers that want the same token at the same time share one request: azure-identity would send one for each of
         the clusters that a cold start finds on the queue.
         """
+        until, held = self._kept.get(resource, (0.0, None))
+        if held and not fresh and asyncio.get_running_loop().time() < until:
+            return held
         key = resource, fresh
         if key not in self._requests:
             # A context of its own: the first caller's deadline must not end the request for the others.
@@ -79,7 +87,9 @@ class Entra:
             ) from None
         if not is_token(token):
             raise EntraUnavailable("the response of the identity endpoint has no token", context)
-        return EntraToken(token)
+        held = EntraToken(token)
+        self._kept[resource] = asyncio.get_running_loop().time() + _KEEP, held
+        return held
 
     async def close(self) -> None:
         for request in self._requests.values():

@@ -155,8 +155,18 @@ class Api:
     async def _call_with_retries(
         self, method: str, path: str, query: dict[str, str], headers: dict[str, str], body: Any
     ) -> tuple[int, dict[str, Any]]:
+        failure: errors.PullkeeperError | None = None
+        try:  # before stamina, which costs a twentieth of a refresh
+            return await self._call(method, path, query, headers, body)
+        except errors.PullkeeperError as e:
+            if not _may_retry(e):
+                raise
+            failure = e
         async for attempt in attempts(3, within=_DEADLINE, when=_may_retry):
             with attempt:
+                if failure:
+                    first, failure = failure, None
+                    raise first
                 return await self._call(method, path, query, headers, body)
         raise AssertionError("stamina raises the last error")
 

@@ -16,7 +16,7 @@ import yaml
 
 from pullkeeper.errors import InvalidRequest
 from pullkeeper.model import Target
-from pullkeeper.publisher.hub import Hub
+from pullkeeper.publisher.hub import MANIFEST_TYPES, Hub
 
 Chain = Literal["entra", "kubernetes"]
 
@@ -111,14 +111,14 @@ def _settings(target: Target, hub: Hub) -> dict[str, Any]:
         "namespace": target.namespace,
         "secret": target.secret,
         "registries": list(hub.registries),
-        "probe": {"host": image.host, "name": image.name},
+        "probe": {"tokenUrl": image.token_url, "manifestUrl": image.manifest_url, "accept": MANIFEST_TYPES},
         "google": {
             "audience": config.audience,
             "subjectTokenType": config.subject_token_type,
             "tokenUrl": config.token_url,
             "impersonationUrl": config.service_account_impersonation_url,
             "scope": hub.scope,
-            "lifetime": hub.token_lifetime,
+            "lifetime": int(hub.life.total_seconds()),
         },
         "deadlineSeconds": int(_DEADLINE.total_seconds()),
     }

@@ -46,14 +46,25 @@ def service_account(namespace: str, name: str, client_id: str) -> dict[str, Any]
     return manifest
 
 
-def credential_config_map(namespace: str, config: CredentialConfig | None) -> dict[str, Any]:
-    """The ConfigMap for pods that call Google themselves, built from the configuration's ids; without one, empty."""
+def credential_config_map(
+    namespace: str, config: CredentialConfig | None, trusted_accounts: Iterable[str] = ()
+) -> dict[str, Any]:
+    """The ConfigMap for pods that call Google themselves, built from the configuration's ids; without one, empty.
+
+    trusted_accounts: service accounts whose tokens of the cluster the provider trusts. Without any, the description in
+    the manifest says that Google refuses them.
+    """
     manifest = _load("credential-config")
     manifest["metadata"]["namespace"] = namespace
     if config is None:
         return manifest
     source = {"file": _TOKEN_FILE, "format": {"type": "text"}}
     document = {**config.model_dump(mode="json", exclude_none=True), "credential_source": source}
+    if accounts := ", ".join(trusted_accounts):
+        manifest["metadata"]["annotations"]["kubernetes.io/description"] = (
+            f"For pods with the label azure.workload.identity/use: true that run as {accounts}. Google accepts their "
+            "tokens. It refuses those of other service accounts."
+        )
     manifest["data"] = {"credential-config.json": json.dumps(document, indent=2)}
     return manifest
 

@@ -19,7 +19,7 @@ from azure.data.tables.aio import TableClient, TableServiceClient
 from pullkeeper.errors import InvalidRequest, StorageUnavailable, UnknownFormat
 from pullkeeper.fleet.queues import FORMAT
 from pullkeeper.fleet.shards import Shard, shard_of
-from pullkeeper.fleet.status import NEVER, Status, pack, unpack
+from pullkeeper.fleet.status import NEVER, UNKNOWN, Status, pack, unpack
 from pullkeeper.fleet.storage import map_storage_errors, open_table
 from pullkeeper.model import ClusterId
 
@@ -62,7 +62,7 @@ class ShardState:
 
     def status(self, cluster: ClusterId) -> Status:
         """Return the status of a cluster; one that was never tried is due."""
-        return self.statuses.get(cluster, Status())
+        return self.statuses.get(cluster, UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True)

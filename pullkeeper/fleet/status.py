@@ -62,7 +62,7 @@ class Status(Document):
 
     def of(self, target: object) -> TargetStatus:
         """Return the status of a target; one that was never tried is due."""
-        return self.targets.get(str(target), TargetStatus())
+        return self.targets.get(str(target), _NEVER_TRIED)
 
     def next_due(self, cluster: Cluster) -> datetime:
         """Return when the first of the cluster's targets is due."""
@@ -70,6 +70,9 @@ class Status(Document):
 
 
 _LIFE: Final = timedelta(hours=1)
+_NEVER_TRIED: Final = TargetStatus()
+UNKNOWN: Final = Status()
+"""Of a cluster that was never tried."""
 Statuses = Mapping[ClusterId, Status]
 
 
@@ -101,7 +104,7 @@ def unpack(data: bytes) -> dict[ClusterId, Status]:
             for name, uid in uids.items():
                 targets.setdefault(cluster, {})[name] = group.status.model_copy(update={"uid": uid})
     return {
-        _cluster(key): packed.moved.get(key, Status()).model_copy(update={"targets": targets.get(key, {})})
+        _cluster(key): packed.moved.get(key, UNKNOWN).model_copy(update={"targets": targets.get(key, {})})
         for key in {**targets, **packed.moved}
     }
 

@@ -12,6 +12,8 @@ from pullkeeper.publisher.hub import Hub, HubName
 
 ResourceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{2,119}$")]
 """Name of a managed identity or a federated credential. Azure's rule for the latter is the stricter one."""
+_LONGEST_SUBJECT: Final = 127
+"""Of google.subject, in bytes. STS refuses a longer one: https://github.com/google-github-actions/auth/issues/124."""
 GUIDE_IDENTITY: Final = "deepintshield-pull-identity"
 ImageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][A-Za-z0-9./:_@-]{3,400}$")]
 
@@ -67,6 +69,13 @@ class Onboarding(Document):
     def _check_service_accounts(self) -> Self:
         if self.refresher == "in-cluster" and not all(target.service_accounts for target in self.targets):
             raise ValueError("refresher in-cluster needs serviceAccounts in every target: its job runs as the first")
+        if self.trusts_cluster:
+            longest = max(len(subject.encode()) for subject in self.job_subjects)
+            if longest > _LONGEST_SUBJECT:
+                raise ValueError(
+                    f"chain kubernetes: system:serviceaccount:NAMESPACE:ACCOUNT has {longest} bytes for one target, "
+                    f"and Google allows {_LONGEST_SUBJECT}: use shorter names, or the chain entra"
+                )
         return self
 
     @model_validator(mode="after")
@@ -77,6 +86,17 @@ class Onboarding(Document):
                 f"more than {MOST_CREDENTIALS} serviceAccounts: an identity can have no more federated credentials"
             )
         return self
+
+    @property
+    def trusts_cluster(self) -> bool:
+        """Whether the provider at Google trusts the cluster's own issuer."""
+        return self.refresher == "in-cluster" and self.chain == "kubernetes"
+
+    @property
+    def job_subjects(self) -> list[str]:
+        """The subjects of the in-cluster refreshers' tokens: the job of a target runs as its first service account."""
+        accounts = ((target.namespace, target.service_accounts[0]) for target in self.targets)
+        return [f"system:serviceaccount:{namespace}:{account}" for namespace, account in dict.fromkeys(accounts)]
 
     def wanted_hub(self) -> str | Hub | None:
         """Return the hub's name, or the hub in the body (validated already); None if the request has neither."""

@@ -1,12 +1,21 @@
 """The handover: what a publisher must trust, with the gcloud commands that set it up."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 from pullkeeper.errors import InvalidRequest
 from pullkeeper.onboarding.documents import Handover
 from pullkeeper.onboarding.work import Tools
 from pullkeeper.publisher.hub import Hub
 from pullkeeper.publisher.registry import repository_of
+
+_PLACEHOLDERS: Final = {
+    "project": "PROJECT_NUMBER",
+    "pool": "POOL",
+    "provider": "PROVIDER",
+    "service_account": "SERVICE_ACCOUNT_EMAIL",
+}
+_APIS: Final = "iam.googleapis.com sts.googleapis.com iamcredentials.googleapis.com artifactregistry.googleapis.com"
 
 
 async def build_fleet_handover(tools: Tools, hub: str | None) -> Handover:
@@ -22,15 +31,18 @@ async def build_fleet_handover(tools: Tools, hub: str | None) -> Handover:
 
 def build_handover(claims: Mapping[str, str], hub: Hub | None, further: Sequence[str] = ()) -> Handover:
     """claims: of a token of the identity that Google shall trust, as Google will see them. further: subjects beside
-    the one in the claims. Without a hub the commands have placeholders.
+    the one in the claims. Without a hub the commands have placeholders; a hub without a service account lets the
+    subjects themselves read.
     """
-    ids = hub.credential_config.ids if hub else {}
-    project, pool = ids.get("project", "PROJECT_NUMBER"), ids.get("pool", "POOL")
-    provider, account = ids.get("provider", "PROVIDER"), ids.get("service_account", "SERVICE_ACCOUNT_EMAIL")
+    config = hub.credential_config if hub else None
+    ids = config.ids if config else _PLACEHOLDERS
+    project, pool, provider = ids["project"], ids["pool"], ids["provider"]
+    account = ids.get("service_account")
     subject = claims.get("sub", claims["oid"])
+    subjects = [subject, *further]
     at = f"--project={project} --location=global"
     pool_name = f"projects/{project}/locations/global/workloadIdentityPools/{pool}"
-    subjects = [subject, *further]
+    principals = [f"principal://iam.googleapis.com/{pool_name}/subject/{one}" for one in subjects]
     condition = f"=='{subject}'" if len(subjects) == 1 else f" in {subjects}"
     create_pool = f"gcloud iam workload-identity-pools create {pool} {at}"
     create_provider = (
@@ -38,25 +50,24 @@ def build_handover(claims: Mapping[str, str], hub: Hub | None, further: Sequence
         f"--issuer-uri={claims['iss']} --allowed-audiences={claims['aud']} "
         f'--attribute-mapping=google.subject=assertion.sub --attribute-condition="assertion.sub{condition}"'
     )
-    allow_impersonation = [
-        f"gcloud iam service-accounts add-iam-policy-binding {account} --role=roles/iam.workloadIdentityUser "
-        f"--member=principal://iam.googleapis.com/{pool_name}/subject/{one}"
-        for one in subjects
-    ]
-    name, _, domain = account.partition("@")
-    project_id, repository, location = (
+    image_project, repository, location = (
         repository_of(hub.probe_image) if hub else ("PROJECT_ID", "REPOSITORY", "LOCATION")
     )
-    create_account = f"gcloud iam service-accounts create {name} --project={domain.partition('.')[0] or 'PROJECT_ID'}"
-    allow_reading = (
-        f"gcloud artifacts repositories add-iam-policy-binding {repository} --project={project_id} "
-        f"--location={location} --role=roles/artifactregistry.reader --member=serviceAccount:{account}"
-    )
+    readers = [f"serviceAccount:{account}"] if account else principals
+    allow_reading = [
+        f"gcloud artifacts repositories add-iam-policy-binding {repository} --project={image_project} "
+        f"--location={location} --role=roles/artifactregistry.reader --member={reader}"
+        for reader in readers
+    ]
+    impersonation = f"--service-account={account} " if account else ""
     create_config = (
         f"gcloud iam workload-identity-pools create-cred-config {pool_name}/providers/{provider} "
-        f"--service-account={account} --output-file=credential-config.json "
+        f"{impersonation}--output-file=credential-config.json "
         "--credential-source-file=/var/run/secrets/azure/tokens/azure-identity-token"
     )
+    # Which of them are one project cannot be seen: the pool has its number, the others have ids.
+    projects = dict.fromkeys((project, *([_project_of(account)] if account else []), image_project))
+    enable_apis = [f"gcloud services enable {_APIS} --project={one}" for one in projects]
     return Handover(
         tenant_id=claims["tid"],
         client_id=claims.get("appid") or claims["azp"],  # the same claim in tokens of version 1 and 2
@@ -64,5 +75,26 @@ def build_handover(claims: Mapping[str, str], hub: Hub | None, further: Sequence
         issuer=claims["iss"],
         subject=subject,
         audience=claims["aud"],
-        commands=(create_pool, create_provider, create_account, *allow_impersonation, allow_reading, create_config),
+        commands=(
+            *enable_apis,
+            create_pool,
+            create_provider,
+            *(_create_account(account, principals) if account else ()),
+            *allow_reading,
+            create_config,
+        ),
     )
+
+
+def _create_account(account: str, principals: Sequence[str]) -> Iterator[str]:
+    """Yield the commands that create the service account and let the principals impersonate it."""
+    yield f"gcloud iam service-accounts create {account.partition('@')[0]} --project={_project_of(account)}"
+    for one in principals:
+        yield (
+            f"gcloud iam service-accounts add-iam-policy-binding {account} --role=roles/iam.workloadIdentityUser "
+            f"--member={one}"
+        )
+
+
+def _project_of(account: str) -> str:
+    return account.partition("@")[2].partition(".")[0] or "PROJECT_ID"

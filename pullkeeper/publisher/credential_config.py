@@ -7,9 +7,9 @@ The form: https://google.aip.dev/auth/4117; an example is in docs/reference.md.
 """
 
 import re
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 _TOKEN_HOST: Final = "sts.googleapis.com"
 _IMPERSONATION_HOST: Final = "iamcredentials.googleapis.com"
@@ -22,6 +22,7 @@ _AUDIENCE = re.compile(
     re.ASCII,
 )
 _TOKEN_URL = re.compile(r"https://(?P<host>[a-z0-9.-]{1,253}(:\d{1,5})?)/v1/token", re.ASCII)
+_INFO_URL = re.compile(r"https://(?P<host>[a-z0-9.-]{1,253}(:\d{1,5})?)/v1/introspect", re.ASCII)
 _IMPERSONATION_URL = re.compile(
     r"https://(?P<host>[a-z0-9.-]{1,253}(:\d{1,5})?)/v1/projects/-/serviceAccounts"
     r"/(?P<email>[a-z][a-z0-9-]{4,28}[a-z0-9]@[a-z][a-z0-9-]{4,28}[a-z0-9]\.iam\.gserviceaccount\.com)"
@@ -30,14 +31,29 @@ _IMPERSONATION_URL = re.compile(
 )
 
 
-class _FileSource(BaseModel):
-    """Where a pod finds its token. Pullkeeper never opens it. A `url`, an `executable`, a `certificate` or an AWS
-    `environment_id` in its place is refused: such a document is for another purpose.
+class _Source(BaseModel):
+    """Where another program would find its token: in a file or at a URL (`--azure`). Pullkeeper opens neither. An
+    `executable`, a `certificate` or an AWS `environment_id` is refused: such a document is for another purpose.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    file: Annotated[str, Field(max_length=4096)]
+    file: Annotated[str, Field(max_length=4096)] | None = None
+    url: Annotated[str, Field(max_length=4096)] | None = None
+    headers: dict[str, str] = Field(default_factory=dict)
     format: dict[Literal["type", "subject_token_field_name"], str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _has_one_place(self) -> Self:
+        if (self.file is None) == (self.url is None):
+            raise ValueError("must have either a file or a url")
+        return self
+
+
+class _Impersonation(BaseModel):
+    """Written by gcloud for `--service-account-token-lifetime-seconds`. The limits are those of the form."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    token_lifetime_seconds: Annotated[int, Field(ge=600, le=12 * 3600, strict=True)]
 
 
 class CredentialConfig(BaseModel):
@@ -45,6 +61,8 @@ class CredentialConfig(BaseModel):
 
     Hosts other than Google's are refused, unless validation is given `context={"trusted_hosts": frozenset[str]}`
     (setting TRUSTED_GOOGLE_HOSTS).
+
+    token_info_url: gcloud writes it where there is no service account. It is never called.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -53,8 +71,10 @@ class CredentialConfig(BaseModel):
     audience: str
     subject_token_type: Literal["urn:ietf:params:oauth:token-type:jwt"]
     token_url: str
+    token_info_url: str | None = Field(default=None, exclude=True)
     service_account_impersonation_url: str | None = None
-    credential_source: _FileSource | None = Field(default=None, exclude=True)
+    service_account_impersonation: _Impersonation | None = None
+    credential_source: _Source | None = Field(default=None, exclude=True, repr=False)
     universe_domain: Literal["googleapis.com"] = "googleapis.com"
 
     @field_validator("audience")
@@ -71,6 +91,14 @@ class CredentialConfig(BaseModel):
     @classmethod
     def _is_the_token_service(cls, value: str, info: ValidationInfo) -> str:
         _require_trusted(_TOKEN_URL.fullmatch(value), _TOKEN_HOST, f"https://{_TOKEN_HOST}/v1/token", info)
+        return value
+
+    @field_validator("token_info_url")
+    @classmethod
+    def _is_introspection(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None:
+            form = f"https://{_TOKEN_HOST}/v1/introspect"
+            _require_trusted(_INFO_URL.fullmatch(value), _TOKEN_HOST, form, info)
         return value
 
     @field_validator("service_account_impersonation_url")
@@ -93,9 +121,16 @@ class CredentialConfig(BaseModel):
 
     @property
     def ids(self) -> dict[str, str]:
-        """`project` (number), `pool`, `provider`, `service_account`: what the remedies' commands need."""
-        found = _AUDIENCE.fullmatch(self.audience)
-        return {**(found.groupdict() if found else {}), "service_account": self.service_account or "-"}
+        """`project` (number), `pool`, `provider`, and `service_account` if there is one: what the remedies' commands
+        need.
+        """
+        found, account = _AUDIENCE.fullmatch(self.audience), self.service_account
+        return {**(found.groupdict() if found else {}), **({"service_account": account} if account else {})}
+
+    def principal(self, subject: str) -> str:
+        """Return the identity with this subject, as IAM policies name it."""
+        pool = self.audience.removeprefix("//").rpartition("/providers/")[0]
+        return f"principal://{pool}/subject/{subject}"
 
 
 def _require_trusted(found: re.Match[str] | None, host: str, form: str, info: ValidationInfo) -> None:

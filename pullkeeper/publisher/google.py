@@ -6,6 +6,7 @@ Error bodies: https://docs.cloud.google.com/iam/docs/troubleshooting-workload-id
 """
 
 import json
+import re
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -38,12 +39,16 @@ _EXCHANGE: Final[tuple[tuple[str, str, type[GoogleError]], ...]] = (
     ("invalid_request", "audience", errors.FederationProvider),
     ("unauthorized_client", "", errors.FederationCondition),
 )
-# IAM's HTTP status, a part of its `error.message`, and what that means.
-_IMPERSONATION: Final[tuple[tuple[int, str, type[GoogleError]], ...]] = (
-    (403, "", errors.ImpersonationDenied),
-    (404, "", errors.ServiceAccountMissing),
-    (400, "allowServiceAccountCredentialLifetimeExtension", errors.LifetimeNotAllowed),
+# Of both calls: the HTTP status, the reason in the details (any: ""), a part of `error.message`, and what that means.
+_API: Final[tuple[tuple[int, str, str, type[GoogleError]], ...]] = (
+    (403, "SERVICE_DISABLED", "", errors.GoogleApiDisabled),
+    (403, "", "vpcServiceControlsUniqueIdentifier", errors.GooglePerimeterDenied),
+    (403, "", "iam.serviceAccounts.getAccessToken", errors.ImpersonationDenied),
+    (404, "", "", errors.ServiceAccountMissing),
+    (400, "", "allowServiceAccountCredentialLifetimeExtension", errors.LifetimeNotAllowed),
 )
+_SERVICE: Final = re.compile(r"[a-z]{1,63}\.googleapis\.com")
+_CONSUMER: Final = re.compile(r"projects/([a-z0-9-]{1,63})")
 
 
 def exchange(hub: Hub, entra_token: EntraToken, now: datetime, limit: float) -> Token:
@@ -60,7 +65,7 @@ def exchange(hub: Hub, entra_token: EntraToken, now: datetime, limit: float) -> 
         token_url=config.token_url,
         subject_token_supplier=_Supplier(entra_token),
         service_account_impersonation_url=config.service_account_impersonation_url,
-        service_account_impersonation_options={"token_lifetime_seconds": hub.token_lifetime},
+        service_account_impersonation_options={"token_lifetime_seconds": int(hub.life.total_seconds())},
         scopes=[hub.scope],
     )
     malformed = None
@@ -86,7 +91,7 @@ def exchange(hub: Hub, entra_token: EntraToken, now: datetime, limit: float) -> 
 
 def map_refusal(status: int, body: bytes, headers: Mapping[str, str]) -> GoogleError | errors.InternalError:
     """Translate a response other than 200: `{"error", "error_description"}` of STS, `{"error": {"code", "message",
-    "status"}}` of IAM, and anything that a load balancer in front of them may send.
+    "status", "details"}}` of IAM and of the front end of both, and anything that a load balancer may send.
     """
     text = body.decode(errors="replace")
     try:
@@ -100,14 +105,29 @@ def map_refusal(status: int, body: bytes, headers: Mapping[str, str]) -> GoogleE
             if error == known and part in description:
                 return kind(description)
     if isinstance(error, dict):
-        message = str(error.get("message", ""))
-        for code, part, kind in _IMPERSONATION:
-            if status == code and part in message:
-                return kind(message)
+        message, info = str(error.get("message", "")), _find_error_info(error)
+        for code, reason, part, kind in _API:
+            if status == code and reason in ("", info.get("reason")) and part in message:
+                return kind(message, _name_api(info))
     permanent = 400 <= status < 500 and status not in _LATER  # noqa: PLR2004 - the client's fault
     return (errors.InternalError if permanent else GoogleUnavailable)(
         f"HTTP {status} {text}", retry_after=errors.parse_retry_after(headers)
     )
+
+
+def _find_error_info(error: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the detail with a reason: google.rpc.ErrorInfo, whose form is `{"reason", "domain", "metadata"}`."""
+    details = error.get("details")
+    found = details if isinstance(details, list) else []
+    return next((detail for detail in found if isinstance(detail, dict) and "reason" in detail), {})
+
+
+def _name_api(info: Mapping[str, Any]) -> dict[str, str]:
+    """Return service and project, for the remedy's command: nothing else in the response may get into a shell."""
+    metadata = info.get("metadata")
+    names = metadata if isinstance(metadata, dict) else {}
+    service, consumer = _SERVICE.fullmatch(str(names.get("service"))), _CONSUMER.fullmatch(str(names.get("consumer")))
+    return {**({"service": service[0]} if service else {}), **({"consumer": consumer[1]} if consumer else {})}
 
 
 class _Supplier(identity_pool.SubjectTokenSupplier):

@@ -4,7 +4,9 @@ import hashlib
 import re
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Literal
+from functools import cached_property
+from typing import Annotated, Final, Literal
+from urllib.parse import urlencode
 
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 
@@ -17,6 +19,12 @@ _IMAGE = re.compile(
     rf"(?P<host>[a-z0-9.-]+(:\d{{1,5}})?)/(?P<name>{_PART}(/{_PART})+)(:(?P<tag>\w[\w.-]{{0,127}}))?",
     re.ASCII,
 )
+
+MANIFEST_TYPES: Final = (
+    "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, "
+    "application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json"
+)
+"""What a pull accepts as an image: the header `Accept`."""
 
 HubName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 
@@ -37,6 +45,17 @@ class Image:
             raise ValueError("must be HOST/PROJECT/REPOSITORY/IMAGE[:TAG]")
         return cls(found["host"], found["name"], found["tag"])
 
+    @property
+    def token_url(self) -> str:
+        """Where the registry issues a token that may pull this image."""
+        return (
+            f"https://{self.host}/v2/token?{urlencode({'service': self.host, 'scope': f'repository:{self.name}:pull'})}"
+        )
+
+    @property
+    def manifest_url(self) -> str | None:
+        return f"https://{self.host}/v2/{self.name}/manifests/{self.tag}" if self.tag else None
+
     def __str__(self) -> str:
         return f"{self.host}/{self.name}" + (f":{self.tag}" if self.tag else "")
 
@@ -45,7 +64,8 @@ class Hub(Document):
     """A publisher at Google: whose token to get, and the registries that it opens.
 
     probe: an image (HOST/PROJECT/REPOSITORY/IMAGE[:TAG]) that a good token can pull.
-    token_lifetime: in seconds; more than 3600 (up to 12 hours) needs an organisation policy at Google.
+    token_lifetime: in seconds; more than 3600 (up to 12 hours) needs an organisation policy at Google. None: that of
+    the credential configuration, else an hour.
     entra_resource: the audience of the Entra token. A dedicated app registration (api://APPID) is the safer choice: a
     token for the default is also an assertion that Entra itself accepts.
     """
@@ -60,7 +80,7 @@ class Hub(Document):
         "https://www.googleapis.com/auth/cloud-platform.read-only",
         "https://www.googleapis.com/auth/cloud-platform",
     ] = "https://www.googleapis.com/auth/cloud-platform.read-only"
-    token_lifetime: Annotated[int, Field(ge=1, le=12 * 3600, strict=True)] = 3600
+    token_lifetime: Annotated[int, Field(ge=1, le=12 * 3600, strict=True)] | None = None
 
     @field_validator("registries")
     @classmethod
@@ -85,9 +105,11 @@ class Hub(Document):
     @property
     def life(self) -> timedelta:
         """The requested life of a token."""
-        return timedelta(seconds=self.token_lifetime)
+        impersonation = self.credential_config.service_account_impersonation
+        published = impersonation.token_lifetime_seconds if impersonation else 3600
+        return timedelta(seconds=self.token_lifetime or published)
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """A digest of the content: hubs with the same content share one mint."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()

@@ -8,8 +8,8 @@ import aiohttp
 
 from pullkeeper import bounded
 from pullkeeper.deadline import remaining
-from pullkeeper.errors import RegistryDenied, RegistryUnavailable
-from pullkeeper.publisher.hub import Hub, Image
+from pullkeeper.errors import ProbeImageMissing, RegistryDenied, RegistryError, RegistryUnavailable
+from pullkeeper.publisher.hub import MANIFEST_TYPES, Hub, Image
 from pullkeeper.tokens import Token
 
 USER = "oauth2accesstoken"
@@ -17,10 +17,6 @@ _TIMEOUT = 10.0
 """In seconds, for the whole probe."""
 _LONGEST_ANSWER = 64 * 1024
 _MULTI_REGIONS = {"gcr.io": "us", "us.gcr.io": "us", "eu.gcr.io": "europe", "asia.gcr.io": "asia"}
-_MANIFESTS = (
-    "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, "
-    "application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json"
-)
 
 
 def dockerconfigjson(registries: Sequence[str], token: Token) -> str:
@@ -32,49 +28,46 @@ def dockerconfigjson(registries: Sequence[str], token: Token) -> str:
     return json.dumps({"auths": dict.fromkeys(registries, entry)}, separators=(",", ":"))
 
 
-async def probe(hub: Hub, token: Token) -> None:
+async def probe(hub: Hub, token: Token, principal: str) -> None:
     """Pull as a kubelet would: a registry token for the hub's probe image, and, if the probe has a tag, the manifest.
 
-    Raises RegistryDenied for 401, 403 and 404, RegistryUnavailable for any other failure. `GET /v2/` would prove
-    nothing: it is 200 for anonymous registry tokens too.
+    principal: object id of the identity that Google gave the token to. A remedy without a service account names it.
+
+    Raises RegistryDenied for 401 and 403, and for 404 instead of a registry token; ProbeImageMissing for 404 instead of
+    the manifest; RegistryUnavailable for any other failure. `GET /v2/` would prove nothing: it is 200 for anonymous
+    registry tokens too.
     """
-    context = _context(hub)
+    context = _context(hub, principal)
     image = hub.probe_image
     limits = aiohttp.ClientTimeout(total=remaining(_TIMEOUT))
     try:
         async with aiohttp.ClientSession(timeout=limits, trust_env=True) as session:
-            query = {"service": image.host, "scope": f"repository:{image.name}:pull"}
             basic = {"Authorization": aiohttp.encode_basic_auth(USER, token.reveal())}
-            url = f"https://{image.host}/v2/token"
-            async with session.get(url, params=query, headers=basic, allow_redirects=False) as answer:
-                body = await _read_success(answer, context)
-            if image.tag:
-                bearer = {"Authorization": f"Bearer {json.loads(body)['token']}", "Accept": _MANIFESTS}
-                url = f"https://{image.host}/v2/{image.name}/manifests/{image.tag}"
-                async with session.head(url, headers=bearer, allow_redirects=False) as answer:
-                    await _read_success(answer, context)
+            async with session.get(image.token_url, headers=basic, allow_redirects=False) as answer:
+                body = await _read_success(answer, context, missing=RegistryDenied)
+            if image.manifest_url:
+                bearer = {"Authorization": f"Bearer {json.loads(body)['token']}", "Accept": MANIFEST_TYPES}
+                async with session.head(image.manifest_url, headers=bearer, allow_redirects=False) as answer:
+                    await _read_success(answer, context, missing=ProbeImageMissing)
     except (aiohttp.ClientError, TimeoutError, OSError) as e:
         raise RegistryUnavailable(f"{image.host}: {type(e).__name__}: {e}", context) from None
     except (ValueError, KeyError, TypeError, RecursionError):
         raise RegistryUnavailable(f"{image.host}: the response has no registry token", context) from None
 
 
-def _context(hub: Hub) -> dict[str, str]:
+def _context(hub: Hub, principal: str) -> dict[str, str]:
     """What the remedy's command needs: the repository as Artifact Registry names it, and the member to add."""
-    image, ids = hub.probe_image, hub.credential_config.ids
-    account = hub.credential_config.service_account
+    image, config = hub.probe_image, hub.credential_config
     project, repository, location = repository_of(image)
     return {
         "host": image.host,
         "image": str(image),
+        "untagged": f"{image.host}/{image.name}",
         "registry_project": project,
         "repository": repository,
         "location": location,
-        "member": f"serviceAccount:{account}"
-        if account
-        else f"principal://iam.googleapis.com/projects/{ids['project']}/locations/global"
-        f"/workloadIdentityPools/{ids['pool']}/subject/OBJECT_ID",
-        **ids,
+        "member": f"serviceAccount:{config.service_account}" if config.service_account else config.principal(principal),
+        **config.ids,
     }
 
 
@@ -87,9 +80,13 @@ def repository_of(image: Image) -> tuple[str, str, str]:
     return project, rest.partition("/")[0], image.host.removesuffix("-docker.pkg.dev")
 
 
-async def _read_success(answer: aiohttp.ClientResponse, context: dict[str, str]) -> str:
+async def _read_success(
+    answer: aiohttp.ClientResponse, context: dict[str, str], *, missing: type[RegistryError]
+) -> str:
+    """missing: what a 404 means."""
     body = (await bounded.read(answer, _LONGEST_ANSWER)).decode(errors="replace")
     if answer.status == 200:  # noqa: PLR2004 - OK
         return body
-    kind = RegistryDenied if answer.status in {401, 403, 404} else RegistryUnavailable
+    refusals: dict[int, type[RegistryError]] = {401: RegistryDenied, 403: RegistryDenied, 404: missing}
+    kind = refusals.get(answer.status, RegistryUnavailable)
     raise kind(f"{context['image']}: HTTP {answer.status} {body}", context)

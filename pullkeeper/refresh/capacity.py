@@ -1,67 +1,97 @@
 """How many API servers a process talks to at once, so that a silent one never takes a place from a healthy one.
 
 A connection costs 0.35 MB while it is open (asyncio allocates 256 KiB to read TLS), and an instance may have 512 MB. So
-there are two bounds. A call begins in the first; after a few seconds it moves to the second. Where that is full, the
-call that has waited longest is cancelled. A cluster that did not respond last time begins in the second.
+there are three bounds. A call begins in the first; one that takes long moves to the second. A cluster that did not
+respond last time begins in the third. Where the second or third is full, the call that has waited longest is closed.
 """
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
 
 from pullkeeper.errors import ClusterUnreachable
 
-T = TypeVar("T")
+_SWEEP: Final = 0.1  # seconds
+_SLOW: Final = 4
+"""Times the median of all calls: a busy process is slow for all clusters, and takes none of them for silent."""
+_TURNS: Final = 4
+_STEP: Final = 1.05
+_LONGEST_MEDIAN: Final = 2.0
 
 
 class Capacity:
-    """The two bounds of a process."""
+    """The bounds of a process."""
 
-    def __init__(self, prompt: int = 64, slow: int = 64, patience: float = 2.0) -> None:
-        """prompt, slow: places. patience: seconds that a call may keep its place in the first bound, and that it has at
-        least in the second.
+    def __init__(self, prompt: int = 64, slow: int = 128, suspects: int = 64, patience: float = 0.5) -> None:
+        """prompt, slow, suspects: places. patience: seconds that a call keeps its place in the first bound at least; it
+        has three times as long in the others.
         """
-        self._prompt = asyncio.Semaphore(prompt)
+        self._prompt, self._suspect = asyncio.Semaphore(prompt), asyncio.Semaphore(suspects)
+        self.turn = asyncio.Semaphore(_TURNS)
+        """For shards: held until the clusters of one have their places."""
         self._places = slow
+        self._waiting = 0  # suspects
         self._patience = patience
-        self._slow: dict[asyncio.Task[Any], float] = {}  # since when, the oldest first
+        self._median = patience / _SLOW
+        # Since when, the oldest first.
+        self._in_prompt: dict[asyncio.Timeout, float] = {}
+        self._in_slow: dict[asyncio.Timeout, float] = {}
+        self._in_suspect: dict[asyncio.Timeout, float] = {}
+        self._sweeper: asyncio.TimerHandle | None = None
 
-    async def run(self, call: Coroutine[Any, Any, T], *, suspect: bool = False) -> T:
-        """Run a call within the bounds. suspect: it did not respond last time. Raises ClusterUnreachable when it was
-        cancelled to make room, and whatever the call raises.
+    @asynccontextmanager
+    async def place(self, *, suspect: bool = False) -> AsyncIterator[None]:
+        """Hold a place. suspect: the cluster did not respond last time. Raises ClusterUnreachable when the call was
+        closed to make room.
         """
-        task: asyncio.Task[T] | None = None
+        bound, calls = (self._suspect, self._in_suspect) if suspect else (self._prompt, self._in_prompt)
+        loop = asyncio.get_running_loop()
+        self._waiting += suspect
         try:
-            if suspect:
-                await self._make_room()
-                task = asyncio.create_task(call)
-            else:
-                async with self._prompt:
-                    task = asyncio.create_task(call)
-                    await asyncio.wait({task}, timeout=self._patience)
-                if task.done():
-                    return task.result()
-                await self._make_room()
-            self._slow[task] = asyncio.get_running_loop().time()
-            return await task
-        except asyncio.CancelledError:
-            current = asyncio.current_task()
-            if task and task.cancelled() and current and not current.cancelling():
-                raise ClusterUnreachable("no response while other clusters waited for the connection") from None
-            raise
+            await bound.acquire()
         finally:
-            if task is None:
-                call.close()
-            else:
-                self._slow.pop(task, None)
-                task.cancel()
+            self._waiting -= suspect
+        limit = asyncio.timeout(None)
+        calls[limit] = began = loop.time()
+        self._sweeper = self._sweeper or loop.call_later(_SWEEP, self._sweep)
+        try:
+            async with limit:
+                yield
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise ClusterUnreachable("no response while other clusters waited for the connection") from None
+        finally:
+            if calls.pop(limit, None):
+                bound.release()
+            self._in_slow.pop(limit, None)
+            if not limit.expired():
+                self._count(loop.time() - began)
 
-    async def _make_room(self) -> None:
-        """Wait until the second bound has a place, or cancel the call that has had its time longest."""
-        while len(self._slow) >= self._places:
-            oldest, since = next(iter(self._slow.items()))
-            left = since + self._patience - asyncio.get_running_loop().time()
-            if left > 0:
-                await asyncio.sleep(left)
-            elif self._slow.pop(oldest, None):
-                oldest.cancel()
+    def _count(self, seconds: float) -> None:
+        """Move the median a step towards how long a call took."""
+        median = self._median * (_STEP if seconds > self._median else 1 / _STEP)
+        self._median = min(max(median, self._patience / _SLOW), _LONGEST_MEDIAN)
+
+    def _sweep(self) -> None:
+        """Move calls that take long out of the first bound, and close the oldest where others wait."""
+        now = asyncio.get_running_loop().time()
+        patience = _SLOW * self._median
+        late = [limit for limit, since in self._in_prompt.items() if now - since > patience]
+        for limit in late[: self._places - len(self._in_slow)]:
+            del self._in_prompt[limit]
+            self._in_slow[limit] = now
+            self._prompt.release()
+        if len(self._in_slow) == self._places:
+            _close(self._in_slow, len(late), now - 3 * patience)
+        _close(self._in_suspect, self._waiting, now - 3 * patience)
+        busy = self._in_prompt or self._in_slow or self._in_suspect
+        self._sweeper = asyncio.get_running_loop().call_later(_SWEEP, self._sweep) if busy else None
+
+
+def _close(calls: dict[asyncio.Timeout, float], most: int, since: float) -> None:
+    """Close the oldest calls of those that began before a time."""
+    for limit, began in list(calls.items())[:most]:
+        if began < since and not limit.expired():
+            limit.reschedule(0)

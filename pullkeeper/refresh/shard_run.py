@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -30,6 +31,10 @@ _MEANWHILE: Final = timedelta(seconds=2)
 _REPORT_ALL_EVERY: Final = timedelta(hours=1)
 _SAVE_EVERY: Final = 1.0  # seconds
 _SAVE_TRIES: Final = 5
+_TURN: Final = 1.0
+"""Seconds that a shard may keep others from being read. Were all read at once, each would last as long as all of them,
+and be read and written again and again meanwhile.
+"""
 
 
 class ShardRun:
@@ -63,28 +68,45 @@ class ShardRun:
         self.began = clock()
         self._read_at = NEVER
         self._reading = asyncio.Lock()
+        self._waiting: set[ClusterId] = set()
+        self._begun = asyncio.Event()
 
     async def work(self) -> None:
         """Refresh what is due, and record it. Raises StorageUnavailable; UnknownFormat for a row of another version."""
-        await self._read()
-        if not self.state.known:
-            raise UnknownFormat(f"the row of shard {self._message.shard} in the table shards")
-        self.reports_all = self._clock() - self.state.reported_at >= _REPORT_ALL_EVERY
         ended = asyncio.Event()
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._save_regularly(ended))
-                with reserve(2 * storage.CALL):  # to record what has ended
-                    await self._refresh_all()
+                async with self._capacity.turn:
+                    await self._read()
+                    if not self.state.known:
+                        raise UnknownFormat(f"the row of shard {self._message.shard} in the table shards")
+                    self.reports_all = self._clock() - self.state.reported_at >= _REPORT_ALL_EVERY
+                    group.create_task(self._save_regularly(ended))
+                    with reserve(2 * storage.CALL):  # to record what has ended
+                        refreshing = group.create_task(self._refresh_all())
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(_TURN):
+                            await self._begun.wait()
+                await refreshing
                 ended.set()
         except ExceptionGroup as failed:
             raise _first(failed) from None
 
     async def _refresh_all(self) -> None:
+        members = [row.member for row in self.rows.values() if row.member]
+        due = {member.cluster.cluster: (member, targets) for member in members if (targets := self._due(member))}
+        self._waiting = set(due)
         async with asyncio.TaskGroup() as group:
-            for row in list(self.rows.values()):
-                if row.member and (targets := self._due(row.member)):
-                    group.create_task(self._refresh(row.member, targets))
+            for member, targets in due.values():
+                group.create_task(self._refresh(member, targets))
+            if not due:
+                self._begun.set()
+
+    def _begin(self, cluster: ClusterId) -> None:
+        """Note that a cluster waits for no place any more. After the last one the next shard has its turn."""
+        self._waiting.discard(cluster)
+        if not self._waiting:
+            self._begun.set()
 
     def _due(self, member: Member) -> Sequence[Target]:
         cluster, now = member.cluster, self._clock()
@@ -111,17 +133,23 @@ class ShardRun:
         suspect = any(status.of(target).category == ClusterUnreachable.category for target in targets)
         try:
             if member.cluster.refresher == "in-cluster":
-                attempt = await self._capacity.run(self._observe(member), suspect=suspect)
+                async with self._capacity.place(suspect=suspect):
+                    self._begin(cluster)
+                    attempt = await self._observe(member)
             else:
                 # The token first: nothing waits for a mint in the place of a cluster.
                 hub, token = await self._writer.token(member.cluster, status)
-                attempt = await self._capacity.run(self._write(member, hub, token), suspect=suspect)
+                async with self._capacity.place(suspect=suspect):
+                    self._begin(cluster)
+                    attempt = await self._write(member, hub, token)
         except StorageUnavailable:
             raise
         except PullkeeperError as e:
             attempt = Attempt(dict.fromkeys(targets, e.with_context(cluster=str(cluster))))
         except Exception as e:  # noqa: BLE001 - a bug at one cluster must not end the run of the others
             attempt = Attempt(dict.fromkeys(targets, telemetry.report_unexpected("refresh", e)))
+        finally:
+            self._begin(cluster)
         if attempt:
             self._pending[cluster] = attempt
 
@@ -162,9 +190,9 @@ class ShardRun:
                 async with asyncio.timeout(_SAVE_EVERY):
                     await ended.wait()
             except TimeoutError:
-                pass
-            if self._pending or ended.is_set():
-                await self._save()
+                if self._pending:
+                    await self._save()
+        await self._save()  # also what ended during the save before
 
     async def _save(self) -> None:
         """Record what has ended. Where another writer was quicker, read again what it wrote and who is in the fleet."""

@@ -19,6 +19,8 @@ from typing import Any, Final, Self
 import trustme
 
 _LATENCY: Final = 0.03
+_ADDRESSES: Final = 10
+"""Of each server, all of them loopback."""
 _ROOT: Final = Path(__file__).parents[2]
 
 
@@ -41,6 +43,7 @@ class _Connection(asyncio.Protocol):
         if len(body) < int(length or 0) or self._server.mode == "silent":
             return
         self._data = b""
+        self._server.requests += 1
         asyncio.get_running_loop().call_later(_LATENCY, self._respond)
 
     def _respond(self) -> None:
@@ -51,6 +54,7 @@ class _Connection(asyncio.Protocol):
 class _ApiServer:
     def __init__(self) -> None:
         self.mode = "healthy"
+        self.requests = 0
         metadata = {"name": "ar-pull-secret", "namespace": "deepintshield", "uid": str(uuid.uuid4())}
         body = json.dumps({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
         head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -59,9 +63,9 @@ class _ApiServer:
     async def start(self) -> dict[str, Any]:
         authority = trustme.CA()
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        authority.issue_cert("127.0.0.1", "localhost").configure_cert(context)
+        authority.issue_cert(*(f"127.0.0.{n}" for n in range(1, 1 + _ADDRESSES))).configure_cert(context)
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: _Connection(self), "127.0.0.1", 0, ssl=context, backlog=128)
+        server = await loop.create_server(lambda: _Connection(self), "0.0.0.0", 0, ssl=context, backlog=128)
         return {"port": server.sockets[0].getsockname()[1], "ca": authority.cert_pem.bytes().decode()}
 
 
@@ -73,7 +77,7 @@ async def _serve(count: int) -> None:
     while line := await reader.readline():
         for number, mode in json.loads(line).items():
             servers[int(number)].mode = mode
-        print("done", flush=True)
+        print(sum(server.requests for server in servers), flush=True)
 
 
 class ApiServers:
@@ -93,13 +97,21 @@ class ApiServers:
         self._process.kill()
         self._process.communicate()
 
-    def set_modes(self, modes: dict[int, str]) -> None:
-        """Set the mode of these servers: `healthy` or `silent`."""
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def count_requests(self) -> int:
+        """Return how many requests all servers have answered."""
+        return self.set_modes({})
+
+    def set_modes(self, modes: dict[int, str]) -> int:
+        """Set the mode of these servers: `healthy` or `silent`. Returns how many requests all servers have answered."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(modes) + "\n")
         self._process.stdin.flush()
-        self._process.stdout.readline()
+        return int(self._process.stdout.readline())
 
 
 if __name__ == "__main__":

@@ -1,12 +1,16 @@
-"""Benchmarks. Each prints a ratio of two measurements of one run: absolute times depend on the machine."""
+"""What it costs to import the app, against its packages alone."""
 
+import asyncio
 import statistics
-import subprocess
 import sys
+from typing import Final
 
-BASELINE = "azure.functions, kubernetes.aio.client, google.auth, azure.identity.aio, azure.data.tables.aio"
-_RUNS = 7
-_SCRIPT = """
+from tests.bench.report import Figure
+
+_PACKAGES: Final = "azure.functions, kubernetes.aio.client, google.auth, azure.identity.aio, azure.data.tables.aio"
+_LIMIT: Final = 1.5
+_ROUNDS: Final = 7
+_SCRIPT: Final = """
 import resource
 import {modules}
 used = resource.getrusage(resource.RUSAGE_SELF)
@@ -14,27 +18,26 @@ print(used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 """
 
 
-def _measure_import(modules: str) -> tuple[float, float]:
+async def measure() -> list[Figure]:
+    ours, theirs = [], []
+    for _ in range(_ROUNDS):
+        ours.append(await _import("function_app"))
+        theirs.append(await _import(_PACKAGES))
+    ratio = statistics.median(mine[0] / its[0] for mine, its in zip(ours, theirs, strict=True))
+    cpu, memory = (statistics.median(column) for column in zip(*ours, strict=True))
+    return [
+        Figure("ratio", ratio, "times", _LIMIT, detail=f"import of the app and of its packages, {_ROUNDS} pairs"),
+        Figure("import", cpu, "s CPU"),
+        Figure("memory", memory, "MB"),
+    ]
+
+
+async def _import(modules: str) -> tuple[float, float]:
     """Return CPU seconds and peak MB of a new interpreter that imports these."""
     script = _SCRIPT.format(modules=modules)
-    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
-    cpu, memory = done.stdout.split()
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE)
+    output, _ = await process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"the import of {modules} failed")
+    cpu, memory = output.split()
     return float(cpu), float(memory)
-
-
-def cold_start() -> None:
-    """Compare the import of function_app with that of its packages alone, alternating."""
-    ours, theirs = [], []
-    for _ in range(_RUNS):
-        ours.append(_measure_import("function_app"))
-        theirs.append(_measure_import(BASELINE))
-    ratios = [mine[0] / its[0] for mine, its in zip(ours, theirs, strict=True)]
-    cpu, memory = (statistics.median(column) for column in zip(*ours, strict=True))
-    print(
-        f"cold start: importing function_app takes {statistics.median(ratios):.2f} times the CPU of its packages alone "
-        f"(from {min(ratios):.2f} to {max(ratios):.2f} in {_RUNS} pairs; limit 1.5); {cpu:.2f} s, {memory:.0f} MB here"
-    )
-
-
-if __name__ == "__main__":
-    cold_start()

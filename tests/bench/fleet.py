@@ -7,7 +7,8 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
+from itertools import count, islice
 from typing import Any
 
 from azure.data.tables.aio import TableServiceClient
@@ -16,10 +17,10 @@ from local.azurite import Azurite
 from local.clock import Clock
 from local.cloud import Cloud
 from pullkeeper.fleet.queues import FORMAT, RefreshMessage
-from pullkeeper.fleet.shards import shard_of
+from pullkeeper.fleet.shards import COUNT, shard_of
 from pullkeeper.fleet.table import columns, entity_keys
 from pullkeeper.model import Cluster, ClusterId, Endpoint, Target
-from pullkeeper.services import Services
+from pullkeeper.services import Services, limit_garbage_collection
 from tests.bench.api_servers import ApiServers
 
 SUBSCRIPTION = "00000000-0000-0000-0000-00000000b001"
@@ -68,6 +69,26 @@ class BenchFleet:
         self.clock.advance(timedelta(minutes=20, seconds=1))
 
 
+def _ids(size: int, shards: int) -> list[ClusterId]:
+    ids = (ClusterId(SUBSCRIPTION, "fleet", f"aks-{n}") for n in count())
+    return list(islice((one for one in ids if int(shard_of(one), 16) < shards), size))
+
+
+def bench_members(
+    servers: ApiServers, size: int, now: datetime, shards: int = COUNT
+) -> list[tuple[ClusterId, Endpoint]]:
+    """Return clusters with where they are. Where there are more clusters than servers, each has an address of its own
+    all the same, so that nothing is cached for two of them.
+    """
+    endpoints = servers.endpoints
+    found = []
+    for number, cluster in enumerate(_ids(size, shards)):
+        host, server = divmod(number, len(endpoints))
+        address = f"https://127.0.0.{1 + host}:{endpoints[server]['port']}"
+        found.append((cluster, Endpoint(server=address, ca=endpoints[server]["ca"], read_at=now)))
+    return found
+
+
 async def register(tables: TableServiceClient, members: Iterable[tuple[ClusterId, Endpoint]], due: Any) -> None:
     """Write the rows of many clusters at once: what onboarding writes, in transactions."""
     fleet = await tables.create_table_if_not_exists("fleet")
@@ -84,28 +105,31 @@ async def register(tables: TableServiceClient, members: Iterable[tuple[ClusterId
 
 
 @asynccontextmanager
-async def open_fleet(azurite: Azurite, servers: ApiServers, size: int, name: str) -> AsyncIterator[BenchFleet]:
-    """A fleet of this size in a storage account of its own, refreshed once, so that everything is warm."""
+async def open_fleet(
+    azurite: Azurite, servers: ApiServers, size: int, name: str, *, shards: int = COUNT, refreshed: bool = True
+) -> AsyncIterator[BenchFleet]:
+    """A fleet of this size in a storage account of its own, refreshed once, so that everything is warm.
+
+    shards: how many of them it fills; fewer show what a larger fleet costs per cluster. refreshed: False: do not.
+    """
     clock = Clock()
     storage = azurite.account(name)
     async with Cloud(clock) as cloud:
         cloud.add_hub("main")
         environment = cloud.environment(storage)
         os.environ.update(environment)
-        clusters = [ClusterId(SUBSCRIPTION, "fleet", f"aks-{n}") for n in range(size)]
-        endpoints = [
-            Endpoint(server=f"https://127.0.0.1:{one['port']}", ca=one["ca"], read_at=clock())
-            for one in servers.endpoints
-        ]
+        members = bench_members(servers, size, clock(), shards)
+        clusters = [cluster for cluster, _ in members]
         async with TableServiceClient.from_connection_string(storage) as tables:
-            members = [(cluster, endpoints[n % len(endpoints)]) for n, cluster in enumerate(clusters)]
             await register(tables, members, clock())
         services = Services.build(environment, clock)
+        limit_garbage_collection()
         fleet = BenchFleet(services, servers, clock, cloud, storage, clusters)
         logger = logging.getLogger("pullkeeper")
         logger.addHandler(fleet.recorded)
         try:
-            await fleet.refresh()
+            if refreshed:
+                await fleet.refresh()
             yield fleet
         finally:
             logger.removeHandler(fleet.recorded)

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from local.serving import Authority
 
@@ -86,11 +87,15 @@ async def canned(authority: Authority | None, answers: Answers, pause: float = 0
     """Serve `answers` on a free port, over TLS if there is an authority, until the context ends."""
     canned_server = CannedServer(answers, pause)
     running: set[asyncio.Task[None]] = set()
+    handlers: set[asyncio.Task[Any]] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if handler := asyncio.current_task():
+            handlers.add(handler)
         task = asyncio.ensure_future(canned_server.serve(reader, writer))
         running.add(task)
         await asyncio.wait({task})
+        writer.transport.abort()
         if not task.cancelled():
             task.result()
 
@@ -102,4 +107,4 @@ async def canned(authority: Authority | None, answers: Answers, pause: float = 0
         server.close()
         for task in running:
             task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await asyncio.gather(*running, *handlers, return_exceptions=True)

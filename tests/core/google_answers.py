@@ -1,6 +1,7 @@
 """Error responses of Google's token services, verbatim, and the category of each."""
 
 import json
+from typing import Any
 
 from pullkeeper import errors
 from pullkeeper.errors import PullkeeperError
@@ -27,6 +28,52 @@ _DENIED = {
             "domain": "iam.googleapis.com",
             "metadata": {"permission": _PERMISSION},
         }
+    ],
+}
+_DISABLED = {
+    "code": 403,
+    "message": "IAM Service Account Credentials API has not been used in project 889403714106 before or it is "
+    "disabled. Enable it by visiting https://console.developers.google.com/apis/api/iamcredentials.googleapis.com/"
+    "overview?project=889403714106 then retry. If you enabled this API recently, wait a few minutes for the action to "
+    "propagate to our systems and retry.",
+    "status": "PERMISSION_DENIED",
+    "details": [
+        {
+            "@type": "type.googleapis.com/google.rpc.Help",
+            "links": [{"description": "Google developers console API activation", "url": "https://example.com/"}],
+        },
+        {
+            "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+            "reason": "SERVICE_DISABLED",
+            "domain": "googleapis.com",
+            "metadata": {"service": "iamcredentials.googleapis.com", "consumer": "projects/889403714106"},
+        },
+    ],
+}
+_PROHIBITED: dict[str, Any] = {
+    "code": 403,
+    "message": "Request is prohibited by organization's policy. vpcServiceControlsUniqueIdentifier: "
+    "VQQnKfXtZ16NHnOmdJAy0E92tVT_8fZZRGvnndBWXZLKFx_KItn1EA",
+    "status": "PERMISSION_DENIED",
+    "details": [
+        {
+            "@type": "type.googleapis.com/google.rpc.PreconditionFailure",
+            "violations": [
+                {
+                    "type": "VPC_SERVICE_CONTROLS",
+                    "description": "VQQnKfXtZ16NHnOmdJAy0E92tVT_8fZZRGvnndBWXZLKFx_KItn1EA",
+                }
+            ],
+        },
+        {
+            "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+            "reason": "SECURITY_POLICY_VIOLATED",
+            "domain": "googleapis.com",
+            "metadata": {
+                "service": "sts.googleapis.com",
+                "uid": "VQQnKfXtZ16NHnOmdJAy0E92tVT_8fZZRGvnndBWXZLKFx_KItn1EA",
+            },
+        },
     ],
 }
 _HTML = (
@@ -80,6 +127,21 @@ KNOWN = [
     _sts("bad signature", "invalid_grant", "Unable to verify the ID Token signature.", errors.FederationToken),
     _sts("unknown key", "invalid_grant", "Error connecting to the given credential's issuer.", errors.FederationToken),
     Answer("no binding", 403, json.dumps({"error": _DENIED}), errors.ImpersonationDenied),
+    Answer("a disabled API", 403, json.dumps({"error": _DISABLED}), errors.GoogleApiDisabled),
+    Answer(
+        "a disabled API, without its name",
+        403,
+        json.dumps({"error": {**_DISABLED, "details": [{"reason": "SERVICE_DISABLED", "metadata": []}, "x", None]}}),
+        errors.GoogleApiDisabled,
+    ),
+    Answer("a perimeter", 403, json.dumps({"error": _PROHIBITED}), errors.GooglePerimeterDenied),
+    _iam(
+        "a perimeter, without details",
+        403,
+        _PROHIBITED["message"],
+        "PERMISSION_DENIED",
+        errors.GooglePerimeterDenied,
+    ),
     _iam(
         "no such account",
         404,
@@ -124,6 +186,11 @@ UNKNOWN = [
         "UNAUTHENTICATED",
         errors.InternalError,
     ),
+    _iam("another right", 403, "The caller does not have permission", "PERMISSION_DENIED", errors.InternalError),
+    Answer(
+        "details of another form", 403, '{"error": {"details": {"reason": "SERVICE_DISABLED"}}}', errors.InternalError
+    ),
+    Answer("a list for a reason", 403, '{"error": {"details": [{"reason": []}]}}', errors.InternalError),
     Answer("a proxy's page", 403, "<html>Blocked by policy</html>", errors.InternalError),
     Answer("another server", 404, "404 page not found", errors.InternalError),
     Answer("an array", 400, "[1, 2]", errors.InternalError),

@@ -1,5 +1,6 @@
 """A credential configuration is accepted in one form only, and used for its ids only."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -52,7 +53,16 @@ def test_without_an_impersonation_url_there_is_no_service_account() -> None:
     ).credential_config
 
     assert config.service_account is None
-    assert config.ids["service_account"] == "-"
+    assert "service_account" not in config.ids
+
+
+def test_the_source_is_not_printed() -> None:
+    """The headers of a URL may contain a token."""
+    source = {"url": "https://example.com/", "headers": {"Authorization": "bearer canary"}}
+
+    parsed = Hub.parse(hub(credentialConfig=credential_config(credential_source=source)))
+
+    assert "canary" not in repr(parsed)
 
 
 def test_the_pods_token_file_is_not_stored() -> None:
@@ -93,7 +103,7 @@ def test_any_other_form_is_refused_and_not_quoted(field: str, value: Any) -> Non
     "source",
     cases("credential sources"),
 )
-def test_a_source_other_than_a_file_is_refused(source: Any) -> None:
+def test_a_source_other_than_a_file_or_a_url_is_refused(source: Any) -> None:
     message = _fail(credential_config(credential_source=source))
 
     assert message.startswith("credentialConfig.credential_source")
@@ -104,10 +114,8 @@ def test_a_source_other_than_a_file_is_refused(source: Any) -> None:
 @pytest.mark.parametrize(
     "field",
     [
-        "token_info_url",
         "client_secret",
         "workforce_pool_user_project",
-        "service_account_impersonation",
         "quota_project_id",
         "private_key",
     ],
@@ -116,6 +124,43 @@ def test_a_field_of_another_kind_of_document_is_refused_by_name(field: str) -> N
     message = _fail(credential_config(**{field: "evil"}))
 
     assert f"credentialConfig.{field}: Extra inputs are not permitted" == message
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "https://sts.evil.example/v1/introspect",
+        "https://sts.googleapis.com/v1/token",
+        "http://sts.googleapis.com/v1/introspect",
+        "https://sts.googleapis.com/v1/introspect?evil=1",
+        7,
+    ],
+)
+def test_a_token_info_url_of_another_form_is_refused(value: Any) -> None:
+    assert _fail(credential_config(token_info_url=value)).startswith("credentialConfig.token_info_url: ")
+
+
+def test_the_token_info_url_is_not_stored() -> None:
+    """It is never called."""
+    document = credential_config(token_info_url="https://sts.googleapis.com/v1/introspect")
+
+    assert Hub.parse(hub(credentialConfig=document)).to_json() == parsed_hub().to_json()
+
+
+@pytest.mark.parametrize("value", [{}, {"token_lifetime_seconds": 599}, {"token_lifetime_seconds": 43201}, 7, "evil"])
+def test_a_lifetime_that_google_does_not_allow_is_refused(value: Any) -> None:
+    message = _fail(credential_config(service_account_impersonation=value))
+
+    assert message.startswith("credentialConfig.service_account_impersonation")
+    assert "evil" not in message
+
+
+def test_the_lifetime_of_the_document_is_stored() -> None:
+    document = credential_config(service_account_impersonation={"token_lifetime_seconds": 7200})
+
+    stored = Hub.parse(hub(credentialConfig=document)).to_json()
+
+    assert Hub.parse(stored).life == timedelta(hours=2)
 
 
 def test_a_trusted_host_is_accepted_in_place_of_googles() -> None:

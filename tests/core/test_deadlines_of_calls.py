@@ -101,7 +101,7 @@ async def _get_google_token(server: CannedServer, _: Authority) -> None:
 
 
 async def _probe(server: CannedServer, _: Authority) -> None:
-    await registry.probe(_hub(server), Token("canary", _NOW, _NOW + timedelta(hours=1)))
+    await registry.probe(_hub(server), Token("canary", _NOW, _NOW + timedelta(hours=1)), "subject")
 
 
 async def _apply(server: CannedServer, authority: Authority) -> None:

@@ -40,10 +40,13 @@ _CONTEXT = {
     "issuer": "https://login.microsoftonline.com/5f2a9c1e-7d3b-4e8f-9a6c-0b1d2e3f4a5b/v2.0",
     "project": "417300214096",
     "pool": "acme-corporation-eu-azure-pool-1",
+    "service": "iamcredentials.googleapis.com",
+    "consumer": "889403714106",
     "provider": "acme-corporation-eu-azure-prov-1",
     "service_account": "deepintshield-image-puller-prd@deepintshield-production-eu1.iam.gserviceaccount.com",
     "host": "northamerica-northeast1-docker.pkg.dev",
     "image": "northamerica-northeast1-docker.pkg.dev/deepintshield-production-eu1/acme/deepintshield:2026.1.0",
+    "untagged": "northamerica-northeast1-docker.pkg.dev/deepintshield-production-eu1/acme/deepintshield",
     "registry_project": "deepintshield-production-eu1",
     "repository": "acme-corporation-europe-images",
     "location": "northamerica-northeast1",
@@ -263,10 +266,18 @@ def test_a_json_web_token_is_redacted_anywhere(payload: dict[str, str], cut: int
     assert body[:16] not in redact("x " * cut + token)
 
 
-def test_a_token_at_the_cut_is_redacted() -> None:
-    text = redact(f"{_JWT} " * 46 + "Zk7QpWx8" * 500)
+@pytest.mark.parametrize("before", range(553, 600, 6))
+def test_a_token_of_which_the_cut_would_leave_less_than_a_token_is_redacted(before: int) -> None:
+    """Redacted first, then cut: up to 47 characters have no shape by which they could be recognised."""
+    assert "Zk7" not in redact("." * (before - 1) + " " + "Zk7QpWx8" * 20)
 
-    assert "Zk7" not in text
+
+@pytest.mark.parametrize("token", [_JWT, _GOOGLE, _BASIC, _base64(_GOOGLE), f"{'Zk7QpWx8' * 9}.{_JWT}"])
+def test_a_token_in_place_of_googles_identifier_is_redacted(token: str) -> None:
+    redacted = redact(f"policy. vpcServiceControlsUniqueIdentifier: {token}")
+
+    runs = {token[at : at + 10] for at in range(len(token) - 9)}
+    assert [run for run in sorted(runs) if run in redacted] == []
 
 
 @given(text=st.text())

@@ -46,6 +46,25 @@ def test_a_token_in_the_response_is_redacted(answer: Answer) -> None:
     assert token[:20] not in str(google.map_refusal(answer.status, body.encode(), {}))
 
 
+def test_the_remedy_for_a_disabled_api_names_service_and_project() -> None:
+    [answer] = [answer for answer in KNOWN if answer.case == "a disabled API"]
+
+    failure = google.map_refusal(answer.status, answer.body.encode(), {})
+
+    assert "gcloud services enable iamcredentials.googleapis.com --project=889403714106" in failure.remedy
+
+
+@pytest.mark.parametrize("value", ["x; rm -rf /", "$(id).googleapis.com", "sts.googleapis.com\n", "", None, []])
+def test_the_remedy_contains_no_other_text_of_the_response(value: object) -> None:
+    """It is pasted into a shell."""
+    metadata = {"service": value, "consumer": value and f"projects/{value}"}
+    error = {"message": "no", "details": [{"reason": "SERVICE_DISABLED", "metadata": metadata}]}
+
+    failure = google.map_refusal(403, json.dumps({"error": error}).encode(), {})
+
+    assert "gcloud services enable <service> --project=<consumer>" in failure.remedy
+
+
 def test_retry_after_is_passed_on() -> None:
     assert google.map_refusal(429, b"", {"Retry-After": "30"}).retry_after == timedelta(seconds=30)
 

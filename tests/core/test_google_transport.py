@@ -239,7 +239,7 @@ async def test_a_server_without_a_trusted_certificate_gets_no_token() -> None:
 
 async def test_a_refusal_has_the_category_of_its_hop(authority: Authority) -> None:
     gone = {"error": "invalid_target", "error_description": f"The target service is invalid. {_SUBJECT}"}
-    denied = {"error": {"code": 403, "message": f"Permission denied to Bearer {_FEDERATED}"}}
+    denied = {"error": {"code": 403, "message": f"'iam.serviceAccounts.getAccessToken' denied to Bearer {_FEDERATED}"}}
     async with canned(authority, {_STS: http(400, gone)}) as server:
         await _fail(_hub(server), errors.FederationProvider)
     async with canned(authority, {_STS: _EXCHANGED, _IAM: http(403, denied)}) as server:

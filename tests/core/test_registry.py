@@ -23,12 +23,13 @@ from pullkeeper.publisher.registry import dockerconfigjson
 from pullkeeper.tokens import Token
 from tests.core.canned import MALFORMED, CannedServer, canned, http
 from tests.core.failures import printed
-from tests.core.publisher import SERVICE_ACCOUNT, hub
+from tests.core.publisher import SERVICE_ACCOUNT, credential_config, hub
 
 _NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 _CANARY = "ya29.c.canary-0123456789"
 _NAME = "deepintshield-prod/acme/deepintshield"
 _HANDSHAKE, _MANIFEST = "/v2/token", f"/v2/{_NAME}/manifests/latest"
+_SUBJECT = "5f2a9c1e-7d3b-4e8f-9a6c-0b1d2e3f4a5b"
 _REGISTRY_TOKEN = http(200, {"token": "canary-registry-token", "expires_in": 300})
 
 
@@ -89,21 +90,21 @@ def test_a_kubelet_reads_user_and_password_back(hosts: Sequence[str], token: str
 # The probe
 
 
-def _hub(server: CannedServer, tag: str = ":latest") -> Hub:
-    document = hub(registries=[server.host], probe=f"{server.host}/{_NAME}{tag}")
+def _hub(server: CannedServer, tag: str = ":latest", **changes: Any) -> Hub:
+    document = hub(registries=[server.host], probe=f"{server.host}/{_NAME}{tag}", **changes)
     return Hub.parse(document, trusted_hosts=frozenset({server.host}))
 
 
 async def _fail(hub: Hub) -> errors.PullkeeperError:
     with pytest.raises(errors.PullkeeperError) as raised:
-        await registry.probe(hub, _token())
+        await registry.probe(hub, _token(), _SUBJECT)
     assert "canary" not in printed(raised.value)
     return raised.value
 
 
 async def test_the_probe_uses_the_token_as_a_kubelet_does(authority: Authority) -> None:
     async with canned(authority, {_HANDSHAKE: _REGISTRY_TOKEN, _MANIFEST: http(200)}) as server:
-        await registry.probe(_hub(server), _token())
+        await registry.probe(_hub(server), _token(), _SUBJECT)
 
     handshake, manifest = server.requests
     assert parse_qs(urlsplit(handshake.path).query) == {
@@ -118,13 +119,15 @@ async def test_the_probe_uses_the_token_as_a_kubelet_does(authority: Authority) 
 
 async def test_without_a_tag_only_the_registry_token_is_requested(authority: Authority) -> None:
     async with canned(authority, {_HANDSHAKE: _REGISTRY_TOKEN}) as server:
-        await registry.probe(_hub(server, tag=""), _token())
+        await registry.probe(_hub(server, tag=""), _token(), _SUBJECT)
 
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("path", [_HANDSHAKE, _MANIFEST])
-@pytest.mark.parametrize("status", [401, 403, 404])
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [(_HANDSHAKE, 401), (_HANDSHAKE, 403), (_HANDSHAKE, 404), (_MANIFEST, 401), (_MANIFEST, 403)],
+)
 async def test_a_refusal_is_registry_denied_with_the_command_that_fixes_it(
     authority: Authority, status: int, path: str
 ) -> None:
@@ -145,6 +148,24 @@ async def test_a_refusal_is_registry_denied_with_the_command_that_fixes_it(
     assert f"HTTP {status}" in failure.detail
     assert "add-iam-policy-binding acme --project=deepintshield-prod" in failure.remedy
     assert f"--member=serviceAccount:{SERVICE_ACCOUNT}" in failure.remedy
+
+
+async def test_a_manifest_that_is_gone_is_a_missing_probe_image(authority: Authority) -> None:
+    """The registry has granted a token that may pull the image."""
+    async with canned(authority, {_HANDSHAKE: _REGISTRY_TOKEN, _MANIFEST: http(404)}) as server:
+        failure = await _fail(_hub(server))
+
+    assert type(failure) is errors.ProbeImageMissing
+    assert f"gcloud artifacts docker tags list {server.host}/{_NAME}" in failure.remedy
+
+
+async def test_without_a_service_account_the_command_names_the_identity_itself(authority: Authority) -> None:
+    config = credential_config(service_account_impersonation_url=None)
+    async with canned(authority, {_HANDSHAKE: http(403)}) as server:
+        failure = await _fail(_hub(server, credentialConfig=config))
+
+    pool = "projects/417300214096/locations/global/workloadIdentityPools/acme-azure-pool"
+    assert f"--member=principal://iam.googleapis.com/{pool}/subject/{_SUBJECT}." in failure.remedy
 
 
 @pytest.mark.parametrize(

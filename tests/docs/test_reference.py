@@ -44,7 +44,8 @@ def test_every_setting_has_a_row_and_every_row_is_a_setting() -> None:
 
 def test_every_field_of_a_hub_has_a_row_with_its_default() -> None:
     fields = {
-        str(field.alias): [] if field.is_required() else [str(field.default)] for field in Hub.model_fields.values()
+        str(field.alias): [] if field.is_required() or field.default is None else [str(field.default)]
+        for field in Hub.model_fields.values()
     }
     documented = {row[0].strip("`"): code_spans(row[1]) for row in rows(REFERENCE, "field of a hub")}
     assert fields == documented

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from datetime import timedelta
 from typing import Final
 
@@ -173,6 +174,23 @@ async def test_a_refusal_is_not_retried_and_reported_for_every_cluster(
         until = await world.next_due(cluster) - world.clock()
         assert 14 * MINUTE < until <= 15 * MINUTE
         assert "<" not in str((await world.target(cluster)).remedy)
+
+
+@pytest.mark.parametrize("service", ["sts.googleapis.com", "iamcredentials.googleapis.com"])
+async def test_a_disabled_api_is_reported_with_the_command_that_enables_it(world: World, service: str) -> None:
+    cluster = await world.join("aks-1")
+    world.cloud.google.disabled.add(service)
+    assert await world.refresh_category(cluster) == "google_api_disabled"
+    assert f"gcloud services enable {service} --project=100000" in str((await world.target(cluster)).remedy)
+
+
+@pytest.mark.parametrize("service", ["sts.googleapis.com", "iamcredentials.googleapis.com"])
+async def test_a_perimeter_is_reported_with_its_identifier(world: World, service: str) -> None:
+    cluster = await world.join("aks-1")
+    world.cloud.google.protected.add(service)
+    assert await world.refresh_category(cluster) == "google_perimeter_denied"
+    detail = (await world.target(cluster)).detail or ""
+    assert re.fullmatch(r"Request is prohibited .* vpcServiceControlsUniqueIdentifier: [\w-]{54}", detail)
 
 
 async def test_a_stale_entra_token_is_renewed_once(world: World) -> None:

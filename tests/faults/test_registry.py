@@ -39,6 +39,25 @@ async def test_any_other_failure_is_a_warning(world: World, fault: Fault) -> Non
     assert [event["category"] for event in world.events.named("token.minted")] == ["registry_unavailable"]
 
 
+async def test_a_deleted_probe_image_is_a_warning(world: World) -> None:
+    """A publisher's clean-up must not let every secret expire."""
+    cluster = await world.join("aks-1")
+    world.cloud.registries[0].remove_image(world.cloud.hubs["main"].image)
+    await world.refresh(cluster)
+    [event] = world.events.named("token.minted")
+    assert event["category"] == "probe_image_missing"
+    assert (await world.read_token(cluster)).startswith("ya29.")
+
+
+async def test_a_reader_who_lost_the_right_is_refused_even_if_the_image_is_gone(world: World) -> None:
+    cluster = await world.join("aks-1")
+    hub = world.cloud.hubs["main"]
+    world.cloud.registries[0].remove_image(hub.image)
+    world.cloud.registries[0].revoke(hub.image.rpartition("/")[0], f"serviceAccount:{hub.service_account}")
+    assert await world.refresh_category(cluster) == "registry_denied"
+    assert cluster.part.journal.count("PATCH", "/secrets/") == 0
+
+
 async def test_a_response_in_many_packets_is_read_to_its_end(world: World) -> None:
     cluster = await world.join("aks-1")
     faults = world.cloud.registry_parts[0].faults

@@ -181,3 +181,16 @@ async def test_the_kubernetes_chain_uses_the_hubs_audience(place: Place) -> None
 
     assert ended.code == 0, ended.output
     assert EXCHANGE not in json.dumps(place.job)
+
+
+async def test_a_deleted_probe_image_is_reported_and_the_secret_written(place: Place) -> None:
+    """The registry has granted the pull: a publisher's clean-up must not let the secret expire."""
+    place.site.cloud.registries[0].remove_image(place.hub.image)
+    await place.onboard()
+    ended = await place.run()
+
+    assert ended.code == 0, ended.output
+    warning, written = ended.output.splitlines()
+    assert warning == "pullkeeper: registry manifest: HTTP 404: Not Found; the secret is written all the same"
+    assert " is valid until " in written
+    assert (await place.secret())["data"]

@@ -1,13 +1,20 @@
 """The job that onboarding creates in a real cluster, with the trust that onboarding configured, and its removal."""
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from google.auth import identity_pool
+from google.auth.exceptions import OAuthError
+from google.auth.transport.requests import Request
 
 from local.azure.arm import ONBOARDER
+from local.azure.entra import EXCHANGE
 from local.azure.managed_identities import IDENTITIES
 from local.azurite import Azurite
 from local.cloud import GROUP, SUBSCRIPTION, LocalCluster
@@ -115,6 +122,37 @@ async def test_the_kubernetes_chain_writes_a_secret_that_pulls(owner: Owner) -> 
 
     assert ended.code == 0, ended.output
     assert await owner.place.can_pull()
+
+
+@pytest.mark.parametrize("chain", ["entra", "kubernetes"])
+async def test_the_credential_configuration_says_whether_google_accepts_a_pods_token(
+    owner: Owner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, chain: Chain
+) -> None:
+    """As Google's library uses it in a pod."""
+    received = handover(await owner.onboard(chain))
+    place = owner.place
+    if chain == "kubernetes":
+        await place.trust_cluster()
+    else:
+        place.allow(received.subject)
+    accounts = f"/api/v1/namespaces/{place.namespace}/serviceaccounts/{ACCOUNT}/token"
+    issued = await place.human.post(accounts, {"spec": {"audiences": [EXCHANGE], "expirationSeconds": 600}})
+    (tmp_path / "token").write_text(issued.body["status"]["token"])
+    found = (await place.human.get(f"/api/v1/namespaces/{place.namespace}/configmaps/gcp-credential-config")).body
+    document = json.loads(found["data"]["credential-config.json"])
+    document["credential_source"]["file"] = str(tmp_path / "token")
+    credentials = identity_pool.Credentials.from_info(document, scopes=[place.parsed_hub.scope])
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(place.site.cloud.trust_file))
+    description = found["metadata"]["annotations"]["kubernetes.io/description"]
+
+    if chain == "entra":
+        with pytest.raises(OAuthError, match="The issuer in ID Token"):
+            await asyncio.to_thread(credentials.refresh, Request())
+        assert description.startswith("Google refuses this configuration as it is")
+    else:
+        await asyncio.to_thread(credentials.refresh, Request())
+        assert str(credentials.token).startswith("ya29.")
+        assert f"run as {ACCOUNT}. Google accepts their tokens" in description
 
 
 async def test_a_run_during_offboarding_does_not_create_the_secret_again(

@@ -107,6 +107,23 @@ async def test_a_token_that_the_registry_refuses_is_not_written(place: Place) ->
     )
 
 
+async def test_a_token_that_the_registry_refuses_is_not_written_even_if_the_image_is_gone(place: Place) -> None:
+    registry = place.site.cloud.registries[0]
+    registry.remove_image(place.hub.image)
+    registry.revoke(place.hub.image.rpartition("/")[0], f"serviceAccount:{place.hub.service_account}")
+    await place.onboard()
+
+    assert (await run_refused(place)).startswith("registry: HTTP 403: Permission ")
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_refused_manifest_refuses_the_token(place: Place, status: int) -> None:
+    place.site.cloud.registry_parts[0].faults.add(Fault(path="/manifests/", status=status))
+    await place.onboard()
+
+    assert (await run_refused(place)).startswith(f"registry manifest: HTTP {status}: ")
+
+
 async def test_a_missing_role(place: Place) -> None:
     await place.onboard()
     name = place.job["metadata"]["name"]

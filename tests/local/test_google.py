@@ -225,6 +225,17 @@ async def test_an_exchange_needs_a_valid_subject_token(
     assert answer["error_description"].startswith(description.format(v1=entra.issuer_v1, v2=entra.issuer_v2))
 
 
+async def test_a_subject_has_127_bytes_at_most(publisher: Publisher) -> None:
+    publisher.provider.condition = lambda _: True
+
+    status, _ = await publisher.exchange(publisher.subject_token(sub="s" * 127))
+    refused, answer = await publisher.exchange(publisher.subject_token(sub="s" * 128))
+
+    assert (status, refused) == (200, 400)
+    assert answer["error"] == "invalid_request"
+    assert answer["error_description"].startswith("The size of mapped attribute google.subject exceeds the 127 bytes ")
+
+
 async def test_clocks_may_differ_by_a_minute(publisher: Publisher) -> None:
     now = int(publisher.clock().timestamp())
 
@@ -272,6 +283,41 @@ async def test_without_a_binding_impersonation_is_denied(publisher: Publisher) -
             }
         },
     )
+
+
+@pytest.mark.parametrize("service", ["sts.googleapis.com", "iamcredentials.googleapis.com"])
+async def test_a_disabled_service_is_named_with_its_project(publisher: Publisher, service: str) -> None:
+    federated = await publisher.federated()
+    publisher.google.disabled.add(service)
+
+    sts = service.startswith("sts")
+    status, answer = await (publisher.exchange() if sts else publisher.impersonate(federated))
+
+    assert (status, answer["error"]["status"]) == (403, "PERMISSION_DENIED")
+    assert " has not been used in project 4711 before or it is disabled. " in answer["error"]["message"]
+    info = answer["error"]["details"][0]
+    assert (info["reason"], info["metadata"]["service"], info["metadata"]["consumer"]) == (
+        "SERVICE_DISABLED",
+        service,
+        "projects/4711",
+    )
+
+
+@pytest.mark.parametrize("service", ["sts.googleapis.com", "iamcredentials.googleapis.com"])
+async def test_a_perimeter_refuses_with_an_identifier_for_its_audit_log(publisher: Publisher, service: str) -> None:
+    federated = await publisher.federated()
+    publisher.google.protected.add(service)
+
+    sts = service.startswith("sts")
+    status, answer = await (publisher.exchange() if sts else publisher.impersonate(federated))
+
+    violation, info = answer["error"]["details"]
+    identifier = violation["violations"][0]["description"]
+    assert (status, answer["error"]["message"]) == (
+        403,
+        f"Request is prohibited by organization's policy. vpcServiceControlsUniqueIdentifier: {identifier}",
+    )
+    assert (info["reason"], info["metadata"]["service"]) == ("SECURITY_POLICY_VIOLATED", service)
 
 
 async def test_a_missing_account_is_named(publisher: Publisher) -> None:

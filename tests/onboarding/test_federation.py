@@ -86,20 +86,60 @@ async def test_images_of_gcr_are_in_a_repository_of_that_name(onboarding: Onboar
     assert "add-iam-policy-binding eu.gcr.io --project=acme-images --location=europe " in let_read
 
 
-@pytest.mark.real
-async def test_gcloud_knows_every_command_and_flag_of_the_handover(onboarding: Onboarding, tmp_path: Path) -> None:
-    gcloud = at_hand.program("gcloud")
+async def test_the_handover_enables_the_apis_in_each_project_first(onboarding: Onboarding) -> None:
     handover = await onboarding.world.services.handover("main")
+    apis = "iam.googleapis.com sts.googleapis.com iamcredentials.googleapis.com artifactregistry.googleapis.com"
+    assert handover.commands[:2] == (
+        f"gcloud services enable {apis} --project=100000",
+        f"gcloud services enable {apis} --project=deepintshield-images",
+    )
+    assert "services enable" not in "".join(handover.commands[2:])
+
+
+async def test_without_a_service_account_the_identities_themselves_may_read(onboarding: Onboarding) -> None:
+    onboarding.world.cloud.add_hub("direct", impersonate=False)
+    document = onboarding.world.cloud.hubs["direct"].document
+    hub = Hub.parse(dict(document), trusted_hosts=onboarding.world.services.settings.trusted_hosts)
+    claims = {"oid": "o-1", "iss": "i", "aud": "a", "tid": "t", "appid": "c"}
+    commands = build_handover(claims, hub, ["o-2"]).commands
+    pool = hub.credential_config.audience.removeprefix("//").partition("/providers/")[0]
+    members = [one.partition("--member=")[2] for one in commands if "artifactregistry.reader" in one]
+    assert members == [f"principal://{pool}/subject/o-1", f"principal://{pool}/subject/o-2"]
+    everything = " ".join(commands)
+    assert "service-account" not in everything
+    assert "OBJECT_ID" not in everything
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("hub", ["main", "direct"])
+async def test_gcloud_knows_every_command_and_flag_of_the_handover(
+    onboarding: Onboarding, tmp_path: Path, hub: str
+) -> None:
+    gcloud = at_hand.program("gcloud")
+    world = onboarding.world
+    world.cloud.add_hub("direct", impersonate=False)
+    document = dict(world.cloud.hubs[hub].document)
+    parsed = Hub.parse(document, trusted_hosts=world.services.settings.trusted_hosts)
+    claims = {"oid": "o", "iss": "https://i.example/", "aud": "a", "tid": "t", "appid": "c"}
+    handover = build_handover(claims, parsed)
     for command in handover.commands:
         program, *words = shlex.split(command)
         group = [word for word in words if re.fullmatch(r"[a-z-]+", word)]
         named = [word for word in words if not word.startswith("-") and word not in group]
-        known = {"iam", "workload-identity-pools", "providers", "service-accounts", "artifacts", "repositories"}
-        path = [word for word in group if word in known or word.startswith(("create", "add-iam"))]
+        known = {
+            "iam",
+            "workload-identity-pools",
+            "providers",
+            "service-accounts",
+            "artifacts",
+            "repositories",
+            "services",
+        }
+        path = [word for word in group if word in known or word.startswith(("create", "add-iam", "enable"))]
         ran = await run(
             str(gcloud), *path, "--help", environment={**os.environ, "CLOUDSDK_CONFIG": str(tmp_path), "PAGER": "cat"}
         )
         flags = {word.partition("=")[0] for word in words if word.startswith("--")}
         assert (program, ran.code) == ("gcloud", 0), ran.errors
         assert flags <= set(re.findall(r"--[a-z-]+", ran.output)), command
-        assert len(named) + len(group) - len(path) == 1, command
+        assert len(named) + len(group) - len(path) == (4 if "services" in path else 1), command

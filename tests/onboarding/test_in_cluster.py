@@ -1,9 +1,14 @@
 """In-cluster refreshers: what the cluster gets, what the app does not get, and whom the publisher trusts."""
 
+from dataclasses import replace
+
 import pytest
 import yaml
 
+from local.azure.entra import Resource
 from pullkeeper.errors import InvalidRequest
+from pullkeeper.model import ClusterId
+from pullkeeper.onboarding.documents import Onboarding as Request
 from tests.onboarding.conftest import WORKLOAD, Onboarding, list_objects
 
 pytestmark = pytest.mark.servers
@@ -34,7 +39,8 @@ async def test_the_chain_kubernetes_hands_over_the_clusters_issuer(onboarding: O
     assert handed is not None
     assert handed.issuer == "https://oidc.example/aks-1/"
     assert handed.subject == "system:serviceaccount:deepintshield:deepintshield-sa"
-    assert "--issuer-uri=https://oidc.example/aks-1/" in handed.commands[1]
+    [create_provider] = [command for command in handed.commands if " create-oidc " in command]
+    assert "--issuer-uri=https://oidc.example/aks-1/" in create_provider
 
 
 async def test_a_cluster_that_the_app_cannot_reach_gets_manifests_for_its_pipeline(onboarding: Onboarding) -> None:
@@ -75,6 +81,44 @@ async def test_a_target_without_a_service_account_is_refused(
     targets = [{"serviceAccounts": ["a"]}, {"namespace": "shop"}]
     with pytest.raises(InvalidRequest, match="refresher in-cluster needs serviceAccounts in every target"):
         await onboarding.begin({"cluster": str(cluster.id), "refresher": "in-cluster", "targets": targets})
+
+
+async def test_with_an_audience_of_its_own_google_refuses_the_pods_token(onboarding: Onboarding) -> None:
+    """The webhook of workload identity writes one audience into the token of every pod."""
+    cluster = await onboarding.cluster("aks-1")
+    hub = onboarding.world.cloud.hubs["main"]
+    onboarding.world.cloud.entra.resources["api://pull"] = Resource()
+    onboarding.world.cloud.hubs["main"] = replace(hub, document={**hub.document, "entraResource": "api://pull"})
+    wanted = {"refresher": "in-cluster", "chain": "kubernetes"}
+    await onboarding.run({"cluster": str(cluster.id), "hub": "main", **wanted})
+    path = "/api/v1/namespaces/deepintshield/configmaps/gcp-credential-config"
+    found = await cluster.admin.call("GET", path)
+    assert "Google refuses" in found["metadata"]["annotations"]["kubernetes.io/description"]
+
+
+def _body(account: str, **changes: str) -> dict[str, object]:
+    target = {"namespace": "n" * 63, "serviceAccounts": [account, "a" * 63]}
+    body = {
+        "cluster": str(ClusterId("0b1f6471-1bf0-4dda-aec3-cb9272f09590", "shop", "aks-1")),
+        "refresher": "in-cluster",
+        "chain": "kubernetes",
+        "targets": [target],
+    }
+    return {**body, **changes}
+
+
+def test_with_chain_kubernetes_a_subject_that_google_cannot_hold_is_refused() -> None:
+    """It would be refused at the exchange, after everything has been set up. Only the job's account is a subject."""
+    fits = "a" * (127 - len("system:serviceaccount::") - 63)
+
+    assert Request.parse(_body(fits)).targets[0].service_accounts[0] == fits
+    with pytest.raises(InvalidRequest, match="has 128 bytes for one target, and Google allows 127"):
+        Request.parse(_body(f"{fits}a"))
+
+
+@pytest.mark.parametrize("other", [{"chain": "entra"}, {"refresher": "central"}])
+def test_where_entra_names_the_subject_the_account_may_be_longer(other: dict[str, str]) -> None:
+    assert Request.parse(_body("a" * 63, **other))
 
 
 async def test_offboarding_removes_what_a_pipeline_applied(onboarding: Onboarding) -> None:

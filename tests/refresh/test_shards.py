@@ -12,9 +12,10 @@ from azure.data.tables import UpdateMode
 from azure.data.tables.aio import TableServiceClient
 
 from local.cloud import LocalCluster
+from local.serving import Fault
 from pullkeeper.errors import NotInFleet, StorageUnavailable
 from pullkeeper.fleet.queues import RefreshMessage
-from pullkeeper.fleet.shard_table import ShardState
+from pullkeeper.fleet.shard_table import Shards, ShardState
 from pullkeeper.fleet.shards import shard_of
 from pullkeeper.fleet.status import Status, TargetStatus
 from pullkeeper.fleet.table import Fleet, Member, entity_keys
@@ -266,3 +267,27 @@ async def test_a_bug_at_one_cluster_does_not_end_the_run_of_the_others(
     categories = {cluster: [one.category for one in status.targets.values()] for cluster, status in statuses.items()}
     assert categories == {first: ["internal"], second: [None]}
     assert "canary" not in world.format_events()
+
+
+async def test_what_ends_while_the_row_is_written_is_recorded_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forced: both in one shard, the second responds while the first is being recorded."""
+    first, second = _in_one_shard("11", 2)
+    clusters = [await world.join(one.name) for one in (first, second)]
+    for id_, cluster in zip((first, second), clusters, strict=True):
+        await world.services.fleet.remove(cluster.id)
+        joined = cluster.member.cluster.model_copy(update={"cluster": id_})
+        await world.services.fleet.register(replace(cluster.member, cluster=joined))
+    clusters[1].part.faults.add(Fault(path="/secrets/", delay=timedelta(seconds=1.2), slow_only=True))
+    save = Shards.save
+
+    async def save_slowly(shards: Shards, state: ShardState) -> ShardState | None:
+        await asyncio.sleep(0.6)
+        return await save(shards, state)
+
+    monkeypatch.setattr(Shards, "save", save_slowly)
+    await world.services.refresher.refresh(RefreshMessage(shard="11", reason="due"))
+    state = await world.services.shards.read("11")
+    assert state.status(first).targets
+    assert state.status(second).targets

@@ -9,7 +9,7 @@ NAME = "handover"
 async def plan(work: Work) -> str:
     if work.request.refresher == "in-cluster" and work.identity is None:
         return "would hand over the cluster's identity, which does not exist yet"
-    if work.request.chain == "kubernetes" and work.request.refresher == "in-cluster" and work.issuer is None:
+    if work.request.trusts_cluster and work.issuer is None:
         return "would hand over the cluster's issuer, which is still off"
     return await _hand_over(work)
 
@@ -33,7 +33,7 @@ async def _hand_over(work: Work) -> str:
         work.handover = build_handover(app, hub)
     else:
         own = {"oid": work.identity.principal_id, "appid": work.identity.client_id, "tid": work.identity.tenant_id}
-        further = _job_subjects(work)[1:] if work.request.chain == "kubernetes" else ()
+        further = work.request.job_subjects[1:] if work.request.chain == "kubernetes" else ()
         work.handover = build_handover({**app, **own, **_issuer_claims(work, resource)}, hub, further)
     return f"the publisher must trust {work.handover.subject} of {work.handover.issuer}"
 
@@ -42,10 +42,4 @@ def _issuer_claims(work: Work, resource: str) -> dict[str, str]:
     """With chain `kubernetes`, Google gets the cluster's own tokens, and Entra takes no part."""
     if work.request.chain == "entra" or work.facts is None or work.facts.issuer is None:
         return {}
-    return {"iss": work.facts.issuer, "sub": _job_subjects(work)[0], "aud": resource}
-
-
-def _job_subjects(work: Work) -> list[str]:
-    """The in-cluster refresher of a target runs as the target's first service account."""
-    accounts = ((target.namespace, target.service_accounts[0]) for target in work.request.targets)
-    return [f"system:serviceaccount:{namespace}:{account}" for namespace, account in dict.fromkeys(accounts)]
+    return {"iss": work.facts.issuer, "sub": work.request.job_subjects[0], "aud": resource}

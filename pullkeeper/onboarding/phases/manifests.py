@@ -6,9 +6,10 @@ from typing import Any, Final
 from pullkeeper.cluster import manifests
 from pullkeeper.model import Target
 from pullkeeper.onboarding import objects
+from pullkeeper.onboarding.documents import Onboarding
 from pullkeeper.onboarding.phases import pull_secret as pull_secret_phase
 from pullkeeper.onboarding.work import Work
-from pullkeeper.publisher.credential_config import CredentialConfig
+from pullkeeper.publisher.hub import Hub
 
 NAME: Final = "manifests"
 
@@ -31,14 +32,15 @@ async def undo(work: Work) -> str:
 
 def list_objects(work: Work) -> list[dict[str, Any]]:
     """Kind and name of all objects that onboardings of the cluster may have created; other fields may be empty."""
-    return [*_accounts(work.targets, ""), *_credential_configs(work.targets, None)]
+    config_maps = (manifests.credential_config_map(namespace, None) for namespace in _namespaces(work.targets))
+    return [*_accounts(work.targets, ""), *config_maps]
 
 
 def _build(work: Work) -> list[dict[str, Any]]:
     """In the order to apply them. The credential configuration is missing before the publisher has sent it."""
     targets, hub = work.request.targets, work.hub()
     client_id = work.identity.client_id if work.identity else ""
-    return [*_accounts(targets, client_id), *(_credential_configs(targets, hub.credential_config) if hub else ())]
+    return [*_accounts(targets, client_id), *(_credential_configs(work.request, hub) if hub else ())]
 
 
 def _accounts(targets: Iterable[Target], client_id: str) -> Iterator[dict[str, Any]]:
@@ -49,8 +51,14 @@ def _accounts(targets: Iterable[Target], client_id: str) -> Iterator[dict[str, A
         yield manifests.service_account(namespace, account, client_id)
 
 
-def _credential_configs(targets: Iterable[Target], config: CredentialConfig | None) -> Iterator[dict[str, Any]]:
-    return (manifests.credential_config_map(namespace, config) for namespace in _namespaces(targets))
+def _credential_configs(request: Onboarding, hub: Hub) -> Iterator[dict[str, Any]]:
+    """A pod has one token of the cluster, for `audience`. Google accepts it in chain kubernetes, from the accounts in
+    the handover, if the provider has to allow this audience.
+    """
+    trusted = request.trusts_cluster and hub.entra_resource == request.audience
+    for namespace in _namespaces(request.targets):
+        accounts = [target.service_accounts[0] for target in request.targets if target.namespace == namespace]
+        yield manifests.credential_config_map(namespace, hub.credential_config, accounts if trusted else ())
 
 
 def _namespaces(targets: Iterable[Target]) -> list[str]:

@@ -1,0 +1,81 @@
+"""CPU of a refresh against bare aiohttp that makes the same PATCHes to the same servers, over as many connections."""
+
+import asyncio
+import json
+import ssl
+import statistics
+from collections.abc import Sequence
+from typing import Any, Final
+
+import aiohttp
+
+from local.azurite import Azurite
+from pullkeeper.fleet.shards import COUNT
+from tests.bench.api_servers import ApiServers
+from tests.bench.fleet import BenchFleet, open_fleet
+from tests.bench.report import Figure, cpu_seconds
+
+_LIMIT: Final = 1.4
+_ROUNDS: Final = 7
+_CONNECTIONS: Final = 64
+_PATH: Final = "/api/v1/namespaces/deepintshield/secrets/ar-pull-secret?fieldManager=pullkeeper&force=false"
+_HEADERS: Final = {
+    "Content-Type": "application/apply-patch+yaml",
+    "Accept": "application/json",
+    "Authorization": f"Bearer {'x' * 1200}",
+}
+_BODY: Final = json.dumps(
+    {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "ar-pull-secret", "namespace": "deepintshield"},
+        "type": "kubernetes.io/dockerconfigjson",
+        "data": {".dockerconfigjson": "x" * 1000},
+    }
+)
+
+
+async def measure(clusters: int = 1000) -> list[Figure]:
+    """A fleet below 1,000 fills fewer shards, so that each holds as many clusters as it would of 1,000."""
+    with Azurite() as azurite, ApiServers(clusters) as servers:
+        contexts = [ssl.create_default_context(cadata=one["ca"]) for one in servers.endpoints]
+        shards = min(COUNT, max(1, clusters * COUNT // 1000))
+        async with open_fleet(azurite, servers, clusters, "floor", shards=shards) as fleet:
+            rounds = [await _round(fleet, servers.endpoints, contexts) for _ in range(_ROUNDS)]
+    ours, floor = (statistics.median(column) * 1000 / clusters for column in zip(*rounds, strict=True))
+    ratio = statistics.median(mine / its for mine, its in rounds)
+    return [
+        Figure("ratio", ratio, "times", _LIMIT, detail=f"median of {_ROUNDS} rounds, {clusters} clusters"),
+        Figure("refresh", ours, "ms CPU per cluster"),
+        Figure("floor", floor, "ms CPU per cluster"),
+    ]
+
+
+async def _round(
+    fleet: BenchFleet, endpoints: Sequence[dict[str, Any]], contexts: Sequence[ssl.SSLContext]
+) -> tuple[float, float]:
+    fleet.make_due()
+    fleet.recorded.at.clear()
+    began = cpu_seconds()
+    await fleet.refresh()
+    middle = cpu_seconds()
+    await _patch_all(endpoints, contexts)
+    ended = cpu_seconds()
+    if len(fleet.recorded.at) != len(fleet.clusters):
+        raise RuntimeError(f"{len(fleet.recorded.at)} of {len(fleet.clusters)} clusters were refreshed")
+    return middle - began, ended - middle
+
+
+async def _patch_all(endpoints: Sequence[dict[str, Any]], contexts: Sequence[ssl.SSLContext]) -> None:
+    places = asyncio.Semaphore(_CONNECTIONS)
+
+    async def patch(endpoint: dict[str, Any], context: ssl.SSLContext) -> None:
+        url = f"https://127.0.0.1:{endpoint['port']}{_PATH}"
+        async with (
+            places,
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as session,
+            session.patch(url, data=_BODY, headers=_HEADERS) as response,
+        ):
+            await response.read()
+
+    await asyncio.gather(*map(patch, endpoints, contexts))
