@@ -86,10 +86,7 @@ def test_every_pool_id_that_google_allows_is_accepted(pool: str) -> None:
     assert (pool, pool) == (ids["pool"], ids["provider"])
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    pairs("credential configurations"),
-)
+@pytest.mark.parametrize(("field", "value"), pairs("credential configurations"))
 def test_any_other_form_is_refused_and_not_quoted(field: str, value: Any) -> None:
     message = _fail(credential_config(**{field: value}))
 
@@ -99,10 +96,7 @@ def test_any_other_form_is_refused_and_not_quoted(field: str, value: Any) -> Non
     assert value is None or str(value) not in message
 
 
-@pytest.mark.parametrize(
-    "source",
-    cases("credential sources"),
-)
+@pytest.mark.parametrize("source", cases("credential sources"))
 def test_a_source_other_than_a_file_or_a_url_is_refused(source: Any) -> None:
     message = _fail(credential_config(credential_source=source))
 

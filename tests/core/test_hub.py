@@ -16,10 +16,7 @@ def _fail(document: Any) -> str:
     return raised.value.detail
 
 
-@pytest.mark.parametrize(
-    "host",
-    cases("registries"),
-)
+@pytest.mark.parametrize("host", cases("registries"))
 def test_a_registry_of_another_provider_is_refused_and_not_quoted(host: str) -> None:
     message = _fail(hub(registries=["europe-docker.pkg.dev", host]))
 
@@ -34,10 +31,7 @@ def test_registries_of_google_are_accepted(host: str) -> None:
     assert (host,) == parsed_hub(registries=[host], probe=f"{host}/p-1/r/i").registries
 
 
-@pytest.mark.parametrize(
-    "probe",
-    cases("probes"),
-)
+@pytest.mark.parametrize("probe", cases("probes"))
 def test_a_probe_of_another_form_is_refused_and_not_quoted(probe: Any) -> None:
     message = _fail(hub(probe=probe))
 

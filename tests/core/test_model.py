@@ -59,10 +59,7 @@ def test_a_cluster_is_the_same_however_its_id_is_spelled(subscription: str, grou
     assert (subscription, group.lower(), name.lower()) == (cluster.subscription, cluster.resource_group, cluster.name)
 
 
-@pytest.mark.parametrize(
-    "text",
-    cases("cluster ids"),
-)
+@pytest.mark.parametrize("text", cases("cluster ids"))
 def test_any_other_text_is_no_cluster_id_and_not_quoted(text: Any) -> None:
     message = _fail(Cluster, {"cluster": text, "hub": "main"})
 

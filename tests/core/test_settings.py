@@ -209,10 +209,7 @@ def test_every_problem_is_reported_at_once() -> None:
 @pytest.mark.parametrize(
     "setting", ["ARM_ENDPOINT", "AZURE_AUTHORITY_HOST", *sorted(_IN_AZURE.keys() - _SCHEDULE.keys())]
 )
-@pytest.mark.parametrize(
-    "url",
-    cases("addresses"),
-)
+@pytest.mark.parametrize("url", cases("addresses"))
 def test_an_address_is_a_url_with_tls(setting: str, url: str) -> None:
     problems = Settings.read({**_IN_AZURE, setting: url}).problems
 
