@@ -48,10 +48,9 @@ _Loader.add_constructor("!base64", lambda _, node: base64.b64encode(node.value.e
 _Loader.add_constructor("!repeat", lambda _, node: node.value[0].value * int(node.value[1].value))
 
 
-def load(name: str) -> dict[str, Any]:
-    """A YAML file of this folder, without the definitions for its anchors."""
-    text = (Path(__file__).parent / name).read_text(encoding="utf-8")
-    found: dict[str, Any] = yaml.load(text, _Loader)
+def load(name: str, folder: Path = Path(__file__).parent) -> dict[str, Any]:
+    """A YAML file, without the definitions for its anchors."""
+    found: dict[str, Any] = yaml.load((folder / name).read_text(encoding="utf-8"), _Loader)
     found.pop("definitions", None)
     return found
 
@@ -98,6 +97,7 @@ class Stage:
         return {
             "namespace": self.namespace,
             "user": self.identity.principal_id,
+            "here": f"/api/{place}",
             "secrets": f"/api/{place}/secrets",
             "secret": f"/api/{place}/secrets/ar-pull-secret",
             "accounts": f"/api/{place}/serviceaccounts",
