@@ -1,4 +1,4 @@
-"""Inputs that must be refused: `hostile.json`, by the name of the table and of the case."""
+"""Inputs and answers that must be refused: `hostile.json`, by the name of the table and of the case."""
 
 import json
 from pathlib import Path
