@@ -4,7 +4,9 @@ Both decide about ownership, which is more than looks: who creates an object by 
 owns a bare `f:spec`.
 """
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from local.kubernetes.kinds import RBAC, Kind
@@ -13,63 +15,13 @@ from local.kubernetes.store import copied
 
 Json = dict[str, Any]
 
-_WRITTEN: Final[Mapping[str, tuple[str, ...]]] = {
-    "Namespace": ("metadata", "spec", "status"),
-    "Service": ("metadata", "spec", "status"),
-    "ServiceStatus": ("loadBalancer",),
-    "Deployment": ("metadata", "spec", "status"),
-    "DeploymentSpec": ("selector", "template", "strategy"),
-    "CronJob": ("metadata", "spec", "status"),
-    "CronJobSpec": ("schedule", "jobTemplate"),
-    "JobTemplateSpec": ("metadata", "spec"),
-    "JobSpec": ("template",),
-    "PodTemplateSpec": ("metadata", "spec"),
-    "PodSpec": ("containers",),
-    "Container": ("name", "resources"),
-    "Role": ("metadata", "rules"),
-    "ClusterRole": ("metadata", "rules"),
-    "RoleBinding": ("metadata", "roleRef"),
-    "ClusterRoleBinding": ("metadata", "roleRef"),
-    "RoleRef": ("kind", "name"),
-}
+_DATA: Final = json.loads(Path(__file__).with_name("defaults.json").read_text(encoding="utf-8"))
+_WRITTEN: Final[Mapping[str, list[str]]] = _DATA["written"]
 """By struct: the fields that are there even if empty."""
 _SCALARS: Final[Mapping[str, Any]] = {"string": "", "integer": 0, "boolean": False}
 _POINTERS: Final = frozenset({("DeploymentSpec", "selector")})
 """Written as null."""
-
-_MODE: Final = {"defaultMode": 0o644}
-BY_STRUCT: Final[Mapping[str, Json]] = {
-    "Secret": {"type": "Opaque"},
-    "Container": {"terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File"},
-    "ContainerPort": {"protocol": "TCP"},
-    "Probe": {"timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3},
-    "HTTPGetAction": {"path": "/", "scheme": "HTTP"},
-    "SecretVolumeSource": _MODE,
-    "ProjectedVolumeSource": _MODE,
-    "ServiceAccountTokenProjection": {"expirationSeconds": 3600},
-    "PodSpec": {
-        "restartPolicy": "Always",
-        "dnsPolicy": "ClusterFirst",
-        "terminationGracePeriodSeconds": 30,
-        "schedulerName": "default-scheduler",
-        "securityContext": {},
-    },
-    "DeploymentSpec": {"replicas": 1, "progressDeadlineSeconds": 600, "revisionHistoryLimit": 10},
-    "DeploymentStrategy": {
-        "type": "RollingUpdate",
-        "rollingUpdate": {"maxUnavailable": "25%", "maxSurge": "25%"},
-    },
-    "RollingUpdateDeployment": {"maxUnavailable": "25%", "maxSurge": "25%"},
-    "CronJobSpec": {
-        "concurrencyPolicy": "Allow",
-        "suspend": False,
-        "successfulJobsHistoryLimit": 3,
-        "failedJobsHistoryLimit": 1,
-    },
-    "ServicePort": {"protocol": "TCP"},
-    "ServiceSpec": {"sessionAffinity": "None", "type": "ClusterIP", "internalTrafficPolicy": "Cluster"},
-    "RoleRef": {"apiGroup": RBAC},
-}
+BY_STRUCT: Final[Mapping[str, Json]] = _DATA["defaults"]
 
 
 def skeleton(kind: Kind) -> Json:

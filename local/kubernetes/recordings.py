@@ -16,6 +16,7 @@ from typing import Any, Final
 from local.serving import Fault
 
 FOLDER: Final = Path(__file__).parent / "recordings"
+EXAMPLE: Final[Mapping[str, str]] = json.loads(FOLDER.with_name("example.json").read_text(encoding="utf-8"))
 _PLACEHOLDER: Final = re.compile(r"\{([a-z_]+)\}")
 
 
@@ -61,25 +62,6 @@ def fault(case: str, *, path: str = "/secrets/", method: str | None = None) -> F
     return Fault(
         path=path, method=method, status=answer.status, body=answer.text, content_type=content_type, headers=headers
     )
-
-
-EXAMPLE: Final = {
-    "resource": "secrets",
-    "group": "",
-    "qualified": "secrets",
-    "kind": "Secret",
-    "qualified_kind": "Secret",
-    "namespace": "deepintshield",
-    "name": "ar-pull-secret",
-    "user": "5f2a9c1e-7d3b-4e8f-9a6c-0b1d2e3f4a5b",
-    "verb": "patch",
-    "writer": '"kubectl-edit" using v1',
-    "uid": "1d2e3f4a-5b5f-4a9c-9e7d-3b4e8f9a6c0b",
-    "other_uid": "9a6c0b1d-2e3f-4a5b-8f2a-9c1e7d3b4e8f",
-    "value": "Opaque",
-    "path": ".data..dockerconfigjson",
-    "address": "127.0.0.1:9",
-}
 
 
 def _fill(value: Any, values: Mapping[str, str]) -> Any:

@@ -80,32 +80,3 @@ async def connected(server: ApiServer, entra: Entra) -> AsyncIterator[Cluster]:
     ):
         admin, stranger = Caller(with_certificate, server.url), Caller(without, server.url)
         yield Cluster(server.url, entra, admin, stranger)
-
-
-@contextlib.asynccontextmanager
-async def one_seat(cluster: Cluster, identity: Identity) -> AsyncIterator[None]:
-    """Priority and fairness with one seat for the identity, which a request that never ends its body holds. Meanwhile
-    the next one is too many.
-    """
-    name = f"one-{identity.principal_id}"
-    flow = "/apis/flowcontrol.apiserver.k8s.io/v1"
-    limited = {
-        "nominalConcurrencyShares": 0,  # without lending and borrowing, still one request at a time
-        "lendablePercent": 0,
-        "borrowingLimitPercent": 0,
-        "limitResponse": {"type": "Reject"},
-    }
-    everything = {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "namespaces": ["*"]}
-    rule = {
-        "subjects": [{"kind": "User", "user": {"name": identity.principal_id}}],
-        "resourceRules": [{**everything, "clusterScope": True}],
-    }
-    level = {"metadata": {"name": name}, "spec": {"type": "Limited", "limited": limited}}
-    reference = {"priorityLevelConfiguration": {"name": name}, "matchingPrecedence": 2}
-    schema = {"metadata": {"name": name}, "spec": {**reference, "rules": [rule]}}
-    assert (await cluster.admin.post(f"{flow}/prioritylevelconfigurations", level)).status == 201
-    assert (await cluster.admin.post(f"{flow}/flowschemas", schema)).status == 201
-    caller = cluster.caller(identity)
-    async with caller.sitting("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"):
-        await until(lambda: caller.get("/api/v1/namespaces"), lambda answer: answer.status == 429)
-        yield

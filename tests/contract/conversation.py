@@ -5,14 +5,11 @@ import base64
 import contextlib
 import io
 import json
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
-
-from local.kubernetes import recordings
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
@@ -140,56 +137,6 @@ def pull_secret(name: str = "ar-pull-secret", *, token: str = "one", **metadata:
 def bare(name: str = "ar-pull-secret") -> Json:
     """The object with nothing but its name, whose dry-run apply is the look that reads nothing."""
     return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}}
-
-
-def recorded(case: str, **quoted: str) -> Json:
-    """The body of a recorded refusal, about the pull secret unless other values are given."""
-    body: Json = recordings.filled(case, **quoted).body
-    return body
-
-
-UID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
-NUMBER = re.compile(r"\d+")
-
-
-def settled(body: Json) -> Json:
-    """The object with all that differs from run to run checked for its form and replaced by `...`."""
-    metadata = {
-        name: _form(value, {"uid": UID, "resourceVersion": NUMBER, "creationTimestamp": TIME}.get(name))
-        for name, value in body["metadata"].items()
-    }
-    if "managedFields" in metadata:
-        metadata["managedFields"] = [
-            {**entry, "time": _form(entry["time"], TIME)} if "time" in entry else entry
-            for entry in metadata["managedFields"]
-        ]
-    return {**body, "metadata": metadata}
-
-
-def _form(value: Any, pattern: re.Pattern[str] | None) -> Any:
-    if pattern is None:
-        return value
-    assert pattern.fullmatch(value), value
-    return "..."
-
-
-def owned(manager: str, fields: Json, *, operation: str = "Apply", api_version: str = "v1") -> Json:
-    """One settled entry of managedFields."""
-    return {
-        "manager": manager,
-        "operation": operation,
-        "apiVersion": api_version,
-        "time": "...",
-        "fieldsType": "FieldsV1",
-        "fieldsV1": fields,
-    }
-
-
-PULL_SECRET_FIELDS: Json = {"f:data": {".": {}, "f:.dockerconfigjson": {}}, "f:type": {}}
-"""What one who creates a pull secret by POST owns. Who applies it does not own the map itself (`.`)."""
-
-APPLIED_FIELDS: Json = {"f:data": {"f:.dockerconfigjson": {}}, "f:type": {}}
 
 
 async def until(ask: Callable[[], Awaitable[Answer]], good: Callable[[Answer], bool], within: float = 20.0) -> Answer:

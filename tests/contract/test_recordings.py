@@ -8,6 +8,7 @@ PULLKEEPER_RECORD=yes with a real server at hand writes the files:
 import json
 import os
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import pytest
@@ -17,17 +18,19 @@ from local.kubernetes import recordings
 from local.kubernetes.apiserver import Etcd
 from local.kubernetes.recordings import FOLDER, Recording
 from pullkeeper.cluster.refusals import map_refusal
-from tests.contract.cases import PLAYED, REAL_ONLY, Quoted, Stage
 from tests.contract.cluster import Cluster
 from tests.contract.conversation import Answer
+from tests.contract.script import Stage, load
+from tests.contract.situations import situation
 
-CASES: Final = PLAYED | REAL_ONLY
+PLAYED: Final = load("refusals.yaml")["played"]
+CASES: Final = PLAYED | load("refusals.yaml")["real"]
 RECORDED_VERSION: Final = 37
 """The minor version of Kubernetes: others word a few refusals otherwise."""
 _VARYING: Final = frozenset({"audit-id", "content-length", "date", "server"})
 
 
-def normalised(answer: Answer, quoted: Quoted) -> Recording:
+def normalised(answer: Answer, quoted: Mapping[str, str]) -> Recording:
     """With placeholders for what it quotes, and without the headers that differ from call to call."""
     text = answer.text
     for name, value in sorted(quoted.items(), key=lambda item: -len(item[1])):
@@ -59,13 +62,21 @@ def _indented(fields: dict[str, str], depth: int) -> str:
     return "{\n" + inside + "\n" + "  " * (depth - 1) + "}"
 
 
+def _quotes(case: str, stage: Stage, answers: Sequence[Answer]) -> dict[str, str]:
+    """By placeholder: the text that stands for it in the case's answer."""
+    quotes: dict[str, str] = stage.fill(CASES[case].get("quotes", {}), answers)
+    return quotes
+
+
 @pytest.mark.real
 @pytest.mark.parametrize("case", CASES)
 async def test_the_real_server_answers_as_recorded(
     real: Cluster, etcd: Etcd, identity: Identity, minor: int, case: str
 ) -> None:
-    answer, quoted = await CASES[case](Stage(real, identity, await real.namespace(), etcd))
-    found = normalised(answer, quoted)
+    stage = await Stage.open(real, identity)
+    async with situation(CASES[case].get("while"), stage, etcd) as quotable:
+        answers = await stage.send(CASES[case]["steps"])
+    found = normalised(answers[-1], {**_quotes(case, stage, answers), **quotable})
 
     if os.environ.get("PULLKEEPER_RECORD") == "yes":
         (FOLDER / f"{case}.json").write_text(written(found), encoding="utf-8")
@@ -82,9 +93,10 @@ async def test_the_real_server_answers_as_recorded(
 
 @pytest.mark.parametrize("case", PLAYED)
 async def test_the_stand_in_answers_as_recorded(stand_in: Cluster, identity: Identity, case: str) -> None:
-    answer, quoted = await PLAYED[case](Stage(stand_in, identity, await stand_in.namespace(), None))
+    stage = await Stage.open(stand_in, identity)
+    answers = await stage.send(PLAYED[case]["steps"])
 
-    assert normalised(answer, quoted) == recordings.load(case)
+    assert normalised(answers[-1], _quotes(case, stage, answers)) == recordings.load(case)
 
 
 def test_every_recording_has_its_case() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from pullkeeper.errors import InvalidRequest
 from pullkeeper.publisher.hub import Hub
+from tests.core.hostile import cases, pairs
 from tests.core.publisher import (
     IMPERSONATION_URL,
     PROVIDER,
@@ -85,88 +86,7 @@ def test_every_pool_id_that_google_allows_is_accepted(pool: str) -> None:
     assert (pool, pool) == (ids["pool"], ids["provider"])
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        pytest.param("type", "authorized_user", id="another kind of credential"),
-        pytest.param("type", "service_account", id="a key"),
-        pytest.param("type", None, id="no type"),
-        pytest.param("subject_token_type", "urn:ietf:params:aws:token-type:aws4_request", id="aws token type"),
-        pytest.param("subject_token_type", "urn:ietf:params:oauth:token-type:saml2", id="saml token type"),
-        pytest.param("subject_token_type", None, id="no token type"),
-        pytest.param("universe_domain", "evil.example", id="another universe"),
-        pytest.param("audience", None, id="no audience"),
-        pytest.param("audience", "evil", id="any word"),
-        pytest.param("audience", PROVIDER.replace("417300214096", "deepintshield-evil"), id="project id, not number"),
-        pytest.param("audience", PROVIDER.replace("417300214096", "0123"), id="a number with a leading zero"),
-        pytest.param("audience", PROVIDER.replace("417300214096", "4173\u0661\u0662"), id="digits of another script"),
-        pytest.param("audience", PROVIDER.replace("acme-azure-pool", ".."), id="dots for a pool"),
-        pytest.param("audience", PROVIDER.replace("acme-azure-pool", "evil%2fpool"), id="escaped slash in a pool"),
-        pytest.param("audience", PROVIDER.replace("acme-azure-pool", "EVIL-pool"), id="upper case"),
-        pytest.param("audience", PROVIDER.replace("acme-azure-pool", "abc"), id="a pool of 3 characters"),
-        pytest.param("audience", PROVIDER.replace("acme-azure-pool", "a" * 33), id="a pool of 33 characters"),
-        pytest.param("audience", PROVIDER + "/evil", id="something after the provider"),
-        pytest.param("audience", PROVIDER + "\n", id="a newline after the provider"),
-        pytest.param("audience", "https:" + PROVIDER, id="a scheme"),
-        pytest.param("audience", PROVIDER.replace("iam.googleapis.com", "iam.evil.example"), id="another host"),
-        pytest.param("audience", PROVIDER.replace("/global/", "/evil/"), id="another location"),
-        pytest.param("audience", 417300214096, id="a number"),
-        pytest.param("token_url", None, id="no token URL"),
-        pytest.param("token_url", "https://sts.evil.example/v1/token", id="foreign host"),
-        pytest.param("token_url", "https://sts.googleapis.com.evil.example/v1/token", id="lookalike at the end"),
-        pytest.param("token_url", "https://evil-sts.googleapis.com/v1/token", id="lookalike in front"),
-        pytest.param("token_url", "https://storage.googleapis.com/v1/token", id="another host of Google's"),
-        pytest.param("token_url", "https://iamcredentials.googleapis.com/v1/token", id="the other call's host"),
-        pytest.param("token_url", "https://sts.googleapis.com@evil.example/v1/token", id="userinfo"),
-        pytest.param("token_url", "https://evil@sts.googleapis.com/v1/token", id="userinfo before the right host"),
-        pytest.param("token_url", "https://sts.googleapis.com\\@evil.example/v1/token", id="backslash"),
-        pytest.param("token_url", "https://sts.googleapis.com:8443/v1/token", id="a port"),
-        pytest.param("token_url", "https://sts.googleapis.com:443/v1/token", id="the usual port"),
-        pytest.param("token_url", "https://sts.googleapis.com./v1/token", id="a dot at the end of the host"),
-        pytest.param("token_url", "https://sts.googleap\u0131s.com/v1/token", id="IDN"),
-        pytest.param("token_url", "https://\uff53ts.googleapis.com/v1/token", id="full-width letter"),
-        pytest.param("token_url", "https://xn--ss-evil.googleapis.com/v1/token", id="punycode"),
-        pytest.param("token_url", "http://sts.googleapis.com/v1/token", id="no TLS"),
-        pytest.param("token_url", "HTTPS://STS.GOOGLEAPIS.COM/v1/token", id="upper case"),
-        pytest.param("token_url", "https://169.254.169.254/v1/token", id="the metadata address"),
-        pytest.param("token_url", "https://sts.googleapis.com/v1/token\n", id="a newline at the end"),
-        pytest.param("token_url", "https://sts.googleapis.com/v1/token?evil=1", id="a query"),
-        pytest.param("token_url", "https://sts.googleapis.com/v1/token#evil", id="a fragment"),
-        pytest.param("token_url", "https://sts.googleapis.com/v1/../evil", id="dots in the path"),
-        pytest.param("token_url", "https://sts.googleapis.com/v1%2ftoken", id="escaped slash"),
-        pytest.param("token_url", "file:///etc/evil", id="a file"),
-        pytest.param("service_account_impersonation_url", "https://evil.example/v1/x", id="any URL"),
-        pytest.param(
-            "service_account_impersonation_url",
-            IMPERSONATION_URL.replace("iamcredentials.googleapis.com", "iamcredentials.googleapis.com.evil.example"),
-            id="lookalike host",
-        ),
-        pytest.param(
-            "service_account_impersonation_url",
-            IMPERSONATION_URL.replace("iamcredentials.googleapis.com", "evil@iamcredentials.googleapis.com"),
-            id="userinfo in the impersonation URL",
-        ),
-        pytest.param(
-            "service_account_impersonation_url",
-            f"{_ACCOUNTS}/../../evil@deepintshield-prod.iam.gserviceaccount.com:generateAccessToken",
-            id="dots in the account",
-        ),
-        pytest.param(
-            "service_account_impersonation_url",
-            f"{_ACCOUNTS}/evil-puller@deepintshield-prod.iam.gserviceaccount.com%2f:generateAccessToken",
-            id="escaped slash in the account",
-        ),
-        pytest.param(
-            "service_account_impersonation_url",
-            f"{_ACCOUNTS}/evil-puller@deepintshield.example:generateAccessToken",
-            id="an account that is not Google's",
-        ),
-        pytest.param(
-            "service_account_impersonation_url", IMPERSONATION_URL.replace("Access", "Id"), id="another kind of token"
-        ),
-        pytest.param("service_account_impersonation_url", IMPERSONATION_URL + "\n", id="newline after the method"),
-    ],
-)
+@pytest.mark.parametrize(("field", "value"), pairs("credential configurations"))
 def test_any_other_form_is_refused_and_not_quoted(field: str, value: Any) -> None:
     message = _fail(credential_config(**{field: value}))
 
@@ -176,22 +96,7 @@ def test_any_other_form_is_refused_and_not_quoted(field: str, value: Any) -> Non
     assert value is None or str(value) not in message
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        pytest.param({"executable": {"command": "/bin/evil", "timeout_millis": 5000}}, id="executable"),
-        pytest.param({"url": "http://169.254.169.254/evil", "executable": {}}, id="an executable beside a url"),
-        pytest.param({"url": "http://169.254.169.254/evil", "headers": {"Metadata": 7}}, id="a header of another type"),
-        pytest.param({"url": "http://evil" * 1000}, id="an endless url"),
-        pytest.param({}, id="neither"),
-        pytest.param({"environment_id": "aws1", "regional_cred_verification_url": "https://evil"}, id="aws"),
-        pytest.param({"certificate": {"use_default_certificate_config": True}}, id="certificate"),
-        pytest.param({"file": "/t", "url": "http://evil"}, id="a url beside a file"),
-        pytest.param({"file": "/t", "format": {"type": "text", "evil": "x"}}, id="an unknown format"),
-        pytest.param({"file": "/evil" * 1000}, id="an endless path"),
-        pytest.param("/evil", id="no object"),
-    ],
-)
+@pytest.mark.parametrize("source", cases("credential sources"))
 def test_a_source_other_than_a_file_or_a_url_is_refused(source: Any) -> None:
     message = _fail(credential_config(credential_source=source))
 

@@ -16,6 +16,7 @@ from pullkeeper.publisher.hub import Hub
 from pullkeeper.tokens import EntraToken, Token
 from tests.core.canned import MALFORMED, CannedServer, canned, http
 from tests.core.failures import everything
+from tests.core.hostile import cases
 from tests.core.publisher import PROVIDER, SERVICE_ACCOUNT, credential_config, hub
 
 _STS = "/v1/token"
@@ -133,50 +134,13 @@ async def test_a_broken_response_is_google_unavailable(authority: Authority, cas
         await _fail(_hub(server))
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        pytest.param({"token_type": "Bearer", "expires_in": 3599}, id="no token"),
-        pytest.param({"access_token": None, "expires_in": 3599}, id="null"),
-        pytest.param({"access_token": "", "expires_in": 3599}, id="an empty token"),
-        pytest.param({"access_token": 7, "expires_in": 3599}, id="a number for a token"),
-        pytest.param({"access_token": ["canary"], "expires_in": 3599}, id="a list for a token"),
-        pytest.param({"access_token": "canary\r\nX: y", "expires_in": 3599}, id="a header in the token"),
-        pytest.param({"access_token": "canary x", "expires_in": 3599}, id="a blank in the token"),
-        pytest.param({"access_token": "canary\u20ac", "expires_in": 3599}, id="a token beyond ASCII"),
-        pytest.param({"access_token": "canary"}, id="no expiry"),
-        pytest.param({"access_token": "canary", "expires_in": None}, id="null for an expiry"),
-        pytest.param({"access_token": "canary", "expires_in": "soon"}, id="a word for an expiry"),
-        pytest.param({"access_token": "canary", "expires_in": [3599]}, id="a list for an expiry"),
-        pytest.param({"access_token": "canary", "expires_in": 10**30}, id="an expiry beyond timedelta"),
-        pytest.param({"access_token": "canary", "expires_in": 10**12}, id="an expiry beyond the calendar"),
-        pytest.param({"access_token": "canary", "expires_in": float("inf")}, id="infinite"),
-        pytest.param({"access_token": "canary", "expires_in": float("nan")}, id="not a number"),
-        pytest.param({"access_token": "canary", "expires_in": 0}, id="expired at once"),
-        pytest.param({"access_token": "canary", "expires_in": -3599}, id="expired before its issue"),
-    ],
-)
+@pytest.mark.parametrize("answer", cases("token exchanges"))
 async def test_an_exchange_without_a_valid_token_is_google_unavailable(authority: Authority, answer: Any) -> None:
     async with canned(authority, {_STS: http(200, answer)}) as server:
         await _fail(_hub(server, impersonate=False))
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        pytest.param({"expireTime": "2026-01-01T13:00:00Z"}, id="no token"),
-        pytest.param({"accessToken": None, "expireTime": "2026-01-01T13:00:00Z"}, id="null"),
-        pytest.param({"accessToken": {"x": "canary"}, "expireTime": "2026-01-01T13:00:00Z"}, id="an object"),
-        pytest.param({"accessToken": "canary\n", "expireTime": "2026-01-01T13:00:00Z"}, id="a newline in the token"),
-        pytest.param({"accessToken": "canary"}, id="no expiry"),
-        pytest.param({"accessToken": "canary", "expireTime": None}, id="null for an expiry"),
-        pytest.param({"accessToken": "canary", "expireTime": 3600}, id="a number for an expiry"),
-        pytest.param({"accessToken": "canary", "expireTime": "2026-01-01T13:00:00.5Z"}, id="fractions of a second"),
-        pytest.param({"accessToken": "canary", "expireTime": "2026-01-01T13:00:00+00:00"}, id="an offset"),
-        pytest.param({"accessToken": "canary", "expireTime": "2026-01-01T12:00:00Z"}, id="expired at once"),
-        pytest.param({"accessToken": "canary", "expireTime": "2025-12-31T12:00:00Z"}, id="expired long ago"),
-    ],
-)
+@pytest.mark.parametrize("answer", cases("impersonations"))
 async def test_an_impersonation_without_a_valid_token_is_google_unavailable(authority: Authority, answer: Any) -> None:
     async with canned(authority, {_STS: _EXCHANGED, _IAM: http(200, answer)}) as server:
         await _fail(_hub(server))

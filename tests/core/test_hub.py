@@ -6,6 +6,7 @@ import pytest
 
 from pullkeeper.errors import InvalidRequest
 from pullkeeper.publisher.hub import Hub, Image
+from tests.core.hostile import cases
 from tests.core.publisher import credential_config, hub, parsed_hub
 
 
@@ -15,34 +16,7 @@ def _fail(document: Any) -> str:
     return raised.value.detail
 
 
-@pytest.mark.parametrize(
-    "host",
-    [
-        pytest.param("x-docker.pkg.dev.evil.com", id="lookalike at the end"),
-        pytest.param("evil.com/x-docker.pkg.dev", id="a path"),
-        pytest.param("evil.com#europe-docker.pkg.dev", id="a fragment"),
-        pytest.param("evil@europe-docker.pkg.dev", id="userinfo"),
-        pytest.param("europe-docker.pkg.dev@evil.com", id="userinfo in front of another host"),
-        pytest.param("https://europe-docker.pkg.dev", id="a scheme"),
-        pytest.param("europe-docker.pkg.dev:443", id="a port"),
-        pytest.param("europe-docker.pkg.dev/", id="a slash"),
-        pytest.param("europe-docker.pkg.dev.", id="a dot at the end"),
-        pytest.param("europe-docker.pkg.dev\n", id="a newline at the end"),
-        pytest.param("EUROPE-docker.pkg.dev", id="upper case"),
-        pytest.param("europe-docker.pkg.d\u0435v", id="IDN"),
-        pytest.param("evil.europe-docker.pkg.dev", id="another label in front"),
-        pytest.param("docker.pkg.dev", id="no location"),
-        pytest.param("europedocker.pkg.dev", id="no dash"),
-        pytest.param("europe-dockerxpkg.dev", id="a dot is a dot"),
-        pytest.param("evil.gcr.io", id="gcr.io of nowhere"),
-        pytest.param("gcr.io.evil.com", id="lookalike of gcr.io"),
-        pytest.param("mirror.gcr.io", id="the public mirror"),
-        pytest.param("index.docker.io", id="another registry"),
-        pytest.param("*-docker.pkg.dev", id="a wildcard"),
-        pytest.param(f"{'evil' * 100}-docker.pkg.dev", id="longer than a host's label"),
-        pytest.param("", id="empty"),
-    ],
-)
+@pytest.mark.parametrize("host", cases("registries"))
 def test_a_registry_of_another_provider_is_refused_and_not_quoted(host: str) -> None:
     message = _fail(hub(registries=["europe-docker.pkg.dev", host]))
 
@@ -57,28 +31,7 @@ def test_registries_of_google_are_accepted(host: str) -> None:
     assert (host,) == parsed_hub(registries=[host], probe=f"{host}/p-1/r/i").registries
 
 
-@pytest.mark.parametrize(
-    "probe",
-    [
-        pytest.param("", id="empty"),
-        pytest.param("europe-docker.pkg.dev", id="a host alone"),
-        pytest.param("europe-docker.pkg.dev/evil", id="a project alone"),
-        pytest.param("europe-docker.pkg.dev/p/../../evil", id="dots"),
-        pytest.param("europe-docker.pkg.dev/p//evil", id="an empty segment"),
-        pytest.param("europe-docker.pkg.dev/p/r/evil/", id="a slash at the end"),
-        pytest.param("europe-docker.pkg.dev/p/r/.evil", id="a hidden name"),
-        pytest.param("europe-docker.pkg.dev/p/r%2fevil", id="escaped slash"),
-        pytest.param("europe-docker.pkg.dev/p/r/evil?x=y", id="a query"),
-        pytest.param("europe-docker.pkg.dev/p/r/Evil", id="upper case"),
-        pytest.param("europe-docker.pkg.dev/p/r/evil:..", id="dots for a tag"),
-        pytest.param("europe-docker.pkg.dev/p/r/evil:a/b", id="a path for a tag"),
-        pytest.param("europe-docker.pkg.dev/p/r/evil:", id="an empty tag"),
-        pytest.param("europe-docker.pkg.dev/p/r/evil:t\n", id="a newline at the end"),
-        pytest.param("https://europe-docker.pkg.dev/p/r/evil", id="a scheme"),
-        pytest.param("europe-docker.pkg.dev/p/r/" + "evil" * 200, id="an endless name"),
-        pytest.param(7, id="a number"),
-    ],
-)
+@pytest.mark.parametrize("probe", cases("probes"))
 def test_a_probe_of_another_form_is_refused_and_not_quoted(probe: Any) -> None:
     message = _fail(hub(probe=probe))
 

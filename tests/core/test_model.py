@@ -17,6 +17,7 @@ from pullkeeper.fleet.queues import RefreshMessage
 from pullkeeper.fleet.status import Status, TargetStatus
 from pullkeeper.model import Cluster, ClusterId, Endpoint, Target
 from pullkeeper.publisher.hub import Hub
+from tests.core.hostile import cases
 from tests.core.publisher import hub, parsed_hub
 
 _SUBSCRIPTION = "0b1f6471-1bf0-4dda-aec3-cb9272f09590"
@@ -58,45 +59,7 @@ def test_a_cluster_is_the_same_however_its_id_is_spelled(subscription: str, grou
     assert (subscription, group.lower(), name.lower()) == (cluster.subscription, cluster.resource_group, cluster.name)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        pytest.param("", id="nothing"),
-        pytest.param("aks-1", id="a bare name"),
-        pytest.param(None, id="null"),
-        pytest.param(7, id="a number"),
-        pytest.param({"server": "https://evil.example"}, id="an API server's address in its place"),
-        pytest.param("https://evil.example", id="a URL"),
-        pytest.param("https://management.azure.com" + _CLUSTER, id="a host in front"),
-        pytest.param(_CLUSTER + "/", id="a slash at the end"),
-        pytest.param(_CLUSTER + "/evil", id="another segment"),
-        pytest.param(_CLUSTER + "\n", id="a newline at the end"),
-        pytest.param("\n" + _CLUSTER, id="a newline in front"),
-        pytest.param(_CLUSTER + " ", id="a blank at the end"),
-        pytest.param(_CLUSTER + "?api-version=evil", id="a query"),
-        pytest.param(_CLUSTER + "#evil", id="a fragment"),
-        pytest.param(_CLUSTER.replace("rg-prod", ".."), id="dots for a group"),
-        pytest.param(_CLUSTER.replace("rg-prod", "."), id="a dot for a group"),
-        pytest.param(_CLUSTER.replace("rg-prod", "evil."), id="a group that ends in a dot"),
-        pytest.param(_CLUSTER.replace("rg-prod", "x/../evil"), id="dots within"),
-        pytest.param(_CLUSTER.replace("rg-prod", "x%2f..%2fevil"), id="escaped slashes"),
-        pytest.param(_CLUSTER.replace("rg-prod", "evil|x"), id="the row key's separator"),
-        pytest.param(_CLUSTER.replace("rg-prod", "evil' or 1 eq 1"), id="OData"),
-        pytest.param(_CLUSTER.replace("rg-prod", "g" * 91), id="a group of 91 characters"),
-        pytest.param(_CLUSTER.replace("rg-prod", "gr\u00fcppe"), id="a letter beyond ASCII"),
-        pytest.param(_CLUSTER.replace("aks-1", "a\u212as-1"), id="the Kelvin sign, a k without case"),
-        pytest.param(_CLUSTER.replace("/rg-prod", ""), id="no group"),
-        pytest.param(_CLUSTER.replace("/", "//", 1), id="an empty segment"),
-        pytest.param(_CLUSTER.replace(_SUBSCRIPTION, "evil"), id="no GUID"),
-        pytest.param(_CLUSTER.replace(_SUBSCRIPTION, _SUBSCRIPTION.replace("-", "")), id="a GUID without dashes"),
-        pytest.param(_CLUSTER.replace("aks-1", "-aks"), id="a name that begins with a dash"),
-        pytest.param(_CLUSTER.replace("aks-1", "a" * 64), id="a name of 64 characters"),
-        pytest.param(_CLUSTER.replace("managedClusters", "virtualMachines"), id="another type"),
-        pytest.param(_CLUSTER.replace("ContainerService", "ContainerRegistry"), id="another provider"),
-        pytest.param(_CLUSTER.replace("ContainerService", "ContainerXService"), id="a dot is a dot"),
-        pytest.param(_CLUSTER + "/agentPools/evil", id="a child resource"),
-    ],
-)
+@pytest.mark.parametrize("text", cases("cluster ids"))
 def test_any_other_text_is_no_cluster_id_and_not_quoted(text: Any) -> None:
     message = _fail(Cluster, {"cluster": text, "hub": "main"})
 
@@ -142,25 +105,7 @@ def test_other_namespaces_are_accepted(namespace: str) -> None:
     assert namespace == Target.parse({"namespace": namespace}).namespace
 
 
-_NO_DNS_NAME = [
-    pytest.param("", id="empty"),
-    pytest.param("Evil", id="upper case"),
-    pytest.param("evil_name", id="underscore"),
-    pytest.param("-evil", id="dash in front"),
-    pytest.param("evil-", id="dash behind"),
-    pytest.param("evil\n", id="newline behind"),
-    pytest.param("\nevil", id="newline in front"),
-    pytest.param("evil\r\nx: y", id="a header"),
-    pytest.param("evil/../x", id="path"),
-    pytest.param("..", id="dots"),
-    pytest.param("evil%2fx", id="escaped slash"),
-    pytest.param("evil\x00", id="null"),
-    pytest.param("\u0435vil", id="a Cyrillic letter"),
-    pytest.param("evil\u0661", id="a digit of another script"),
-    pytest.param("a" * 300, id="too long"),
-    pytest.param(None, id="null value"),
-    pytest.param(["evil"], id="a list"),
-]
+_NO_DNS_NAME = cases("names")
 
 
 @pytest.mark.parametrize("name", _NO_DNS_NAME)

@@ -11,6 +11,7 @@ import pullkeeper
 from pullkeeper.clouds import PUBLIC
 from pullkeeper.errors import InvalidSetting
 from pullkeeper.settings import STORAGE, Settings
+from tests.core.hostile import cases
 from tests.core.publisher import credential_config, hub, parsed_hub
 
 _AZURITE = "DefaultEndpointsProtocol=http;AccountName=a;AccountKey=canary==;TableEndpoint=http://127.0.0.1:1/a"
@@ -209,20 +210,7 @@ def test_every_problem_is_reported_at_once() -> None:
 @pytest.mark.parametrize(
     "setting", ["ARM_ENDPOINT", "AZURE_AUTHORITY_HOST", *sorted(_IN_AZURE.keys() - _SCHEDULE.keys())]
 )
-@pytest.mark.parametrize(
-    "url",
-    [
-        pytest.param("http://canary.example", id="no TLS"),
-        pytest.param("canary.example", id="no scheme"),
-        pytest.param("https://", id="no host"),
-        pytest.param("https://management.azure.com@canary.example", id="userinfo"),
-        pytest.param("https://canary.example\n", id="a newline at the end"),
-        pytest.param("https://canary.example?x=y", id="a query"),
-        pytest.param("https://canary.example/a/b", id="a long path"),
-        pytest.param("https://can ary.example", id="a blank"),
-        pytest.param("https://canary.example:\u0661", id="a digit of another script"),
-    ],
-)
+@pytest.mark.parametrize("url", cases("addresses"))
 def test_an_address_is_a_url_with_tls(setting: str, url: str) -> None:
     problems = Settings.read({**_IN_AZURE, setting: url}).problems
 

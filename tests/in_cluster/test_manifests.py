@@ -14,28 +14,13 @@ from pullkeeper.cluster import manifests
 from pullkeeper.cluster.in_cluster import Chain, build_refresher, schedule
 from pullkeeper.errors import InvalidRequest
 from pullkeeper.model import Target
-from pullkeeper.publisher.hub import Hub
+from tests.core.publisher import parsed_hub
 
 TENANT = "11111111-2222-3333-4444-555555555555"
 CLIENT = "66666666-7777-8888-9999-000000000000"
 CLOUD = CLOUDS["AzurePublic"]
 TARGET = Target(service_accounts=("deepintshield-sa",))
-HUB = Hub.parse(
-    {
-        "credentialConfig": {
-            "type": "external_account",
-            "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/acme-azure-pool"
-            "/providers/acme-azure-provider",
-            "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
-            "token_url": "https://sts.googleapis.com/v1/token",
-            "service_account_impersonation_url": "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts"
-            "/acme-pull@deepintshield.iam.gserviceaccount.com:generateAccessToken",
-            "credential_source": {"file": "/var/run/secrets/azure/tokens/azure-identity-token"},
-        },
-        "registries": ["europe-docker.pkg.dev"],
-        "probe": "europe-docker.pkg.dev/deepintshield/acme/deepintshield:latest",
-    }
-)
+HUB = parsed_hub()
 
 
 def build(chain: Chain = "entra", target: Target | None = None, **options: Any) -> list[dict[str, Any]]:

@@ -1,7 +1,6 @@
 """What the app's identity can do in a cluster: with the app, everything it is for; in other hands, nothing else."""
 
-from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -11,20 +10,16 @@ from local.cloud import LocalCluster
 from pullkeeper.model import Target
 from tests.contract.cluster import Cluster
 from tests.contract.conversation import (
-    APPLY,
-    JSON_PATCH,
-    MERGE,
-    STRATEGIC,
-    Answer,
     Caller,
     Json,
     pull_secret,
 )
+from tests.contract.script import Stage, load
 from tests.real.conftest import ACCOUNT, Join, pulled
 from tests.world import MINUTE, World
 
 _RULES = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
-_RBAC = "/apis/rbac.authorization.k8s.io/v1"
+_FORBIDDEN = load("forbidden.yaml", Path(__file__).parent)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -86,110 +81,14 @@ async def test_the_server_itself_says_that_there_are_our_rules_and_no_others(
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """path: below the target's namespace, or from the root."""
+@pytest.mark.parametrize("kind", _FORBIDDEN)
+async def test_everything_else_is_forbidden(cluster: LocalCluster, world: World, people: Cluster, kind: str) -> None:
+    stage, steps = Stage(people, world.cloud.app, cluster.target.namespace), _FORBIDDEN[kind]
+    answers = await stage.send(steps, "app")
 
-    method: str
-    path: str
-    body: Any = None
-    content_type: str = "application/json"
-
-    async def by(self, who: Caller, namespace: str) -> Answer:
-        path = self.path if self.path.startswith("/") else f"/api/v1/namespaces/{namespace}/{self.path}"
-        query = {"fieldManager": "pullkeeper"} if self.content_type == APPLY else {}
-        return await who.send(self.method, path, self.body, content_type=self.content_type, **query)
-
-    def __str__(self) -> str:
-        return f"{self.method} {self.path}".replace("/", " ").replace("?", " ")
-
-
-_OURS, _OTHER = "secrets/ar-pull-secret", "secrets/other"
-_TOKEN = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
-_REFERENCE = {"kind": "Role", "apiGroup": "rbac.authorization.k8s.io", "name": "pullkeeper-refresher"}
-_POD = {
-    "apiVersion": "v1",
-    "kind": "Pod",
-    "metadata": {"name": "thief"},
-    "spec": {"containers": [{"name": "thief", "image": "thief"}], "imagePullSecrets": [{"name": "ar-pull-secret"}]},
-}
-_SECRETS = (
-    Attempt("GET", _OURS),
-    Attempt("GET", _OTHER),
-    Attempt("GET", "secrets"),
-    Attempt("GET", "secrets?watch=true"),
-    Attempt("GET", "secrets?fieldSelector=metadata.name%3Dar-pull-secret"),
-    Attempt("GET", "secrets?watch=true&fieldSelector=metadata.name%3Dar-pull-secret"),
-    Attempt("GET", "/api/v1/secrets"),
-    Attempt("DELETE", _OURS),
-    Attempt("DELETE", _OTHER),
-    Attempt("DELETE", "secrets"),
-    Attempt("PUT", _OURS, pull_secret()),
-    Attempt("PUT", _OTHER, pull_secret("other")),
-    # A POST to the collection names nothing yet when it is judged: so `create` on a name is for applies alone.
-    Attempt("POST", "secrets", pull_secret()),
-    Attempt("POST", "secrets", pull_secret("new")),
-    Attempt("PATCH", _OTHER, pull_secret("other"), APPLY),
-    Attempt("PATCH", "secrets/new", pull_secret("new"), APPLY),
-    Attempt("PATCH", _OTHER, {"data": {}}, MERGE),
-    Attempt("PATCH", _OTHER, {"data": {}}, STRATEGIC),
-    Attempt("PATCH", _OTHER, [], JSON_PATCH),
-    Attempt("PATCH", "/api/v1/namespaces/default/secrets/ar-pull-secret", pull_secret(), APPLY),
-    Attempt("PATCH", "/api/v1/namespaces/kube-system/secrets/ar-pull-secret", pull_secret(), APPLY),
-)
-_ELSE = (
-    Attempt("GET", "serviceaccounts"),
-    Attempt("GET", "serviceaccounts/other"),
-    Attempt("PATCH", "serviceaccounts/other", {"imagePullSecrets": []}, MERGE),
-    Attempt("DELETE", f"serviceaccounts/{ACCOUNT}"),
-    Attempt("POST", "serviceaccounts", {"metadata": {"name": "new"}}),
-    Attempt("POST", f"serviceaccounts/{ACCOUNT}/token", _TOKEN),
-    Attempt("GET", "pods"),
-    Attempt("POST", "pods", _POD),
-    Attempt("GET", "pods/web/log"),
-    Attempt("GET", "pods/web/exec?command=sh"),
-    Attempt("POST", "pods/web/exec?command=sh"),
-    Attempt("POST", "pods/web/attach"),
-    Attempt("POST", "pods/web/portforward"),
-    Attempt("PATCH", "pods/web/ephemeralcontainers", {}, STRATEGIC),
-    Attempt("GET", "configmaps"),
-    Attempt("GET", "events"),
-    Attempt("GET", "/api/v1/namespaces"),
-    Attempt("POST", "/api/v1/namespaces", {"metadata": {"name": "new"}}),
-    Attempt("GET", "/api/v1/nodes"),
-    Attempt("GET", "/api/v1/nodes/node/proxy/pods"),
-    Attempt("GET", "/apis/apps/v1/deployments"),
-    Attempt("GET", f"{_RBAC}/clusterroles"),
-    Attempt("POST", f"{_RBAC}/clusterrolebindings", {"metadata": {"name": "new"}, "roleRef": _REFERENCE}),
-    Attempt("POST", "/apis/authentication.k8s.io/v1/tokenreviews", {"spec": {"token": "x"}}),
-    Attempt("POST", "/apis/certificates.k8s.io/v1/certificatesigningrequests", {"metadata": {"name": "new"}}),
-    Attempt("GET", "/metrics"),
-    Attempt("GET", "/logs/"),
-)
-
-
-@pytest.mark.parametrize("kind", ["secrets", "else"])
-async def test_everything_else_is_forbidden(cluster: LocalCluster, app: Caller, kind: str) -> None:
-    attempts = {"secrets": _SECRETS, "else": _ELSE}[kind]
-    namespace = cluster.target.namespace
-    answers = {str(attempt): await attempt.by(app, namespace) for attempt in attempts}
-
-    assert dict.fromkeys(answers, 403) == {name: answer.status for name, answer in answers.items()}
-    assert {"Forbidden"} == {answer.body["reason"] for answer in answers.values()}
-
-
-async def test_the_role_cannot_be_widened_by_its_holder(cluster: LocalCluster, app: Caller) -> None:
-    namespace = cluster.target.namespace
-    role = f"{_RBAC}/namespaces/{namespace}/roles/pullkeeper-refresher"
-    wider = {"rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]}
-    binding = {"metadata": {"name": "more"}, "roleRef": {**_REFERENCE, "kind": "ClusterRole", "name": "admin"}}
-    attempts = (
-        Attempt("GET", role),
-        Attempt("PATCH", role, wider, MERGE),
-        Attempt("DELETE", role),
-        Attempt("POST", f"{_RBAC}/namespaces/{namespace}/rolebindings", binding),
-    )
-    assert [403] * len(attempts) == [(await attempt.by(app, namespace)).status for attempt in attempts]
+    assert [(403, "Forbidden", step) for step in steps] == [
+        (answer.status, answer.body["reason"], step) for answer, step in zip(answers, steps, strict=True)
+    ]
 
 
 async def test_nobody_can_be_impersonated(cluster: LocalCluster, app: Caller) -> None:
