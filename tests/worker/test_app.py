@@ -143,7 +143,7 @@ async def test_timer_and_queue_refresh_a_secret(worker: Start, world: World) -> 
 
 
 async def test_only_the_apps_own_records_reach_the_host(worker: Start, world: World) -> None:
-    """Two for each refresh, one more for what is not fresh, and one for each mint; also where calls are tried again."""
+    """One for each target, run and mint, and `fleet.status`; also where calls fail and are tried again."""
     names = [f"aks-{number}" for number in range(3)]
     clusters = [await world.join(name) for name in names]
     clusters[1].part.faults.add(Fault(path="/secrets/", status=500))
@@ -157,5 +157,7 @@ async def test_only_the_apps_own_records_reach_the_host(worker: Start, world: Wo
 
     assert {logger for logger, _ in records} == {"pullkeeper"}
     events = Counter(message.partition(" ")[0] for _, message in records)
-    assert events == {"token.minted": 1, "secret.refreshed": 2, "secret.refresh_failed": 1}
-    assert sum(len(message) for _, message in records) < 4 * 1000
+    # `fleet.status` of every target, because none has been reported in the last hour.
+    reports = {"fleet.status": 3, "shard.completed": 3}
+    assert events == {"token.minted": 1, "secret.refreshed": 2, "secret.refresh_failed": 1, **reports}
+    assert sum(len(message) for _, message in records) < 10 * 1000
