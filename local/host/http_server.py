@@ -220,7 +220,7 @@ def _encode(response: Response, method: str, *, chunk: bool, keep: bool) -> tupl
     good = all(_TOKEN.fullmatch(name) and re.fullmatch(r"[\t -~]*", value) for name, value in given.items())
     _require(good and missing >= 0, HTTPStatus.INTERNAL_SERVER_ERROR)
     if "content-length" in given or "transfer-encoding" in given:
-        keep = keep and not missing and "transfer-encoding" not in given  # the body goes out as it is
+        keep = keep and not missing and "transfer-encoding" not in given  # the body is sent as it is
     elif body and chunk:
         headers["transfer-encoding"] = "chunked"
         body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)

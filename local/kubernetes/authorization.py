@@ -50,9 +50,9 @@ class Rbac:
         for kind in (CLUSTER_ROLE_BINDINGS, ROLE_BINDINGS) if namespace else (CLUSTER_ROLE_BINDINGS,):
             for binding in self._store.view(kind, namespace if kind.namespaced else ""):
                 if any(_is_meant(subject, user) for subject in binding.get("subjects") or ()):
-                    yield from self._referenced(binding["roleRef"], namespace)
+                    yield from self._rules_of(binding["roleRef"], namespace)
 
-    def _referenced(self, reference: Json, namespace: str) -> list[Json]:
+    def _rules_of(self, reference: Json, namespace: str) -> list[Json]:
         cluster_wide = reference["kind"] == "ClusterRole"
         kind = CLUSTER_ROLES if cluster_wide else ROLES
         role = self._store.get(kind, "" if cluster_wide else namespace, reference["name"])

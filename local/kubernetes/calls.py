@@ -84,7 +84,7 @@ class Call:
     def refuse(self, case: str, **more: str) -> Refusal:
         return refuse(case, **{**self.values, **more})
 
-    def named(self, name: str) -> "Call":
+    def with_name(self, name: str) -> "Call":
         """The same call, once the body of a POST has named the object."""
         return replace(self, name=name)
 

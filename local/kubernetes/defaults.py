@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from local.kubernetes.kinds import RBAC, Kind
 from local.kubernetes.schema import ANYTHING, Type
-from local.kubernetes.store import copied
+from local.kubernetes.store import copy_json
 
 Json = dict[str, Any]
 
@@ -32,7 +32,7 @@ def skeleton(kind: Kind) -> Json:
 
 def fill(kind: Kind, body: Json) -> Json:
     """The object as Go's structs hold it: with defaults and written structs, without null and what is empty."""
-    made: Json = _filled(kind.type, body)
+    made: Json = _fill(kind.type, body)
     if kind.name == "Namespace":
         made["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = made["metadata"]["name"]
     for subject in made.get("subjects", ()):
@@ -50,30 +50,30 @@ def _zero(kind: Type) -> Any:
     }
 
 
-def _filled(kind: Type, value: Any) -> Any:
+def _fill(kind: Type, value: Any) -> Any:
     if isinstance(value, list):
-        return [_filled(kind.element or ANYTHING, item) for item in value]
+        return [_fill(kind.element or ANYTHING, item) for item in value]
     if not isinstance(value, dict):
         return value
     if kind.shape != "struct":
-        return {name: _filled(kind.child(name) or ANYTHING, item) for name, item in value.items()}
+        return {name: _fill(kind.child(name) or ANYTHING, item) for name, item in value.items()}
     written = _WRITTEN.get(kind.name, ())
     made = {name: item for name, item in _zero(kind).items() if name not in value}
-    for name, item in {**made, **copied(value)}.items():
+    for name, item in {**made, **copy_json(value)}.items():
         child = kind.child(name) or ANYTHING
         if item is None and name not in written:
             continue
-        below = _filled(child, item)
+        below = _fill(child, item)
         empty = below == "" or (below in ([], {}) and child.shape in ("list", "map"))
         if not empty or name in (*kind.required, *written, "managedFields"):
             made[name] = below
     for name, default in BY_STRUCT.get(kind.name, {}).items():
-        made.setdefault(name, copied(default))
-    return _with_derived(kind.name, made)
+        made.setdefault(name, copy_json(default))
+    return _derive(kind.name, made)
 
 
-def _with_derived(struct: str, body: Json) -> Json:
-    """Defaults that depend on other fields."""
+def _derive(struct: str, body: Json) -> Json:
+    """Set the defaults that depend on other fields."""
     match struct:
         case "Container":
             name = body.get("image", "").rpartition("/")[2]

@@ -14,7 +14,7 @@ from local.kubernetes.kinds import NAMESPACES
 from local.kubernetes.ownership import BEFORE_FIRST_APPLY, OwnershipConflict, stamp
 from local.kubernetes.recordings import load
 from local.kubernetes.refusals import Refusal, not_played
-from local.kubernetes.store import Store, copied
+from local.kubernetes.store import Store, copy_json
 
 _PATCHABLE: Final = {"labels", "annotations", "managedFields", "resourceVersion"}
 
@@ -34,7 +34,7 @@ class Objects:
         return found
 
     def list(self, call: Call) -> Json:
-        items = [copied(body) for body in self._store.view(call.kind, call.namespace or None)]
+        items = [copy_json(body) for body in self._store.view(call.kind, call.namespace or None)]
         for item in items:
             del item["apiVersion"], item["kind"]
         meta = {"resourceVersion": self._store.revision}
@@ -47,8 +47,8 @@ class Objects:
         name = (body.get("metadata") or {}).get("name")
         if not name:
             raise not_played("an object without a name")
-        call = call.named(name)
-        made = self._filled(call, body)
+        call = call.with_name(name)
+        made = self._complete(call, body)
         live = defaults.skeleton(call.kind)
         shares = ownership.update(call.kind, call.manager, live, made, {}, now=self._clock())
         self._check_namespace(call)
@@ -59,7 +59,7 @@ class Objects:
         validation.check_body(call, body)
         kind, now = call.kind, self._clock()
         old = self._store.get(kind, call.namespace, call.name)
-        live = copied(old) if old else defaults.skeleton(kind)
+        live = copy_json(old) if old else defaults.skeleton(kind)
         shares = ownership.read(live["metadata"].pop("managedFields", None))
         if old and not shares:
             shares = ownership.update(kind, BEFORE_FIRST_APPLY, defaults.skeleton(kind), live, {}, now=now)
@@ -71,8 +71,8 @@ class Objects:
             if "uid" in body["metadata"]:
                 raise call.refuse("apply-uid-of-nothing", uid=body["metadata"]["uid"])
             self._check_namespace(call)
-            return self._create(call, self._filled(call, made), shares), True
-        return self._update(call, self._filled(call, made) if made != live else made, shares, old), False
+            return self._create(call, self._complete(call, made), shares), True
+        return self._update(call, self._complete(call, made) if made != live else made, shares, old), False
 
     def patch(self, call: Call, patch: Any) -> Json:
         """A JSON patch or a merge patch."""
@@ -81,8 +81,8 @@ class Objects:
         validation.check_types(call.kind, made)
         _check_patched(made, old)
         revision = made["metadata"].get("resourceVersion")
-        made = self._filled(call, made)
-        live, given = copied(old), made["metadata"].pop("managedFields", None)
+        made = self._complete(call, made)
+        live, given = copy_json(old), made["metadata"].pop("managedFields", None)
         before = live["metadata"].pop("managedFields", None)
         if revision != old["metadata"]["resourceVersion"]:
             raise call.refuse("modified")
@@ -140,15 +140,15 @@ class Objects:
         self._rbac.check_grant(call, made, old)
         if shares:
             made["metadata"]["managedFields"] = ownership.encode(shares)
-        made |= {name: copied(old[name]) for name in ("status",) if name in old}
+        made |= {name: copy_json(old[name]) for name in ("status",) if name in old}
         if call.kind is NAMESPACES:
-            made["spec"] = copied(old["spec"])
+            made["spec"] = copy_json(old["spec"])
         validation.check_object(call, made, old)
         if _without_times(made) == _without_times(old):
             return old
         return made if call.dry_run else self._store.put(call.kind, made)
 
-    def _filled(self, call: Call, body: Json) -> Json:
+    def _complete(self, call: Call, body: Json) -> Json:
         meta = {**(body.get("metadata") or {}), "name": call.name}
         if call.namespace:
             meta["namespace"] = call.namespace

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from local.kubernetes.calls import Call, Json
 from local.kubernetes.refusals import not_played
-from local.kubernetes.store import copied
+from local.kubernetes.store import copy_json
 
 _OPERATIONS: Final = {"add": {"op", "path", "value"}, "remove": {"op", "path"}, "test": {"op", "path", "value"}}
 
@@ -18,7 +18,7 @@ def apply(call: Call, document: Json, patch: Any) -> Json:
         return merged
     if not isinstance(patch, list):
         raise not_played("a JSON patch that is no list")
-    patched = copied(document)
+    patched = copy_json(document)
     for operation in patch:
         if not isinstance(operation, dict) or _OPERATIONS.get(operation.get("op", "")) != operation.keys():
             raise not_played(f"the operation {operation} of a JSON patch")
@@ -59,13 +59,13 @@ def _operate(document: Any, operation: Json) -> None:
         case "remove":
             del holder[key]
         case "add" if isinstance(holder, dict):
-            holder[key] = copied(operation["value"])
+            holder[key] = copy_json(operation["value"])
         case "add" if key == "-":
-            holder.append(copied(operation["value"]))
+            holder.append(copy_json(operation["value"]))
         case "add":
             if key > len(holder):
                 raise IndexError(last)
-            holder.insert(key, copied(operation["value"]))
+            holder.insert(key, copy_json(operation["value"]))
 
 
 def _found(holder: Any, key: Any) -> Any:

@@ -2,7 +2,7 @@
 
 Each slice is one message on the queue `onboarding`. At its end an operation that has not ended is saved with the time
 at which its next message is due, and sends itself that message with a delay: to wait for Azure, to try again after a
-failure, or to go on where the time of one invocation was not enough. Waiting takes no try. Tries are counted in the
+failure, or to continue where the time of one invocation was not enough. Waiting takes no try. Tries are counted in the
 operation's row; the queue's own count is left for crashes.
 """
 

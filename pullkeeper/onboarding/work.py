@@ -41,7 +41,7 @@ class Tools:
 
 
 class OutOfTime(Exception):
-    """The invocation has no time for another step; the operation goes on in the next one."""
+    """The invocation has no time for another step. The next one continues the operation."""
 
 
 class AwaitingFederation(Exception):

@@ -78,7 +78,8 @@ class Refresher:
         """Report a message that the platform has given up. What it asked for is still due at the next tick."""
         try:
             message = RefreshMessage.parse(raw)
-            poisoned = {"shard": message.shard, "category": InternalError.category}
+            detail = "each delivery has failed, or ended the process. The next tick sends the shard again"
+            poisoned = {"shard": message.shard, "category": InternalError.category, "detail": detail}
         except PullkeeperError as e:
             poisoned = {"category": e.category, "detail": e.detail, "remedy": e.remedy}
         telemetry.emit("message.poisoned", {"queue": "refresh", **poisoned}, logging.ERROR)

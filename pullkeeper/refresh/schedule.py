@@ -23,6 +23,8 @@ _TOLERANCE: Final = 1.2
 _LOOK_EVERY: Final = timedelta(hours=1)
 """For shards whose row was lost, with the table or by hand: the one cost of a tick that grows with the fleet."""
 _LOUD: Final = frozenset({"overdue", "other_version", "slow_tick_seconds"})
+_EXPLAINED: Final = "docs/runbook/README.md#the-figures-of-a-run"
+"""What each of these figures means, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,10 @@ class Scheduler:
                 figures |= {"clusters": seen.clusters, "queued": len(due), **self._delays(seen, now), **seen.states}
                 await self._shards.record_run(now, now if looks else seen.looked_at)
             depths = await self._report_depths()
-            level = logging.WARNING if _LOUD & {name for name, value in figures.items() if value} else logging.INFO
+            if _LOUD & {name for name, value in figures.items() if value}:
+                figures["remedy"] = _EXPLAINED
+            else:
+                level = logging.INFO
             figures |= depths
         except PullkeeperError as e:
             figures |= {"category": e.category, "detail": e.detail, "remedy": e.remedy}

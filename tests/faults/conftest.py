@@ -6,6 +6,7 @@ import pytest
 import stamina
 from azure.core.pipeline.transport import AsyncHttpTransport
 
+from local.cloud import SUBSCRIPTION
 from tests.faults.gate import Gates, put_gates
 from tests.world import World
 
@@ -36,3 +37,11 @@ async def gates(world: World) -> AsyncIterator[Gates]:
         finally:
             await world.services.close()
             world._services = None
+
+
+@pytest.fixture
+def process(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The functions of the app use the world's services."""
+    world.settings["ONBOARDING_SCOPES"] = f"/subscriptions/{SUBSCRIPTION}"
+    for module in ("fleet", "onboarding", "refresh", "schedule", "status"):
+        monkeypatch.setattr(f"functions.{module}.services", lambda: world.services)

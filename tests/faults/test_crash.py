@@ -83,5 +83,6 @@ async def test_a_message_whose_last_try_has_crashed_is_reported(world: World, cl
     await world.services.refresher.give_up(message.encode())
     [event] = world.events.named("message.poisoned")
     assert (event["queue"], event["shard"]) == ("refresh", shard_of(cluster.id))
+    assert event["detail"] == "each delivery has failed, or ended the process. The next tick sends the shard again"
     assert await world.tick() == 1
     assert (await world.target(cluster)).state(world.clock()) == "fresh"

@@ -3,8 +3,10 @@
 All times are a thirtieth of those in production.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
@@ -12,8 +14,11 @@ import pytest
 
 from local.serving import Fault
 from pullkeeper.deadline import INVOCATION, deadline
+from pullkeeper.errors import PullkeeperError
 from pullkeeper.fleet import storage
+from pullkeeper.onboarding.documents import Onboarding
 from tests.faults.gate import Gates
+from tests.faults.triggers import FUNCTIONS, WITHOUT_CALLS, invoke
 from tests.world import World
 
 pytestmark = pytest.mark.servers
@@ -27,11 +32,12 @@ _SLACK: Final = timedelta(seconds=1)
 @pytest.fixture
 def calls_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage, "CALL", _CALL)
+    monkeypatch.setattr("pullkeeper.onboarding.run._RESERVE", _CALL)
 
 
 async def _seconds(invocation: Callable[[], Awaitable[object]]) -> float:
     began = time.monotonic()
-    with deadline(_INVOCATION):
+    with deadline(_INVOCATION), suppress(PullkeeperError):
         await invocation()
     return time.monotonic() - began
 
@@ -74,3 +80,28 @@ async def test_a_refresh_that_waits_for_a_silent_service_ends_in_time_and_record
     assert await _seconds(refresh) < (_INVOCATION + _SLACK).total_seconds()
     assert category
     assert (await world.target(cluster)).category == category
+
+
+@pytest.mark.parametrize("fault", [Fault(slow_only=True, delay=_CALL), Fault(hang=True)], ids=["slow", "silent"])
+@pytest.mark.usefixtures("calls_are_limited", "process")
+async def test_every_function_ends_in_time_if_its_calls_use_up_theirs(world: World, gates: Gates, fault: Fault) -> None:
+    """Storage takes at least half of the time that a call may take. The others are as slow, or never respond."""
+    cluster = await world.join("aks-1")
+    operations = {}
+    for function in ("onboarding", "onboarding_poison"):
+        other = await world.cloud.add_cluster(function.replace("_", "-"), "main")
+        request = Onboarding.parse({"cluster": str(other.id), "hub": "main"}, trusted_hosts=frozenset())
+        operations[function] = (await world.services.onboarder.onboard(request)).id
+    await world.services.storage_objects.create()
+    gates.delay(_CALL.total_seconds() / 2)
+    cloud = world.cloud
+    for part in (cloud.identity_part, cloud.google_part, *cloud.registry_parts, cluster.part, cloud.arm_part):
+        part.faults.add(fault)
+
+    async def measure(name: str) -> tuple[str, float]:
+        return name, await _seconds(lambda: invoke(name, cluster, operations.get(name, "0" * 32)))
+
+    seconds = dict(await asyncio.gather(*(measure(str(name)) for name in FUNCTIONS)))
+
+    assert {name for name, took in seconds.items() if took > (_INVOCATION + _SLACK).total_seconds()} == set()
+    assert {name for name, took in seconds.items() if took < _CALL.total_seconds() / 3} == WITHOUT_CALLS

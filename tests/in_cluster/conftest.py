@@ -129,7 +129,7 @@ class Place:
     job: Json = field(default_factory=dict)
 
     @property
-    def human(self) -> Caller:
+    def admin(self) -> Caller:
         return self.site.cluster.admin
 
     @property
@@ -175,19 +175,19 @@ class Place:
         root = f"/apis/{version}" if "/" in version else f"/api/{version}"
         within = f"/namespaces/{metadata['namespace']}" if "namespace" in metadata else ""
         path = f"{root}{within}/{_PLURALS.get(kind, f'{kind.lower()}s')}/{metadata['name']}"
-        answer = await self.human.apply(path, manifest, fieldValidation="Strict")
+        answer = await self.admin.apply(path, manifest, fieldValidation="Strict")
         assert answer.status in {200, 201}, answer.text
         return answer
 
     async def workload(self) -> Caller:
         """A caller with the service account's token."""
         path = f"/api/v1/namespaces/{self.namespace}/serviceaccounts/{ACCOUNT}/token"
-        issued = await self.human.post(path, {"spec": {"expirationSeconds": 600}})
+        issued = await self.admin.post(path, {"spec": {"expirationSeconds": 600}})
         return self.site.cluster.bearer(issued.body["status"]["token"])
 
     async def run(self) -> Finished:
         node = {"SSL_CERT_FILE": str(self.site.cloud.trust_file)}
-        ended = await Kubelet(self.human, self.root, node).run(self.job)
+        ended = await Kubelet(self.admin, self.root, node).run(self.job)
         self.assert_no_token(ended)
         return ended
 
@@ -202,7 +202,7 @@ class Place:
 
     async def secret(self) -> Json:
         path = f"/api/v1/namespaces/{self.namespace}/secrets/{self.target.secret}"
-        return (await self.human.get(path)).body
+        return (await self.admin.get(path)).body
 
     async def can_pull(self) -> bool:
         content = b64decode((await self.secret())["data"][".dockerconfigjson"])

@@ -54,7 +54,7 @@ async def test_a_pod_of_the_job_is_admitted(place: Place) -> None:
     await place.onboard()
     template = place.job["spec"]["jobTemplate"]["spec"]["template"]
     pod = {"metadata": {"name": "run", "labels": template["metadata"]["labels"]}, "spec": template["spec"]}
-    answer = await place.human.post(f"/api/v1/namespaces/{place.namespace}/pods", pod, fieldValidation="Strict")
+    answer = await place.admin.post(f"/api/v1/namespaces/{place.namespace}/pods", pod, fieldValidation="Strict")
 
     assert answer.status == 201, answer.text
     assert "warning" not in answer.headers

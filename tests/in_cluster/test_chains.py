@@ -72,7 +72,7 @@ async def test_a_second_run_updates_the_secret_in_place(place: Place) -> None:
 async def test_a_deleted_secret_is_created_again(place: Place) -> None:
     await place.onboard()
     assert (await place.run()).code == 0
-    await place.human.delete(f"/api/v1/namespaces/{place.namespace}/secrets/ar-pull-secret")
+    await place.admin.delete(f"/api/v1/namespaces/{place.namespace}/secrets/ar-pull-secret")
     ended = await place.run()
 
     assert ended.code == 0, ended.output
@@ -109,7 +109,7 @@ async def _create_foreign_secret(place: Place) -> str:
         "data": {".dockerconfigjson": base64.b64encode(b'{"auths":{}}').decode()},
     }
     path = f"/api/v1/namespaces/{place.namespace}/secrets"
-    created = await place.human.post(path, secret, fieldManager="kubectl-create")
+    created = await place.admin.post(path, secret, fieldManager="kubectl-create")
     assert created.status == 201
     return created.uid
 
@@ -142,7 +142,7 @@ async def test_a_manual_edit_is_taken_back(place: Place) -> None:
     edit = {"data": {".dockerconfigjson": base64.b64encode(b'{"auths":{}}').decode()}}
     path = f"/api/v1/namespaces/{place.namespace}/secrets/ar-pull-secret"
     merge = "application/merge-patch+json"
-    edited = await place.human.send("PATCH", path, edit, content_type=merge, fieldManager="kubectl-edit")
+    edited = await place.admin.send("PATCH", path, edit, content_type=merge, fieldManager="kubectl-edit")
     ended = await place.run()
 
     assert edited.status == 200

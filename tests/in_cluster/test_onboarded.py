@@ -50,11 +50,11 @@ class Owner:
 
     async def job(self) -> dict[str, Any]:
         path = f"/apis/batch/v1/namespaces/{self.place.namespace}/cronjobs/refresh-ar-pull-secret"
-        return (await self.place.human.get(path)).body
+        return (await self.place.admin.get(path)).body
 
     @property
     def node(self) -> Kubelet:
-        return Kubelet(self.place.human, self.place.root, {"SSL_CERT_FILE": str(self.place.site.cloud.trust_file)})
+        return Kubelet(self.place.admin, self.place.root, {"SSL_CERT_FILE": str(self.place.site.cloud.trust_file)})
 
     async def run(self) -> Finished:
         ended = await self.node.run(await self.job())

@@ -128,7 +128,7 @@ async def test_a_missing_role(place: Place) -> None:
     await place.onboard()
     name = place.job["metadata"]["name"]
     rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{place.namespace}/rolebindings/{name}"
-    await place.human.delete(rbac)
+    await place.admin.delete(rbac)
     workload = await place.workload()
     path = f"/api/v1/namespaces/{place.namespace}/secrets/ar-pull-secret"
     bare = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "ar-pull-secret"}}
@@ -197,8 +197,8 @@ def _jwt() -> str:
 async def _shorten_deadline(place: Place) -> None:
     deadline = timedelta(seconds=3)
     path = f"/api/v1/namespaces/{place.namespace}/configmaps/{place.job['metadata']['name']}"
-    settings = json.loads((await place.human.get(path)).body["data"]["settings.json"])
+    settings = json.loads((await place.admin.get(path)).body["data"]["settings.json"])
     settings["deadlineSeconds"] = deadline.total_seconds()
     merge = {"data": {"settings.json": json.dumps(settings)}}
-    changed = await place.human.send("PATCH", path, merge, content_type="application/merge-patch+json")
+    changed = await place.admin.send("PATCH", path, merge, content_type="application/merge-patch+json")
     assert changed.status == 200

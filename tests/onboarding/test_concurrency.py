@@ -115,21 +115,21 @@ async def test_an_identity_deleted_by_another_clusters_offboarding_is_created_ag
     """It was still unused when the other cluster was offboarded."""
     cluster = await onboarding.cluster("aks-1")
 
-    async def taken_away() -> None:
+    async def remove_identity() -> None:
         assert onboarding.world.cloud.arm.identities.remove(identity_id(IDENTITY))
 
     if when == "chosen":
-        run_after_choice(monkeypatch, taken_away)
+        run_after_choice(monkeypatch, remove_identity)
     else:
-        write, left = pull_secret_phase.do, [taken_away]
+        write, left = pull_secret_phase.do, [remove_identity]
 
-        async def then_gone(work: Work) -> str:
+        async def write_and_run(work: Work) -> str:
             done = await write(work)
             if left:
                 await left.pop()()
             return done
 
-        monkeypatch.setattr(pull_secret_phase, "do", then_gone)
+        monkeypatch.setattr(pull_secret_phase, "do", write_and_run)
     await onboarding.onboard(cluster)
     identity = onboarding.identity()
     assert identity is not None

@@ -32,7 +32,7 @@ async def with_cron_job(cluster: LocalCluster) -> None:
     await cluster.admin.call("POST", "/apis/batch/v1/namespaces/deepintshield/cronjobs", job)
 
 
-async def suspended(cluster: LocalCluster) -> bool:
+async def is_suspended(cluster: LocalCluster) -> bool:
     return bool((await cluster.admin.call("GET", PATH))["spec"].get("suspend"))
 
 
@@ -43,7 +43,7 @@ async def test_the_secret_is_adopted_and_the_job_suspended_if_asked(
     assert ended.status == "Succeeded", describe(ended)
     assert "adopted from kubectl-create" in (step(ended, "pull secret").detail or "")
     assert step(ended, "retire").detail == f"suspended {PATH}"
-    assert await suspended(cluster)
+    assert await is_suspended(cluster)
     assert (await onboarding.world.read_token(cluster)).startswith("ya29.")
 
 
@@ -52,7 +52,7 @@ async def test_a_job_that_is_not_to_be_retired_keeps_running_and_is_reported(
 ) -> None:
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "adopt": True})
     assert step(ended, "retire").detail == (f"{PATH} still runs beside Pullkeeper: send retireCronJob to suspend it")
-    assert not await suspended(cluster)
+    assert not await is_suspended(cluster)
 
 
 async def test_the_job_keeps_running_if_the_first_secret_cannot_be_written(
@@ -60,7 +60,7 @@ async def test_the_job_keeps_running_if_the_first_secret_cannot_be_written(
 ) -> None:
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "retireCronJob": True})
     assert (ended.status, step(ended, "pull secret").category) == ("Failed", "secret_conflict")
-    assert not await suspended(cluster)
+    assert not await is_suspended(cluster)
 
 
 async def test_a_dry_run_names_the_job(onboarding: Onboarding, cluster: LocalCluster) -> None:
@@ -69,7 +69,7 @@ async def test_a_dry_run_names_the_job(onboarding: Onboarding, cluster: LocalClu
     assert step(asked, "retire").detail == f"would suspend {PATH}"
     not_asked = await onboarding.run(body)
     assert step(not_asked, "retire").detail == f"would leave {PATH}"
-    assert not await suspended(cluster)
+    assert not await is_suspended(cluster)
 
 
 async def test_offboarding_reports_the_suspended_job(onboarding: Onboarding, cluster: LocalCluster) -> None:
@@ -78,7 +78,7 @@ async def test_offboarding_reports_the_suspended_job(onboarding: Onboarding, clu
     assert ended.result is not None
     resume = """kubectl patch cronjob refresh-ar-secret -n deepintshield -p '{"spec":{"suspend":false}}'"""
     assert f"{PATH}: suspended by Pullkeeper. To resume it: {resume}" in ended.result.left
-    assert await suspended(cluster)
+    assert await is_suspended(cluster)
 
 
 async def test_a_job_that_a_person_suspended_is_neither_touched_nor_reported(
@@ -112,11 +112,11 @@ async def test_the_job_keeps_running_until_the_in_cluster_refresher_has_written(
     body = {"refresher": "in-cluster", "adopt": True, "retireCronJob": True}
     ended = await onboarding.onboard(cluster, **body)
     assert "the cluster's own refresher has not written yet" in (step(ended, "retire").detail or "")
-    assert not await suspended(cluster)
+    assert not await is_suspended(cluster)
     await cluster.admin.edit_secret("deepintshield", "ar-pull-secret", '{"auths":{"new":{}}}', manager="pullkeeper")
     ended = await onboarding.onboard(cluster, **body)
     assert step(ended, "retire").detail == f"suspended {PATH}"
-    assert await suspended(cluster)
+    assert await is_suspended(cluster)
 
 
 async def test_an_in_cluster_refresher_of_the_same_name_is_never_suspended(onboarding: Onboarding) -> None:
@@ -126,7 +126,7 @@ async def test_an_in_cluster_refresher_of_the_same_name_is_never_suspended(onboa
     await onboarding.onboard(cluster, **body)
     await cluster.admin.create_secret("deepintshield", "ar-secret", '{"auths":{}}', manager="pullkeeper")
     await onboarding.onboard(cluster, **body)
-    assert not await suspended(cluster)
+    assert not await is_suspended(cluster)
 
 
 async def test_a_job_that_replaces_the_secret_right_after_the_write_costs_a_try(
@@ -135,7 +135,7 @@ async def test_a_job_that_replaces_the_secret_right_after_the_write_costs_a_try(
     """The job deletes the secret and creates it again, just after ours was written."""
     write, runs = Refresher.write_first, [cluster.admin]
 
-    async def then_it_runs(self: Refresher, member: Member) -> Any:
+    async def write_and_run_job(self: Refresher, member: Member) -> Any:
         written = await write(self, member)
         if runs:
             await run(runs.pop())
@@ -145,7 +145,7 @@ async def test_a_job_that_replaces_the_secret_right_after_the_write_costs_a_try(
         await admin.delete_secret("deepintshield", "ar-pull-secret")
         await admin.create_secret("deepintshield", "ar-pull-secret", '{"auths":{}}')
 
-    monkeypatch.setattr(Refresher, "write_first", then_it_runs)
+    monkeypatch.setattr(Refresher, "write_first", write_and_run_job)
     await onboarding.onboard(cluster, adopt=True, retireCronJob=True)
-    assert await suspended(cluster)
+    assert await is_suspended(cluster)
     assert (await onboarding.world.read_token(cluster)).startswith("ya29.")

@@ -37,19 +37,19 @@ async def in_flight(
     reached, go = asyncio.Event(), asyncio.Event()
     write, undo = pull_secret.write, pull_secret_phase.undo
 
-    async def held_up(*passed: Any, **named: Any) -> pull_secret.WriteResult:
+    async def wait_and_write(*passed: Any, **named: Any) -> pull_secret.WriteResult:
         reached.set()
         await go.wait()
         return await write(*passed, **named)
 
-    async def then_it_writes(work: Work) -> str:
+    async def undo_and_wait(work: Work) -> str:
         done = await undo(work)
         go.set()
         await asyncio.wait([flight])
         return done
 
-    monkeypatch.setattr(pull_secret, "write", held_up)
-    monkeypatch.setattr(pull_secret_phase, "undo", then_it_writes)
+    monkeypatch.setattr(pull_secret, "write", wait_and_write)
+    monkeypatch.setattr(pull_secret_phase, "undo", undo_and_wait)
     message = RefreshMessage(shard=shard_of(cluster.id), cluster=cluster.id, reason="manual")
     flight = asyncio.create_task(onboarding.world.services.refresher.refresh(message))
     await reached.wait()

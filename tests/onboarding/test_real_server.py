@@ -22,7 +22,7 @@ from tests.onboarding.conftest import (
     list_versions,
     step,
 )
-from tests.onboarding.test_cron_job import PATH, suspended, with_cron_job
+from tests.onboarding.test_cron_job import PATH, is_suspended, with_cron_job
 from tests.onboarding.test_resume import kill_once
 
 pytestmark = [pytest.mark.servers, pytest.mark.real]
@@ -120,7 +120,7 @@ async def test_the_guides_secret_is_adopted_in_place(onboarding: Onboarding, clu
     refused = await onboarding.run(body)
     assert (refused.status, step(refused, "pull secret").category) == ("Failed", "secret_conflict")
     assert await cluster.admin.read_secret("deepintshield", "ar-pull-secret") == before
-    assert not await suspended(cluster)
+    assert not await is_suspended(cluster)
 
     ended = await onboarding.run({**body, "adopt": True})
     assert ended.status == "Succeeded", describe(ended)
@@ -128,7 +128,7 @@ async def test_the_guides_secret_is_adopted_in_place(onboarding: Onboarding, clu
     after = await cluster.admin.read_secret("deepintshield", "ar-pull-secret")
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
     assert (await onboarding.world.read_token(cluster)).startswith("ya29.")
-    assert await suspended(cluster)
+    assert await is_suspended(cluster)
 
     gone = await onboarding.offboard(cluster)
     assert gone.result is not None

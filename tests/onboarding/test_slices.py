@@ -13,7 +13,7 @@ from azure.storage.queue.aio import QueueClient
 from local.clock import Clock
 from local.serving import Fault
 from pullkeeper.deadline import INVOCATION
-from pullkeeper.onboarding.documents import FINAL_STATUSES, Operation
+from pullkeeper.onboarding.documents import FINAL_STATUSES, OnboardingMessage, Operation
 from pullkeeper.onboarding.phases import identity
 from pullkeeper.onboarding.work import Work
 from tests.onboarding.conftest import Onboarding, describe, seconds_to_next, step
@@ -144,6 +144,20 @@ async def test_an_operation_waits_for_azure_by_a_delayed_message_that_uses_no_tr
     assert len(lengths) == 40
     assert (await onboarding.stored(begun.id)).tries == 0
     assert len(onboarding.world.cloud.arm_part.journal.requests) < 200
+
+
+async def test_a_message_that_the_operation_no_longer_waits_for_finds_nothing_to_do(onboarding: Onboarding) -> None:
+    """It comes a second time, or ten minutes late after a crash."""
+    cluster = await onboarding.cluster("aks-1")
+    onboarding.azure(cluster).provisioning_state = "Upgrading"
+    onboarding.azure(cluster).oidc_issuer = None
+    begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main", "enableWorkloadIdentity": True})
+    await onboarding.deliver(begun.id)
+    before, calls = await onboarding.stored(begun.id), len(onboarding.world.cloud.arm_part.journal.requests)
+    await onboarding.world.services.runner.run(OnboardingMessage(operation=begun.id))
+    after = await onboarding.stored(begun.id)
+    assert (after.operation, after.turn, after.due) == (before.operation, before.turn, before.due)
+    assert len(onboarding.world.cloud.arm_part.journal.requests) == calls
 
 
 async def test_a_wait_for_azure_has_an_end(onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,7 +92,7 @@ def admin(people: Cluster) -> Caller:
 
 @pytest.fixture
 def app(people: Cluster, world: World) -> Caller:
-    """The app's identity in other hands: what could somebody do who has its token."""
+    """The app's identity: what another holder of its token could do."""
     return people.bearer(world.cloud.entra.token(world.cloud.app, AKS))
 
 

@@ -12,20 +12,20 @@ from local.administrator import ApiServer
 
 
 class Kubectl:
-    """Call it with kubectl's arguments for what it prints. AssertionError with what it said if it fails."""
+    """Call it with kubectl's arguments for its output. Raises AssertionError with the error output if it fails."""
 
     def __init__(self, server: ApiServer, user: Mapping[str, str], namespace: str, home: Path) -> None:
         """user: as in a kubeconfig, such as `{"token": ...}`."""
         self.home = home
         home.mkdir()
         kubeconfig = home / "kubeconfig"
-        context = {"cluster": "aks", "user": "somebody", "namespace": namespace}
+        context = {"cluster": "aks", "user": "user", "namespace": namespace}
         cluster = {"server": server.url, "certificate-authority-data": encoded(server.ca_pem)}
         config = {
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [{"name": "aks", "cluster": cluster}],
-            "users": [{"name": "somebody", "user": dict(user)}],
+            "users": [{"name": "user", "user": dict(user)}],
             "contexts": [{"name": "aks", "context": context}],
             "current-context": "aks",
         }

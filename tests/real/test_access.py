@@ -24,7 +24,7 @@ _FORBIDDEN = load("forbidden.yaml", Path(__file__).parent)
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def cluster(world: World, join: Join, admin: Caller, target: Target) -> LocalCluster:
-    """With a secret of ours, one of somebody else's, and the service accounts of an application and of others."""
+    """With a secret of ours, one of another owner, and the service accounts of an application and of others."""
     cluster = await join()
     await world.refresh(cluster)
     here = f"/api/v1/namespaces/{target.namespace}"

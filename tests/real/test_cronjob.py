@@ -85,7 +85,7 @@ async def test_its_secret_is_taken_over_in_place_and_never_missing_again(
             tokens.add(await world.read_token(cluster))
         events = await watch.events(target.secret)
 
-    assert [told["detail"] for told in world.events.named("drift.repaired")] == ["adopted from kubectl-create"]
+    assert [event["detail"] for event in world.events.named("drift.repaired")] == ["adopted from kubectl-create"]
     assert {"MODIFIED"} == {event.kind for event in events}
     assert {left} == {event.uid for event in events}
     assert len(tokens) == 11
@@ -96,7 +96,7 @@ async def test_its_secret_is_taken_over_in_place_and_never_missing_again(
 async def test_side_by_side_only_the_job_deletes(
     world: World, join: Join, job: CronJob, admin: Caller, target: Target
 ) -> None:
-    """As long as nobody has put the CronJob to sleep, each of its runs is taken over anew; no pull fails for it."""
+    """While the guide's CronJob runs, the app adopts the secret again after each run. No pull fails."""
     cluster = await join(adopt=True)
     async with watching(admin, target.namespace) as watch:
         await world.refresh(cluster)
@@ -108,7 +108,7 @@ async def test_side_by_side_only_the_job_deletes(
         events = await watch.events(target.secret)
 
     assert ["ADDED", *["DELETED", "ADDED", "MODIFIED"] * 2] == [event.kind for event in events]
-    assert [told["detail"] for told in world.events.named("drift.repaired")] == ["adopted from kubectl-create"] * 2
+    assert [event["detail"] for event in world.events.named("drift.repaired")] == ["adopted from kubectl-create"] * 2
 
 
 async def test_without_leave_to_adopt_the_job_keeps_its_secret(

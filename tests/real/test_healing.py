@@ -31,7 +31,7 @@ async def test_what_a_person_deletes_is_there_again_after_the_next_refresh(
     assert (await world.target(cluster)).uid == await kubectl(
         "get", "secret", "ar-pull-secret", "-o", "jsonpath={.metadata.uid}"
     )
-    assert [told["detail"] for told in world.events.named("drift.repaired")] == ["it had been deleted"]
+    assert [event["detail"] for event in world.events.named("drift.repaired")] == ["it had been deleted"]
 
 
 async def content_of_theirs(kubectl: Kubectl) -> str:
@@ -93,7 +93,7 @@ async def test_what_a_person_edits_is_taken_back_and_told_with_the_way_it_was_do
         events = await watch.events(target.secret)
 
     assert await pulled(world, refreshed)
-    assert [told["detail"] for told in world.events.named("drift.repaired")] == [f"edited by {edit.manager}"]
+    assert [event["detail"] for event in world.events.named("drift.repaired")] == [f"edited by {edit.manager}"]
     assert {(await world.target(refreshed)).uid} == {event.uid for event in events}
     assert {"MODIFIED"} == {event.kind for event in events}
 

@@ -25,6 +25,7 @@ async def test_a_run_reports_the_fleet_as_of_the_last_run_of_each_shard(world: W
     await world.services.scheduler.run()
     event = world.events.named("run.completed")[-1]
     assert (event["clusters"], event["fresh"], event["queued"], event["overdue"]) == (3, 3, 0, 0)
+    assert "remedy" not in event
 
 
 async def test_a_refresh_that_has_stopped_shows_as_overdue_shards(world: World) -> None:
@@ -35,7 +36,9 @@ async def test_a_refresh_that_has_stopped_shows_as_overdue_shards(world: World) 
     assert world.events.named("run.completed")[-1]["overdue"] == 0
     world.clock.advance(6 * MINUTE)
     await world.services.scheduler.run()
-    assert world.events.named("run.completed")[-1]["overdue"] == 1
+    event = world.events.named("run.completed")[-1]
+    assert event["overdue"] == 1
+    assert event["remedy"] == "docs/runbook/README.md#the-figures-of-a-run"
 
 
 async def test_what_a_crash_took_is_sent_again_by_the_next_tick(world: World) -> None:

@@ -13,6 +13,7 @@ from azure.storage.queue.aio import QueueClient
 
 from local.azurite import Azurite
 from local.serving import Fault
+from pullkeeper.fleet.shards import shard_of
 from tests.worker.conftest import FAILURE, SUCCESS, Worker
 from tests.world import World
 
@@ -31,14 +32,10 @@ ROUTE = {
     "resourceGroup": "platform",
     "name": "not-in-the-fleet",
 }
-CLUSTER = (
-    f"/subscriptions/{ROUTE['subscription']}/resourceGroups/{ROUTE['resourceGroup']}"
-    f"/providers/Microsoft.ContainerService/managedClusters/{ROUTE['name']}"
-)
 OPERATION = "0" * 32
 OPERATION_MESSAGE = {"body": json.dumps({"operation": OPERATION}), "metadata": {"Id": "1", "DequeueCount": 1}}
 REFRESH_MESSAGE = {
-    "body": json.dumps({"cluster": CLUSTER, "reason": "due"}),
+    "body": json.dumps({"shard": "00", "reason": "due"}),
     "metadata": {"Id": "1", "DequeueCount": 1},
 }
 
@@ -50,7 +47,7 @@ def http(method: str, path: str, **params: str) -> dict[str, Any]:
 # What each function does with an empty fleet, in storage that has never been used.
 INVOCATIONS: dict[str, tuple[dict[str, Any], int, str]] = {
     "schedule": ({"timer": {"IsPastDue": False, "Schedule": {}, "ScheduleStatus": {}}}, SUCCESS, ""),
-    "refresh": ({"queue": REFRESH_MESSAGE}, FAILURE, "NotInFleet"),
+    "refresh": ({"queue": REFRESH_MESSAGE}, SUCCESS, ""),
     "refresh_poison": ({"queue": REFRESH_MESSAGE}, SUCCESS, ""),
     "health": (http("GET", "health"), SUCCESS, "200"),
     "refresh_all": (http("POST", "refresh"), SUCCESS, "202"),
@@ -147,19 +144,21 @@ async def test_timer_and_queue_refresh_a_secret(worker: Start, world: World) -> 
 
 
 async def test_only_the_apps_own_records_reach_the_host(worker: Start, world: World) -> None:
-    """One for each refresh, and one for each mint; also where calls fail and are tried again."""
+    """One for each target, run and mint, and `fleet.status`; also where calls fail and are tried again."""
     names = [f"aks-{number}" for number in range(3)]
     clusters = [await world.join(name) for name in names]
     clusters[1].part.faults.add(Fault(path="/secrets/", status=500))
     world.cloud.google_part.faults.add(Fault(path="/v1/token$", status=503, times=1))
     worker_with_app = await worker(ROOT, {**world.cloud.environment(world.storage), **SCHEDULE})
     for cluster in clusters:
-        body = json.dumps({"cluster": str(cluster.id), "reason": "manual"})
+        body = json.dumps({"shard": shard_of(cluster.id), "cluster": str(cluster.id), "reason": "manual"})
         await worker_with_app.invoke("refresh", queue={"body": body, "metadata": {"Id": "1", "DequeueCount": 1}})
     # Microsoft's worker writes two records of its own at its start.
     records = [record for record in worker_with_app.records() if record[0] != "azure.functions"]
 
     assert {logger for logger, _ in records} == {"pullkeeper"}
     events = Counter(message.partition(" ")[0] for _, message in records)
-    assert events == {"token.minted": 1, "secret.refreshed": 2, "secret.refresh_failed": 1}
-    assert sum(len(message) for _, message in records) < 4 * 1000
+    # `fleet.status` of every target, because none has been reported in the last hour.
+    reports = {"fleet.status": 3, "shard.completed": 3}
+    assert events == {"token.minted": 1, "secret.refreshed": 2, "secret.refresh_failed": 1, **reports}
+    assert sum(len(message) for _, message in records) < 10 * 1000

@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from pullkeeper.fleet.shards import shard_of
 from tests.worker.conftest import SUCCESS, Worker
 from tests.world import World
 
@@ -73,11 +74,12 @@ async def test_a_refresh_exports_its_events_and_metrics_alone(
         "OTEL_TRACES_EXPORTER": "none",
     }
     running = await worker(_ROOT, {**world.cloud.environment(world.storage), **settings})
-    message = {"body": json.dumps({"cluster": str(cluster.id), "reason": "manual"}), "metadata": {"Id": "1"}}
-    refreshed = await running.invoke("refresh", queue=message)
+    body = json.dumps({"shard": shard_of(cluster.id), "cluster": str(cluster.id), "reason": "manual"})
+    refreshed = await running.invoke("refresh", queue={"body": body, "metadata": {"Id": "1"}})
     await running.end()
 
     assert refreshed["result"]["status"] == SUCCESS, refreshed
     counts = ingestion.counts()
     metrics = counts.pop("MetricData", 0)
-    assert (counts, metrics > 0) == (({"token.minted": 1, "secret.refreshed": 1}, True) if enabled else ({}, False))
+    events = dict.fromkeys(("token.minted", "secret.refreshed", "shard.completed", "fleet.status"), 1)
+    assert (counts, metrics > 0) == ((events, True) if enabled else ({}, False))

@@ -129,14 +129,14 @@ async def _choose_identity(work: Work) -> tuple[ManagedIdentity | None, str]:
             f"no room for {len(wanted)} federated credentials in {len(taken)} identities",
             {"group": work.cluster.resource_group, "name": work.request.identity},
         )
-    return (best[1] if best else None), _numbered(work.request.identity, free or 0)
+    return (best[1] if best else None), _name_with_number(work.request.identity, free or 0)
 
 
 async def _find_identities(work: Work, name: str) -> AsyncIterator[tuple[int, ManagedIdentity]]:
     """Yield the identity of that name, and further ones beside it. There may be gaps in the numbers."""
     cluster, find = work.cluster, work.tools.identities.find
     for number in range(_MOST_IDENTITIES):
-        identity = await find(cluster.subscription, cluster.resource_group, _numbered(name, number))
+        identity = await find(cluster.subscription, cluster.resource_group, _name_with_number(name, number))
         if identity:
             yield number, identity
 
@@ -162,5 +162,5 @@ def _credential_name(request: Onboarding, issuer: str, subject: str) -> str:
     return f"{request.federated_credential[:44]}-{request.cluster.name}-{digest}"
 
 
-def _numbered(name: str, number: int) -> str:
+def _name_with_number(name: str, number: int) -> str:
     return f"{name}-{number + 1}" if number else name
