@@ -136,9 +136,9 @@ async def test_the_credential_configuration_says_whether_google_accepts_a_pods_t
     else:
         place.allow(received.subject)
     accounts = f"/api/v1/namespaces/{place.namespace}/serviceaccounts/{ACCOUNT}/token"
-    issued = await place.human.post(accounts, {"spec": {"audiences": [EXCHANGE], "expirationSeconds": 600}})
+    issued = await place.admin.post(accounts, {"spec": {"audiences": [EXCHANGE], "expirationSeconds": 600}})
     (tmp_path / "token").write_text(issued.body["status"]["token"])
-    found = (await place.human.get(f"/api/v1/namespaces/{place.namespace}/configmaps/gcp-credential-config")).body
+    found = (await place.admin.get(f"/api/v1/namespaces/{place.namespace}/configmaps/gcp-credential-config")).body
     document = json.loads(found["data"]["credential-config.json"])
     document["credential_source"]["file"] = str(tmp_path / "token")
     credentials = identity_pool.Credentials.from_info(document, scopes=[place.parsed_hub.scope])
