@@ -9,7 +9,7 @@ of its own.
 
 import inspect
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -19,10 +19,9 @@ from local.azure.entra import Entra, Identity
 from local.clock import Clock
 from local.kubernetes import ApiServer
 from local.kubernetes.apiserver import Etcd, Issuer, RealApiServer
-from local.serving import Authority, Server
 from tests.apiserver import at_hand
+from tests.apiserver.running import a_tenant
 from tests.contract.cluster import Cluster, connected
-from tests.contract.conversation import Caller
 
 HERE = Path(__file__).parent
 
@@ -38,24 +37,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Trust:
-    """The local Entra and where an API server finds its keys."""
-
-    clock: Clock
-    entra: Entra
-    issuer: Issuer
-
-
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def trust() -> AsyncIterator[Trust]:
-    clock, authority = Clock(), Authority()
-    entra = Entra(clock)
-    server = Server(entra.application, authority=authority)
-    await server.start()
-    discovery = f"{server.url}/{entra.tenant}/.well-known/openid-configuration"
-    yield Trust(clock, entra, Issuer(entra.issuer_v1, discovery, authority.pem))
-    await server.stop()
+async def tenant() -> AsyncIterator[tuple[Entra, Issuer]]:
+    async with a_tenant() as made:
+        yield made
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -66,33 +51,24 @@ async def etcd() -> AsyncIterator[Etcd]:
     await etcd.stop()
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def real(etcd: Etcd, trust: Trust) -> AsyncIterator[Cluster]:
-    server = RealApiServer("real", etcd=etcd, issuer=trust.issuer)
+@asynccontextmanager
+async def _running(server: ApiServer | RealApiServer, entra: Entra) -> AsyncIterator[Cluster]:
     await server.start()
-    async with connected(server, trust.entra) as cluster:
+    async with connected(server, entra) as cluster:
         yield cluster
     await server.stop()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def stand_in(trust: Trust) -> AsyncIterator[Cluster]:
-    server = ApiServer("stand-in", trust.entra, trust.clock)
-    await server.start()
-    async with connected(server, trust.entra) as cluster:
+async def real(etcd: Etcd, tenant: tuple[Entra, Issuer]) -> AsyncIterator[Cluster]:
+    async with _running(RealApiServer("real", etcd=etcd, issuer=tenant[1]), tenant[0]) as cluster:
         yield cluster
-    await server.stop()
 
 
-@pytest.fixture(params=["stand_in", pytest.param("real", marks=pytest.mark.real)])
-def cluster(request: pytest.FixtureRequest) -> Cluster:
-    found: Cluster = request.getfixturevalue(request.param)
-    return found
-
-
-@pytest.fixture
-def admin(cluster: Cluster) -> Caller:
-    return cluster.admin
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def stand_in(tenant: tuple[Entra, Issuer]) -> AsyncIterator[Cluster]:
+    async with _running(ApiServer("stand-in", tenant[0], Clock()), tenant[0]) as cluster:
+        yield cluster
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -101,28 +77,7 @@ async def minor(real: Cluster) -> int:
     return int((await real.admin.get("/version")).body["minor"])
 
 
-@pytest_asyncio.fixture(loop_scope="session")
-async def namespace(cluster: Cluster) -> str:
-    return await cluster.namespace()
-
-
 @pytest.fixture
-def secrets(namespace: str) -> str:
-    """The address of the test's secrets."""
-    return f"/api/v1/namespaces/{namespace}/secrets"
-
-
-@pytest.fixture
-def entra(trust: Trust) -> Entra:
-    return trust.entra
-
-
-@pytest.fixture
-def identity(trust: Trust) -> Identity:
+def identity(tenant: tuple[Entra, Issuer]) -> Identity:
     """A managed identity that may do nothing yet."""
-    return trust.entra.add_identity("pullkeeper")
-
-
-@pytest.fixture
-def app(cluster: Cluster, identity: Identity) -> Caller:
-    return cluster.caller(identity)
+    return tenant[0].add_identity("pullkeeper")
