@@ -131,6 +131,8 @@ class ShardRun:
         cluster = member.cluster.cluster
         status = self.state.status(cluster)
         suspect = any(status.of(target).category == ClusterUnreachable.category for target in targets)
+        if suspect:
+            self._begin(cluster)  # the next shard's turn does not wait for it
         try:
             if member.cluster.refresher == "in-cluster":
                 async with self._capacity.place(suspect=suspect):
