@@ -91,7 +91,7 @@ class Process:
         self._folder.remove()
 
     @contextlib.contextmanager
-    def suspended(self) -> Iterator[None]:
+    def suspend(self) -> Iterator[None]:
         """The server does not run meanwhile."""
         if self._server is None:
             raise RuntimeError("start it first")

@@ -134,7 +134,7 @@ class Arm:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             missing = "Authentication failed. The 'Authorization' header is missing."
-            raise self._unauthenticated("AuthenticationFailed", missing)
+            raise self._refuse_unauthenticated("AuthenticationFailed", missing)
         try:
             audience = jwt.decode(token, options={"verify_signature": False}).get("aud")
             audiences = [f"{host}{slash}" for host in self._entra.arm_audiences for slash in ("/", "")]
@@ -144,15 +144,15 @@ class Arm:
                     f"The access token has been obtained for wrong audience or resource '{audience}'. It should "
                     f"exactly match with one of the allowed audiences {allowed}."
                 )
-                raise self._unauthenticated("InvalidAuthenticationTokenAudience", wrong)
+                raise self._refuse_unauthenticated("InvalidAuthenticationTokenAudience", wrong)
             return self._entra.verify(token, audience)
         except jwt.ExpiredSignatureError:
             late = f"The access token expiry UTC time is earlier than current UTC time '{self._clock():%m/%d/%Y %X}'."
-            raise self._unauthenticated("ExpiredAuthenticationToken", late) from None
+            raise self._refuse_unauthenticated("ExpiredAuthenticationToken", late) from None
         except jwt.PyJWTError:
-            raise self._unauthenticated("InvalidAuthenticationToken", "The access token is invalid.") from None
+            raise self._refuse_unauthenticated("InvalidAuthenticationToken", "The access token is invalid.") from None
 
-    def _unauthenticated(self, code: str, message: str) -> Refusal:
+    def _refuse_unauthenticated(self, code: str, message: str) -> Refusal:
         uri = f"https://login.windows.net/{self._entra.tenant}"
         challenge = f'Bearer authorization_uri="{uri}", error="invalid_token", error_description="{message}"'
         return arm_error(401, code, message, {"WWW-Authenticate": challenge})

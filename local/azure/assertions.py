@@ -195,7 +195,7 @@ def _match(claims: Mapping[str, Any], credentials: list[FederatedCredential]) ->
     if any(one.audience == audience for one in same_subject):
         return
     if same_subject:
-        raise _unmatched(700212, "audience", audience)
+        raise _explain_mismatch(700212, "audience", audience)
     if any(one.subject.casefold() == subject.casefold() for one in same_issuer):
         raise _Refused(
             7002138,
@@ -204,10 +204,10 @@ def _match(claims: Mapping[str, Any], credentials: list[FederatedCredential]) ->
             "identity credential Subject, Audience and Issuer against the presented assertion. See documentation at: "
             f"{_ABOUT_FEDERATION}. See breaking change notification and remediation at: {_CASE_MATTERS}.",
         )
-    raise _unmatched(700213, "subject", subject) if same_issuer else _unmatched(700211, "issuer", issuer)
+    raise _explain_mismatch(700213, "subject", subject) if same_issuer else _explain_mismatch(700211, "issuer", issuer)
 
 
-def _unmatched(code: int, claim: str, value: str) -> _Refused:
+def _explain_mismatch(code: int, claim: str, value: str) -> _Refused:
     return _Refused(
         code,
         f"No matching federated identity record found for presented assertion {claim} '{value}'. Please check your "

@@ -30,13 +30,13 @@ class Governance:
     def check(self, method: str, path: ResourcePath, body: Mapping[str, Any]) -> None:
         """Raise a Refusal for a request that is not allowed. Called once the caller is authorized."""
         if path.namespace.lower() in {name.lower() for name in self.unregistered}:
-            raise _not_registered(path.namespace)
+            raise _refuse_unregistered(path.namespace)
         self._check_locks(method, path)
         if method == "PUT" and len(path.types) == 1:
             tags = {str(name).lower() for name in body.get("tags") or {}}
             missing = [tag for tag in sorted(self.required_tags) if tag.lower() not in tags]
             if missing:
-                raise _disallowed(path)
+                raise _refuse_disallowed(path)
 
     def _check_locks(self, method: str, path: ResourcePath) -> None:
         """ReadOnly refuses a POST too: listing a cluster's credentials counts as a write."""
@@ -53,7 +53,7 @@ class Governance:
                 )
 
 
-def _not_registered(namespace: str) -> Refusal:
+def _refuse_unregistered(namespace: str) -> Refusal:
     return arm_error(
         409,
         "MissingSubscriptionRegistration",
@@ -62,7 +62,7 @@ def _not_registered(namespace: str) -> Refusal:
     )
 
 
-def _disallowed(path: ResourcePath) -> Refusal:
+def _refuse_disallowed(path: ResourcePath) -> Refusal:
     name = "Require a tag on resources"
     authorization = "providers/Microsoft.Authorization"
     assignment = f"/subscriptions/{path.subscription}/{authorization}/policyAssignments/require-tag"

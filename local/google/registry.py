@@ -118,15 +118,15 @@ class Registry:
         if repository not in self._repositories:
             raise _error(404, "NAME_UNKNOWN", f"Repository {repository} not found")
         if set(actions) != {"pull"}:
-            raise _denied(request, name, _PUSH)
+            raise _deny(request, name, _PUSH)
         if not self._is_reader(token, name):
-            raise _denied(request, name, _PULL)
+            raise _deny(request, name, _PULL)
 
     async def _manifest(self, request: web.Request) -> web.Response:
         name, reference = request.match_info["name"], request.match_info["reference"]
         self._authenticate(request, name)
         if not self.may_pull(request.headers["Authorization"], name):
-            raise _denied(request, name, _PULL)
+            raise _deny(request, name, _PULL)
         repository, image = _split(name)
         key = f"{image}@{reference}" if reference.startswith("sha256:") else f"{image}:{reference}"
         manifest = self._repositories[repository].manifests.get(key)
@@ -183,7 +183,7 @@ def _digest(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-def _denied(request: web.Request, name: str, permission: str) -> Refusal:
+def _deny(request: web.Request, name: str, permission: str) -> Refusal:
     project, _, repository = _split(name)[0].partition("/")
     location = request.host.partition(":")[0].removesuffix("-docker.pkg.dev")
     resource = f"projects/{project}/locations/{location}/repositories/{repository}"

@@ -81,9 +81,9 @@ def _override(document: dict[str, Any], path: list[str], value: str) -> None:
     """Put `value` at `path`; names are compared without case, as the real host does."""
     *sections, leaf = path
     for section in sections:
-        document = document.setdefault(_named(document, section), {})
-    document[_named(document, leaf)] = value
+        document = document.setdefault(_find_name(document, section), {})
+    document[_find_name(document, leaf)] = value
 
 
-def _named(section: Mapping[str, Any], name: str) -> str:
+def _find_name(section: Mapping[str, Any], name: str) -> str:
     return next((key for key in section if key.lower() == name.lower()), name)

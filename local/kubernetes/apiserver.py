@@ -76,9 +76,9 @@ class Etcd:
         for port in self._ports:
             port.release()
 
-    def suspended(self) -> AbstractContextManager[None]:
+    def suspend(self) -> AbstractContextManager[None]:
         """Answers nothing meanwhile."""
-        return self._process.suspended()
+        return self._process.suspend()
 
 
 class RealApiServer:

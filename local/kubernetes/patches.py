@@ -54,7 +54,7 @@ def _operate(document: Any, operation: Json) -> None:
         holder = holder[_index(step) if isinstance(holder, list) else step]
     key: Any = last if isinstance(holder, dict) or last == "-" else _index(last)
     match operation["op"]:
-        case "test" if _found(holder, key) != operation["value"]:
+        case "test" if _find(holder, key) != operation["value"]:
             raise LookupError(last)
         case "remove":
             del holder[key]
@@ -68,7 +68,7 @@ def _operate(document: Any, operation: Json) -> None:
             holder.insert(key, copy_json(operation["value"]))
 
 
-def _found(holder: Any, key: Any) -> Any:
+def _find(holder: Any, key: Any) -> Any:
     """What is missing is null to `test`, as in the library that the API server uses."""
     try:
         return holder[key]

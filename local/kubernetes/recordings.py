@@ -49,14 +49,14 @@ def load(case: str) -> Recording:
     return Recording(**json.loads((FOLDER / f"{case}.json").read_text(encoding="utf-8")))
 
 
-def filled(case: str, **values: str) -> Recording:
+def fill(case: str, **values: str) -> Recording:
     """With the values that are given, and for all others what a refresh of the pull secret would put there."""
     return load(case).fill({**EXAMPLE, **values})
 
 
 def fault(case: str, *, path: str = "/secrets/", method: str | None = None) -> Fault:
     """A fault that answers as recorded."""
-    answer = filled(case)
+    answer = fill(case)
     headers = {name: value for name, value in answer.headers.items() if name != "Content-Type"}
     content_type = answer.headers["Content-Type"].partition(";")[0]
     return Fault(

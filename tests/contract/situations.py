@@ -23,7 +23,7 @@ async def situation(name: str | Json | None, stage: Stage, etcd: Etcd) -> AsyncI
         if name == "the identity's one seat is taken":
             await stack.enter_async_context(_one_seat(stage))
         elif name == "the store does not answer":
-            stack.enter_context(etcd.suspended())
+            stack.enter_context(etcd.suspend())
         elif name == "the webhook is down":
             server = await stack.enter_async_context(_webhook(stage, {}))
             await server.stop()

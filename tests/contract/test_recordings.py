@@ -105,5 +105,5 @@ def test_every_recording_has_its_case() -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_every_placeholder_has_an_example(case: str) -> None:
-    """`filled` raises KeyError for one without."""
-    assert recordings.filled(case).text
+    """`fill` raises KeyError for one without."""
+    assert recordings.fill(case).text

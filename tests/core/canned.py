@@ -83,7 +83,9 @@ MALFORMED = {
 
 
 @asynccontextmanager
-async def canned(authority: Authority | None, answers: Answers, pause: float = 0.05) -> AsyncIterator[CannedServer]:
+async def serve_canned(
+    authority: Authority | None, answers: Answers, pause: float = 0.05
+) -> AsyncIterator[CannedServer]:
     """Serve `answers` on a free port, over TLS if there is an authority, until the context ends."""
     canned_server = CannedServer(answers, pause)
     running: set[asyncio.Task[None]] = set()

@@ -11,7 +11,7 @@ from tests.core.answers import Answer, answers, kind, read
 
 _TABLES: Final = read("kubernetes_answers")
 RECORDED: Final = [
-    Answer(case, recordings.load(case).status, recordings.filled(case).text, kind(name))
+    Answer(case, recordings.load(case).status, recordings.fill(case).text, kind(name))
     for case, name in _TABLES["RECORDED"].items()
 ]
 ANSWERS: Final = [*RECORDED, *answers(_TABLES["ANSWERS"])]

@@ -21,7 +21,7 @@ from pullkeeper.errors import (
 from pullkeeper.model import ClusterId
 from tests.core import azure_answers
 from tests.core.answers import Answer
-from tests.core.canned import ANY_PATH, CannedServer, canned, http
+from tests.core.canned import ANY_PATH, CannedServer, http, serve_canned
 from tests.core.credential import UncheckedCredential
 
 _CLUSTER = ClusterId.of("0b1f6471-1bf0-4dda-aec3-cb9272f09590", "rg", "aks-1")
@@ -73,7 +73,7 @@ async def _add_credential(server: CannedServer) -> PullkeeperError:
 async def test_every_response_has_its_category(
     response: bytes, category: type[PullkeeperError], authority: Authority
 ) -> None:
-    async with canned(authority, {ANY_PATH: response}) as server:
+    async with serve_canned(authority, {ANY_PATH: response}) as server:
         failure = await _describe(server)
     assert type(failure) is category
     assert failure.context["cluster"] == str(_CLUSTER)
@@ -87,7 +87,7 @@ async def test_a_refusal_is_known_by_its_code_and_its_remedy_has_the_names(
 ) -> None:
     """No wait helps, whatever the status."""
     body = http(answer.status, answer.body.encode(), Content_Type="application/json")
-    async with canned(authority, {ANY_PATH: body}) as server:
+    async with serve_canned(authority, {ANY_PATH: body}) as server:
         failure = await _describe(server)
     assert type(failure) is answer.kind
     assert not failure.retryable
@@ -95,12 +95,12 @@ async def test_a_refusal_is_known_by_its_code_and_its_remedy_has_the_names(
 
 
 async def test_a_missing_right_of_the_identity_that_onboards_has_its_own_remedy(authority: Authority) -> None:
-    async with canned(authority, {ANY_PATH: _error(403, "AuthorizationFailed", _NOT_AUTHORIZED)}) as server:
+    async with serve_canned(authority, {ANY_PATH: _error(403, "AuthorizationFailed", _NOT_AUTHORIZED)}) as server:
         assert type(await _describe(server, OnboardingRoleMissing)) is OnboardingRoleMissing
 
 
 async def test_retry_after_is_passed_on(authority: Authority) -> None:
-    async with canned(authority, {ANY_PATH: _error(429, "TooManyRequests", "Later.", Retry_After="7")}) as server:
+    async with serve_canned(authority, {ANY_PATH: _error(429, "TooManyRequests", "Later.", Retry_After="7")}) as server:
         assert (await _describe(server)).retry_after == timedelta(seconds=7)
 
 
@@ -112,5 +112,5 @@ async def test_retry_after_is_passed_on(authority: Authority) -> None:
     ],
 )
 async def test_a_credential_that_azure_does_not_take_is_a_conflict(message: str, authority: Authority) -> None:
-    async with canned(authority, {ANY_PATH: _error(400, "BadRequest", message)}) as server:
+    async with serve_canned(authority, {ANY_PATH: _error(400, "BadRequest", message)}) as server:
         assert type(await _add_credential(server)) is FederatedCredentialConflict

@@ -35,7 +35,7 @@ from pullkeeper.publisher import registry
 from pullkeeper.publisher.federation import Federation
 from pullkeeper.publisher.hub import Hub
 from pullkeeper.tokens import EntraToken, Token
-from tests.core.canned import ANY_PATH, Answers, CannedServer, canned, http
+from tests.core.canned import ANY_PATH, Answers, CannedServer, http, serve_canned
 from tests.core.credential import UncheckedCredential
 from tests.core.publisher import SERVICE_ACCOUNT, credential_config, hub
 
@@ -146,7 +146,7 @@ async def _fail(call: Awaitable[Any], limit: timedelta = _SHORT) -> tuple[type[P
 async def test_a_silent_server_costs_no_more_than_the_deadline(
     call: Call, category: type[PullkeeperError], authority: Authority
 ) -> None:
-    async with canned(authority, _SILENT) as server:
+    async with serve_canned(authority, _SILENT) as server:
         raised, seconds = await _fail(call(server, authority))
     assert raised is category
     assert len(server.requests) == 1
@@ -157,7 +157,7 @@ async def test_a_silent_server_costs_no_more_than_the_deadline(
 async def test_after_the_deadline_a_call_ends_at_once(
     call: Call, category: type[PullkeeperError], authority: Authority
 ) -> None:
-    async with canned(authority, _SILENT) as server:
+    async with serve_canned(authority, _SILENT) as server:
         raised, seconds = await _fail(call(server, authority), timedelta())
     assert raised is category
     assert seconds < 2
@@ -174,7 +174,9 @@ async def test_after_the_deadline_a_call_ends_at_once(
 async def test_no_retry_begins_that_the_deadline_could_cut_off(
     call: Call, status: int, category: type[PullkeeperError], authority: Authority
 ) -> None:
-    async with canned(authority, {ANY_PATH: http(status, {"error": {"code": "Busy", "message": "busy"}})}) as server:
+    async with serve_canned(
+        authority, {ANY_PATH: http(status, {"error": {"code": "Busy", "message": "busy"}})}
+    ) as server:
         raised, _ = await _fail(call(server, authority), timedelta(seconds=2))
     assert issubclass(raised, category)
     assert len(server.requests) == 1
@@ -182,7 +184,7 @@ async def test_no_retry_begins_that_the_deadline_could_cut_off(
 
 @asynccontextmanager
 async def _identity_endpoint(answers: Answers, monkeypatch: pytest.MonkeyPatch, pause: float) -> AsyncIterator[Entra]:
-    async with canned(None, answers, pause) as endpoint:
+    async with serve_canned(None, answers, pause) as endpoint:
         monkeypatch.setenv("IDENTITY_ENDPOINT", f"http://{endpoint.host}/msi/token")
         monkeypatch.setenv("IDENTITY_HEADER", "secret")
         entra = Entra(lambda: ManagedIdentityCredential(retry_total=0))
@@ -207,7 +209,7 @@ async def test_one_callers_deadline_does_not_take_the_token_from_another(monkeyp
 
 
 async def test_a_mint_that_the_deadline_cut_off_is_no_refusal_for_the_next_caller(authority: Authority) -> None:
-    async with canned(authority, dict(_SILENT)) as server:
+    async with serve_canned(authority, dict(_SILENT)) as server:
         federation = Federation(Entra(UncheckedCredential), _clock, _replace_nothing)
         assert (await _fail(federation.token(_hub(server))))[0] is GoogleUnavailable
         server.answers.clear()

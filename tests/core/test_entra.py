@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from pullkeeper.azure.entra import AKS, Entra, claims
 from pullkeeper.errors import EntraDenied, EntraError, EntraUnavailable
 from pullkeeper.tokens import EntraToken
-from tests.core.canned import MALFORMED, CannedServer, canned, http
-from tests.core.failures import printed
+from tests.core.canned import MALFORMED, CannedServer, http, serve_canned
+from tests.core.failures import format_failure
 
 _RESOURCE = "api://AzureADTokenExchange"
 _TOKEN = "eyJhbGciOiJub25lIn0.eyJvaWQiOiJjYW5hcnkifQ.canary"
@@ -36,7 +36,7 @@ def _without(name: str) -> dict[str, Any]:
 async def _entra(
     answer: bytes | tuple[bytes | None, ...], monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[Entra, CannedServer]]:
-    async with canned(None, {"/msi/token": answer}) as endpoint:
+    async with serve_canned(None, {"/msi/token": answer}) as endpoint:
         monkeypatch.setenv("IDENTITY_ENDPOINT", f"http://{endpoint.host}/msi/token")
         monkeypatch.setenv("IDENTITY_HEADER", "secret")
         entra = Entra(lambda: ManagedIdentityCredential(retry_total=0))
@@ -50,7 +50,7 @@ async def _fail(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> EntraError:
     async with _entra(answer, monkeypatch) as (entra, _):
         with pytest.raises(EntraError) as raised:
             await entra.token(_RESOURCE)
-    assert "canary" not in printed(raised.value)
+    assert "canary" not in format_failure(raised.value)
     return raised.value
 
 
@@ -148,7 +148,7 @@ async def test_a_token_in_the_cache_does_not_hide_an_outage(monkeypatch: pytest.
 
 
 async def test_an_endpoint_that_is_down_is_entra_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with canned(None, {}) as endpoint:
+    async with serve_canned(None, {}) as endpoint:
         pass
     monkeypatch.setenv("IDENTITY_ENDPOINT", f"http://{endpoint.host}/msi/token")
     monkeypatch.setenv("IDENTITY_HEADER", "secret")

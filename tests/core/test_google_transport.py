@@ -14,7 +14,7 @@ from pullkeeper import errors
 from pullkeeper.publisher import google
 from pullkeeper.publisher.hub import Hub
 from pullkeeper.tokens import EntraToken, Token
-from tests.core.canned import MALFORMED, CannedServer, canned, http
+from tests.core.canned import MALFORMED, CannedServer, http, serve_canned
 from tests.core.failures import everything
 from tests.core.hostile import cases
 from tests.core.publisher import PROVIDER, SERVICE_ACCOUNT, credential_config, hub
@@ -50,7 +50,7 @@ async def _fail(hub: Hub, kind: type[errors.PullkeeperError] = errors.GoogleUnav
 
 
 async def test_a_mint_is_one_exchange_and_one_impersonation(authority: Authority) -> None:
-    async with canned(authority, {_STS: _EXCHANGED, _IAM: _MINTED}) as server:
+    async with serve_canned(authority, {_STS: _EXCHANGED, _IAM: _MINTED}) as server:
         token = await _exchange(_hub(server, tokenLifetime=1800))
 
     exchange, impersonation = server.requests
@@ -72,7 +72,7 @@ async def test_a_mint_is_one_exchange_and_one_impersonation(authority: Authority
 
 
 async def test_each_mint_makes_its_own_calls(authority: Authority) -> None:
-    async with canned(authority, {_STS: _EXCHANGED, _IAM: _MINTED}) as server:
+    async with serve_canned(authority, {_STS: _EXCHANGED, _IAM: _MINTED}) as server:
         await _exchange(_hub(server))
         await _exchange(_hub(server))
 
@@ -83,7 +83,7 @@ async def test_each_mint_makes_its_own_calls(authority: Authority) -> None:
 async def test_without_an_impersonation_url_the_federated_token_is_used(authority: Authority, ahead: timedelta) -> None:
     """Its life is counted on the injected clock, not on the machine's."""
     now = datetime.now(UTC) + ahead
-    async with canned(authority, {_STS: _EXCHANGED}) as server:
+    async with serve_canned(authority, {_STS: _EXCHANGED}) as server:
         token = await _exchange(_hub(server, impersonate=False), now)
 
     assert parse_qs(server.requests[0].body.decode())["scope"] == [
@@ -97,9 +97,9 @@ async def test_without_an_impersonation_url_the_federated_token_is_used(authorit
 @pytest.mark.parametrize("path", [_STS, _IAM])
 async def test_a_redirect_is_not_followed(authority: Authority, scheme: int, path: str) -> None:
     """A server that redirects would get the token."""
-    async with canned(authority, {_STS: _EXCHANGED, _IAM: _MINTED, "/evil": _MINTED}) as elsewhere:
+    async with serve_canned(authority, {_STS: _EXCHANGED, _IAM: _MINTED, "/evil": _MINTED}) as elsewhere:
         away = http(scheme, b"", Location=f"https://{elsewhere.host}/evil")
-        async with canned(authority, {_STS: _EXCHANGED, _IAM: _MINTED, path: away, "/evil": _MINTED}) as server:
+        async with serve_canned(authority, {_STS: _EXCHANGED, _IAM: _MINTED, path: away, "/evil": _MINTED}) as server:
             detail = await _fail(_hub(server))
 
     assert f"HTTP {scheme}" in detail
@@ -130,25 +130,25 @@ _BROKEN = MALFORMED | {
 @pytest.mark.parametrize("path", [_STS, _IAM])
 @pytest.mark.parametrize("case", _BROKEN)
 async def test_a_broken_response_is_google_unavailable(authority: Authority, case: str, path: str) -> None:
-    async with canned(authority, {_STS: _EXCHANGED, _IAM: _MINTED, path: _BROKEN[case]}) as server:
+    async with serve_canned(authority, {_STS: _EXCHANGED, _IAM: _MINTED, path: _BROKEN[case]}) as server:
         await _fail(_hub(server))
 
 
 @pytest.mark.parametrize("answer", cases("token exchanges"))
 async def test_an_exchange_without_a_valid_token_is_google_unavailable(authority: Authority, answer: Any) -> None:
-    async with canned(authority, {_STS: http(200, answer)}) as server:
+    async with serve_canned(authority, {_STS: http(200, answer)}) as server:
         await _fail(_hub(server, impersonate=False))
 
 
 @pytest.mark.parametrize("answer", cases("impersonations"))
 async def test_an_impersonation_without_a_valid_token_is_google_unavailable(authority: Authority, answer: Any) -> None:
-    async with canned(authority, {_STS: _EXCHANGED, _IAM: http(200, answer)}) as server:
+    async with serve_canned(authority, {_STS: _EXCHANGED, _IAM: http(200, answer)}) as server:
         await _fail(_hub(server))
 
 
 async def test_a_longer_life_than_requested_is_cut(authority: Authority) -> None:
     minted = http(200, {"accessToken": _TOKEN, "expireTime": "2030-01-01T00:00:00Z"})
-    async with canned(authority, {_STS: _EXCHANGED, _IAM: minted}) as server:
+    async with serve_canned(authority, {_STS: _EXCHANGED, _IAM: minted}) as server:
         token = await _exchange(_hub(server))
 
     assert token.life == timedelta(hours=1)
@@ -166,7 +166,7 @@ async def test_a_slow_response_ends_with_the_time_out(
     authority: Authority, slow: tuple[bytes | None, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(google, "TIMEOUT", 0.4)
-    async with canned(authority, {_STS: slow}) as server, asyncio.timeout(5):
+    async with serve_canned(authority, {_STS: slow}) as server, asyncio.timeout(5):
         detail = await _fail(_hub(server))
 
     assert detail.startswith(server.host)
@@ -174,7 +174,7 @@ async def test_a_slow_response_ends_with_the_time_out(
 
 async def test_an_endless_response_is_read_up_to_the_limit(authority: Authority) -> None:
     endless = (b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n" + b" " * 70_000, None)
-    async with canned(authority, {_STS: endless}) as server, asyncio.timeout(5):
+    async with serve_canned(authority, {_STS: endless}) as server, asyncio.timeout(5):
         detail = await _fail(_hub(server))
 
     assert detail == f"{server.host}: a response of more than 65536 bytes"
@@ -182,19 +182,19 @@ async def test_an_endless_response_is_read_up_to_the_limit(authority: Authority)
 
 async def test_a_response_in_pieces_is_read_whole(authority: Authority) -> None:
     pieces = (_chunked(_GOOD[:10], _GOOD[10:])[:150], _chunked(_GOOD[:10], _GOOD[10:])[150:])
-    async with canned(authority, {_STS: pieces, _IAM: (_MINTED[:40], _MINTED[40:])}, pause=0.1) as server:
+    async with serve_canned(authority, {_STS: pieces, _IAM: (_MINTED[:40], _MINTED[40:])}, pause=0.1) as server:
         assert (await _exchange(_hub(server))).reveal() == _TOKEN
 
 
 async def test_a_service_that_is_down_is_google_unavailable(authority: Authority) -> None:
-    async with canned(authority, {}) as server:
+    async with serve_canned(authority, {}) as server:
         pass
 
     assert await _fail(_hub(server)) == f"{server.host}: ConnectionError"
 
 
 async def test_a_server_without_a_trusted_certificate_gets_no_token() -> None:
-    async with canned(Authority(), {_STS: _EXCHANGED}) as server:
+    async with serve_canned(Authority(), {_STS: _EXCHANGED}) as server:
         detail = await _fail(_hub(server))
 
     assert detail == f"{server.host}: SSLError"
@@ -204,14 +204,14 @@ async def test_a_server_without_a_trusted_certificate_gets_no_token() -> None:
 async def test_a_refusal_has_the_category_of_its_hop(authority: Authority) -> None:
     gone = {"error": "invalid_target", "error_description": f"The target service is invalid. {_SUBJECT}"}
     denied = {"error": {"code": 403, "message": f"'iam.serviceAccounts.getAccessToken' denied to Bearer {_FEDERATED}"}}
-    async with canned(authority, {_STS: http(400, gone)}) as server:
+    async with serve_canned(authority, {_STS: http(400, gone)}) as server:
         await _fail(_hub(server), errors.FederationProvider)
-    async with canned(authority, {_STS: _EXCHANGED, _IAM: http(403, denied)}) as server:
+    async with serve_canned(authority, {_STS: _EXCHANGED, _IAM: http(403, denied)}) as server:
         await _fail(_hub(server), errors.ImpersonationDenied)
 
 
 async def test_retry_after_is_passed_on(authority: Authority) -> None:
-    async with canned(authority, {_STS: http(429, b"slow down", Retry_After="7")}) as server:
+    async with serve_canned(authority, {_STS: http(429, b"slow down", Retry_After="7")}) as server:
         with pytest.raises(errors.GoogleUnavailable) as raised:
             await _exchange(_hub(server))
 

@@ -21,8 +21,8 @@ from pullkeeper.publisher import registry
 from pullkeeper.publisher.hub import Hub
 from pullkeeper.publisher.registry import dockerconfigjson
 from pullkeeper.tokens import Token
-from tests.core.canned import MALFORMED, CannedServer, canned, http
-from tests.core.failures import printed
+from tests.core.canned import MALFORMED, CannedServer, http, serve_canned
+from tests.core.failures import format_failure
 from tests.core.publisher import SERVICE_ACCOUNT, credential_config, hub
 
 _NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -98,12 +98,12 @@ def _hub(server: CannedServer, tag: str = ":latest", **changes: Any) -> Hub:
 async def _fail(hub: Hub) -> errors.PullkeeperError:
     with pytest.raises(errors.PullkeeperError) as raised:
         await registry.probe(hub, _token(), _SUBJECT)
-    assert "canary" not in printed(raised.value)
+    assert "canary" not in format_failure(raised.value)
     return raised.value
 
 
 async def test_the_probe_uses_the_token_as_a_kubelet_does(authority: Authority) -> None:
-    async with canned(authority, {_HANDSHAKE: _REGISTRY_TOKEN, _MANIFEST: http(200)}) as server:
+    async with serve_canned(authority, {_HANDSHAKE: _REGISTRY_TOKEN, _MANIFEST: http(200)}) as server:
         await registry.probe(_hub(server), _token(), _SUBJECT)
 
     handshake, manifest = server.requests
@@ -118,7 +118,7 @@ async def test_the_probe_uses_the_token_as_a_kubelet_does(authority: Authority) 
 
 
 async def test_without_a_tag_only_the_registry_token_is_requested(authority: Authority) -> None:
-    async with canned(authority, {_HANDSHAKE: _REGISTRY_TOKEN}) as server:
+    async with serve_canned(authority, {_HANDSHAKE: _REGISTRY_TOKEN}) as server:
         await registry.probe(_hub(server, tag=""), _token(), _SUBJECT)
 
     assert len(server.requests) == 1
@@ -141,7 +141,7 @@ async def test_a_refusal_is_registry_denied_with_the_command_that_fixes_it(
         ]
     }
     answers: dict[str, Any] = {_HANDSHAKE: _REGISTRY_TOKEN, _MANIFEST: http(200), path: http(status, denied)}
-    async with canned(authority, answers) as server:
+    async with serve_canned(authority, answers) as server:
         failure = await _fail(_hub(server))
 
     assert type(failure) is errors.RegistryDenied
@@ -152,7 +152,7 @@ async def test_a_refusal_is_registry_denied_with_the_command_that_fixes_it(
 
 async def test_a_manifest_that_is_gone_is_a_missing_probe_image(authority: Authority) -> None:
     """The registry has granted a token that may pull the image."""
-    async with canned(authority, {_HANDSHAKE: _REGISTRY_TOKEN, _MANIFEST: http(404)}) as server:
+    async with serve_canned(authority, {_HANDSHAKE: _REGISTRY_TOKEN, _MANIFEST: http(404)}) as server:
         failure = await _fail(_hub(server))
 
     assert type(failure) is errors.ProbeImageMissing
@@ -161,7 +161,7 @@ async def test_a_manifest_that_is_gone_is_a_missing_probe_image(authority: Autho
 
 async def test_without_a_service_account_the_command_names_the_identity_itself(authority: Authority) -> None:
     config = credential_config(service_account_impersonation_url=None)
-    async with canned(authority, {_HANDSHAKE: http(403)}) as server:
+    async with serve_canned(authority, {_HANDSHAKE: http(403)}) as server:
         failure = await _fail(_hub(server, credentialConfig=config))
 
     pool = "projects/417300214096/locations/global/workloadIdentityPools/acme-azure-pool"
@@ -179,7 +179,7 @@ async def test_without_a_service_account_the_command_names_the_identity_itself(a
     ],
 )
 async def test_any_other_response_is_registry_unavailable(authority: Authority, answer: bytes) -> None:
-    async with canned(authority, {_HANDSHAKE: answer, _MANIFEST: http(200)}) as server:
+    async with serve_canned(authority, {_HANDSHAKE: answer, _MANIFEST: http(200)}) as server:
         failure = await _fail(_hub(server))
 
     assert type(failure) is errors.RegistryUnavailable
@@ -188,10 +188,10 @@ async def test_any_other_response_is_registry_unavailable(authority: Authority, 
 @pytest.mark.parametrize("path", [_HANDSHAKE, _MANIFEST])
 async def test_a_redirect_is_not_followed(authority: Authority, path: str) -> None:
     """A server that redirects would get the token."""
-    async with canned(authority, {"/elsewhere": http(200)}) as elsewhere:
+    async with serve_canned(authority, {"/elsewhere": http(200)}) as elsewhere:
         away = http(307, b"", Location=f"https://{elsewhere.host}/elsewhere")
         answers: dict[str, Any] = {_HANDSHAKE: _REGISTRY_TOKEN, _MANIFEST: http(200), path: away}
-        async with canned(authority, answers) as server:
+        async with serve_canned(authority, answers) as server:
             failure = await _fail(_hub(server))
 
     assert type(failure) is errors.RegistryUnavailable
@@ -199,7 +199,7 @@ async def test_a_redirect_is_not_followed(authority: Authority, path: str) -> No
 
 
 async def test_a_server_without_a_trusted_certificate_gets_no_token() -> None:
-    async with canned(Authority(), {_HANDSHAKE: _REGISTRY_TOKEN}) as server:
+    async with serve_canned(Authority(), {_HANDSHAKE: _REGISTRY_TOKEN}) as server:
         failure = await _fail(_hub(server))
 
     assert type(failure) is errors.RegistryUnavailable

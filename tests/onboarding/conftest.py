@@ -85,7 +85,7 @@ class Onboarding:
     async def process(self, operation: str, *, by: Services | None = None) -> Operation:
         """Run an operation to its end: each of its messages when it is due; where none is to come, the timer."""
         while True:
-            stored = await self.stored(operation)
+            stored = await self.read_stored(operation)
             if stored.operation.status in FINAL_STATUSES:
                 return stored.operation
             if stored.due is None:
@@ -96,13 +96,13 @@ class Onboarding:
 
     async def deliver(self, operation: str, *, by: Services | None = None) -> Operation:
         """Run the invocation of the message that the operation waits for, when it is due."""
-        stored = await self.stored(operation)
+        stored = await self.read_stored(operation)
         assert stored.due is not None, describe(stored.operation)
         self.world.clock.advance(max(stored.due - self.world.clock(), timedelta()))
         message = OnboardingMessage(operation=operation, turn=stored.turn)
         return await (by or self.world.services).runner.run(message)
 
-    async def stored(self, operation: str) -> StoredOperation:
+    async def read_stored(self, operation: str) -> StoredOperation:
         return await self.world.services.runner._operations.load(operation)
 
     async def restart(self) -> None:

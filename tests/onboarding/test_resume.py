@@ -105,7 +105,7 @@ async def test_after_a_crash_the_next_tick_goes_on_and_the_old_message_finds_not
 
     clock.advance(NO_TIMER)
     await runner.resume_stalled()
-    assert (await onboarding.stored(begun.id)).due is None, "the invocation may still be at work"
+    assert (await onboarding.read_stored(begun.id)).due is None, "the invocation may still be at work"
     clock.advance(TICK)
     await runner.resume_stalled()
     ended = await onboarding.deliver(begun.id)
@@ -124,9 +124,9 @@ async def test_the_old_message_of_a_crash_finds_nothing_to_do_while_the_operatio
     cluster = await onboarding.cluster("aks-1")
     begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
     await kill_once(onboarding, begun.id, ONBOARD[2], "do", done=False)
-    between = await onboarding.stored(begun.id)
+    between = await onboarding.read_stored(begun.id)
     await onboarding.world.services.runner.run(OnboardingMessage(operation=begun.id))
-    after = await onboarding.stored(begun.id)
+    after = await onboarding.read_stored(begun.id)
     assert (after.operation, after.etag) == (between.operation, between.etag)
 
 
@@ -206,7 +206,7 @@ async def test_a_retryable_failure_is_tried_again_after_a_while(onboarding: Onbo
     begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
     between = await onboarding.deliver(begun.id)
     assert (between.status, step(between, "identity").category) == ("Running", "arm_throttled")
-    stored = await onboarding.stored(begun.id)
+    stored = await onboarding.read_stored(begun.id)
     assert stored.tries == 1
     assert seconds_to_next(stored) == pytest.approx(30, abs=1)
 
@@ -214,7 +214,7 @@ async def test_a_retryable_failure_is_tried_again_after_a_while(onboarding: Onbo
     cluster.part.faults.add(asks)
     between = await onboarding.deliver(begun.id)
     assert (between.status, step(between, "manifests").category) == ("Running", "cluster_throttled")
-    stored = await onboarding.stored(begun.id)
+    stored = await onboarding.read_stored(begun.id)
     assert stored.tries == 2
     assert seconds_to_next(stored) == pytest.approx(90, abs=1)
 

@@ -62,7 +62,7 @@ async def loop_time(onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch) -> 
 async def run_measured(onboarding: Onboarding, operation: str) -> tuple[Operation, list[timedelta]]:
     """Process an operation. Returns it, and how long each of its invocations took by the loop's clock."""
     loop, lengths = asyncio.get_running_loop(), []
-    while (stored := await onboarding.stored(operation)).operation.status not in FINAL_STATUSES:
+    while (stored := await onboarding.read_stored(operation)).operation.status not in FINAL_STATUSES:
         started = loop.time()
         await onboarding.deliver(operation)
         lengths.append(timedelta(seconds=loop.time() - started))
@@ -83,7 +83,7 @@ async def test_a_slow_api_server_ends_the_operation_with_its_category(
     assert (ended.status, failed.status, failed.category) == ("Failed", "failed", "cluster_unreachable")
     assert "too slow" in (failed.detail or "")
     assert max(lengths) < INVOCATION
-    assert (await onboarding.stored(begun.id)).tries == 4
+    assert (await onboarding.read_stored(begun.id)).tries == 4
     assert 5 <= len(lengths) <= 7
 
 
@@ -118,7 +118,7 @@ async def test_slow_work_that_gets_on_continues_in_further_invocations_without_u
     assert ended.status == "Succeeded", describe(ended)
     assert max(lengths) < INVOCATION
     assert len(lengths) > 3
-    assert (await onboarding.stored(begun.id)).tries == 0
+    assert (await onboarding.read_stored(begun.id)).tries == 0
     assert len(onboarding.credentials()) == 20
 
 
@@ -131,7 +131,7 @@ async def test_an_operation_waits_for_azure_by_a_delayed_message_that_uses_no_tr
 
     waiting = await onboarding.deliver(begun.id)
 
-    stored = await onboarding.stored(begun.id)
+    stored = await onboarding.read_stored(begun.id)
     assert seconds_to_next(stored) == pytest.approx(30, abs=1)
     running = step(waiting, "inspect cluster")
     assert (waiting.status, running.status) == ("Running", "running")
@@ -142,7 +142,7 @@ async def test_an_operation_waits_for_azure_by_a_delayed_message_that_uses_no_tr
     ended, lengths = await run_measured(onboarding, begun.id)
     assert ended.status == "Succeeded", describe(ended)
     assert len(lengths) == 40
-    assert (await onboarding.stored(begun.id)).tries == 0
+    assert (await onboarding.read_stored(begun.id)).tries == 0
     assert len(onboarding.world.cloud.arm_part.journal.requests) < 200
 
 
@@ -153,9 +153,9 @@ async def test_a_message_that_the_operation_no_longer_waits_for_finds_nothing_to
     onboarding.azure(cluster).oidc_issuer = None
     begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main", "enableWorkloadIdentity": True})
     await onboarding.deliver(begun.id)
-    before, calls = await onboarding.stored(begun.id), len(onboarding.world.cloud.arm_part.journal.requests)
+    before, calls = await onboarding.read_stored(begun.id), len(onboarding.world.cloud.arm_part.journal.requests)
     await onboarding.world.services.runner.run(OnboardingMessage(operation=begun.id))
-    after = await onboarding.stored(begun.id)
+    after = await onboarding.read_stored(begun.id)
     assert (after.operation, after.turn, after.due) == (before.operation, before.turn, before.due)
     assert len(onboarding.world.cloud.arm_part.journal.requests) == calls
 
@@ -190,7 +190,7 @@ async def test_an_overdue_message_is_sent_at_once(onboarding: Onboarding) -> Non
     """Storage that is slow lets time pass between the operation's row and its message."""
     cluster = await onboarding.cluster("aks-1")
     begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
-    stored = await onboarding.stored(begun.id)
+    stored = await onboarding.read_stored(begun.id)
     onboarding.world.clock.advance(timedelta(seconds=5))
     async with QueueClient.from_connection_string(onboarding.world.storage, "onboarding") as queue:
         await queue.clear_messages()
