@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Self
+from urllib.parse import urlencode
 
 import aiohttp
 
@@ -174,12 +175,13 @@ class Api:
         self, method: str, path: str, query: dict[str, str], headers: dict[str, str], body: Any
     ) -> tuple[int, dict[str, Any]]:
         authorization = {"Authorization": f"Bearer {self._token.reveal()}"} if self._token else {}
-        request = await self._client.param_serialize(
-            method, path, query_params=list(query.items()), header_params={**authorization, **headers}, body=body
-        )
+        # Not ApiClient.param_serialize, which walks through the whole body: at 3 % of a refresh.
+        url = f"{self._client.configuration.host}{path}{'?' * bool(query)}{urlencode(query)}"
+        headers = {**authorization, **headers, **self._client.default_headers}
         limits = aiohttp.ClientTimeout(total=remaining(_TIMEOUT), sock_connect=_CONNECT_TIMEOUT)
         try:
-            response = (await self._client.call_api(*request, _request_timeout=limits)).response
+            rest = self._client.rest_client
+            response = (await rest.request(method, url, headers, body, _request_timeout=limits)).response
             async with response:
                 text = await bounded.read(response, _LONGEST_ANSWER)
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as e:
