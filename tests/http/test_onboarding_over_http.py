@@ -116,25 +116,6 @@ async def test_a_dry_run_changes_nothing(app: App) -> None:
     assert (await app.call("GET", cluster_path(cluster))).status == 404
 
 
-async def test_onboarding_without_a_hub_waits_for_the_publisher(app: App) -> None:
-    """Sent again with a hub, it completes."""
-    cluster = await app.add_cluster("aks-7")
-    ended = await app.onboard(cluster, hub=None)
-    assert ended["status"] == "AwaitingFederation"
-    assert ended["result"]["handover"]["commands"]
-    assert (await app.onboard(cluster))["status"] == "Succeeded"
-
-
-async def test_a_failed_step_has_a_category_and_a_remedy(app: App) -> None:
-    cluster = await app.add_cluster("aks-8")
-    await cluster.admin.call("DELETE", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/platform-team")
-    ended = await app.onboard(cluster)
-    assert ended["status"] == "Failed"
-    (failed,) = (step for step in ended["steps"] if step["status"] == "failed")
-    assert (failed["name"], failed["category"]) == ("cluster access", "cluster_rbac_denied")
-    assert failed["remedy"]
-
-
 async def test_a_failed_try_is_repeated_by_a_delayed_message(app: App) -> None:
     cluster = await app.add_cluster("aks-9")
     app.world.cloud.arm_part.faults.add(Fault(path="/managedClusters/aks-9", times=1))

@@ -10,13 +10,6 @@ from local.azure.entra import Entra
 from local.clock import Clock
 from local.kubernetes import ApiServer
 
-SECRETS = "/api/v1/namespaces/default/secrets"
-
-
-@pytest.fixture(scope="module")
-def entra() -> Entra:
-    return Entra(Clock())
-
 
 async def test_the_certificate_of_one_cluster_opens_no_other(entra: Entra, tmp_path: Path) -> None:
     one, other = ApiServer("one", entra, Clock()), ApiServer("other", entra, Clock())

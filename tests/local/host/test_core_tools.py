@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from local.function_host import CoreToolsProcess, host_process
+from local.function_host import host_process
 from tests.local.host.conftest import until
 
 Write = Callable[..., Path]
@@ -62,31 +62,15 @@ def is_running(pid: int) -> bool:
         return False
 
 
-async def test_func_runs_a_copy_of_the_app_with_its_settings(write_app: Write, func: Path, tmp_path: Path) -> None:
+async def test_func_runs_a_copy_of_the_app_and_stops_with_sigint(write_app: Write, func: Path) -> None:
+    """With the settings of the test alone. Its worker is killed."""
     app, file = write_app(SLOW), func.with_name("seen.json")
     (app / "tests").mkdir()
     (app / "tests" / "test_app.py").touch()
-    (app / "local.settings.json").write_text('{"Values": {"GREETING": "of the developer"}}')
+    own = app / "local.settings.json"
+    own.write_text('{"Values": {"GREETING": "of the developer"}}')
     environment = {"GREETING": "hello", "SEEN": str(file)}
     async with host_process(app, environment) as process, aiohttp.ClientSession() as session:
-        assert isinstance(process, CoreToolsProcess)
-        async with session.get(f"{process.url}/api/slow?seconds=0") as response:
-            assert await response.text() == "hello"
-        seen = json.loads(file.read_text())
-        assert seen["arguments"] == ["start", "--port", process.url.rpartition(":")[2]]
-        assert seen["settings"] == {
-            "IsEncrypted": False,
-            "Values": {"FUNCTIONS_WORKER_RUNTIME": "python", **environment},
-        }
-        assert set(seen["files"]) >= {"function_app.py", "host.json", "local.settings.json"}
-        assert not any(name.startswith("tests") for name in seen["files"])
-    assert (tmp_path / "local.settings.json").read_text() == '{"Values": {"GREETING": "of the developer"}}'
-
-
-async def test_func_stops_with_sigint_and_its_worker_is_killed(write_app: Write, func: Path) -> None:
-    file = func.with_name("seen.json")
-    environment = {"GREETING": "hello", "SEEN": str(file)}
-    async with host_process(write_app(SLOW), environment) as process, aiohttp.ClientSession() as session:
         seen = json.loads(file.read_text())
         os.kill(seen["pid"], signal.SIGTERM)
         call = asyncio.create_task(_text(session, f"{process.url}/api/slow?seconds=1"))
@@ -94,6 +78,12 @@ async def test_func_stops_with_sigint_and_its_worker_is_killed(write_app: Write,
         assert await process.stop() == 0
         assert await call == "hello"
         await until(lambda: not is_running(seen["worker"]))
+    values = {"FUNCTIONS_WORKER_RUNTIME": "python", **environment}
+    assert seen["arguments"] == ["start", "--port", process.url.rpartition(":")[2]]
+    assert seen["settings"] == {"IsEncrypted": False, "Values": values}
+    assert set(seen["files"]) >= {"function_app.py", "host.json", "local.settings.json"}
+    assert not any(name.startswith("tests") for name in seen["files"])
+    assert own.read_text() == '{"Values": {"GREETING": "of the developer"}}'
 
 
 @pytest.mark.usefixtures("func")
