@@ -23,6 +23,8 @@ from tests.bench.report import Figure
 
 _LIMIT: Final = 1.2
 _ROUNDS: Final = 3
+_MESSAGES: Final = 32
+"""At once: `batchSize` and `newBatchThreshold` of host.json."""
 _QUIET: Final = timedelta(seconds=60)
 _HANGS: Final = 10.0
 """Seconds: the resolver's default is two tries of five."""
@@ -77,7 +79,7 @@ async def _p99(fleet: BenchFleet, healthy: set[str], *, to_the_end: bool = False
     fleet.make_due()
     fleet.recorded.at.clear()
     began = time.monotonic()
-    refresh = asyncio.create_task(fleet.refresh(at_once=64))
+    refresh = asyncio.create_task(fleet.refresh(at_once=_MESSAGES))
     while len(healthy & fleet.recorded.at.keys()) < len(healthy):
         if time.monotonic() - began > _QUIET.total_seconds() * 5:
             raise RuntimeError(f"{len(healthy - fleet.recorded.at.keys())} healthy clusters were not refreshed")
