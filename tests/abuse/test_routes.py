@@ -12,7 +12,6 @@ from tests.world import World
 
 pytestmark = pytest.mark.servers
 _GUID: Final = "00000000-0000-0000-0000-000000005eed"
-_PROBLEM: Final = {"type", "title", "status", "detail", "category", "remedy"}
 
 
 @pytest.fixture(autouse=True)
@@ -37,46 +36,12 @@ async def _call(route: str, request: func.HttpRequest) -> func.HttpResponse:
     return response
 
 
-async def test_cluster_ids_ignore_case(world: World) -> None:
-    """As Azure does."""
-    cluster = await world.join("aks-1")
-    assert await _refresh_cluster(cluster.id.subscription.upper(), cluster.id.resource_group.upper(), "AKS-1") == (
-        202,
-        {"queued": 1},
-    )
-    assert await world.process_queue() == 1
-    assert (await world.target(cluster)).state(world.clock()) == "fresh"
-
-
 @pytest.mark.parametrize("body", [b"{", b"x" * 10_000_000, b"[" * 100_000, b'{"server":"https://evil.example"}'])
 async def test_a_body_is_ignored(world: World, body: bytes) -> None:
     """The route takes none: abuse cases 4, 10 and 14."""
     await world.join("aks-1")
     response = await _call("refresh_all", _request("refresh", body=body))
     assert response.status_code == 202
-
-
-@pytest.mark.parametrize("route", ["refresh_all", "refresh_cluster"])
-async def test_storage_that_is_down_is_503(world: World, monkeypatch: pytest.MonkeyPatch, route: str) -> None:
-    environment = world.cloud.environment("")
-    nowhere = "DefaultEndpointsProtocol=http;AccountName=a;AccountKey=YQ==" + "".join(
-        f";{service}Endpoint=http://127.0.0.1:9/a" for service in ("Blob", "Queue", "Table")
-    )
-
-    async def return_at_once(*_: object) -> None:
-        pass
-
-    monkeypatch.setattr("azure.core.pipeline.transport.AsyncHttpTransport.sleep", return_at_once)
-    broken = type(world.services).build({**environment, "AzureWebJobsStorage": nowhere}, world.clock)
-    monkeypatch.setattr(fleet, "services", lambda: broken)
-    parts = {"subscription": _GUID, "resourceGroup": "g", "name": "n"}
-    response = await _call(route, _request("refresh", parts))
-    problem = json.loads(response.get_body())
-    await broken.close()
-    assert response.status_code == 503
-    assert response.mimetype == "application/problem+json"
-    assert problem["category"] == "storage_unavailable"
-    assert "YQ==" not in json.dumps(problem)
 
 
 async def test_an_unexpected_exception_is_reported_without_its_text(
