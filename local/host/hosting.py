@@ -54,6 +54,7 @@ class Host:
         self._storage = Storage(environment, refusal_patience)
         self._invoker = Invoker(self._settings.function_timeout, self._fail)
         self._loops: list[Callable[[asyncio.Event], Coroutine[Any, Any, None]]] = []
+        self._by_hand: dict[str, Callable[[str | None], None]] = {}
         routed: list[tuple[Registration, HttpTrigger]] = []
         for function in registrations.load(app, environment):
             try:
@@ -66,7 +67,7 @@ class Host:
                         self._add_listener(function, trigger)
             except IndexingError as error:
                 _log.error("The function %s is off: %s", function.name, error)
-        web = Web(routed, self._settings.route_prefix, self.keys, self._invoker)
+        web = Web(routed, self._settings.route_prefix, self.keys, self._invoker, self._by_hand)
         self._server = HttpServer(web.handle)
         self._stopping = asyncio.Event()
         self._work: set[asyncio.Task[None]] = set()
@@ -101,6 +102,7 @@ class Host:
 
     def _add_timer(self, function: Registration, trigger: TimerTrigger) -> None:
         timer = Timer(function, trigger, self._invoker)
+        self._by_hand[function.name.lower()] = lambda _: self._spawn(timer.run_by_hand())
         if self._storage.holds_timers:
             self._loops.append(timer.run)
         else:
@@ -110,6 +112,7 @@ class Host:
         queues, hidden = self._settings.queues, self._invisibility
         listener = Listener(function, trigger, self._storage, queues, self._invoker, invisibility=hidden)
         self._loops.append(listener.run)
+        self._by_hand[function.name.lower()] = lambda body: self._spawn(listener.run_by_hand(body))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

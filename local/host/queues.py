@@ -72,6 +72,15 @@ class Listener:
                 while len(working) > self._settings.new_batch_threshold and not stopping.is_set():
                     await asyncio.wait([stopped, *working], return_when=asyncio.FIRST_COMPLETED)
 
+    async def run_by_hand(self, body: str | None) -> None:
+        """Call the function with a message that is in no queue. Without a body the call fails, in the log alone."""
+        if body is None:
+            _log.error("Executed 'Functions.%s' (Failed: no input)", self._function.name)
+            return
+        with suppress(InvocationError):
+            message = azure.functions.queue.QueueMessage(body=body.encode(), dequeue_count=0)
+            await self._invoker.invoke(self._function, message, "admin")
+
     def _backoff(self, idle: int) -> float:
         """Seconds until the next poll: 0.1 first, about doubling, `maxPollingInterval` at most."""
         grown: float = _QUICKEST_POLL * (1 + random.uniform(0.8, 1.2) * (2 ** min(idle - 1, 30) - 1))  # noqa: S311 - jitter

@@ -1,4 +1,4 @@
-"""Route templates as regular expressions: `{a}`, `{a?}`, `{a=default}`, `{*rest}`, `{a}.{b}`."""
+"""Route templates as regular expressions: `{a}`, `{a?}`, `{a=default}`, `{*rest}`, `{a}.{b}`, `{a:int}`."""
 
 import re
 from collections.abc import Mapping
@@ -11,11 +11,17 @@ _PARAMETER = re.compile(
     r"(?P<slash>/?)\{(?P<star>\*{0,2})(?P<name>\w+)(?P<constraint>:[^{}=?/]+)?(?:=(?P<default>[^{}/]*))?(?P<optional>\??)\}"
 )
 _ANY = "[^/]+"
+_CONSTRAINTS = {
+    ":int": r"[+-]?\d{1,9}",
+    ":bool": "true|false",
+    ":alpha": "[a-z]+",
+    ":guid": "[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """unsupported: a constraint such as `:int`: what matches without it is answered with 501."""
+    """unsupported: a constraint that this host does not play: what matches without it is answered with 501."""
 
     pattern: re.Pattern[str]
     defaults: Mapping[str, str]
@@ -28,8 +34,10 @@ class Route:
         for found in _PARAMETER.finditer(template):
             pattern += _literal(template[position : found.start()])
             position = found.end()
-            name, unsupported = found["name"], found["constraint"] or unsupported
-            value = f"(?P<{name}>{'[^/].*' if found['star'] else _ANY})"
+            constraint, name = found["constraint"], found["name"]
+            if constraint and constraint not in _CONSTRAINTS:
+                unsupported = constraint
+            value = f"(?P<{name}>{'[^/].*' if found['star'] else _CONSTRAINTS.get(constraint, _ANY)})"
             if found["star"] or found["optional"] or found["default"] is not None:
                 if position < len(template):
                     raise SettingsError(f"the route {template!r} has a parameter that may be missing before its end")

@@ -30,10 +30,14 @@ class Timer:
         due = self._next_after(_now())
         while not await _is_set_within(stopping, due - _now()):
             started = max(_now(), due)  # a clock that is a little early must not run the same moment twice
-            request = TimerRequest(past_due=False, schedule_status={}, schedule={"AdjustForDST": True})
-            with suppress(InvocationError):  # logged; there is no retry for timers
-                await self._invoker.invoke(self._function, request, "timer")
+            await self.run_by_hand("timer")
             due = self._next_after(started)
+
+    async def run_by_hand(self, reason: str = "admin") -> None:
+        """Run now, beside a scheduled run if there is one; the schedule stays."""
+        request = TimerRequest(past_due=False, schedule_status={}, schedule={"AdjustForDST": True})
+        with suppress(InvocationError):  # logged; there is no retry for timers
+            await self._invoker.invoke(self._function, request, reason)
 
 
 def parse_schedule(text: str) -> Callable[[datetime], datetime]:

@@ -3,7 +3,7 @@
 import json
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
@@ -28,16 +28,19 @@ _ADMIN = re.compile(
     r"|host/(status|keys|config|log|drain/status|(system|function)keys(/.+)?))|/runtime/webhooks/.+"
 )
 Routed = Sequence[tuple[Registration, HttpTrigger]]
+ByHand = Mapping[str, Callable[[str | None], None]]
 
 
 class Web:
     """Answers requests."""
 
-    def __init__(self, functions: Routed, prefix: str, keys: Keys, invoker: Invoker) -> None:
+    def __init__(self, functions: Routed, prefix: str, keys: Keys, invoker: Invoker, others: ByHand) -> None:
+        """others: by name in lower case, calls a function that has no route with an input, in the background."""
         # Of two routes that match, the function whose name comes first answers.
         ordered = sorted(functions, key=lambda entry: entry[0].name.lower())
         root = f"/{prefix}/" if prefix else "/"
         self._routes = [(Route.parse(root + trigger.route), trigger, function) for function, trigger in ordered]
+        self._others = others
         self._keys = keys
         self._invoker = invoker
         self._used_keys: dict[str, str] = {}
@@ -97,7 +100,28 @@ class Web:
             return Response(HTTPStatus.FORBIDDEN) if level else Response(HTTPStatus.UNAUTHORIZED, _CHALLENGE)
         if path == "/admin/host/status":
             return Response(headers=_JSON, body=b'{"state": "Running"}')
+        if found := re.fullmatch("/admin/functions/([^/]+)", path):
+            return self._invoke(found[1], request)
         raise UnsupportedError("this admin route")
+
+    def _invoke(self, name: str, request: Request) -> Response:
+        """Start a timer or queue function: `{"input": "..."}`."""
+        routed = name in {function.name.lower() for _, _, function in self._routes}
+        if name not in self._others and not routed:
+            return Response(HTTPStatus.NOT_FOUND)
+        if routed or request.method != "POST":
+            raise UnsupportedError("the admin routes of HTTP functions" if routed else "this admin route")
+        if "application/json" not in request.headers.get("content-type", "").lower():
+            return Response(HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+        try:
+            document = {key.lower(): value for key, value in json.loads(request.body).items()}
+        except (ValueError, AttributeError):
+            return Response(HTTPStatus.BAD_REQUEST)
+        given = document.get("input")
+        if isinstance(given, dict | list):
+            return Response(HTTPStatus.BAD_REQUEST)
+        self._others[name](None if given is None else str(given))
+        return Response(HTTPStatus.ACCEPTED)
 
 
 def query_parameters(query: str) -> dict[str, str]:
