@@ -32,9 +32,7 @@ _REPORT_ALL_EVERY: Final = timedelta(hours=1)
 _SAVE_EVERY: Final = 1.0  # seconds
 _SAVE_TRIES: Final = 5
 _TURN: Final = 1.0
-"""Seconds that a shard may keep others from being read. Were all read at once, each would last as long as all of them,
-and be read and written again and again meanwhile.
-"""
+"""Seconds that a shard may keep others from being read. Were all read at once, all would be read again meanwhile."""
 
 
 class ShardRun:

@@ -57,7 +57,8 @@ def _credential_configs(request: Onboarding, hub: Hub) -> Iterator[dict[str, Any
     """
     trusted = request.trusts_cluster and hub.entra_resource == request.audience
     for namespace in _namespaces(request.targets):
-        accounts = [target.service_accounts[0] for target in request.targets if target.namespace == namespace]
+        targets = [target for target in request.targets if target.namespace == namespace]
+        accounts = [account for target in targets for account in target.service_accounts[:1]]
         yield manifests.credential_config_map(namespace, hub.credential_config, accounts if trusted else ())
 
 
