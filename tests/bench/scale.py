@@ -56,7 +56,7 @@ def model(clusters: int, bench: dict[str, Any]) -> list[Limit]:
     memory = _PLATFORM + _CONNECTIONS * _CONNECTION + _TLS
     limits = [
         Limit(
-            "CPU of one instance, which takes up to 32 messages and so all shards of a tick",
+            "CPU of one instance, which takes up to 64 messages and so all shards of a tick",
             due * cpu,
             _TICK * _BUSY,
             "s CPU a tick",

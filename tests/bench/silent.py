@@ -23,7 +23,7 @@ from tests.bench.report import Figure
 
 _LIMIT: Final = 1.2
 _ROUNDS: Final = 3
-_MESSAGES: Final = 32
+_MESSAGES: Final = 64
 """At once: `batchSize` and `newBatchThreshold` of host.json."""
 _QUIET: Final = timedelta(seconds=60)
 _HANGS: Final = 10.0
