@@ -14,6 +14,8 @@ from pullkeeper.fleet.creation import QUEUES, TABLES, StorageObjects
 from pullkeeper.fleet.queues import Queue
 from pullkeeper.fleet.shard_table import Shards
 
+# azure-storage-queue, where it reads an error's body, on Python 3.12 and later.
+pytestmark = pytest.mark.filterwarnings("ignore:Testing an element's truth value:DeprecationWarning")
 _DENIED: Final = b"<Error><Code>AuthorizationPermissionMismatch</Code><Message>denied</Message></Error>"
 
 
