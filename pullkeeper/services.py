@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +20,7 @@ from pullkeeper.azure.identities import AzureIdentities
 from pullkeeper.cluster.access import Access
 from pullkeeper.errors import OnboardingRoleMissing
 from pullkeeper.fleet.creation import QUEUES, StorageObjects
+from pullkeeper.fleet.mint_table import MintTable
 from pullkeeper.fleet.overview import Overview
 from pullkeeper.fleet.queues import ONBOARDING, REFRESH, Queue
 from pullkeeper.fleet.shard_table import Shards
@@ -46,6 +47,7 @@ class Services:
 
     fleet: Fleet
     shards: Shards
+    mints: MintTable
     scheduler: Scheduler
     federation: Federation
     refresher: Refresher
@@ -83,9 +85,10 @@ class Services:
         by_name = {name: Queue(queues, name) for name in QUEUES}
         access = Access(entra, AzureClusters(Arm(entra, arm_endpoint, cloud.arm_resource), clock))
         scheduler = Scheduler(fleet, shards, by_name, clock)
-        federation = Federation(entra, clock, Revocation(tables, scheduler, clock).replace, cloud.exchange)
-        writer = Writer(federation, access, settings.hubs, clock)
-        refresher = Refresher(fleet, shards, by_name[REFRESH], writer, clock)
+        mints = MintTable(tables, {hub.identity: name for name, hub in settings.hubs.valid.items()})
+        revocation = Revocation(tables, scheduler, clock)
+        federation = Federation(entra, clock, revocation.replace, mints.record, cloud.exchange)
+        refresher = Refresher(fleet, shards, by_name[REFRESH], Writer(federation, access, settings.hubs, clock), clock)
         arm = Arm(onboarding, onboarding_endpoint, cloud.arm_resource, denied=OnboardingRoleMissing)
         clusters = AzureClusters(arm, clock)
         tools = Tools(
@@ -101,12 +104,11 @@ class Services:
         )
         operations = Operations(tables, settings.trusted_hosts)
         runner = Runner(operations, by_name[ONBOARDING], tools)
-        connections = AsyncExitStack()
-        for client in (entra, onboarding, storage_credential, tables, queues):
-            connections.push_async_callback(client.close)
+        closes = (mints.finish, queues.close, tables.close, storage_credential.close, onboarding.close, entra.close)
         return cls(
             fleet=fleet,
             shards=shards,
+            mints=mints,
             scheduler=scheduler,
             federation=federation,
             refresher=refresher,
@@ -119,12 +121,20 @@ class Services:
             storage_objects=StorageObjects(tables, queues),
             settings=settings,
             clock=clock,
-            _connections=connections,
+            _connections=_close_later(closes),
         )
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Finish what is under way in the background, and close all connections."""
         await self._connections.aclose()
+
+
+def _close_later(closes: Sequence[Callable[[], Awaitable[None]]]) -> AsyncExitStack:
+    """Return a stack whose end calls each of these, in this order, also where one of them fails."""
+    stack = AsyncExitStack()
+    for close in reversed(closes):
+        stack.push_async_callback(close)
+    return stack
 
 
 async def _read_claims(entra: Entra, resource: str) -> Mapping[str, str]:

@@ -27,6 +27,7 @@ Event = Literal[
     "message.poisoned",
     "token.minted",
     "token.revoked",
+    "mint.unrecorded",
     "clock.skewed",
     "operation.completed",
     "settings.invalid",
