@@ -16,7 +16,7 @@ from azure.data.tables import UpdateMode
 from azure.data.tables.aio import TableServiceClient
 
 from pullkeeper import telemetry
-from pullkeeper.errors import InvalidRequest, PullkeeperError, UnknownFormat
+from pullkeeper.errors import InvalidRequest, PullkeeperError, StorageUnavailable, UnknownFormat
 from pullkeeper.fleet.queues import FORMAT
 from pullkeeper.fleet.storage import map_storage_errors
 from pullkeeper.mints import MintProblem, MintRecord
@@ -101,8 +101,10 @@ class MintTable:
                     etag = before.metadata["etag"]
                     unchanged = MatchConditions.IfNotModified
                     await table.update_entity(row, mode=UpdateMode.REPLACE, etag=etag, match_condition=unchanged)
-        except (ResourceExistsError, ResourceModifiedError, ResourceNotFoundError):
+        except (ResourceExistsError, ResourceModifiedError):
             return False
+        except ResourceNotFoundError:
+            raise StorageUnavailable("the table shards, or the hub's row in it, has been deleted") from None
         return True
 
 

@@ -12,6 +12,8 @@ from azure.data.tables.aio import TableClient
 
 from functions import status
 from local.serving import Fault
+from pullkeeper.errors import GoogleUnavailable
+from pullkeeper.mints import MintRecord
 from pullkeeper.publisher.hub import Hub
 from tests.faults.gate import Gates
 from tests.faults.triggers import FUNCTIONS
@@ -137,19 +139,16 @@ async def test_a_mint_of_another_process_is_reported(world: World) -> None:
     assert (await _hub(world))["warning"]["category"] == "probe_image_missing"
 
 
-async def test_processes_that_write_at_once_keep_the_last_mint_and_what_failed_since(world: World) -> None:
-    others = [world.build_services() for _ in range(4)]
-    await world.join("aks-1")
-    hub = _parse(world)
-    await asyncio.gather(*(other.federation.token(hub) for other in others))
-    world.cloud.google_part.faults.add(Fault(path=_STS))
-    await world.refresh(await world.join("aks-2"))
-    for other in others:
-        await other.close()
-    minted = (await _hub(world))["lastMint"]
-    failure = (await _hub(world))["failure"]
-    assert failure["at"] > minted > ""
-    assert world.events.named("mint.unrecorded") == []
+async def test_of_two_processes_that_write_at_once_none_overwrites_the_other(world: World) -> None:
+    await world.services.storage_objects.create()
+    first, second = world.build_services(), world.build_services()
+    identity, now = _parse(world).identity, world.clock()
+    first.mints.record(identity, MintRecord.of_mint(now, now + 60 * MINUTE, 1.0, None))
+    second.mints.record(identity, MintRecord.of_failure(now + MINUTE, GoogleUnavailable("down")))
+    await first.close()
+    await second.close()
+    hub = await _hub(world)
+    assert (hub["mintSeconds"], hub["failure"]["detail"]) == (1.0, "down")
 
 
 async def test_hubs_with_the_same_content_have_the_same_last_mint(world: World) -> None:
@@ -208,6 +207,13 @@ async def test_a_mint_does_not_wait_for_storage(
     assert (event["hub"], event["category"]) == ("main", "storage_unavailable")
     gates.set("open")
     assert await _hub(world) == _NEVER
+
+
+async def test_a_missing_table_is_reported(world: World) -> None:
+    assert await world.services.federation.token(_parse(world))
+    await world.services.mints.finish()
+    [event] = world.events.named("mint.unrecorded")
+    assert event["category"] == "storage_unavailable"
 
 
 async def test_a_row_of_another_format_is_reported_and_left_alone(world: World, rows: TableClient) -> None:
