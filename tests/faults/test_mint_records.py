@@ -140,15 +140,19 @@ async def test_a_mint_of_another_process_is_reported(world: World) -> None:
 
 
 async def test_of_two_processes_that_write_at_once_none_overwrites_the_other(world: World) -> None:
+    """Neither where the row is new nor where it is changed."""
     await world.services.storage_objects.create()
-    first, second = world.build_services(), world.build_services()
-    identity, now = _parse(world).identity, world.clock()
-    first.mints.record(identity, MintRecord.of_mint(now, now + 60 * MINUTE, 1.0, None))
-    second.mints.record(identity, MintRecord.of_failure(now + MINUTE, GoogleUnavailable("down")))
-    await first.close()
-    await second.close()
-    hub = await _hub(world)
-    assert (hub["mintSeconds"], hub["failure"]["detail"]) == (1.0, "down")
+    processes, identity = (world.build_services(), world.build_services()), _parse(world).identity
+    for seconds in (1.0, 2.0):
+        now = world.clock()
+        processes[0].mints.record(identity, MintRecord.of_mint(now, now + 60 * MINUTE, seconds, None))
+        processes[1].mints.record(identity, MintRecord.of_failure(now + MINUTE, GoogleUnavailable(f"down {seconds}")))
+        await asyncio.gather(*(process.mints.finish() for process in processes))
+        hub = await _hub(world)
+        assert (hub["mintSeconds"], hub["failure"]["detail"]) == (seconds, f"down {seconds}")
+        world.clock.advance(10 * MINUTE)
+    for process in processes:
+        await process.close()
 
 
 async def test_hubs_with_the_same_content_have_the_same_last_mint(world: World) -> None:
