@@ -17,6 +17,7 @@ from pullkeeper.azure.arm import Arm
 from pullkeeper.azure.clusters import AzureClusters
 from pullkeeper.azure.entra import Entra, claims
 from pullkeeper.azure.identities import AzureIdentities
+from pullkeeper.azure.quotas import Quotas
 from pullkeeper.cluster.access import Access
 from pullkeeper.errors import OnboardingRoleMissing
 from pullkeeper.fleet.creation import QUEUES, StorageObjects
@@ -27,6 +28,7 @@ from pullkeeper.fleet.storage import connect_storage
 from pullkeeper.fleet.table import Fleet
 from pullkeeper.onboarding.documents import Handover
 from pullkeeper.onboarding.handover import build_fleet_handover
+from pullkeeper.onboarding.messages import Messages
 from pullkeeper.onboarding.onboarder import Onboarder
 from pullkeeper.onboarding.operations import Operations
 from pullkeeper.onboarding.retention import Retention
@@ -50,6 +52,7 @@ class Services:
     federation: Federation
     refresher: Refresher
     onboarder: Onboarder
+    messages: Messages
     runner: Runner
     retention: Retention
     overview: Overview
@@ -86,7 +89,8 @@ class Services:
         federation = Federation(entra, clock, Revocation(tables, scheduler, clock).replace, cloud.exchange)
         writer = Writer(federation, access, settings.hubs, clock)
         refresher = Refresher(fleet, shards, by_name[REFRESH], writer, clock)
-        arm = Arm(onboarding, onboarding_endpoint, cloud.arm_resource, denied=OnboardingRoleMissing)
+        denied, quotas = OnboardingRoleMissing, Quotas(clock)
+        arm = Arm(onboarding, onboarding_endpoint, cloud.arm_resource, denied=denied, quotas=quotas)
         clusters = AzureClusters(arm, clock)
         tools = Tools(
             clusters=clusters,
@@ -100,7 +104,8 @@ class Services:
             clock=clock,
         )
         operations = Operations(tables, settings.trusted_hosts)
-        runner = Runner(operations, by_name[ONBOARDING], tools)
+        messages = Messages(operations, by_name[ONBOARDING], clock)
+        runner = Runner(operations, messages, tools, settings.onboarding_wait)
         connections = AsyncExitStack()
         for client in (entra, onboarding, storage_credential, tables, queues):
             connections.push_async_callback(client.close)
@@ -110,7 +115,8 @@ class Services:
             scheduler=scheduler,
             federation=federation,
             refresher=refresher,
-            onboarder=Onboarder(operations, runner, tools, settings.allowed_scopes),
+            onboarder=Onboarder(operations, messages, tools, settings.allowed_scopes),
+            messages=messages,
             runner=runner,
             retention=Retention(tables, operations, fleet, clock),
             overview=Overview(fleet, shards, clock),

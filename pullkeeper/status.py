@@ -83,7 +83,7 @@ async def read_status(settings: Settings, connect: Callable[[], Sources]) -> App
         seen = await sources.shards.totals()
         depths = await asyncio.gather(*(queue.depth() for queue in sources.queues.values()))
     except PullkeeperError as e:
-        problems.append(Problem(severity="error", detail=f"{e.category}: {e.detail}", remedy=e.remedy))
+        problems.append(Problem(severity="error", detail=f"{e.category}: {e.detail}", remedy=e.final_remedy))
         return status.model_copy(update={"problems": tuple(problems)})
     queues = dict(zip(sources.queues, depths, strict=True))
     totals = Totals(clusters=seen.clusters, targets=seen.states, overdue=seen.overdue(sources.clock()))

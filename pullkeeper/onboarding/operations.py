@@ -8,7 +8,7 @@ index lists the operations that have not ended.
 
 import json
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from azure.core import MatchConditions
@@ -30,16 +30,17 @@ from pullkeeper.onboarding.documents import (
 )
 from pullkeeper.onboarding.rows import (
     OPERATION,
+    STATE,
     SUMMARY,
+    State,
     StoredOperation,
     parse_operation,
     parse_summary,
 )
 
-_ABANDONED: Final = timedelta(minutes=45)
-"""An operation without a change for this time does not keep another one from beginning."""
 _RUNNING: Final = "running"
 """Partition of the index: a row for each operation that has not ended, so that the timer finds them with one query."""
+_UNFINISHED: Final = "(Status eq 'Queued' or Status eq 'Running')"
 _PAGE: Final = 100
 _HUB_FIELDS: Final = frozenset({"hub", "credentialConfig", "registries", "probe"})
 
@@ -66,7 +67,7 @@ class Operations:
         table, cluster = await self._table(), operation.cluster
         row = await self._cluster_row(cluster)
         latest = await self._find(row["Operation"]) if row else None
-        if latest and latest.operation.status not in FINAL_STATUSES and now - latest.active_until < _ABANDONED:
+        if latest and latest.operation.status not in FINAL_STATUSES and not latest.is_abandoned(now):
             raise _already_running(latest.operation.id, cluster)
         stored = StoredOperation(operation, request.to_json(), "", due=now)
         async with map_storage_errors("tables"):
@@ -91,6 +92,17 @@ class Operations:
         async with map_storage_errors("tables"):
             rows = table.query_entities(f"PartitionKey eq '{_RUNNING}'", select=["RowKey"])
             return [row["RowKey"] async for row in rows]
+
+    async def list_states(self, identifiers: list[str]) -> list[State]:
+        """Return those of the operations that have not ended. Reads no operation that is older or newer than all."""
+        if not identifiers:
+            return []
+        table = await self._table()
+        values = {"First": min(identifiers), "Last": max(identifiers)}
+        where = f"PartitionKey eq '{OPERATION}' and RowKey ge @First and RowKey le @Last and {_UNFINISHED}"
+        async with map_storage_errors("tables"):
+            rows = table.query_entities(where, parameters=values, select=STATE)
+            return [State.parse(row) async for row in rows]
 
     async def forget_running(self, identifier: str) -> None:
         """Remove an operation from the index."""

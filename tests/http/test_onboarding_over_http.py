@@ -122,7 +122,7 @@ async def test_a_failed_try_is_repeated_by_a_delayed_message(app: App) -> None:
     started = await app.call("POST", "clusters", onboarding_body(cluster))
     *states, ended = await app.poll(started.headers["Location"])
     failed = {step["category"] for state in states for step in state["steps"] if step["status"] == "failed"}
-    assert (failed, ended["status"]) == ({"arm_throttled"}, "Succeeded")
+    assert (failed, ended["status"]) == ({"arm_unavailable"}, "Succeeded")
     assert ended["result"]["seconds"] > 30
 
 
