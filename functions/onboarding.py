@@ -51,7 +51,7 @@ async def operation(req: func.HttpRequest) -> func.HttpResponse:
 async def operations(req: func.HttpRequest) -> func.HttpResponse:
     """Return a page of the operations, the newest first."""
     query = OperationsQuery.parse({name: parameter(req, name) for name in _QUERY})
-    return json_response(await services().onboarder.list_operations(query))
+    return json_response(await services().listing.page(query))
 
 
 @blueprint.queue_trigger(arg_name="message", queue_name="onboarding", connection="AzureWebJobsStorage")

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, partial
-from typing import Self
+from typing import Protocol, Self
 
 from azure.core.credentials_async import AsyncTokenCredential
 from azure.identity.aio import ManagedIdentityCredential
@@ -28,6 +28,7 @@ from pullkeeper.fleet.storage import connect_storage
 from pullkeeper.fleet.table import Fleet
 from pullkeeper.onboarding.documents import Handover
 from pullkeeper.onboarding.handover import build_fleet_handover
+from pullkeeper.onboarding.listing import Listing
 from pullkeeper.onboarding.messages import Messages
 from pullkeeper.onboarding.onboarder import Onboarder
 from pullkeeper.onboarding.operations import Operations
@@ -52,6 +53,7 @@ class Services:
     federation: Federation
     refresher: Refresher
     onboarder: Onboarder
+    listing: Listing
     messages: Messages
     runner: Runner
     retention: Retention
@@ -106,9 +108,6 @@ class Services:
         operations = Operations(tables, settings.trusted_hosts)
         messages = Messages(operations, by_name[ONBOARDING], clock)
         runner = Runner(operations, messages, tools, settings.onboarding_wait)
-        connections = AsyncExitStack()
-        for client in (entra, onboarding, storage_credential, tables, queues):
-            connections.push_async_callback(client.close)
         return cls(
             fleet=fleet,
             shards=shards,
@@ -116,6 +115,7 @@ class Services:
             federation=federation,
             refresher=refresher,
             onboarder=Onboarder(operations, messages, tools, settings.allowed_scopes),
+            listing=Listing(tables, operations, clock),
             messages=messages,
             runner=runner,
             retention=Retention(tables, operations, fleet, clock),
@@ -125,12 +125,24 @@ class Services:
             storage_objects=StorageObjects(tables, queues),
             settings=settings,
             clock=clock,
-            _connections=connections,
+            _connections=_collect(entra, onboarding, storage_credential, tables, queues),
         )
 
     async def close(self) -> None:
         """Close all connections."""
         await self._connections.aclose()
+
+
+class _Client(Protocol):
+    async def close(self) -> None: ...
+
+
+def _collect(*clients: _Client) -> AsyncExitStack:
+    """Return what closes them all."""
+    connections = AsyncExitStack()
+    for client in clients:
+        connections.push_async_callback(client.close)
+    return connections
 
 
 async def _read_claims(entra: Entra, resource: str) -> Mapping[str, str]:

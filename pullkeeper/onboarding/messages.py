@@ -78,7 +78,7 @@ class Messages:
             return
         interrupted = stored.due is None
         if stored.operation.status in FINAL_STATUSES:
-            await self._operations.forget_running(identifier)
+            await self._operations.index_ended(stored)
         elif self._is_late(stored.due or stored.operation.updated_at):
             with suppress(ChangedByAnother):
                 if interrupted and stored.tries + 1 >= MOST_TRIES:

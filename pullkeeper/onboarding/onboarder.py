@@ -2,7 +2,7 @@
 
 from pullkeeper.errors import Forbidden, InvalidRequest, OperationRunning, PullkeeperError
 from pullkeeper.model import ClusterId
-from pullkeeper.onboarding.documents import Kind, Onboarding, Operation, OperationsPage, OperationsQuery
+from pullkeeper.onboarding.documents import Kind, Onboarding, Operation
 from pullkeeper.onboarding.messages import Messages
 from pullkeeper.onboarding.operations import Operations
 from pullkeeper.onboarding.progress import Progress
@@ -43,10 +43,6 @@ class Onboarder:
     async def get_operation(self, identifier: str) -> Operation:
         """Raises NotInFleet."""
         return (await self._operations.load(identifier)).operation
-
-    async def list_operations(self, query: OperationsQuery) -> OperationsPage:
-        """Return a page of the operations, the newest first. Raises StorageUnavailable."""
-        return await self._operations.page(query)
 
     def _check_scope(self, cluster: ClusterId) -> None:
         scopes = {

@@ -31,9 +31,19 @@ def _time_left(now: datetime) -> str:
     return f"{_LAST_MILLISECOND - int(now.timestamp() * 1000):012x}"
 
 
+def first_id(began: datetime) -> str:
+    """Return an id before those of all operations that began at this time or earlier."""
+    return _time_left(began)
+
+
 def first_expired_id(now: datetime) -> str:
     """Return an id before those of all operations that may have expired: an end is never earlier than a beginning."""
-    return _time_left(now - _RETENTION)
+    return first_id(now - _RETENTION)
+
+
+def ended_partition(status: OperationStatus) -> str:
+    """Return the partition of the index of operations with this final status."""
+    return f"ended:{status}"
 
 
 STATE: Final = ["RowKey", "Status", "UpdatedAt", "Due"]
@@ -99,6 +109,11 @@ class StoredOperation:
             turns=frozenset(filter(None, row.get("Turns", "").split(","))),
             update_requested=row["UpdateRequested"],
         )
+
+    def to_summary(self) -> dict[str, Any]:
+        """Return the row of the index of ended operations."""
+        columns = {name: value for name, value in self.to_entity().items() if name in SUMMARY}
+        return {**columns, "PartitionKey": ended_partition(self.operation.status)}
 
     def to_entity(self) -> dict[str, Any]:
         document = self.operation.to_json()
