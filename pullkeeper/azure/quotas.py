@@ -79,7 +79,8 @@ class Quotas:
             turns.remove(quota.name)
             return True
         if line and line.next > self._clock():
-            raise self._join(quota, ArmThrottled(f"other operations wait for the same: {quota.name}"), is_turn=False)
+            detail = f"this quota has run out, and other operations wait for it: {quota.name}"
+            raise self._join(quota, ArmThrottled(detail), is_turn=False)
         self._lines.pop(quota.name, None)
         return False
 

@@ -57,25 +57,23 @@ class Messages:
             ):
                 if has_passed():
                     return
-                await self._resume(identifier)
+                try:
+                    await self._resume(await self._operations.load(identifier))
+                except NotInFleet:
+                    await self._operations.forget_running(identifier)
 
     async def resume(self, identifier: str) -> None:
         """Send the message of one operation again if it stands still, and the queue is not the reason."""
         stored = await self._operations.load(identifier)
         if stored.due is None or (self._is_late(stored.due) and await self._queue.depth() == 0):
-            await self._resume(identifier)
+            await self._resume(stored)
 
     async def _count_missing(self, states: list[State]) -> int:
         waiting = sum(state.due is not None for state in states)
         return max(0, waiting - await self._queue.depth())
 
-    async def _resume(self, identifier: str) -> None:
+    async def _resume(self, stored: StoredOperation) -> None:
         """A crash counts as a try."""
-        try:
-            stored = await self._operations.load(identifier)
-        except NotInFleet:
-            await self._operations.forget_running(identifier)
-            return
         interrupted = stored.due is None
         if stored.operation.status in FINAL_STATUSES:
             await self._operations.index_ended(stored)
