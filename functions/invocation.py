@@ -16,12 +16,12 @@ _Result = TypeVar("_Result")
 _logger = logging.getLogger("pullkeeper")
 
 
-def trigger(function: Trigger) -> Trigger:
+def trigger(function: Trigger, limit: timedelta = INVOCATION) -> Trigger:
     """Decorate a timer or queue function. It raises PullkeeperError only."""
 
     @functools.wraps(function)
     async def invoke(*args: Any, **bindings: Any) -> None:
-        await run(function.__name__, function(*args, **bindings))
+        await run(function.__name__, function(*args, **bindings), limit)
 
     return invoke
 

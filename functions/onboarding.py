@@ -1,5 +1,7 @@
 """HTTP and queue: onboarding and offboarding, as operations that callers poll."""
 
+from functools import partial
+
 import azure.functions as func
 
 from functions.invocation import poison_trigger, trigger
@@ -7,6 +9,7 @@ from functions.requests import boolean_parameter, cluster_from_route, parameter,
 from functions.responses import json_response, operation_response
 from functions.route import ONBOARD, READ, route
 from pullkeeper.onboarding.documents import Onboarding, OnboardingMessage, OperationsQuery
+from pullkeeper.onboarding.run import LONGEST
 from pullkeeper.services import services
 from pullkeeper.settings import ONBOARDING
 
@@ -48,11 +51,11 @@ async def operation(req: func.HttpRequest) -> func.HttpResponse:
 async def operations(req: func.HttpRequest) -> func.HttpResponse:
     """Return a page of the operations, the newest first."""
     query = OperationsQuery.parse({name: parameter(req, name) for name in _QUERY})
-    return json_response(await services().onboarder.list_operations(query))
+    return json_response(await services().listing.page(query))
 
 
 @blueprint.queue_trigger(arg_name="message", queue_name="onboarding", connection="AzureWebJobsStorage")
-@trigger
+@partial(trigger, limit=LONGEST)
 async def onboarding(message: func.QueueMessage) -> None:
     """Work on an operation. If it raises, the queue delivers the message again."""
     await services().runner.run(OnboardingMessage.parse(message.get_body()))

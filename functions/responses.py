@@ -60,7 +60,7 @@ def problem_response(error: PullkeeperError) -> func.HttpResponse:
         "status": status,
         "detail": error.detail,
         "category": error.category,
-        "remedy": error.remedy,
+        "remedy": error.final_remedy,
     }
     if "operation" in error.context:
         body["operation"] = error.context["operation"]

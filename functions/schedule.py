@@ -17,7 +17,7 @@ async def schedule(timer: func.TimerRequest) -> None:  # noqa: ARG001 - a late r
     """
     report_problems(current_settings())
     await services().scheduler.run()
-    await services().runner.resume_stalled()
+    await services().messages.resume_stalled()
     await services().storage_objects.create()
     await services().retention.remove_expired()
     await services().federation.probe_held()

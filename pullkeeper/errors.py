@@ -10,8 +10,9 @@ foreign errors into these classes. No code above an adapter looks at an HTTP sta
     │                     clock_skew, impersonation_denied, service_account_missing, lifetime_not_allowed
     ├── RegistryError     registry_denied, registry_unavailable*, probe_image_missing
     ├── ClusterError      cluster_*, admission_denied*, quota_exceeded, namespace_*, secret_*, object_conflict
-    ├── ArmError          arm_denied, arm_throttled*, scope_locked, provider_not_registered, policy_denied,
-    │                     workload_identity_off, identity_limit, federated_credential_conflict*
+    ├── ArmError          arm_denied, arm_throttled*, arm_unavailable*, arm_conflict*, cluster_changing*, scope_locked,
+    │                     provider_not_registered, policy_denied, workload_identity_off, identity_limit,
+    │                     federated_credential_conflict*
     ├── StorageUnavailable*, UnknownFormat*, RefreshStopped, InvalidRequest, InternalError
                                                                       (* a retry within seconds can help)
 
@@ -27,6 +28,7 @@ from typing import ClassVar, Self
 MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What client libraries raise when a response does not have the shape that they expect."""
 
+_RETRIED = "Wait: it is retried. If it lasts: "
 _LONGEST_DETAIL, _LONGEST_REMEDY = 600, 800
 _LONGEST_WAIT = timedelta(hours=1)
 _SECONDS = re.compile(r"[0-9]{1,9}")
@@ -71,6 +73,8 @@ class _Blanks(dict[str, str]):
 class PullkeeperError(Exception):
     """A failure with its category and its remedy.
 
+    is_wait: an operation waits until it has passed, and uses no try: the service is throttling, or a change is under
+    way. A refresh, which has a next time, takes it as any failure that a retry can help.
     detail: one sentence, ours or that of the service that refused.
     context: the known names (cluster, namespace, secret, principal, audience...) that fill in the remedy's command.
     retry_after: the wait that the service asked for, if it did.
@@ -78,6 +82,7 @@ class PullkeeperError(Exception):
 
     category: ClassVar[str] = "internal"
     retryable: ClassVar[bool] = False
+    is_wait: ClassVar[bool] = False
     meaning: ClassVar[str] = ""
     remedy_template: ClassVar[str] = ""
 
@@ -91,7 +96,12 @@ class PullkeeperError(Exception):
 
     @property
     def remedy(self) -> str:
-        """The command to run, with the known names filled in."""
+        """What to do, with the known names filled in, while Pullkeeper retries what a retry can help."""
+        return _RETRIED * self.retryable + self.final_remedy
+
+    @property
+    def final_remedy(self) -> str:
+        """What to do where nothing is retried."""
         known = _Blanks({**self._cluster_parts(), **self.context})
         return redact(self.remedy_template.format_map(known), _LONGEST_REMEDY)
 
@@ -119,9 +129,13 @@ class EntraUnavailable(EntraError):
     category = "entra_unavailable"
     retryable = True
     meaning = "The managed identity endpoint did not respond, or responded with an error of its own."
-    remedy_template = (
-        "Wait: it is retried. If it lasts, restart the app: az functionapp restart --ids <function app id>"
-    )
+    remedy_template = "Restart the app: az functionapp restart --ids <function app id>"
+
+
+class EntraThrottled(EntraUnavailable):
+    """The endpoint is throttling the app (429)."""
+
+    is_wait = True
 
 
 class EntraDenied(EntraError):
@@ -157,7 +171,13 @@ class GoogleUnavailable(GoogleError):
     category = "google_unavailable"
     retryable = True
     meaning = "Google's token service did not respond, or responded with an error of its own. The secrets stay."
-    remedy_template = "Wait: it is retried. See https://status.cloud.google.com for an outage."
+    remedy_template = "See https://status.cloud.google.com for an outage."
+
+
+class GoogleThrottled(GoogleUnavailable):
+    """Google is throttling the project (429)."""
+
+    is_wait = True
 
 
 class GoogleApiDisabled(GoogleError):
@@ -411,10 +431,15 @@ class AdministratorMissing(ClusterRbacDenied):
 class ClusterThrottled(ClusterError):
     category = "cluster_throttled"
     retryable = True
+    is_wait = True
     meaning = "The API server is overloaded, or another client changed the object at the same time."
-    remedy_template = (
-        "Wait: it is retried. If it lasts: kubectl get --raw /metrics | grep apiserver_flowcontrol_rejected"
-    )
+    remedy_template = "kubectl get --raw /metrics | grep apiserver_flowcontrol_rejected"
+
+
+class ObjectChanged(ClusterThrottled):
+    """Another client changed the object at the same time: it is tried again at once, and needs no wait."""
+
+    is_wait = False
 
 
 class AdmissionDenied(ClusterError):
@@ -534,19 +559,42 @@ class LinkedRightMissing(OnboardingRoleMissing):
 class ArmThrottled(ArmError):
     category = "arm_throttled"
     retryable = True
-    meaning = "Azure Resource Manager is throttling, or did not respond."
+    is_wait = True
+    meaning = "Azure Resource Manager is throttling."
     remedy_template = (
-        "Wait: it is retried. If it lasts, look for other clients of the subscription: az monitor "
-        "activity-log list --subscription {subscription}"
+        "Look for other clients of the subscription: az monitor activity-log list --subscription {subscription}"
     )
 
 
-class ClusterChanging(ArmThrottled):
-    """Azure is changing the cluster: an upgrade, or the change that onboarding requested."""
-
+class ArmUnavailable(ArmError):
+    category = "arm_unavailable"
+    retryable = True
+    meaning = "Azure Resource Manager did not respond, or responded with an error of its own."
     remedy_template = (
-        "Wait: it is retried. If it lasts: az aks wait --updated --subscription {subscription} "
-        "--resource-group {group} --name {name}, and send the same body again."
+        "See https://azure.status.microsoft for an outage, and check that the app can reach the host of the setting "
+        "ARM_ENDPOINT: az functionapp config appsettings list --ids <function app id>"
+    )
+
+
+class ArmConflict(ArmError):
+    category = "arm_conflict"
+    retryable = True
+    meaning = "Another client changed the same resource in Azure, or its state does not allow the change."
+    remedy_template = (
+        "Look for the other client: az monitor activity-log list --subscription {subscription} --resource-group {group}"
+    )
+
+
+class ClusterChanging(ArmError):
+    """An upgrade, for instance, or the change that onboarding requested."""
+
+    category = "cluster_changing"
+    retryable = True
+    is_wait = True
+    meaning = "Azure is changing the cluster, and takes no other change meanwhile."
+    remedy_template = (
+        "az aks wait --updated --subscription {subscription} --resource-group {group} --name {name} returns once it "
+        "is done."
     )
 
 
@@ -604,9 +652,15 @@ class FederatedCredentialConflict(ArmError):
     retryable = True
     meaning = "Another client is writing federated credentials of the same identity."
     remedy_template = (
-        "Wait: it is retried. If it lasts: az identity federated-credential list --subscription {subscription} "
-        "--resource-group {group} --identity-name {name}"
+        "az identity federated-credential list --subscription {subscription} --resource-group {group} "
+        "--identity-name {name}"
     )
+
+
+class FederatedCredentialBusy(FederatedCredentialConflict):
+    """Azure takes one write of an identity's federated credentials at a time."""
+
+    is_wait = True
 
 
 class StorageUnavailable(PullkeeperError):
@@ -716,10 +770,7 @@ class DeadlinePassed(InternalError):
 
     retryable = True
     meaning = "Pullkeeper did not finish in the time that an invocation has, and stopped itself."
-    remedy_template = (
-        "Wait: the next run does it again. If it lasts, the events of the same time name what was slow: report it with "
-        "the detail and the time."
-    )
+    remedy_template = "The events of the same time name what was slow: report it with the detail and the time."
 
 
 def categories(of: type[PullkeeperError] = PullkeeperError) -> Iterator[type[PullkeeperError]]:

@@ -17,6 +17,7 @@ from pullkeeper.azure.arm import Arm
 from pullkeeper.azure.clusters import AzureClusters
 from pullkeeper.azure.entra import Entra, claims
 from pullkeeper.azure.identities import AzureIdentities
+from pullkeeper.azure.quotas import Quotas
 from pullkeeper.cluster.access import Access
 from pullkeeper.errors import OnboardingRoleMissing
 from pullkeeper.fleet.creation import QUEUES, StorageObjects
@@ -28,6 +29,8 @@ from pullkeeper.fleet.storage import connect_storage
 from pullkeeper.fleet.table import Fleet
 from pullkeeper.onboarding.documents import Handover
 from pullkeeper.onboarding.handover import build_fleet_handover
+from pullkeeper.onboarding.listing import Listing
+from pullkeeper.onboarding.messages import Messages
 from pullkeeper.onboarding.onboarder import Onboarder
 from pullkeeper.onboarding.operations import Operations
 from pullkeeper.onboarding.retention import Retention
@@ -52,6 +55,8 @@ class Services:
     federation: Federation
     refresher: Refresher
     onboarder: Onboarder
+    listing: Listing
+    messages: Messages
     runner: Runner
     retention: Retention
     overview: Overview
@@ -79,7 +84,6 @@ class Services:
         storage_credential = credential(settings.storage_client_id or settings.client_id)
         tables, queues = connect_storage(settings, storage_credential)
         arm_endpoint = settings.fault("ARM_ENDPOINT") or cloud.arm
-        onboarding_endpoint = settings.fault("AZURE_AUTHORITY_HOST") or arm_endpoint
         shards = Shards(tables)
         fleet = Fleet(tables, shards, settings.trusted_hosts, clock)
         by_name = {name: Queue(queues, name) for name in QUEUES}
@@ -89,22 +93,12 @@ class Services:
         revocation = Revocation(tables, scheduler, clock)
         federation = Federation(entra, clock, revocation.replace, mints.record, cloud.exchange)
         refresher = Refresher(fleet, shards, by_name[REFRESH], Writer(federation, access, settings.hubs, clock), clock)
-        arm = Arm(onboarding, onboarding_endpoint, cloud.arm_resource, denied=OnboardingRoleMissing)
-        clusters = AzureClusters(arm, clock)
-        tools = Tools(
-            clusters=clusters,
-            identities=AzureIdentities(arm),
-            access=Access(onboarding, clusters),
-            fleet=fleet,
-            refresher=refresher,
-            hubs=settings.hubs,
-            app_claims=partial(_read_claims, entra),
-            cloud=cloud,
-            clock=clock,
-        )
+        app_claims = partial(_read_claims, entra)
+        tools = _build_tools(settings, onboarding, app_claims, fleet=fleet, refresher=refresher, clock=clock)
         operations = Operations(tables, settings.trusted_hosts)
-        runner = Runner(operations, by_name[ONBOARDING], tools)
         closes = (mints.finish, queues.close, tables.close, storage_credential.close, onboarding.close, entra.close)
+        messages = Messages(operations, by_name[ONBOARDING], clock)
+        runner = Runner(operations, messages, tools, settings.onboarding_wait)
         return cls(
             fleet=fleet,
             shards=shards,
@@ -112,7 +106,9 @@ class Services:
             scheduler=scheduler,
             federation=federation,
             refresher=refresher,
-            onboarder=Onboarder(operations, runner, tools, settings.allowed_scopes),
+            onboarder=Onboarder(operations, messages, tools, settings.allowed_scopes),
+            listing=Listing(tables, operations, clock),
+            messages=messages,
             runner=runner,
             retention=Retention(tables, operations, fleet, clock),
             overview=Overview(fleet, shards, clock),
@@ -127,6 +123,33 @@ class Services:
     async def close(self) -> None:
         """Finish what is under way in the background, and close all connections."""
         await self._connections.aclose()
+
+
+def _build_tools(
+    settings: Settings,
+    entra: Entra,
+    app_claims: Callable[[str], Awaitable[Mapping[str, str]]],
+    *,
+    fleet: Fleet,
+    refresher: Refresher,
+    clock: Callable[[], datetime],
+) -> Tools:
+    """Build what onboarding works with. entra: of the identity that onboards. app_claims: of the one that refreshes."""
+    cloud = settings.cloud
+    endpoint = settings.fault("AZURE_AUTHORITY_HOST") or settings.fault("ARM_ENDPOINT") or cloud.arm
+    arm = Arm(entra, endpoint, cloud.arm_resource, denied=OnboardingRoleMissing, quotas=Quotas(clock))
+    clusters = AzureClusters(arm, clock)
+    return Tools(
+        clusters=clusters,
+        identities=AzureIdentities(arm),
+        access=Access(entra, clusters),
+        fleet=fleet,
+        refresher=refresher,
+        hubs=settings.hubs,
+        app_claims=app_claims,
+        cloud=cloud,
+        clock=clock,
+    )
 
 
 def _close_later(closes: Sequence[Callable[[], Awaitable[None]]]) -> AsyncExitStack:

@@ -7,6 +7,7 @@ setting fails. The documentation has a row for each setting; a test compares the
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, PlainValidator, PrivateAttr, StringConstraints, ValidationError, ValidationInfo
@@ -58,6 +59,9 @@ class Settings(Document):
 
     onboarding_scopes: Annotated[str, Field(alias="ONBOARDING_SCOPES")] = ""
     """Subscriptions and resource groups (resource ids, comma-separated) whose clusters may be onboarded; none else."""
+
+    onboarding_wait_hours: Annotated[int, Field(alias="ONBOARDING_WAIT_HOURS", ge=1, le=168)] = 24
+    """For how long an operation may wait for Azure in all: for a service that is throttling, or a change under way."""
 
     cloud_name: Annotated[CloudName, Field(alias="AZURE_CLOUD")] = "AzurePublic"
     """The Azure cloud: addresses and audiences follow from it."""
@@ -148,6 +152,10 @@ class Settings(Document):
         """The cloud, with the addresses that settings override."""
         named = CLOUDS[self.cloud_name]
         return replace(named, arm=self.arm_endpoint or named.arm, authority=self.authority_host or named.authority)
+
+    @property
+    def onboarding_wait(self) -> timedelta:
+        return timedelta(hours=self.onboarding_wait_hours)
 
     @property
     def allowed_scopes(self) -> frozenset[str]:

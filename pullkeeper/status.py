@@ -108,7 +108,7 @@ async def read_status(settings: Settings, connect: Callable[[], Sources]) -> App
 
 
 def _problem(severity: Literal["error", "warning"], failure: PullkeeperError) -> Problem:
-    return Problem(severity=severity, detail=f"{failure.category}: {failure.detail}", remedy=failure.remedy)
+    return Problem(severity=severity, detail=f"{failure.category}: {failure.detail}", remedy=failure.final_remedy)
 
 
 def _hubs(hubs: Hubs, records: Mapping[str, MintRecord | None]) -> tuple[HubStatus, ...]:

@@ -2,16 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any, Final
 
 from azure.core.exceptions import AzureError, HttpResponseError
 
 from pullkeeper.azure.entra import Entra
+from pullkeeper.azure.quotas import Quota, Quotas
 from pullkeeper.azure.refusals import Meanings, map_refusal
 from pullkeeper.clouds import PUBLIC
 from pullkeeper.deadline import remaining
-from pullkeeper.errors import ArmDenied, ArmThrottled, InternalError, PullkeeperError
+from pullkeeper.errors import ArmConflict, ArmDenied, ArmUnavailable, InternalError, PullkeeperError
 
 _TIMEOUT: Final = 30.0
 """In seconds, for one call."""
@@ -35,16 +36,19 @@ class Arm:
         resource: str = PUBLIC.arm_resource,
         *,
         denied: type[ArmDenied] = ArmDenied,
+        quotas: Quotas | None = None,
     ) -> None:
         """endpoint: its URL, or the failure of every call if that setting is wrong. resource: what tokens for it are
         requested for.
 
-        denied: the category of a missing right. It differs between refreshing and onboarding.
+        denied: the category of a missing right. It differs between refreshing and onboarding. quotas: for callers that
+        can wait. A refresh makes its few calls at once.
         """
         self._entra = entra
         self._endpoint = endpoint
         self._resource = resource
         self._denied = denied
+        self._quotas = quotas
 
     async def open(self, client: Any, subscription: str) -> Any:
         """Create a management client of the given class.
@@ -66,17 +70,21 @@ class Arm:
         context: Mapping[str, str],
         *,
         missing: type[PullkeeperError] = InternalError,
-        conflict: type[PullkeeperError] = ArmThrottled,
+        conflict: type[PullkeeperError] = ArmConflict,
+        quota: Quota | None = None,
         seconds: float = _TIMEOUT,
     ) -> AsyncIterator[None]:
-        """Limit one call in time, and translate its errors (`pullkeeper.azure.refusals`). No response is ArmThrottled.
+        """Limit one call in time, and translate its errors (`pullkeeper.azure.refusals`). No response is
+        ArmUnavailable.
 
-        missing: the category of 404. conflict: that of 409 and 412. seconds: the time-out.
+        missing: the category of 404. conflict: that of 409 and 412. quota: the one that the call counts for, where many
+        operations share it. seconds: the time-out.
         """
-        try:
-            async with asyncio.timeout(remaining(seconds)):
-                yield
-        except HttpResponseError as e:
-            raise map_refusal(e, context, Meanings(self._denied, missing, conflict)) from None
-        except (AzureError, TimeoutError, ValueError) as e:
-            raise ArmThrottled(f"no response from Azure Resource Manager ({type(e).__name__})", context) from None
+        with self._quotas.call(quota) if quota and self._quotas else nullcontext():
+            try:
+                async with asyncio.timeout(remaining(seconds)):
+                    yield
+            except HttpResponseError as e:
+                raise map_refusal(e, context, Meanings(self._denied, missing, conflict)) from None
+            except (AzureError, TimeoutError, ValueError) as e:
+                raise ArmUnavailable(f"no response from Azure Resource Manager ({type(e).__name__})", context) from None

@@ -8,20 +8,22 @@ import asyncio
 import base64
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import yaml
 from azure.core import MatchConditions
 
 from pullkeeper.azure.arm import Arm
+from pullkeeper.azure.quotas import Quota
 from pullkeeper.deadline import remaining
-from pullkeeper.errors import ClusterChanging, ClusterGone, ClusterStopped, InternalError
+from pullkeeper.errors import ClusterGone, ClusterStopped, InternalError
 from pullkeeper.model import ClusterId, Endpoint
 from pullkeeper.tokens import ClientCertificate
 
 _RESOLVING: Final = 5.0
 """In seconds, for a name of a private DNS zone."""
+_ONE_SECOND: Final = timedelta(seconds=1)
 _AT_REST: Final = frozenset({"Succeeded", "Failed", "Canceled"})
 
 
@@ -68,7 +70,7 @@ class AzureClusters:
         self._clock = clock
 
     async def describe(self, cluster: ClusterId) -> ClusterFacts:
-        """Read a cluster. Raises ClusterGone, ArmDenied, ArmThrottled, EntraError."""
+        """Read a cluster. Raises ClusterGone, ArmDenied, ArmThrottled, ArmUnavailable, EntraError."""
         async with await self._client(cluster) as client:
             return _parse_facts(await self._get(client, cluster))
 
@@ -83,7 +85,8 @@ class AzureClusters:
             if facts.power_state != "Running":
                 raise ClusterStopped(f"power state: {facts.power_state}", at)
             by_public_name = facts.private_name and facts.public_name and not await _resolves(facts.private_name)
-            async with self._arm.map_errors(at, missing=ClusterGone):
+            quota = Quota(f"credentials of clusters in {cluster.subscription}/{facts.location}", _ONE_SECOND)
+            async with self._arm.map_errors(at, missing=ClusterGone, quota=quota):
                 credentials = await client.managed_clusters.list_cluster_user_credentials(
                     cluster.resource_group, cluster.name, server_fqdn="public" if by_public_name else None
                 )
@@ -93,7 +96,8 @@ class AzureClusters:
         """Ask Azure to switch on OIDC issuer and workload identity. The change takes minutes: `describe` follows it.
 
         Azure accepts whole clusters only: the cluster is changed in place as it was read, and put back under its ETag,
-        so that no field is lost. Raises as `describe` does; ClusterChanging if another client changes the cluster.
+        so that no field is lost. Raises as `describe` does; ClusterChanging while another change is
+        under way, ArmConflict if another client has just made one.
         """
         at = {"cluster": str(cluster)}
         async with await self._client(cluster) as client:
@@ -102,7 +106,7 @@ class AzureClusters:
             properties["oidcIssuerProfile"] = {**(properties.get("oidcIssuerProfile") or {}), "enabled": True}
             security = properties.get("securityProfile") or {}
             properties["securityProfile"] = {**security, "workloadIdentity": {"enabled": True}}
-            async with self._arm.map_errors(at, missing=ClusterGone, conflict=ClusterChanging):
+            async with self._arm.map_errors(at, missing=ClusterGone):
                 await client.managed_clusters.begin_create_or_update(
                     cluster.resource_group,
                     cluster.name,

@@ -6,15 +6,25 @@ import json
 import logging
 from collections.abc import Callable
 from contextvars import Context
+from datetime import timedelta
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
+from azure.core.credentials import AccessToken
 from azure.core.credentials_async import AsyncTokenCredential
 from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
 from azure.identity import CredentialUnavailableError
 
 from pullkeeper.deadline import remaining
-from pullkeeper.errors import MALFORMED, EntraDenied, EntraError, EntraResourceFailed, EntraUnavailable
+from pullkeeper.errors import (
+    MALFORMED,
+    EntraDenied,
+    EntraError,
+    EntraResourceFailed,
+    EntraThrottled,
+    EntraUnavailable,
+    parse_retry_after,
+)
 from pullkeeper.tokens import EntraToken, is_token
 
 # Its warnings quote whole responses, a token included; we report what has failed.
@@ -26,6 +36,8 @@ _KEEP: Final = 30.0
 """Seconds: every cluster needs the token, and azure-identity's cache takes a task and two timers for each look-up. It
 renews a token some minutes before its end.
 """
+_THROTTLED, _LONGEST_THROTTLED = timedelta(seconds=5), timedelta(minutes=1)
+"""How long no token is requested after a 429 that does not say how long; and at most, because secrets may expire."""
 _NOT_CACHED: Final = "{}"
 """A managed identity ignores claims, but a request with claims is never answered from the SDK's cache. Replacing the
 credential instead would take it away from calls that are under way.
@@ -43,9 +55,11 @@ class Entra:
         self.credential = create()
         self._requests: dict[tuple[str, bool], asyncio.Task[EntraToken]] = {}
         self._kept: dict[str, tuple[float, EntraToken]] = {}  # until when
+        self._throttled_until = 0.0
 
     async def token(self, resource: str, *, fresh: bool = False) -> EntraToken:
-        """Return a token for the resource; `fresh` bypasses the cache. Raises EntraUnavailable or EntraDenied.
+        """Return a token for the resource; `fresh` bypasses the cache. Raises EntraUnavailable or EntraDenied;
+        EntraThrottled without a request, until the time has passed that the endpoint asked for.
 
         Callers that want the same token at the same time share one request: azure-identity would send one for each of
         the clusters that a cold start finds on the queue.
@@ -53,7 +67,10 @@ class Entra:
         until, held = self._kept.get(resource, (0.0, None))
         if held and not fresh and asyncio.get_running_loop().time() < until:
             return held
-        key = resource, fresh
+        key, left = (resource, fresh), self._throttled_until - asyncio.get_running_loop().time()
+        if left > 0:
+            wait = timedelta(seconds=left)
+            raise EntraThrottled("the identity endpoint is throttling", {"resource": resource}, retry_after=wait)
         if key not in self._requests:
             # A context of its own: the first caller's deadline must not end the request for the others.
             self._requests[key] = asyncio.create_task(self._request(*key), context=Context())
@@ -70,9 +87,11 @@ class Entra:
         context = {"resource": resource}
         try:
             async with asyncio.timeout(_TIMEOUT):
-                token: object = (
-                    await self.credential.get_token(f"{resource}/.default", claims=_NOT_CACHED if fresh else None)
-                ).token
+                token: object = (await self._get(resource, _NOT_CACHED if fresh else None)).token
+        except EntraThrottled as e:
+            wait = min(e.retry_after or _THROTTLED, _LONGEST_THROTTLED)
+            self._throttled_until = asyncio.get_running_loop().time() + wait.total_seconds()
+            raise
         except (ClientAuthenticationError, CredentialUnavailableError, HttpResponseError) as e:
             # Not chained: these quote the response, which may contain anything.
             response = getattr(e, "response", None)
@@ -104,14 +123,26 @@ class Entra:
             return False
         try:
             async with asyncio.timeout(_TIMEOUT):
-                return bool((await self.credential.get_token(f"{AKS}/.default", claims=_NOT_CACHED)).token)
-        except (AzureError, TimeoutError, *MALFORMED):
+                return bool((await self._get(AKS, _NOT_CACHED)).token)
+        except (AzureError, EntraThrottled, TimeoutError, *MALFORMED):
             return False
+
+    async def _get(self, resource: str, claims: str | None) -> AccessToken:
+        """Raises EntraThrottled instead of the SDK's own retries: it would sleep for as long as a Retry-After says."""
+        options: dict[str, Any] = {"raw_response_hook": _raise_if_throttled}
+        return await self.credential.get_token(f"{resource}/.default", claims=claims, **options)
 
     async def close(self) -> None:
         for request in self._requests.values():
             request.cancel()
         await self.credential.close()
+
+
+def _raise_if_throttled(response: Any) -> None:
+    """Called by the SDK for every response."""
+    answer = response.http_response
+    if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+        raise EntraThrottled("the identity endpoint responds with 429", retry_after=parse_retry_after(answer.headers))
 
 
 def _no_answer(resource: str) -> EntraUnavailable:

@@ -3,17 +3,15 @@
 Source of the rules: https://learn.microsoft.com/entra/workload-id/workload-identity-federation-considerations
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-import stamina
-
 from pullkeeper.azure.arm import Arm
-from pullkeeper.errors import ArmThrottled, FederatedCredentialConflict, InternalError
-from pullkeeper.retries import attempts
+from pullkeeper.azure.quotas import Quota
+from pullkeeper.errors import FederatedCredentialConflict, InternalError
 
 MOST_CREDENTIALS: Final = 20
 """Azure's limit of federated credentials for one identity."""
@@ -21,16 +19,14 @@ SHARED: Final = {"pullkeeper": "shared"}
 """The tag with which the owner of an identity allows Pullkeeper to add federated credentials to it."""
 OURS: Final = {"managed-by": "pullkeeper"}
 """The tag of identities that Pullkeeper has created."""
-_PATIENCE: Final = timedelta(seconds=60)
-"""For one write: each takes seconds, Azure takes one at a time, and a fleet may be onboarded in one go."""
+_CREATION: Final = timedelta(milliseconds=250)
+"""Azure allows 80 in 20 s, in a subscription and region."""
+_WRITE: Final = timedelta(seconds=4)
+"""Azure takes about one write of an identity's federated credentials in this time, and one at a time."""
 
 
 class _Missing(InternalError):
     """There is no such identity."""
-
-
-class _Busy(FederatedCredentialConflict):
-    """Another client is writing federated credentials of the same identity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +95,10 @@ class AzureIdentities:
         missing, PolicyDenied, ScopeLocked.
         """
         body = {"location": location, "tags": {**tags, **OURS}}
+        quota = Quota(f"identities in {subscription}/{location}", _CREATION)
         async with (
             await self._client(subscription) as client,
-            self._arm.map_errors(_context(subscription, group, name)),
+            self._arm.map_errors(_context(subscription, group, name), quota=quota),
         ):
             created = await client.user_assigned_identities.create_or_update(group, name, body)
         return _parse_identity(subscription, group, created)
@@ -124,44 +121,30 @@ class AzureIdentities:
     async def add_credential(self, identity: ManagedIdentity, credential: FederatedCredential, audience: str) -> None:
         """Add a federated credential, or update the one of that name.
 
-        Raises FederatedCredentialConflict: another credential has this issuer and subject by now, the identity is full
-        or gone, or other clients keep writing to it (Azure takes one write per identity at a time).
+        Raises FederatedCredentialConflict: another credential has this issuer and subject by now, or the identity is
+        full or gone. FederatedCredentialBusy: another client is writing to it.
         """
         properties = {"issuer": credential.issuer, "subject": credential.subject, "audiences": [audience]}
-        async with await self._client(identity.subscription) as client:
-            async for attempt in _attempts():
-                with attempt:
-                    async with self._map_write_errors(identity):
-                        await client.federated_identity_credentials.create_or_update(
-                            identity.resource_group, identity.name, credential.name, {"properties": properties}
-                        )
+        async with await self._client(identity.subscription) as client, self._map_write_errors(identity):
+            await client.federated_identity_credentials.create_or_update(
+                identity.resource_group, identity.name, credential.name, {"properties": properties}
+            )
 
     async def remove_credential(self, identity: ManagedIdentity, name: str) -> None:
         """Remove a federated credential, if it is there."""
-        async with await self._client(identity.subscription) as client:
-            async for attempt in _attempts():
-                with attempt:
-                    async with self._map_write_errors(identity):
-                        await client.federated_identity_credentials.delete(identity.resource_group, identity.name, name)
+        async with await self._client(identity.subscription) as client, self._map_write_errors(identity):
+            await client.federated_identity_credentials.delete(identity.resource_group, identity.name, name)
 
     def _map_write_errors(self, identity: ManagedIdentity) -> AbstractAsyncContextManager[None]:
-        return self._arm.map_errors(identity.context, missing=FederatedCredentialConflict, conflict=_Busy)
+        kind = FederatedCredentialConflict
+        return self._arm.map_errors(
+            identity.context, missing=kind, conflict=kind, quota=Quota(f"credentials of {identity}", _WRITE)
+        )
 
     async def _client(self, subscription: str) -> Any:
         from azure.mgmt.msi.aio import ManagedServiceIdentityClient  # noqa: PLC0415 - as in azure/clusters.py
 
         return await self._arm.open(ManagedServiceIdentityClient, subscription)
-
-
-def _attempts() -> AsyncIterator[stamina.Attempt]:
-    """Azure takes about one write per identity every four seconds, and says how long to wait."""
-    return attempts(
-        8,
-        within=_PATIENCE,
-        when=lambda failure: isinstance(failure, (ArmThrottled, _Busy)),
-        first_wait=1.0,
-        longest_wait=10.0,
-    )
 
 
 def _parse_identity(subscription: str, group: str, found: Any) -> ManagedIdentity:

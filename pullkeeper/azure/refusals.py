@@ -13,8 +13,12 @@ from typing import Final
 from azure.core.exceptions import HttpResponseError
 
 from pullkeeper.errors import (
+    ArmConflict,
     ArmDenied,
     ArmThrottled,
+    ArmUnavailable,
+    ClusterChanging,
+    FederatedCredentialBusy,
     FederatedCredentialConflict,
     InternalError,
     LinkedRightMissing,
@@ -25,6 +29,7 @@ from pullkeeper.errors import (
     parse_retry_after,
 )
 
+_ANY: Final = 0
 # HTTP status, a part of code or message, and what that means. The first that fits counts.
 _REFUSALS: Final[tuple[tuple[int, str, type[PullkeeperError]], ...]] = (
     (400, "Issuer and subject combination already exists", FederatedCredentialConflict),
@@ -33,10 +38,14 @@ _REFUSALS: Final[tuple[tuple[int, str, type[PullkeeperError]], ...]] = (
     (403, "(RequestDisallowedByPolicy)", PolicyDenied),
     (409, "(ScopeLocked)", ScopeLocked),
     (409, "(MissingSubscriptionRegistration)", ProviderNotRegistered),
-    # JSON that the SDK cannot read.
-    (200, "", ArmThrottled),
-    (408, "", ArmThrottled),
+    (409, "ConcurrentFederatedIdentityCredentialsWritesForSingleManagedIdentity", FederatedCredentialBusy),
+    # AKS uses OperationNotAllowed for more than this.
+    (409, "Another operation", ClusterChanging),
+    (_ANY, "TooManyRequests", ArmThrottled),
     (429, "", ArmThrottled),
+    # JSON that the SDK cannot read.
+    (200, "", ArmUnavailable),
+    (408, "", ArmUnavailable),
 )
 _NAMES: Final = re.compile(
     r"action(?:\(s\))? '(?P<linked_action>[^',]+)[^']*' on the linked scope\(s\) '(?P<linked_scope>[^',]+)"
@@ -56,12 +65,12 @@ class Meanings:
 
     denied: type[ArmDenied] = ArmDenied
     missing: type[PullkeeperError] = InternalError
-    conflict: type[PullkeeperError] = ArmThrottled
+    conflict: type[PullkeeperError] = ArmConflict
 
     def of(self, status: int) -> type[PullkeeperError]:
         """The meaning of a status by itself; a 5xx is temporary, anything else is a defect of ours."""
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            return ArmThrottled
+            return ArmUnavailable
         by_status = {401: self.denied, 403: self.denied, 404: self.missing, 409: self.conflict, 412: self.conflict}
         return by_status.get(status, InternalError)
 
@@ -69,7 +78,7 @@ class Meanings:
 def map_refusal(response: HttpResponseError, context: Mapping[str, str], meanings: Meanings) -> PullkeeperError:
     """Translate an error response of Azure Resource Manager."""
     status, text = response.status_code or 0, response.message
-    fits = (kind for code, part, kind in _REFUSALS if code == status and part in text)
+    fits = (kind for code, part, kind in _REFUSALS if code in {status, _ANY} and part in text)
     kind = next(fits, meanings.of(status))
     found = _NAMES.search(text)
     named = {name: value for name, value in found.groupdict().items() if value} if found else {}

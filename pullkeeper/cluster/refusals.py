@@ -15,7 +15,7 @@ class NotFound(errors.InternalError):
     """The object is missing, in a namespace that exists."""
 
 
-class PatchTestFailed(errors.ClusterThrottled):
+class PatchTestFailed(errors.ObjectChanged):
     """The `test` of a JSON patch failed: another client changed the object since it was read. Read it again."""
 
 
@@ -33,7 +33,7 @@ _REFUSALS: Final[tuple[tuple[int, str, type[ClusterError | errors.InternalError]
     (404, 'namespaces "', errors.NamespaceMissing),
     (404, '" not found', NotFound),
     (404, "", errors.ClusterMoved),
-    (409, "", errors.ClusterThrottled),
+    (409, "", errors.ObjectChanged),
     (422, "immutable", errors.SecretImmutable),
     (422, "cannot change roleRef", errors.SecretImmutable),
     (422, "the server rejected our request due to an error in our request", PatchTestFailed),

@@ -1,5 +1,6 @@
 """The documents of onboarding: the request, the operation with its steps, the handover, the queue message."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
@@ -221,9 +222,12 @@ class OperationsQuery(Document):
 
 
 class OperationsPage(Document):
-    """The newest operation first. continuation: of the next page; None on the last."""
+    """The newest operation first. counts: all operations by status, listed here or not. continuation: of the next page;
+    None on the last.
+    """
 
     operations: tuple[OperationSummary, ...]
+    counts: Mapping[OperationStatus, int]
     continuation: str | None = None
 
 

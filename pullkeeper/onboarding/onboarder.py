@@ -2,20 +2,20 @@
 
 from pullkeeper.errors import Forbidden, InvalidRequest, OperationRunning, PullkeeperError
 from pullkeeper.model import ClusterId
-from pullkeeper.onboarding.documents import Kind, Onboarding, Operation, OperationsPage, OperationsQuery
+from pullkeeper.onboarding.documents import Kind, Onboarding, Operation
+from pullkeeper.onboarding.messages import Messages
 from pullkeeper.onboarding.operations import Operations
 from pullkeeper.onboarding.progress import Progress
 from pullkeeper.onboarding.rows import create_operation_id
-from pullkeeper.onboarding.run import Runner
 from pullkeeper.onboarding.work import Tools
 
 
 class Onboarder:
     """allowed: subscriptions and resource groups (resource ids) whose clusters may be onboarded."""
 
-    def __init__(self, operations: Operations, runner: Runner, tools: Tools, allowed: frozenset[str]) -> None:
+    def __init__(self, operations: Operations, messages: Messages, tools: Tools, allowed: frozenset[str]) -> None:
         self._operations = operations
-        self._runner = runner
+        self._messages = messages
         self._tools = tools
         self._allowed = allowed
 
@@ -43,10 +43,6 @@ class Onboarder:
     async def get_operation(self, identifier: str) -> Operation:
         """Raises NotInFleet."""
         return (await self._operations.load(identifier)).operation
-
-    async def list_operations(self, query: OperationsQuery) -> OperationsPage:
-        """Return a page of the operations, the newest first. Raises StorageUnavailable."""
-        return await self._operations.page(query)
 
     def _check_scope(self, cluster: ClusterId) -> None:
         scopes = {
@@ -78,7 +74,7 @@ class Onboarder:
             await self._resume_latest(request.cluster)
             raise
         try:
-            await self._runner.send(stored)
+            await self._messages.send(stored)
         except PullkeeperError:
             await Progress(self._operations, stored, (), self._tools.clock).end("Failed", None)
             raise
@@ -87,4 +83,4 @@ class Onboarder:
     async def _resume_latest(self, cluster: ClusterId) -> None:
         latest = await self._operations.latest(cluster)
         if latest:
-            await self._runner.resume(latest.id)
+            await self._messages.resume(latest.id)

@@ -2,13 +2,13 @@
 
 An operation's row is found by its id, and the newest comes first. A cluster's row points to its latest operation; it is
 changed under the ETag of what was there before, so two operations for one cluster cannot begin at the same time. It
-also lists the onboardings since the cluster was last offboarded, without dry runs: what offboarding has to undo. An
-index lists the operations that have not ended.
+also lists the onboardings since the cluster was last offboarded, without dry runs: what offboarding has to undo; and
+its latest operations. Indexes list the operations that have not ended, and those that have, by status.
 """
 
 import json
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from azure.core import MatchConditions
@@ -24,23 +24,20 @@ from pullkeeper.onboarding.documents import (
     FINAL_STATUSES,
     Onboarding,
     Operation,
-    OperationsPage,
-    OperationsQuery,
-    OperationSummary,
 )
 from pullkeeper.onboarding.rows import (
     OPERATION,
-    SUMMARY,
+    STATE,
+    State,
     StoredOperation,
     parse_operation,
-    parse_summary,
 )
 
-_ABANDONED: Final = timedelta(minutes=45)
-"""An operation without a change for this time does not keep another one from beginning."""
 _RUNNING: Final = "running"
 """Partition of the index: a row for each operation that has not ended, so that the timer finds them with one query."""
-_PAGE: Final = 100
+_UNFINISHED: Final = "(Status eq 'Queued' or Status eq 'Running')"
+_HISTORY: Final = 100
+"""Operations that a cluster's row names: a property holds a thousand ids."""
 _HUB_FIELDS: Final = frozenset({"hub", "credentialConfig", "registries", "probe"})
 
 
@@ -66,7 +63,7 @@ class Operations:
         table, cluster = await self._table(), operation.cluster
         row = await self._cluster_row(cluster)
         latest = await self._find(row["Operation"]) if row else None
-        if latest and latest.operation.status not in FINAL_STATUSES and now - latest.active_until < _ABANDONED:
+        if latest and latest.operation.status not in FINAL_STATUSES and not latest.is_abandoned(now):
             raise _already_running(latest.operation.id, cluster)
         stored = StoredOperation(operation, request.to_json(), "", due=now)
         async with map_storage_errors("tables"):
@@ -74,7 +71,9 @@ class Operations:
         async with map_storage_errors("tables"):
             await table.upsert_entity({"PartitionKey": _RUNNING, "RowKey": operation.id})
         to_undo = [operation.id] if undo_own_request else await self._list_to_undo(latest, operation, request)
-        changed = {**entity_keys(cluster), **(row or {}), "Operation": operation.id, "Onboardings": ",".join(to_undo)}
+        history = [operation.id, *filter(None, (row or {}).get("History", "").split(","))][:_HISTORY]
+        pointers = {"Operation": operation.id, "Onboardings": ",".join(to_undo), "History": ",".join(history)}
+        changed = {**entity_keys(cluster), **(row or {}), **pointers}
         await self._save_cluster_row(changed, row, operation)
         return replace(stored, etag=written["etag"])
 
@@ -82,7 +81,7 @@ class Operations:
         """Save an operation under the ETag it was read with. Raises ChangedByAnother."""
         saved = await self._save(stored)
         if saved.operation.status in FINAL_STATUSES:
-            await self.forget_running(saved.operation.id)
+            await self.index_ended(saved)
         return saved
 
     async def list_running(self) -> list[str]:
@@ -91,6 +90,24 @@ class Operations:
         async with map_storage_errors("tables"):
             rows = table.query_entities(f"PartitionKey eq '{_RUNNING}'", select=["RowKey"])
             return [row["RowKey"] async for row in rows]
+
+    async def list_states(self, identifiers: list[str]) -> list[State]:
+        """Return those of the operations that have not ended. Reads no operation that is older or newer than all."""
+        if not identifiers:
+            return []
+        table = await self._table()
+        values = {"First": min(identifiers), "Last": max(identifiers)}
+        where = f"PartitionKey eq '{OPERATION}' and RowKey ge @First and RowKey le @Last and {_UNFINISHED}"
+        async with map_storage_errors("tables"):
+            rows = table.query_entities(where, parameters=values, select=STATE)
+            return [State.parse(row) async for row in rows]
+
+    async def index_ended(self, stored: StoredOperation) -> None:
+        """Move an operation that has ended from the index of those that have not to the one of its status."""
+        table = await self._table()
+        async with map_storage_errors("tables"):
+            await table.upsert_entity(stored.to_summary())
+        await self.forget_running(stored.operation.id)
 
     async def forget_running(self, identifier: str) -> None:
         """Remove an operation from the index."""
@@ -125,22 +142,10 @@ class Operations:
             raise NotInFleet(f"there is no operation {identifier}")
         return stored
 
-    async def page(self, query: OperationsQuery) -> OperationsPage:
-        """Return a page of the operations that the query asks for, the newest first."""
-        where, values = "PartitionKey eq @Partition and RowKey gt @After", {"Partition": OPERATION}
-        values["After"] = query.continuation or ""
-        for name, value in (("Cluster", query.cluster), ("Status", query.status)):
-            if value:
-                where, values[name] = f"{where} and {name} eq @{name}", str(value)
-        found: list[OperationSummary] = []
-        table = await self._table()
-        async with map_storage_errors("tables"):
-            rows = table.query_entities(where, parameters=values, select=SUMMARY, results_per_page=_PAGE)
-            async for row in rows:
-                found.append(parse_summary(row))
-                if len(found) == _PAGE:
-                    return OperationsPage(operations=tuple(found), continuation=found[-1].id)
-        return OperationsPage(operations=tuple(found))
+    async def list_history(self, cluster: ClusterId) -> list[str]:
+        """Return the ids of a cluster's operations, the newest first; some may have been removed."""
+        row = await self._cluster_row(cluster)
+        return row.get("History", "").split(",") if row else []
 
     def parse_request(self, stored: StoredOperation) -> Onboarding:
         """Raises InvalidRequest if the settings no longer allow it."""

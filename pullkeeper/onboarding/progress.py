@@ -52,11 +52,12 @@ class Progress:
 
     async def retry(self, error: PullkeeperError, delay: timedelta) -> StoredOperation:
         """Record a failed try, until the next message."""
-        return await self._leave(self._failed_steps(error), delay, tries=self._stored.tries + 1, waiting_since=None)
+        return await self._leave(self._failed_steps(error, error.remedy), delay, tries=self._stored.tries + 1)
 
     async def fail(self, error: PullkeeperError, work: Work | None) -> Operation:
         """End the operation, with this failure of the step that runs."""
-        self.operation = self.operation.model_copy(update={"steps": self._failed_steps(error)})
+        remedy = f"{error.final_remedy.removesuffix('.')}. {self._describe_restart()}"
+        self.operation = self.operation.model_copy(update={"steps": self._failed_steps(error, remedy)})
         return await self.end("Failed", work)
 
     async def end_superseded(self) -> Operation:
@@ -94,11 +95,21 @@ class Progress:
         )
         return self.operation
 
-    def _failed_steps(self, error: PullkeeperError) -> tuple[Step, ...]:
+    def _describe_restart(self) -> str:
+        """Say how an operation that has failed is started again."""
+        cluster = self.operation.cluster
+        again = (
+            "onboard again: POST /api/clusters with the same body"
+            if self.operation.kind == "onboard"
+            else f"offboard again: DELETE /api/clusters/{cluster.subscription}/{cluster.resource_group}/{cluster.name}"
+        )
+        return f"Then {again}. This operation is not tried again."
+
+    def _failed_steps(self, error: PullkeeperError, remedy: str) -> tuple[Step, ...]:
         if not self.operation.steps:
             return ()
         name = self.running_step or self.operation.steps[0].name
-        failure = {"detail": error.detail, "category": error.category, "remedy": error.remedy}
+        failure = {"detail": error.detail, "category": error.category, "remedy": remedy}
         return self._replace(Step(name=name, status="failed", **failure))
 
     def _replace(self, changed: Step) -> tuple[Step, ...]:

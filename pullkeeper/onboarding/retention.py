@@ -15,10 +15,10 @@ from pullkeeper.fleet.table import Fleet, entity_keys
 from pullkeeper.model import ClusterId
 from pullkeeper.onboarding.documents import OperationSummary
 from pullkeeper.onboarding.operations import Operations
-from pullkeeper.onboarding.rows import OPERATION, SUMMARY, first_expired_id, parse_summary
+from pullkeeper.onboarding.rows import OPERATION, SUMMARY, ended_partition, first_expired_id, parse_summary
 
 _SLICE: Final = 50
-"""Operations in one run, with at most five calls to storage for each."""
+"""Operations in one run, with at most six calls to storage for each."""
 _LOOK_AGAIN_AFTER: Final = timedelta(days=7)
 
 
@@ -44,8 +44,9 @@ class Retention:
                 if has_passed():
                     return
                 if await self._release(table, operation):
-                    async with map_storage_errors("tables"):
-                        await table.delete_entity(OPERATION, operation.id)
+                    for partition in (ended_partition(operation.status), OPERATION):
+                        async with map_storage_errors("tables"):
+                            await table.delete_entity(partition, operation.id)
                 else:
                     kept = {"PartitionKey": OPERATION, "RowKey": operation.id, "KeptUntil": now + _LOOK_AGAIN_AFTER}
                     async with map_storage_errors("tables"):

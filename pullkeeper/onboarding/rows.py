@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, Self
 
-from pullkeeper.onboarding.documents import FINAL_STATUSES, Operation, OperationSummary
+from pullkeeper.onboarding.documents import FINAL_STATUSES, Operation, OperationStatus, OperationSummary
 
 OPERATION: Final = "operation"
 """The partition of all operations."""
@@ -14,6 +14,7 @@ _MOST_CHARACTERS: Final = 30_000
 """In one property: Azure takes 32 Ki. A result with manifests can be longer."""
 _RETENTION: Final = timedelta(days=90)
 """From the end of an operation to its removal, unless its cluster needs it longer."""
+_WORKED_ON, _QUEUED = timedelta(minutes=45), timedelta(days=1)
 _LAST_MILLISECOND: Final = 16**12 - 1
 SUMMARY: Final = ["RowKey", "Kind", "Status", "Cluster", "CreatedAt", "UpdatedAt"]
 """The columns of a summary. A list of operations reads no others."""
@@ -30,9 +31,36 @@ def _time_left(now: datetime) -> str:
     return f"{_LAST_MILLISECOND - int(now.timestamp() * 1000):012x}"
 
 
+def first_id(began: datetime) -> str:
+    """Return an id before those of all operations that began at this time or earlier."""
+    return _time_left(began)
+
+
 def first_expired_id(now: datetime) -> str:
     """Return an id before those of all operations that may have expired: an end is never earlier than a beginning."""
-    return _time_left(now - _RETENTION)
+    return first_id(now - _RETENTION)
+
+
+def ended_partition(status: OperationStatus) -> str:
+    """Return the partition of the index of operations with this final status."""
+    return f"ended:{status}"
+
+
+STATE: Final = ["RowKey", "Status", "UpdatedAt", "Due"]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What of an operation says whether it stands still. due: as in StoredOperation."""
+
+    id: str
+    status: OperationStatus
+    updated_at: datetime
+    due: datetime | None
+
+    @classmethod
+    def parse(cls, row: Any) -> Self:
+        return cls(row["RowKey"], row["Status"], row["UpdatedAt"], row.get("Due"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +68,9 @@ class StoredOperation:
     """An operation, and its request as JSON: the settings may have changed since it was accepted.
 
     turn: the number of the message that continues it; any other finds nothing to do. due: when that message is to
-    arrive; None while an invocation works on it. tries: how many have failed. waiting_since: when it began to wait for
-    Azure. update_requested: whether it has asked Azure to change the cluster. writer: marks this reader's writes.
+    arrive; None while an invocation works on it. tries: how many have failed. waiting_since: when it first had to wait
+    for Azure. turns: the quotas whose next call it may make, because it has waited for that. update_requested: whether
+    it has asked Azure to change the cluster. writer: marks this reader's writes.
     """
 
     operation: Operation
@@ -51,12 +80,15 @@ class StoredOperation:
     due: datetime | None = None
     tries: int = 0
     waiting_since: datetime | None = None
+    turns: frozenset[str] = frozenset()
     update_requested: bool = False
     writer: str = field(default_factory=lambda: uuid.uuid4().hex)
 
-    @property
-    def active_until(self) -> datetime:
-        return max(self.operation.updated_at, self.due or self.operation.updated_at)
+    def is_abandoned(self, now: datetime) -> bool:
+        """Whether it no longer keeps another operation of its cluster from beginning: no invocation works on it, or its
+        message has not been found for so long that no queue can be the reason.
+        """
+        return now - self.operation.updated_at > _WORKED_ON if self.due is None else now - self.due > _QUEUED
 
     @property
     def kept_until(self) -> datetime | None:
@@ -74,8 +106,14 @@ class StoredOperation:
             due=row.get("Due"),
             tries=row["Tries"],
             waiting_since=row.get("WaitingSince"),
+            turns=frozenset(filter(None, row.get("Turns", "").split(","))),
             update_requested=row["UpdateRequested"],
         )
+
+    def to_summary(self) -> dict[str, Any]:
+        """Return the row of the index of ended operations."""
+        columns = {name: value for name, value in self.to_entity().items() if name in SUMMARY}
+        return {**columns, "PartitionKey": ended_partition(self.operation.status)}
 
     def to_entity(self) -> dict[str, Any]:
         document = self.operation.to_json()
@@ -96,6 +134,7 @@ class StoredOperation:
             "Due": self.due,
             "Tries": self.tries,
             "WaitingSince": self.waiting_since,
+            "Turns": ",".join(sorted(self.turns)) or None,
             "UpdateRequested": self.update_requested,
         }
         return {name: value for name, value in entity.items() if value is not None}

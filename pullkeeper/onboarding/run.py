@@ -1,63 +1,81 @@
 """Use case: run an operation, phase by phase, in slices that end well before the host would end them.
 
 Each slice is one message on the queue `onboarding`. At its end an operation that has not ended is saved with the time
-at which its next message is due, and sends itself that message with a delay: to wait for Azure, to try again after a
-failure, or to continue where the time of one invocation was not enough. Waiting takes no try. Tries are counted in the
-operation's row; the queue's own count is left for crashes.
+at which its next message is due, and sends itself that message with a delay: to wait for a service that is throttling
+or for a change under way, to try again after a failure, or to continue where the time of one invocation was not enough.
+Waiting takes no try and keeps no place. Tries are counted in the operation's row; the queue's own count is left for
+crashes.
 """
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
-from pullkeeper.deadline import INVOCATION, deadline, has_passed, remaining, reserve
-from pullkeeper.errors import (
-    ArmDenied,
-    ArmThrottled,
-    ClusterChanging,
-    ClusterUnreachable,
-    InternalError,
-    NotInFleet,
-    PullkeeperError,
-)
-from pullkeeper.fleet.queues import Queue
+from pullkeeper.azure.quotas import take_turns
+from pullkeeper.deadline import INVOCATION, deadline, remaining, reserve
+from pullkeeper.errors import ArmDenied, ArmUnavailable, ClusterUnreachable, InternalError, PullkeeperError
 from pullkeeper.model import ClusterId
 from pullkeeper.onboarding.documents import FINAL_STATUSES, OnboardingMessage, Operation
+from pullkeeper.onboarding.messages import MOST_TRIES, Messages
 from pullkeeper.onboarding.operations import ChangedByAnother, Operations
 from pullkeeper.onboarding.phases import IN_AZURE, IN_CLUSTER, OFFBOARD, ONBOARD, handover
 from pullkeeper.onboarding.progress import Progress
 from pullkeeper.onboarding.rows import StoredOperation
 from pullkeeper.onboarding.work import AwaitingFederation, OutOfTime, Phase, Tools, Work
+from pullkeeper.retries import limit_waits
 
+_PLACES: Final = 8
+"""Operations that a process works on at the same time, however many messages the host gives it: an instance may have
+512 MB and one CPU, and refreshes need them too.
+"""
+_PLACE_WITHIN: Final = timedelta(seconds=120)
+LONGEST: Final = _PLACE_WITHIN + INVOCATION
+"""Of an invocation. It stays below host.json's `functionTimeout`."""
+_PUT_BACK: Final = timedelta(minutes=1)
 _RESERVE: Final = timedelta(seconds=30)
 """Of each invocation: time to save how a slice ended."""
-_MOST_TRIES: Final = 5
 _RETRY_AFTER: Final = timedelta(seconds=30)
-_LOOK_AFTER: Final = timedelta(seconds=30)
-"""Between two looks at a cluster that Azure is changing."""
-_LONGEST_WAIT: Final = timedelta(hours=1)
-"""For Azure to change a cluster. Enabling workload identity takes up to 20 minutes."""
-_STALLED_AFTER: Final = INVOCATION + timedelta(seconds=30)
-"""Without a change for this time, an operation has lost its process; or, after it was due, its message."""
+_IN_PLACE: Final = timedelta(seconds=2)
+"""The longest wait before a call is made again. A longer one gives the place to another operation."""
+_PAUSE, _LONGEST_PAUSE = timedelta(seconds=15), timedelta(minutes=5)
+"""Between two tries of an operation that waits. A service may ask for a longer one."""
 
 
 class Runner:
     """Runs the operations whose messages are on the queue."""
 
-    def __init__(self, operations: Operations, queue: Queue, tools: Tools) -> None:
+    def __init__(self, operations: Operations, messages: Messages, tools: Tools, longest_wait: timedelta) -> None:
+        """longest_wait: from when an operation first has to wait until it fails."""
         self._operations = operations
-        self._queue = queue
+        self._messages = messages
         self._tools = tools
+        self._longest_wait = longest_wait
+        self._places = asyncio.Semaphore(_PLACES)
 
     async def run(self, message: OnboardingMessage) -> Operation:
-        """Run one slice of an operation. Its phases begin at the first; those that are done find their work done.
+        """Run one slice of an operation, once there is a place: first come, first served. A message that gets none in
+        time goes back to the queue.
 
         A message that is not the one that the operation waits for finds nothing to do: delivered twice, or late after a
         crash. Raises NotInFleet for an unknown operation, StorageUnavailable.
         """
+        try:
+            async with asyncio.timeout(_PLACE_WITHIN.total_seconds()):
+                await self._places.acquire()
+        except TimeoutError:
+            await self._messages.put(message, _PUT_BACK)
+            return (await self._operations.load(message.operation)).operation
+        try:
+            return await self._run(message)
+        finally:
+            self._places.release()
+
+    async def _run(self, message: OnboardingMessage) -> Operation:
+        """The phases begin at the first; those that are done find their work done."""
         stored = await self._operations.load(message.operation)
         if stored.operation.status in FINAL_STATUSES or message.turn != stored.turn:
             return stored.operation
@@ -79,46 +97,11 @@ class Runner:
             with suppress(ChangedByAnother):
                 await self._progress(stored).end_interrupted()
 
-    async def resume_stalled(self) -> None:
-        """Send the messages of operations again that stand still. The timer calls it: the host gives the message of a
-        crashed invocation back only after ten minutes. Costs one query, and a read for each operation that runs.
-        """
-        with reserve(_RESERVE):
-            for identifier in await self._operations.list_running():
-                if has_passed():
-                    return
-                await self.resume(identifier)
-
-    async def resume(self, identifier: str) -> None:
-        """Send the message of an operation again if it stands still. A crash counts as a try."""
-        try:
-            stored = await self._operations.load(identifier)
-        except NotInFleet:
-            await self._operations.forget_running(identifier)
-            return
-        now, interrupted = self._tools.clock(), stored.due is None
-        if stored.operation.status in FINAL_STATUSES:
-            await self._operations.forget_running(identifier)
-        elif now - stored.active_until > _STALLED_AFTER:
-            with suppress(ChangedByAnother):
-                if interrupted and stored.tries + 1 >= _MOST_TRIES:
-                    await self._progress(stored).end_interrupted()
-                    return
-                operation = stored.operation.model_copy(update={"updated_at": now})
-                changed = replace(stored, operation=operation, due=now, tries=stored.tries + interrupted)
-                await self.send(await self._operations.save(changed))
-
-    async def send(self, stored: StoredOperation) -> Operation:
-        """Send the message that continues an operation when it is due, or at once if it is overdue."""
-        now = self._tools.clock()
-        delay = max((stored.due or now) - now, timedelta())
-        await self._queue.put(OnboardingMessage(operation=stored.operation.id, turn=stored.turn), delay)
-        return stored.operation
-
     async def _run_slice(self, stored: StoredOperation, progress: Progress) -> Operation:
-        work = None
+        work, turns = None, {*stored.turns}
         try:
             async with AsyncExitStack() as exit_stack, _slice():
+                exit_stack.enter_context(take_turns(turns))
                 work = await self._prepare(stored, exit_stack)
                 await _run_phases(stored.operation, work, progress)
             return await progress.end("Succeeded", work)
@@ -127,12 +110,11 @@ class Runner:
             return await progress.end("AwaitingFederation", work)
         except OutOfTime:
             if work and work.progressed:
-                return await self.send(await progress.pause("continues in the next invocation", waiting_since=None))
+                return await self._messages.send(await progress.pause("continues in the next invocation"))
             return await self._fail(_too_slow(progress), stored, progress, work)
-        except ClusterChanging as e:
-            return await self._wait(e, stored, progress, work)
         except PullkeeperError as e:
-            return await self._fail(e, stored, progress, work)
+            end = self._wait if e.is_wait else self._fail
+            return await end(e, replace(stored, turns=frozenset(turns)), progress, work)
         except ChangedByAnother:
             raise
         except Exception as e:
@@ -140,27 +122,35 @@ class Runner:
             raise
 
     async def _wait(
-        self, reason: ClusterChanging, stored: StoredOperation, progress: Progress, work: Work | None
+        self, reason: PullkeeperError, stored: StoredOperation, progress: Progress, work: Work | None
     ) -> Operation:
-        now = self._tools.clock()
+        """Come back later, without using a try. Where the operation has no time of its own, its waits grow with the
+        time that it has waited for already, and differ from those of others.
+        """
+        now, quota = self._tools.clock(), reason.context.get("quota")
         since = stored.waiting_since or now
-        until = since + _LONGEST_WAIT
-        if now >= until:
+        until = since + self._longest_wait
+        delay = reason.retry_after or timedelta()
+        if quota is None:
+            delay = max(delay, min((now - since) / 4, _LONGEST_PAUSE), _PAUSE) * random.uniform(1, 1.5)  # noqa: S311
+        due = now + delay
+        if due > until:
             return await progress.fail(await self._add_context(reason, stored), work)
-        detail = f"waiting: {reason.detail}; next look at {now + _LOOK_AFTER:%H:%M:%SZ}, until {until:%H:%MZ} at most"
+        detail = f"waiting: {reason.detail}; next try at {due:%H:%M:%SZ}, until {until:%Y-%m-%d %H:%MZ} at most"
         requested = stored.update_requested or bool(work and work.update_requested)
-        waiting = await progress.pause(detail, _LOOK_AFTER, waiting_since=since, update_requested=requested)
-        return await self.send(waiting)
+        turns = stored.turns | {quota} if quota else stored.turns
+        waiting = await progress.pause(detail, delay, waiting_since=since, update_requested=requested, turns=turns)
+        return await self._messages.send(waiting)
 
     async def _fail(
         self, error: PullkeeperError, stored: StoredOperation, progress: Progress, work: Work | None
     ) -> Operation:
         """End the operation, unless another try can help and is left."""
         error = await self._add_context(error, stored)
-        if not error.retryable or stored.tries + 1 >= _MOST_TRIES:
+        if not error.retryable or stored.tries + 1 >= MOST_TRIES:
             return await progress.fail(error, work)
         delay = max(_RETRY_AFTER, error.retry_after or timedelta())
-        return await self.send(await progress.retry(error, delay))
+        return await self._messages.send(await progress.retry(error, delay))
 
     async def _prepare(self, stored: StoredOperation, exit_stack: AsyncExitStack) -> Work:
         """Raises InvalidRequest if the settings no longer allow the request."""
@@ -206,7 +196,7 @@ class Runner:
 @asynccontextmanager
 async def _slice() -> AsyncIterator[None]:
     """Limit the work of one invocation, and leave the reserve for what follows. Raises OutOfTime."""
-    with deadline(), reserve(_RESERVE):
+    with deadline(), reserve(_RESERVE), limit_waits(_IN_PLACE):
         limit = asyncio.timeout(remaining(INVOCATION.total_seconds()))
         try:
             async with limit:
@@ -243,4 +233,4 @@ def _too_slow(progress: Progress) -> PullkeeperError:
     name = progress.running_step
     detail = f"responses were too slow for this step to be done within {INVOCATION.total_seconds():.0f} s"
     in_azure = name in {phase.NAME for phase in IN_AZURE}
-    return ArmThrottled(detail) if in_azure else ClusterUnreachable(detail)
+    return ArmUnavailable(detail) if in_azure else ClusterUnreachable(detail)

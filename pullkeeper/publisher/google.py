@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import Any, Final
 
 import requests
@@ -20,7 +21,7 @@ from urllib3 import HTTPResponse
 from urllib3.exceptions import HTTPError
 
 from pullkeeper import errors, telemetry
-from pullkeeper.errors import ClockSkew, GoogleError, GoogleUnavailable
+from pullkeeper.errors import ClockSkew, GoogleError, GoogleThrottled, GoogleUnavailable
 from pullkeeper.publisher.hub import Hub
 from pullkeeper.tokens import EntraToken, Token, is_token
 
@@ -128,7 +129,8 @@ def map_refusal(status: int, body: bytes, headers: Mapping[str, str]) -> GoogleE
             if status == code and reason in ("", info.get("reason")) and part in message:
                 return kind(message, _name_api(info))
     permanent = 400 <= status < 500 and status not in _LATER  # noqa: PLR2004 - the client's fault
-    return (errors.InternalError if permanent else GoogleUnavailable)(
+    by_status = GoogleThrottled if status == HTTPStatus.TOO_MANY_REQUESTS else GoogleUnavailable
+    return (errors.InternalError if permanent else by_status)(
         f"HTTP {status} {text}", retry_after=errors.parse_retry_after(headers)
     )
 

@@ -95,3 +95,22 @@ ANSWERS: Final = {
     ): f"--policy-assignment {ASSIGNMENT} --scope {GROUP}",
 }
 """With a part of each remedy that only the message's names can fill."""
+
+_PENDING: Final = (
+    "Operation is not allowed: Another operation (Upgrading) is in progress, please wait for it to finish before "
+    "starting a new operation. See https://aka.ms/aks-pending-operation for more details"
+)
+TEMPORARY: Final = (
+    _arm("another client was quicker", 409, "Conflict", "The resource is busy.", errors.ArmConflict),
+    _arm("another ETag", 412, "PreconditionFailed", "Etag mismatch.", errors.ArmConflict),
+    _arm("a quota of the subscription", 429, "SubscriptionRequestsThrottled", "Too many.", errors.ArmThrottled),
+    _arm("throttled by its code", 409, "TooManyRequests", "The request is being throttled.", errors.ArmThrottled),
+    # AKS puts no "error" around its own.
+    Answer(
+        "a change is under way",
+        409,
+        json.dumps({"code": "OperationNotAllowed", "details": None, "message": _PENDING, "subcode": ""}),
+        errors.ClusterChanging,
+    ),
+)
+"""Refusals that pass, known by their status where the code says nothing."""

@@ -11,8 +11,9 @@ from pullkeeper.azure.entra import Entra
 from pullkeeper.azure.identities import OURS, AzureIdentities, FederatedCredential, ManagedIdentity
 from pullkeeper.errors import (
     ArmDenied,
-    ArmThrottled,
+    ArmUnavailable,
     ClusterGone,
+    FederatedCredentialBusy,
     FederatedCredentialConflict,
     InternalError,
     OnboardingRoleMissing,
@@ -60,12 +61,10 @@ async def _add_credential(server: CannedServer) -> PullkeeperError:
         pytest.param(_error(401, "InvalidAuthenticationToken", "The access token is invalid."), ArmDenied, id="401"),
         pytest.param(_error(403, "AuthorizationFailed", _NOT_AUTHORIZED), ArmDenied, id="403"),
         pytest.param(_error(404, "ResourceNotFound", "was not found."), ClusterGone, id="404"),
-        pytest.param(_error(409, "OperationNotAllowed", "Another operation is running."), ArmThrottled, id="409"),
-        pytest.param(_error(412, "PreconditionFailed", "Etag mismatch."), ArmThrottled, id="412"),
-        pytest.param(_error(429, "TooManyRequests", "The request is being throttled."), ArmThrottled, id="429"),
-        pytest.param(_error(503, "ServiceUnavailable", "Try again later."), ArmThrottled, id="503"),
-        pytest.param(http(502, b"<html>", Content_Type="text/html"), ArmThrottled, id="a gateway's page"),
-        pytest.param(http(200, b"<html>", Content_Type="application/json"), ArmThrottled, id="200 without JSON"),
+        pytest.param(_error(408, "RequestTimeout", "No response."), ArmUnavailable, id="408"),
+        pytest.param(_error(503, "ServiceUnavailable", "Try again later."), ArmUnavailable, id="503"),
+        pytest.param(http(502, b"<html>", Content_Type="text/html"), ArmUnavailable, id="a gateway's page"),
+        pytest.param(http(200, b"<html>", Content_Type="application/json"), ArmUnavailable, id="200 without JSON"),
         pytest.param(_error(400, "InvalidApiVersionParameter", "The api-version is invalid."), InternalError, id="400"),
         pytest.param(http(302, b"", Location="https://127.0.0.1:9/"), InternalError, id="a redirect"),
     ],
@@ -94,6 +93,15 @@ async def test_a_refusal_is_known_by_its_code_and_its_remedy_has_the_names(
     assert command in failure.remedy
 
 
+@pytest.mark.parametrize("answer", azure_answers.TEMPORARY, ids=lambda answer: answer.case)
+async def test_what_passes_is_retried_or_waited_for(answer: Answer, authority: Authority) -> None:
+    body = http(answer.status, answer.body.encode(), Content_Type="application/json")
+    async with serve_canned(authority, {ANY_PATH: body}) as server:
+        failure = await _describe(server)
+    assert type(failure) is answer.kind
+    assert failure.retryable
+
+
 async def test_a_missing_right_of_the_identity_that_onboards_has_its_own_remedy(authority: Authority) -> None:
     async with serve_canned(authority, {ANY_PATH: _error(403, "AuthorizationFailed", _NOT_AUTHORIZED)}) as server:
         assert type(await _describe(server, OnboardingRoleMissing)) is OnboardingRoleMissing
@@ -114,3 +122,12 @@ async def test_retry_after_is_passed_on(authority: Authority) -> None:
 async def test_a_credential_that_azure_does_not_take_is_a_conflict(message: str, authority: Authority) -> None:
     async with serve_canned(authority, {ANY_PATH: _error(400, "BadRequest", message)}) as server:
         assert type(await _add_credential(server)) is FederatedCredentialConflict
+
+
+async def test_a_write_beside_another_one_is_waited_for(authority: Authority) -> None:
+    code = "ConcurrentFederatedIdentityCredentialsWritesForSingleManagedIdentity"
+    async with serve_canned(authority, {ANY_PATH: _error(409, code, "Too many are written concurrently.")}) as server:
+        failure = await _add_credential(server)
+    assert type(failure) is FederatedCredentialBusy
+    assert failure.is_wait
+    assert len(server.requests) == 1

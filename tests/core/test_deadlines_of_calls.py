@@ -21,11 +21,10 @@ from pullkeeper.cluster import pull_secret
 from pullkeeper.cluster.api import Api
 from pullkeeper.deadline import deadline
 from pullkeeper.errors import (
-    ArmThrottled,
+    ArmUnavailable,
     ClusterThrottled,
     ClusterUnreachable,
     EntraUnavailable,
-    FederatedCredentialConflict,
     GoogleUnavailable,
     PullkeeperError,
     RegistryUnavailable,
@@ -123,11 +122,11 @@ async def _add_reference(server: CannedServer, authority: Authority) -> None:
 
 Call = Callable[[CannedServer, Authority], Awaitable[None]]
 _CALLS = [
-    pytest.param(_describe, ArmThrottled, id="describe a cluster"),
-    pytest.param(_locate, ArmThrottled, id="locate a cluster"),
-    pytest.param(_enable_workload_identity, ArmThrottled, id="switch on workload identity"),
-    pytest.param(_find_identity, ArmThrottled, id="find an identity"),
-    pytest.param(_add_credential, ArmThrottled, id="add a federated credential"),
+    pytest.param(_describe, ArmUnavailable, id="describe a cluster"),
+    pytest.param(_locate, ArmUnavailable, id="locate a cluster"),
+    pytest.param(_enable_workload_identity, ArmUnavailable, id="switch on workload identity"),
+    pytest.param(_find_identity, ArmUnavailable, id="find an identity"),
+    pytest.param(_add_credential, ArmUnavailable, id="add a federated credential"),
     pytest.param(_get_google_token, GoogleUnavailable, id="mint a token"),
     pytest.param(_probe, RegistryUnavailable, id="probe a token"),
     pytest.param(_apply, ClusterUnreachable, id="apply an object"),
@@ -167,7 +166,6 @@ async def test_after_the_deadline_a_call_ends_at_once(
 @pytest.mark.parametrize(
     ("call", "status", "category"),
     [
-        pytest.param(_add_credential, 409, FederatedCredentialConflict, id="federated credential"),
         pytest.param(_get_google_token, 503, GoogleUnavailable, id="mint"),
         pytest.param(_apply, 429, ClusterThrottled, id="apply"),
     ],

@@ -5,6 +5,7 @@ import base64
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pullkeeper.azure.entra import AKS, Entra, claims
-from pullkeeper.errors import EntraDenied, EntraError, EntraUnavailable
+from pullkeeper.errors import EntraDenied, EntraError, EntraThrottled, EntraUnavailable
 from pullkeeper.tokens import EntraToken
 from tests.core.canned import MALFORMED, CannedServer, http, serve_canned
 from tests.core.failures import format_failure
@@ -116,7 +117,6 @@ async def test_a_refusal_is_entra_denied_with_its_remedy(answer: bytes, monkeypa
 @pytest.mark.parametrize(
     "answer",
     [
-        pytest.param(http(429, b"slow down"), id="throttled"),
         pytest.param(http(500, b"broken"), id="broken"),
         pytest.param(http(302, b"", Location="https://127.0.0.1:9/"), id="a redirect"),
         pytest.param(http(200, _without("resource")), id="no resource"),
@@ -135,6 +135,21 @@ async def test_a_refusal_is_entra_denied_with_its_remedy(answer: bytes, monkeypa
 )
 async def test_a_malformed_response_is_entra_unavailable(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     assert type(await _fail(answer, monkeypatch)) is EntraUnavailable
+
+
+async def test_a_throttling_endpoint_is_left_alone_for_as_long_as_it_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDK would sleep for that time, and every caller would ask again."""
+    async with _entra(http(429, b"slow down", Retry_After="30"), monkeypatch) as (entra, endpoint):
+        for _ in range(2):
+            with pytest.raises(EntraThrottled) as raised:
+                await entra.token(_RESOURCE)
+            assert timedelta(seconds=29) < (raised.value.retry_after or timedelta()) <= timedelta(seconds=30)
+        assert len(endpoint.requests) == 1
+        endpoint.answers["/msi/token"] = http(200, _RESPONSE)
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        monkeypatch.setattr(loop, "time", lambda: now + 31)
+        assert (await entra.token(_RESOURCE)).reveal() == _TOKEN
 
 
 async def test_a_token_in_the_cache_does_not_hide_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:

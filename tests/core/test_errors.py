@@ -113,7 +113,17 @@ def test_a_remedy_has_every_name_in_full(kind: type[PullkeeperError]) -> None:
     """The command is pasted as it is: nothing is cut off, no name is redacted."""
     expected = kind.remedy_template.format_map(_CONTEXT)
 
-    assert expected == kind("detail", _CONTEXT).remedy
+    assert expected == kind("detail", _CONTEXT).final_remedy
+
+
+@pytest.mark.parametrize("kind", [*_all_kinds()], ids=lambda kind: kind.__name__)
+def test_a_remedy_says_that_it_is_retried_exactly_where_it_is(kind: type[PullkeeperError]) -> None:
+    failure = kind("detail", _CONTEXT)
+
+    assert failure.remedy.startswith("Wait: it is retried. If it lasts: ") == kind.retryable
+    assert failure.remedy.endswith(failure.final_remedy)
+    assert "Wait: it is retried" not in failure.final_remedy
+    assert kind.retryable or not kind.is_wait
 
 
 def test_a_value_with_braces_is_no_placeholder() -> None:
@@ -206,7 +216,8 @@ def _named(node: ast.expr) -> Iterator[str]:
 def test_every_category_is_raised_somewhere() -> None:
     """Each is raised by name in the package, or is what one of the services' answers is known to mean."""
     raised = set(_raised())
-    answers = (*google_answers.KNOWN, *google_answers.UNKNOWN, *kubernetes_answers.ANSWERS, *azure_answers.ANSWERS)
+    google = (*google_answers.KNOWN, *google_answers.UNKNOWN)
+    answers = (*google, *kubernetes_answers.ANSWERS, *azure_answers.ANSWERS, *azure_answers.TEMPORARY)
     reached = {kind.category for kind in _all_kinds() if kind.__name__ in raised}
     reached |= {answer.kind.category for answer in answers}
 

@@ -90,7 +90,7 @@ class Onboarding:
                 return stored.operation
             if stored.due is None:
                 self.world.clock.advance(timedelta(minutes=4))
-                await self.world.services.runner.resume_stalled()
+                await self.world.services.messages.resume_stalled()
             else:
                 await self.deliver(operation, by=by)
 
@@ -239,4 +239,4 @@ def two_identities(world: World) -> Onboarding:
 @pytest.fixture
 def any_number_of_tries(monkeypatch: pytest.MonkeyPatch) -> None:
     """A crash counts as a try; here are more crashes than tries."""
-    monkeypatch.setattr("pullkeeper.onboarding.run._MOST_TRIES", 100)
+    monkeypatch.setattr("pullkeeper.onboarding.messages.MOST_TRIES", 100)

@@ -1,5 +1,6 @@
 """Killed anywhere and run again, delivered twice, refused for a while: the end is the same."""
 
+from contextlib import nullcontext
 from datetime import timedelta
 
 import pytest
@@ -54,7 +55,7 @@ async def kill_once(onboarding: Onboarding, operation: str, phase: Phase, doing:
     seen = await onboarding.world.services.onboarder.get_operation(operation)
     assert (seen.status, step(seen, phase.NAME).status) == ("Running", "running")
     onboarding.world.clock.advance(TICK)
-    await onboarding.world.services.runner.resume_stalled()
+    await onboarding.world.services.messages.resume_stalled()
 
 
 @pytest.mark.usefixtures("any_number_of_tries")
@@ -97,17 +98,17 @@ async def test_after_a_crash_the_next_tick_goes_on_and_the_old_message_finds_not
     """With the times of the real host: the message comes back long after the timer has sent the work again."""
     cluster, clock = await onboarding.cluster("aks-1"), onboarding.world.clock
     begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
-    runner, crashed_at = onboarding.world.services.runner, clock()
+    runner, messages, crashed_at = onboarding.world.services.runner, onboarding.world.services.messages, clock()
     with pytest.MonkeyPatch.context() as patch:
         kill_in(ONBOARD[2], "do", patch, done=False)
         with pytest.raises(Killed):
             await onboarding.deliver(begun.id)
 
     clock.advance(NO_TIMER)
-    await runner.resume_stalled()
+    await messages.resume_stalled()
     assert (await onboarding.read_stored(begun.id)).due is None, "the invocation may still be at work"
     clock.advance(TICK)
-    await runner.resume_stalled()
+    await messages.resume_stalled()
     ended = await onboarding.deliver(begun.id)
     assert ended.status == "Succeeded", describe(ended)
     assert clock() - crashed_at < INVISIBLE
@@ -165,9 +166,15 @@ async def test_while_one_operation_runs_another_call_gets_its_address(onboarding
     await onboarding.onboard(cluster)
 
 
-async def test_an_abandoned_operation_does_not_block_for_ever_and_does_not_come_back(onboarding: Onboarding) -> None:
+async def test_an_abandoned_operation_does_not_block_for_ever_and_does_not_come_back(
+    onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cluster = await onboarding.cluster("aks-1")
     lost = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
+    with monkeypatch.context() as patch:
+        kill_in(ONBOARD[2], "do", patch, done=False)
+        with pytest.raises(Killed):
+            await onboarding.deliver(lost.id)
     onboarding.world.clock.advance(timedelta(minutes=46))
     await onboarding.onboard(cluster)
     await onboarding.offboard_fully(cluster)
@@ -188,6 +195,16 @@ async def test_an_operation_that_waits_for_longer_than_that_is_not_abandoned(onb
         await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
 
 
+async def test_an_operation_that_is_queued_for_hours_is_not_abandoned(onboarding: Onboarding) -> None:
+    """A thousand others are before it."""
+    cluster = await onboarding.cluster("aks-1")
+    await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
+    for passed, blocks in ((23, True), (2, False)):
+        onboarding.world.clock.advance(timedelta(hours=passed))
+        with pytest.raises(OperationRunning) if blocks else nullcontext():
+            await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
+
+
 async def test_a_message_that_is_delivered_twice_is_processed_once(onboarding: Onboarding) -> None:
     """Queues deliver at least once: the host may die between the end and the message's removal."""
     cluster, runner = await onboarding.cluster("aks-1"), onboarding.world.services.runner
@@ -205,15 +222,16 @@ async def test_a_retryable_failure_is_tried_again_after_a_while(onboarding: Onbo
     onboarding.world.cloud.arm_part.faults.add(Fault(method="PUT", times=1))
     begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
     between = await onboarding.deliver(begun.id)
-    assert (between.status, step(between, "identity").category) == ("Running", "arm_throttled")
+    assert (between.status, step(between, "identity").category) == ("Running", "arm_unavailable")
+    assert "Wait: it is retried" in (step(between, "identity").remedy or "")
     stored = await onboarding.read_stored(begun.id)
     assert stored.tries == 1
     assert seconds_to_next(stored) == pytest.approx(30, abs=1)
 
-    asks = Fault(path="/serviceaccounts/", method="PATCH", times=3, status=429, headers={"Retry-After": "90"})
+    asks = Fault(path="/serviceaccounts/", method="PATCH", times=3, headers={"Retry-After": "90"})
     cluster.part.faults.add(asks)
     between = await onboarding.deliver(begun.id)
-    assert (between.status, step(between, "manifests").category) == ("Running", "cluster_throttled")
+    assert (between.status, step(between, "manifests").category) == ("Running", "cluster_unreachable")
     stored = await onboarding.read_stored(begun.id)
     assert stored.tries == 2
     assert seconds_to_next(stored) == pytest.approx(90, abs=1)
@@ -232,7 +250,10 @@ async def test_a_failure_that_no_retry_can_help_ends_it_at_once(onboarding: Onbo
     assert ended.status == "Failed"
     failed = step(ended, "inspect cluster")
     assert (failed.status, failed.category) == ("failed", "cluster_stopped")
-    assert failed.remedy == f"az aks start --subscription {SUBSCRIPTION} --resource-group {GROUP} --name aks-1"
+    assert failed.remedy == (
+        f"az aks start --subscription {SUBSCRIPTION} --resource-group {GROUP} --name aks-1. Then onboard again: "
+        "POST /api/clusters with the same body. This operation is not tried again."
+    )
     assert {one.status for one in ended.steps[1:]} == {"pending"}
     assert onboarding.world.cloud.arm.writes == []
     onboarding.azure(cluster).power_state = "Running"
@@ -244,10 +265,13 @@ async def test_after_its_last_try_it_has_failed_with_the_category_of_its_step(on
     arm.faults.add(Fault())
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
     assert ended.status == "Failed"
-    assert step(ended, "inspect cluster").category == "arm_throttled"
+    failed = step(ended, "inspect cluster")
+    assert failed.category == "arm_unavailable"
+    assert "Wait: it is retried" not in (failed.remedy or "")
+    assert "onboard again: POST /api/clusters with the same body" in (failed.remedy or "")
     assert len(arm.journal.requests) == 5
     [event] = onboarding.world.events.named("operation.completed")
-    assert (event["status"], event["category"]) == ("Failed", "arm_throttled")
+    assert (event["status"], event["category"]) == ("Failed", "arm_unavailable")
 
 
 @pytest.mark.parametrize("by", ["the timer", "the poison queue"])
@@ -261,7 +285,7 @@ async def test_a_step_in_which_the_process_always_ends_fails_with_that_reason(
         with pytest.raises(Killed):
             await onboarding.deliver(begun.id)
         onboarding.world.clock.advance(TICK)
-        await runner.resume_stalled()
+        await onboarding.world.services.messages.resume_stalled()
     if by == "the poison queue":
         await runner.give_up(OnboardingMessage(operation=begun.id, turn=1))
     ended = await onboarding.world.services.onboarder.get_operation(begun.id)

@@ -30,7 +30,7 @@ def _app(onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def _list(onboarding: Onboarding) -> list[str]:
-    page = await onboarding.world.services.onboarder.list_operations(OperationsQuery())
+    page = await onboarding.world.services.listing.page(OperationsQuery())
     return [operation.id for operation in page.operations]
 
 

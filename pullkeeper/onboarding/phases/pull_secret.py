@@ -8,7 +8,7 @@ import stamina
 from pullkeeper.cluster import pull_secret
 from pullkeeper.cluster.api import Api
 from pullkeeper.cluster.ownership import MANAGER
-from pullkeeper.errors import AdmissionDenied, ClusterRbacDenied, ClusterThrottled, NamespaceMissing
+from pullkeeper.errors import AdmissionDenied, ClusterRbacDenied, NamespaceMissing, ObjectChanged
 from pullkeeper.fleet.table import Member
 from pullkeeper.model import Target
 from pullkeeper.onboarding import objects
@@ -41,7 +41,7 @@ async def do(work: Work) -> str:
         seen = await api.look(pull_secret.path(target), "Secret")
         if seen is None or seen.uid != written.uid:
             # Mostly the guide's CronJob, which deletes the secret and creates it again.
-            raise ClusterThrottled(f"{target} was replaced right after it was written")
+            raise ObjectChanged(f"{target} was replaced right after it was written")
     drift = [f"{target} {written.drift}" for target, written in outcomes.items() if written.drift]
     return "; ".join([f"{len(outcomes)} secrets written and verified", *drift])
 
