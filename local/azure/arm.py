@@ -1,13 +1,13 @@
 """Azure Resource Manager: checks a request in the order of the real one, then passes it to a resource provider.
 
-The order: api-version, token, role assignments at the scope and at the scopes that the body links, resource group,
-locks and policies. The provider then looks for the resource and counts the calls. Error bodies are Azure's. Each
-provider lists its routes; every other call is a 501.
+The order: api-version, token, limits of calls, role assignments at the scope and at the scopes that the body links,
+resource group, locks and policies. The provider then looks for the resource, and has limits of its own. Error bodies
+are Azure's. Each provider lists its routes; every other call is a 501.
 """
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -23,7 +23,7 @@ from local.azure.function_apps import FunctionApps
 from local.azure.governance import Governance
 from local.azure.managed_cluster import KIND
 from local.azure.managed_identities import IDENTITIES, ManagedIdentities
-from local.azure.routing import ArmRequest, Provider, ResourcePath, Route, arm_error, not_played
+from local.azure.routing import ArmRequest, Provider, RateLimit, ResourcePath, Route, arm_error, not_played
 from local.serving import Refusal
 
 CLUSTER_USER: Final = frozenset({f"{KIND}/read", f"{KIND}/listClusterUserCredential/action"})
@@ -50,11 +50,18 @@ class Arm:
     """Resources by id, compared without regard to case, and role assignments.
 
     writes: every request that changed something, in order. governance: locks, policies, registrations.
+    limits: for each principal and subscription; a POST counts as a write. Source:
+    learn.microsoft.com/azure/azure-resource-manager/management/request-limits-and-throttling
     """
 
     def __init__(self, entra: Entra, clock: Callable[[], datetime], *, middlewares: Sequence[Middleware] = ()) -> None:
         self.writes: list[Write] = []
         self.governance = Governance()
+        self.limits = {
+            "read": RateLimit(250, timedelta(seconds=1) / 25),
+            "write": RateLimit(200, timedelta(seconds=1) / 10),
+            "delete": RateLimit(200, timedelta(seconds=1) / 10),
+        }
         self.clusters = Clusters(entra, clock)
         self.identities = ManagedIdentities(entra, clock)
         self.federated_credentials = FederatedCredentials(self.identities, clock)
@@ -72,6 +79,16 @@ class Arm:
         self.application = web.Application(middlewares=middlewares)
         self.application.router.add_get("/subscriptions", self._list_subscriptions)
         self.application.router.add_route("*", "/{path:.*}", self._handle)
+
+    @property
+    def quotas(self) -> list[RateLimit]:
+        """All limits on calls, those of the providers included."""
+        clusters, identities = self.clusters, self.identities
+        return [
+            *self.limits.values(),
+            *(clusters.reads, clusters.puts, clusters.others),
+            *(identities.rate, identities.creations, identities.tenant_creations, self.federated_credentials.rate),
+        ]
 
     def assign(self, principal_id: str, scope: str, actions: frozenset[str]) -> None:
         """Allow a principal these actions at a scope (a subscription, a group, a resource) and below.
@@ -111,6 +128,7 @@ class Arm:
         if path is None or route is None:
             raise not_played(f"{request.method} {request.path}")
         _check_version(version, route.version)
+        self._count(request.method, claims["oid"], path)
         body = await _read_body(request)
         self._authorize(claims, route, path)
         self._authorize_links(claims, route, path, body)
@@ -156,6 +174,18 @@ class Arm:
         uri = f"https://login.windows.net/{self._entra.tenant}"
         challenge = f'Bearer authorization_uri="{uri}", error="invalid_token", error_description="{message}"'
         return arm_error(401, code, message, {"WWW-Authenticate": challenge})
+
+    def _count(self, method: str, principal: str, path: ResourcePath) -> None:
+        """Refuse a call beyond the caller's limit."""
+        kind = {"GET": "read", "DELETE": "delete"}.get(method, "write")
+        retry_after = self.limits[kind].take(f"{path.subscription}/{principal}", self._clock())
+        if retry_after:
+            exceeded = (
+                f"Number of '{kind}' requests for subscription '{path.subscription}' actor '{principal}' exceeded. "
+                f"Please try again after '{retry_after}' seconds after additional tokens are available. Refer to "
+                "https://aka.ms/arm-throttling for additional information."
+            )
+            raise arm_error(429, "SubscriptionRequestsThrottled", exceeded, {"Retry-After": retry_after})
 
     def _authorize(self, claims: Mapping[str, Any], route: Route, path: ResourcePath) -> None:
         """Runs before the resource is looked for: a caller without the role must not learn what exists."""

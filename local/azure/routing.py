@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -112,6 +113,26 @@ class RateLimit:
         if wait > timedelta():
             return str(math.ceil(wait.total_seconds()))
         self._full_at[key.lower()] = full_at
+        return None
+
+
+@dataclass(slots=True)
+class WindowLimit(RateLimit):
+    """At most `burst` calls for each key in any period of `burst` times `refill`. Stricter than a bucket, which allows
+    twice as many in the first period: for limits of which Azure documents only calls and period.
+    """
+
+    _admitted: dict[str, deque[datetime]] = field(default_factory=dict)
+
+    def take(self, key: str, now: datetime) -> str | None:
+        admitted = self._admitted.setdefault(key.lower(), deque())
+        began = now - self.burst * self.refill
+        while admitted and admitted[0] <= began:
+            admitted.popleft()
+        if len(admitted) >= self.burst:
+            wait = admitted[-self.burst] - began if admitted else self.refill
+            return str(math.ceil(wait.total_seconds()))
+        admitted.append(now)
         return None
 
 
