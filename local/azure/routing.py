@@ -1,5 +1,6 @@
-"""What the providers in Azure Resource Manager's stand-in share: resource paths, routes, rate limits, error bodies."""
+"""What the parts of Azure Resource Manager's stand-in share: requests, paths, routes, rate limits, error bodies."""
 
+import json
 import math
 import re
 from collections import deque
@@ -171,3 +172,31 @@ def parse_location(request: ArmRequest, existing: str | None) -> str:
             "select a new resource name.",
         )
     return location
+
+
+def require_version(request: web.Request) -> str:
+    """Checked first, even before the token."""
+    version = request.query.get("api-version")
+    if not version:
+        missing = "The api-version query parameter (?api-version=) is required for all requests."
+        raise arm_error(400, "MissingApiVersionParameter", missing)
+    return version
+
+
+def check_version(version: str, supported: str) -> None:
+    if version != supported:
+        invalid = f"The api-version '{version}' is invalid. The supported versions are '{supported}'."
+        raise arm_error(400, "InvalidApiVersionParameter", invalid)
+
+
+async def read_body(request: web.Request) -> Mapping[str, Any]:
+    if request.method != "PUT":
+        return {}
+    try:
+        body = await request.json()
+    except (json.JSONDecodeError, UnicodeDecodeError) as e:
+        body = str(e)
+    if not isinstance(body, dict):
+        invalid = f"The request content was invalid and could not be deserialized: '{body}'."
+        raise arm_error(400, "InvalidRequestContent", invalid)
+    return body

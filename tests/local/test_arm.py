@@ -159,7 +159,7 @@ def test_aks_allows_sixty_calls_at_once_and_one_a_second_after_that() -> None:
     ],
 )
 async def test_a_principal_has_a_limit_in_each_subscription(azure: Azure, kind: str, method: str, path: str) -> None:
-    azure.arm.limits[kind].burst = 1
+    azure.arm.limits.by_kind[kind].burst = 1
     another = azure.entra.token(azure.entra.add_identity("another"), ARM)
     first, refused = await azure.send(method, path), await azure.send(method, path)
     assert first.status < 300
@@ -169,6 +169,22 @@ async def test_a_principal_has_a_limit_in_each_subscription(azure: Azure, kind: 
     assert (await azure.send(method, path, token=another)).error == (403, "AuthorizationFailed")
     azure.clock.advance(timedelta(seconds=1))
     assert (await azure.send(method, path)).status < 300
+
+
+async def test_the_clusters_of_a_subscription_are_listed_for_a_role_on_it(azure: Azure) -> None:
+    azure.arm.clusters.add(ManagedCluster(BLUE.replace(SUBSCRIPTION, "another"), API_SERVER, "the CA"))
+    azure.blue.rest = {"tags": {"team": "platform"}}
+    path = f"/subscriptions/{SUBSCRIPTION}/providers/{KIND}?{AKS_VERSION}"
+    listed, one = await azure.send("GET", path), await azure.send("GET", f"{BLUE}?{AKS_VERSION}")
+    azure.assign(READER, GROUP)
+    refused = await azure.send("GET", path)
+    azure.assign(READER)
+    azure.arm.clusters.lists.burst = 1
+
+    assert listed.body == {"value": [one.body]}
+    assert one.body["tags"] == {"team": "platform"}
+    assert refused.error == (403, "AuthorizationFailed")
+    assert (await azure.send("GET", path)).error == (429, "Throttled")
 
 
 async def test_user_credentials_of_a_region_share_one_limit(azure: Azure) -> None:
