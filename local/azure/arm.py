@@ -15,7 +15,6 @@ import jwt
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from local.azure.clusters import VERSION as CLUSTERS_VERSION
 from local.azure.clusters import Clusters
 from local.azure.entra import Entra
 from local.azure.federated_credentials import FEDERATED, FederatedCredentials
@@ -49,6 +48,8 @@ ONBOARDER: Final = (
 )
 """What onboarding and offboarding need."""
 _SUBSCRIPTIONS_VERSION: Final = "2022-12-01"
+_LIST_VERSION: Final = "2026-06-01"
+"""Of `az aks list`, which is all that calls it."""
 
 
 class Write(NamedTuple):
@@ -133,7 +134,7 @@ class Arm:
         """All of a subscription on which the caller has a role: `az aks list` asks."""
         version = require_version(request)
         claims = self._authenticate(request)
-        check_version(version, CLUSTERS_VERSION)
+        check_version(version, _LIST_VERSION)
         subscription = request.match_info["subscription"]
         self.limits.count("GET", claims["oid"], subscription)
         self._authorize(claims, f"{KIND}/read", subscription, f"/subscriptions/{subscription}")

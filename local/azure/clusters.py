@@ -19,7 +19,7 @@ from local.azure.managed_cluster import KIND, ManagedCluster, encode, list_links
 from local.azure.routing import ArmRequest, RateLimit, Route, arm_error, not_found, not_played, parse_location
 from local.serving import Refusal
 
-VERSION: Final = "2026-08-01"
+_VERSION: Final = "2026-08-01"
 _OPERATION_VERSION: Final = "2017-08-31"
 
 
@@ -66,9 +66,9 @@ class Clusters:
     def routes(self) -> Iterable[Route]:
         credential = f"{KIND}/listClusterUserCredential"
         return [
-            Route("GET", KIND, 1, VERSION, f"{KIND}/read", self._get),
-            Route("PUT", KIND, 1, VERSION, f"{KIND}/write", self._put, list_links),
-            Route("POST", credential, 1, VERSION, f"{credential}/action", self._list_user_credential),
+            Route("GET", KIND, 1, _VERSION, f"{KIND}/read", self._get),
+            Route("PUT", KIND, 1, _VERSION, f"{KIND}/write", self._put, list_links),
+            Route("POST", credential, 1, _VERSION, f"{credential}/action", self._list_user_credential),
         ]
 
     def list_all(self, subscription: str) -> web.Response:

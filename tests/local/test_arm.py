@@ -174,7 +174,7 @@ async def test_a_principal_has_a_limit_in_each_subscription(azure: Azure, kind: 
 async def test_the_clusters_of_a_subscription_are_listed_for_a_role_on_it(azure: Azure) -> None:
     azure.arm.clusters.add(ManagedCluster(BLUE.replace(SUBSCRIPTION, "another"), API_SERVER, "the CA"))
     azure.blue.rest = {"tags": {"team": "platform"}}
-    path = f"/subscriptions/{SUBSCRIPTION}/providers/{KIND}?{AKS_VERSION}"
+    path = f"/subscriptions/{SUBSCRIPTION}/providers/{KIND}?api-version=2026-06-01"
     listed, one = await azure.send("GET", path), await azure.send("GET", f"{BLUE}?{AKS_VERSION}")
     azure.assign(READER, GROUP)
     refused = await azure.send("GET", path)
