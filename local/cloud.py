@@ -167,6 +167,7 @@ class Cloud:
         name: str,
         hub: str,
         *,
+        group: str = GROUP,
         targets: Iterable[Target] = (Target(),),
         adopt: bool = False,
         local_accounts: bool = False,
@@ -184,7 +185,7 @@ class Cloud:
         await server.start()
         self._opened.push_async_callback(server.stop)
         admin = await self._opened.enter_async_context(Administrator(server))
-        wanted = Cluster(cluster=ClusterId(SUBSCRIPTION, GROUP, name), hub=hub, targets=tuple(targets), adopt=adopt)
+        wanted = Cluster(cluster=ClusterId(SUBSCRIPTION, group, name), hub=hub, targets=tuple(targets), adopt=adopt)
         namespaces = [namespace(name) for name in dict.fromkeys(target.namespace for target in wanted.targets)]
         for manifest in (*namespaces, *refresher_access(wanted.targets, self.app.principal_id)):
             if ready and (access or manifest["kind"] != "RoleBinding"):

@@ -164,13 +164,16 @@ class Faults:
 
 @dataclass(frozen=True, slots=True)
 class RecordedRequest:
-    """A request and the status of its response; 0 if there was none. Without bodies and secret headers."""
+    """A request and the status of its response; 0 if there was none. Without bodies and secret headers. port: of the
+    client, so that requests with the same port came over one connection.
+    """
 
     method: str
     path: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
     status: int
+    port: int
 
 
 class Journal:
@@ -187,6 +190,7 @@ class Journal:
         @web.middleware
         async def record(request: web.Request, handler: Handler) -> web.StreamResponse:
             status = 0
+            port = request.transport.get_extra_info("peername")[1] if request.transport else 0
             try:
                 response = await handler(request)
                 status = response.status
@@ -196,7 +200,7 @@ class Journal:
             finally:
                 headers = {key: value for key, value in request.headers.items() if key.lower() not in _SECRET_HEADERS}
                 self.requests.append(
-                    RecordedRequest(request.method, request.path, dict(request.query), headers, status)
+                    RecordedRequest(request.method, request.path, dict(request.query), headers, status, port)
                 )
             return response
 

@@ -1,11 +1,10 @@
 """Azure Resource Manager: checks a request in the order of the real one, then passes it to a resource provider.
 
-The order: api-version, token, role assignments at the scope and at the scopes that the body links, resource group,
-locks and policies. The provider then looks for the resource and counts the calls. Error bodies are Azure's. Each
-provider lists its routes; every other call is a 501.
+The order: api-version, token, limits of calls, role assignments at the scope and at the scopes that the body links,
+resource group, locks and policies. The provider then looks for the resource, and has limits of its own. Error bodies
+are Azure's. Each provider lists its routes; every other call is a 501.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -23,7 +22,19 @@ from local.azure.function_apps import FunctionApps
 from local.azure.governance import Governance
 from local.azure.managed_cluster import KIND
 from local.azure.managed_identities import IDENTITIES, ManagedIdentities
-from local.azure.routing import ArmRequest, Provider, ResourcePath, Route, arm_error, not_played
+from local.azure.principal_limits import PrincipalLimits
+from local.azure.routing import (
+    ArmRequest,
+    Provider,
+    RateLimit,
+    ResourcePath,
+    Route,
+    arm_error,
+    check_version,
+    not_played,
+    read_body,
+    require_version,
+)
 from local.serving import Refusal
 
 CLUSTER_USER: Final = frozenset({f"{KIND}/read", f"{KIND}/listClusterUserCredential/action"})
@@ -37,6 +48,8 @@ ONBOARDER: Final = (
 )
 """What onboarding and offboarding need."""
 _SUBSCRIPTIONS_VERSION: Final = "2022-12-01"
+_LIST_VERSION: Final = "2026-06-01"
+"""Of `az aks list`, which is all that calls it."""
 
 
 class Write(NamedTuple):
@@ -50,11 +63,13 @@ class Arm:
     """Resources by id, compared without regard to case, and role assignments.
 
     writes: every request that changed something, in order. governance: locks, policies, registrations.
+    limits: on the calls of each principal.
     """
 
     def __init__(self, entra: Entra, clock: Callable[[], datetime], *, middlewares: Sequence[Middleware] = ()) -> None:
         self.writes: list[Write] = []
         self.governance = Governance()
+        self.limits = PrincipalLimits(clock)
         self.clusters = Clusters(entra, clock)
         self.identities = ManagedIdentities(entra, clock)
         self.federated_credentials = FederatedCredentials(self.identities, clock)
@@ -71,7 +86,19 @@ class Arm:
         self._routes = [route for provider in self._providers for route in provider.routes()]
         self.application = web.Application(middlewares=middlewares)
         self.application.router.add_get("/subscriptions", self._list_subscriptions)
+        clusters = "/subscriptions/{subscription}/providers/Microsoft.ContainerService/managedClusters"
+        self.application.router.add_get(clusters, self._list_clusters)
         self.application.router.add_route("*", "/{path:.*}", self._handle)
+
+    @property
+    def quotas(self) -> list[RateLimit]:
+        """All limits on calls, those of the providers included."""
+        clusters, identities = self.clusters, self.identities
+        return [
+            *self.limits.by_kind.values(),
+            *(clusters.lists, clusters.reads, clusters.puts, clusters.others),
+            *(identities.rate, identities.creations, identities.tenant_creations, self.federated_credentials.rate),
+        ]
 
     def assign(self, principal_id: str, scope: str, actions: frozenset[str]) -> None:
         """Allow a principal these actions at a scope (a subscription, a group, a resource) and below.
@@ -85,9 +112,9 @@ class Arm:
 
     async def _list_subscriptions(self, request: web.Request) -> web.Response:
         """Those with a resource that the caller has a role on: `az login` asks."""
-        version = _require_version(request)
+        version = require_version(request)
         claims = self._authenticate(request)
-        _check_version(version, _SUBSCRIPTIONS_VERSION)
+        check_version(version, _SUBSCRIPTIONS_VERSION)
         ids = {scope.split("/")[2] for principal, scope, _ in self._assignments if principal == claims["oid"]}
         value = [
             {
@@ -103,16 +130,27 @@ class Arm:
         ]
         return web.json_response({"value": value, "count": {"type": "Total", "value": len(value)}})
 
+    async def _list_clusters(self, request: web.Request) -> web.Response:
+        """All of a subscription on which the caller has a role: `az aks list` asks."""
+        version = require_version(request)
+        claims = self._authenticate(request)
+        check_version(version, _LIST_VERSION)
+        subscription = request.match_info["subscription"]
+        self.limits.count("GET", claims["oid"], subscription)
+        self._authorize(claims, f"{KIND}/read", subscription, f"/subscriptions/{subscription}")
+        return self.clusters.list_all(subscription)
+
     async def _handle(self, request: web.Request) -> web.Response:
-        version = _require_version(request)
+        version = require_version(request)
         claims = self._authenticate(request)
         path = ResourcePath.parse(request.path)
         route = next((one for one in self._routes if path and one.matches(request.method, path)), None)
         if path is None or route is None:
             raise not_played(f"{request.method} {request.path}")
-        _check_version(version, route.version)
-        body = await _read_body(request)
-        self._authorize(claims, route, path)
+        check_version(version, route.version)
+        self.limits.count(request.method, claims["oid"], path.subscription)
+        body = await read_body(request)
+        self._authorize(claims, route.permission, path.subscription, path.scope)
         self._authorize_links(claims, route, path, body)
         if (path.subscription.lower(), path.group.lower()) not in self._groups():
             raise arm_error(404, "ResourceGroupNotFound", f"Resource group '{path.group}' could not be found.")
@@ -157,18 +195,18 @@ class Arm:
         challenge = f'Bearer authorization_uri="{uri}", error="invalid_token", error_description="{message}"'
         return arm_error(401, code, message, {"WWW-Authenticate": challenge})
 
-    def _authorize(self, claims: Mapping[str, Any], route: Route, path: ResourcePath) -> None:
+    def _authorize(self, claims: Mapping[str, Any], permission: str, subscription: str, scope: str) -> None:
         """Runs before the resource is looked for: a caller without the role must not learn what exists."""
-        if not any(path.subscription.lower() == subscription for subscription, _ in self._groups()):
-            missing = f"The subscription '{path.subscription}' could not be found."
+        if not any(subscription.lower() == known for known, _ in self._groups()):
+            missing = f"The subscription '{subscription}' could not be found."
             raise arm_error(404, "SubscriptionNotFound", missing)
-        if self._is_granted(claims["oid"], route.permission, path.scope):
+        if self._is_granted(claims["oid"], permission, scope):
             return
         raise arm_error(
             403,
             "AuthorizationFailed",
             f"The client '{claims['appid']}' with object id '{claims['oid']}' does not have authorization to perform "
-            f"action '{route.permission}' over scope '{path.scope}' or the scope is invalid. If access was recently "
+            f"action '{permission}' over scope '{scope}' or the scope is invalid. If access was recently "
             "granted, please refresh your credentials.",
         )
 
@@ -201,31 +239,3 @@ class Arm:
             resource_id.lower().split("/") for provider in self._providers for resource_id in provider.resource_ids()
         )
         return {(parts[2], parts[4]) for parts in ids}
-
-
-def _require_version(request: web.Request) -> str:
-    """Checked first, even before the token."""
-    version = request.query.get("api-version")
-    if not version:
-        missing = "The api-version query parameter (?api-version=) is required for all requests."
-        raise arm_error(400, "MissingApiVersionParameter", missing)
-    return version
-
-
-def _check_version(version: str, supported: str) -> None:
-    if version != supported:
-        invalid = f"The api-version '{version}' is invalid. The supported versions are '{supported}'."
-        raise arm_error(400, "InvalidApiVersionParameter", invalid)
-
-
-async def _read_body(request: web.Request) -> Mapping[str, Any]:
-    if request.method != "PUT":
-        return {}
-    try:
-        body = await request.json()
-    except (json.JSONDecodeError, UnicodeDecodeError) as e:
-        body = str(e)
-    if not isinstance(body, dict):
-        invalid = f"The request content was invalid and could not be deserialized: '{body}'."
-        raise arm_error(400, "InvalidRequestContent", invalid)
-    return body

@@ -36,12 +36,13 @@ class _Update:
 class Clusters:
     """Clusters by resource id.
 
-    reads, puts: the limits for one cluster. others: the limit for a subscription and region. updating: how long an
-    update takes by the clock. failure: the error code and message that the next update ends with.
+    reads, puts: the limits for one cluster. others: the limit for a subscription and region. lists: for a subscription.
+    updating: how long an update takes by the clock. failure: the error code and message that the next update ends with.
     """
 
     def __init__(self, entra: Entra, clock: Callable[[], datetime]) -> None:
         self.reads, self.puts, self.others = RateLimit(60), RateLimit(20, timedelta(minutes=1)), RateLimit(60)
+        self.lists = RateLimit(500)
         self.updating = timedelta(seconds=2)
         self.failure: tuple[str, str] | None = None
         self._entra = entra
@@ -70,9 +71,16 @@ class Clusters:
             Route("POST", credential, 1, _VERSION, f"{credential}/action", self._list_user_credential),
         ]
 
+    def list_all(self, subscription: str) -> web.Response:
+        """Respond with the clusters of a subscription, on one page."""
+        self._end_updates()
+        own = [one for one in self._by_id.values() if one.subscription.lower() == subscription.lower()]
+        self._throttle(self.lists, "ListManagedClustersBySubscriptionHandler.GET", subscription, subscription)
+        return web.json_response({"value": [one.document(self._entra.tenant) for one in own]})
+
     async def _get(self, request: ArmRequest) -> web.Response:
         cluster = self._find(request)
-        self._throttle(self.reads, "GetManagedClusterHandler.GET", cluster, cluster.resource_id)
+        self._throttle(self.reads, "GetManagedClusterHandler.GET", cluster.subscription, cluster.resource_id)
         return web.json_response(cluster.document(self._entra.tenant))
 
     async def _list_user_credential(self, request: ArmRequest) -> web.Response:
@@ -83,7 +91,8 @@ class Clusters:
         public = request.query.get("server-fqdn")
         if public not in {None, "public"} or (public and not (cluster.private_server and cluster.public_fqdn)):
             raise not_played("server-fqdn but for the public name of a private cluster that has one")
-        self._throttle(self.others, "ListManagedClusterUserCredentialHandler.POST", cluster)
+        region = f"{cluster.subscription}/{cluster.location}"
+        self._throttle(self.others, "ListManagedClusterUserCredentialHandler.POST", cluster.subscription, region)
         kubeconfig = encode(cluster.kubeconfig(self._entra.tenant, public=bool(public)))
         return web.json_response({"kubeconfigs": [{"name": "clusterUser", "value": kubeconfig}]})
 
@@ -95,7 +104,7 @@ class Clusters:
             raise _precondition_failed()
         if cluster is None or request.headers.get("If-None-Match"):
             raise not_played("the creation of clusters")
-        self._throttle(self.puts, "PutManagedClusterHandler.PUT", cluster, cluster.resource_id)
+        self._throttle(self.puts, "PutManagedClusterHandler.PUT", cluster.subscription, cluster.resource_id)
         # The SDK adds quotes to the ETag, which Azure returned without.
         if request.headers.get("If-Match", "").strip('"') not in {"", "*", cluster.etag}:
             raise _precondition_failed()
@@ -122,14 +131,14 @@ class Clusters:
                 update.ended = True
                 update.cluster.end_update(self._entra.tenant, update.failure)
 
-    def _throttle(self, limit: RateLimit, handler: str, cluster: ManagedCluster, key: str | None = None) -> None:
-        """key: what the limit is for; without it the cluster's subscription and region."""
-        retry_after = limit.take(key or f"{cluster.subscription}/{cluster.location}", self._clock())
+    def _throttle(self, limit: RateLimit, handler: str, subscription: str, key: str) -> None:
+        """key: what the limit is for."""
+        retry_after = limit.take(key, self._clock())
         if retry_after:
             raise arm_error(
                 429,
                 "Throttled",
-                f"The {handler} request limit has been exceeded for SubID='{cluster.subscription}', please retry "
+                f"The {handler} request limit has been exceeded for SubID='{subscription}', please retry "
                 f"again in {retry_after} seconds. For more information, please visit aka.ms/aks/throttling",
                 {"Retry-After": retry_after},
             )

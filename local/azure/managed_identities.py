@@ -1,8 +1,9 @@
 """User-assigned managed identities (Microsoft.ManagedIdentity, API version 2024-11-30).
 
-The limit on writes, one per identity in four seconds, is documented:
-learn.microsoft.com/entra/workload-id/workload-identity-federation-considerations. The words of the 429 and of the
-refusal of a name are ours.
+Limits: one write per identity in four seconds is that of federated credentials,
+learn.microsoft.com/entra/workload-id/workload-identity-federation-considerations. New identities: azure-docs,
+includes/managed-identity-limits.md. github.com/microsoft/onefuzz/issues/249 quotes the words of the 429; its code, and
+the words for subscriptions, tenants and a wrong name, are ours.
 """
 
 import re
@@ -14,7 +15,16 @@ from typing import Any, Final
 from aiohttp import web
 
 from local.azure.entra import Entra, Identity
-from local.azure.routing import ArmRequest, RateLimit, ResourcePath, Route, arm_error, not_found, parse_location
+from local.azure.routing import (
+    ArmRequest,
+    RateLimit,
+    ResourcePath,
+    Route,
+    WindowLimit,
+    arm_error,
+    not_found,
+    parse_location,
+)
 
 IDENTITIES: Final = "Microsoft.ManagedIdentity/userAssignedIdentities"
 VERSION: Final = "2024-11-30"
@@ -46,10 +56,16 @@ class ManagedIdentity:
 
 
 class ManagedIdentities:
-    """Identities by resource id, each with a service principal in Entra. rate: the limit on writes of one identity."""
+    """Identities by resource id, each with a service principal in Entra.
+
+    rate: the limit on writes of one identity. creations, tenant_creations: the limits on new ones in a region, for a
+    subscription and for the tenant.
+    """
 
     def __init__(self, entra: Entra, clock: Callable[[], datetime]) -> None:
         self.rate = RateLimit(5, timedelta(seconds=4))
+        self.creations = WindowLimit(80, timedelta(seconds=20) / 80)
+        self.tenant_creations = WindowLimit(400, timedelta(seconds=20) / 400)
         self._entra = entra
         self._clock = clock
         self._by_id: dict[str, ManagedIdentity] = {}
@@ -96,9 +112,12 @@ class ManagedIdentities:
         path = request.path
         if not _NAME.fullmatch(path.names[0]):
             raise arm_error(400, "BadRequest", f"The identity name '{path.names[0]}' is invalid.")
-        throttle(self.rate, path.resource_id, self._clock())
         existing = self.find(path.resource_id)
         location = parse_location(request, existing.location if existing else None)
+        throttle(self.rate, path.resource_id, self._clock())
+        if existing is None:
+            throttle(self.creations, f"/subscriptions/{path.subscription}/{location}", self._clock())
+            throttle(self.tenant_creations, f"/tenants/{self._entra.tenant}/{location}", self._clock())
         tags = dict(request.body.get("tags") or {})
         identity = existing or self.add(path.resource_id, location)
         identity.tags = tags
@@ -113,8 +132,11 @@ class ManagedIdentities:
         return web.Response()
 
 
-def throttle(rate: RateLimit, resource_id: str, now: datetime) -> None:
-    retry_after = rate.take(resource_id, now)
+def throttle(rate: RateLimit, resource: str, now: datetime) -> None:
+    retry_after = rate.take(resource, now)
     if retry_after:
-        message = f"Too many requests for the resource '{resource_id}'. Please retry after {retry_after} seconds."
+        message = (
+            f"Request is temporarily throttled because resource {resource} has issued too many requests. "
+            f"Retry after {retry_after} seconds."
+        )
         raise arm_error(429, "TooManyRequests", message, {"Retry-After": retry_after})

@@ -1,7 +1,9 @@
-"""What the providers in Azure Resource Manager's stand-in share: resource paths, routes, rate limits, error bodies."""
+"""What the parts of Azure Resource Manager's stand-in share: requests, paths, routes, rate limits, error bodies."""
 
+import json
 import math
 import re
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -115,6 +117,26 @@ class RateLimit:
         return None
 
 
+@dataclass(slots=True)
+class WindowLimit(RateLimit):
+    """At most `burst` calls for each key in any period of `burst` times `refill`. Stricter than a bucket, which allows
+    twice as many in the first period: for limits of which Azure documents only calls and period.
+    """
+
+    _admitted: dict[str, deque[datetime]] = field(default_factory=dict)
+
+    def take(self, key: str, now: datetime) -> str | None:
+        admitted = self._admitted.setdefault(key.lower(), deque())
+        began = now - self.burst * self.refill
+        while admitted and admitted[0] <= began:
+            admitted.popleft()
+        if len(admitted) >= self.burst:
+            wait = admitted[-self.burst] - began if admitted else self.refill
+            return str(math.ceil(wait.total_seconds()))
+        admitted.append(now)
+        return None
+
+
 def arm_error(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Refusal:
     """The error body of Azure Resource Manager and of most providers."""
     return Refusal(status, {"error": {"code": code, "message": message}}, headers)
@@ -150,3 +172,31 @@ def parse_location(request: ArmRequest, existing: str | None) -> str:
             "select a new resource name.",
         )
     return location
+
+
+def require_version(request: web.Request) -> str:
+    """Checked first, even before the token."""
+    version = request.query.get("api-version")
+    if not version:
+        missing = "The api-version query parameter (?api-version=) is required for all requests."
+        raise arm_error(400, "MissingApiVersionParameter", missing)
+    return version
+
+
+def check_version(version: str, supported: str) -> None:
+    if version != supported:
+        invalid = f"The api-version '{version}' is invalid. The supported versions are '{supported}'."
+        raise arm_error(400, "InvalidApiVersionParameter", invalid)
+
+
+async def read_body(request: web.Request) -> Mapping[str, Any]:
+    if request.method != "PUT":
+        return {}
+    try:
+        body = await request.json()
+    except (json.JSONDecodeError, UnicodeDecodeError) as e:
+        body = str(e)
+    if not isinstance(body, dict):
+        invalid = f"The request content was invalid and could not be deserialized: '{body}'."
+        raise arm_error(400, "InvalidRequestContent", invalid)
+    return body

@@ -23,14 +23,17 @@ _NAMES: Final = (
     "fleet_page",
     "cpu_vs_cronjob",
     "cold_start",
+    "onboarding_calls",
+    "fleet_onboarding",
 )
-_QUICK: Final = ("storage_calls_per_cluster", "cold_start")
+_QUICK: Final = ("storage_calls_per_cluster", "cold_start", "onboarding_calls", "fleet_onboarding")
 
 
-async def _measure(name: str, clusters: int | None) -> list[Figure]:
+async def _measure(name: str, **options: int | None) -> list[Figure]:
+    """Pass on the options that are set and that the benchmark has."""
     measure = import_module(f"tests.bench.{name}").measure
-    sized = "clusters" in inspect.signature(measure).parameters
-    figures: list[Figure] = await (measure(clusters=clusters) if clusters and sized else measure())
+    known = inspect.signature(measure).parameters
+    figures: list[Figure] = await measure(**{key: value for key, value in options.items() if value and key in known})
     return figures
 
 
@@ -43,7 +46,7 @@ def main() -> int:
     broken = 0
     for name in options.names or (_QUICK if options.quick else _NAMES):
         print(f"{name} (load {os.getloadavg()[0]:.1f})", flush=True)
-        figures = asyncio.run(_measure(name, options.clusters))
+        figures = asyncio.run(_measure(name, clusters=options.clusters, quick=options.quick))
         record(name, figures)
         for figure in figures:
             print(f"  {figure}", flush=True)

@@ -61,7 +61,9 @@ class HostedFleet:
         now, shards = datetime.now(UTC), Shards(self.tables)
 
         def change(state: ShardState) -> ShardState:
-            return replace(state, next_due=now, statuses={id_: _due(one, now) for id_, one in state.statuses.items()})
+            return replace(
+                state, next_due=now, statuses={id_: make_status_due(one, now) for id_, one in state.statuses.items()}
+            )
 
         for known in (await shards.totals()).shards:
             await shards.update(known.shard, change)
@@ -91,19 +93,20 @@ async def open_hosted(azurite: Azurite, servers: ApiServers, size: int, name: st
             yield HostedFleet(host, azurite, servers, cloud, tables, size)
 
 
-def _due(status: Status, now: datetime) -> Status:
+def make_status_due(status: Status, now: datetime) -> Status:
     targets = {name: one.model_copy(update={"next_due": now}) for name, one in status.targets.items()}
     return status.model_copy(update={"targets": targets})
 
 
 def count_calls(requests: list[tuple[str, str]]) -> Counter[str]:
-    """Count calls to storage by whose they are: `app`, and the host's `receive`, `delete` and `other` (blobs, depths
-    of queues that it polls).
+    """Count calls to storage by `find_caller`."""
+    return Counter(find_caller(method, path) for method, path in requests)
+
+
+def find_caller(method: str, path: str) -> str:
+    """Return whose call to storage it is: `app`, or the host's `receive`, `delete` and `other` (blobs, depths of queues
+    that it polls).
     """
-    return Counter(_owner(method, path) for method, path in requests)
-
-
-def _owner(method: str, path: str) -> str:
     if "/messages" in path:
         return {"GET": "receive", "DELETE": "delete", "POST": "app", "PUT": "other"}[method]
     return "other" if "azure-webjobs" in path else "app"

@@ -57,6 +57,12 @@ def cpu_seconds_of(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def peak_memory_of(pid: int) -> float:
+    """Return the most MB that another process has had in memory."""
+    [line] = [one for one in Path(f"/proc/{pid}/status").read_text().splitlines() if one.startswith("VmHWM:")]
+    return int(line.split()[1]) / 1024
+
+
 def record(name: str, figures: Iterable[Figure]) -> None:
     """Replace what build/bench.json holds of a benchmark, and draw the chart again."""
     known = read()

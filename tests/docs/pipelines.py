@@ -15,6 +15,8 @@ from tests.docs.pages import ROOT, read
 
 EXAMPLES: Final = ROOT / "docs" / "examples"
 SCRIPT: Final = EXAMPLES / "onboard.sh"
+FLEET_SCRIPT: Final = EXAMPLES / "fleet.sh"
+SCRIPTS: Final = sorted(EXAMPLES.glob("*.sh"))
 PIPELINES: Final = sorted(EXAMPLES.glob("*.yml"))
 
 

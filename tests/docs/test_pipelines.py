@@ -27,7 +27,7 @@ from tests.docs.pages import ROOT, read
 from tests.docs.pipelines import (
     EXAMPLES,
     PIPELINES,
-    SCRIPT,
+    SCRIPTS,
     AgentLog,
     Run,
     Step,
@@ -40,23 +40,31 @@ from tests.world import World
 APP_ID: Final = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}/providers/{SITES}/pullkeeper"
 LIST_KEYS: Final = f"{SITES}/host/listKeys/action"
 KEY: Final = "key-of-an-app-without-calls"
-SCRIPTS: Final = [SCRIPT, ROOT / ".ci" / "run", ROOT / ".ci" / "python", azure_cli.JUDGES / "recorder"]
+PROGRAMS: Final = [*SCRIPTS, ROOT / ".ci" / "run", ROOT / ".ci" / "python", azure_cli.JUDGES / "recorder"]
 _KEPT: Final = {"Content-Type", "Location", "Retry-After"}
 each_pipeline = pytest.mark.parametrize("pipeline", PIPELINES, ids=lambda path: path.name)
 
 
 @each_pipeline
-def test_a_pipeline_runs_the_script(pipeline: Path) -> None:
+def test_a_pipeline_runs_the_scripts(pipeline: Path) -> None:
     (commands,) = find_scripts(yaml.safe_load(read(pipeline)))
     assert commands == Step.parse(pipeline).text
-    assert f"bash {SCRIPT.name} " in commands
+    names = {script.name for script in SCRIPTS}
+    assert set(re.findall(r"bash (\S+\.sh) ", commands)) == names - {"api.sh"}
+    assert {*re.findall(r"\S+\.sh", read(pipeline))} == names
     used = set(re.findall(r"PULLKEEPER_[A-Z]+", commands))
-    assert {"PULLKEEPER_URL", "PULLKEEPER_KEY"} <= used <= set(re.findall(r"PULLKEEPER_[A-Z]+", SCRIPT.read_text()))
+    known = {name for script in SCRIPTS for name in re.findall(r"PULLKEEPER_[A-Z]+", read(script))}
+    assert {"PULLKEEPER_URL", "PULLKEEPER_KEY"} <= used <= known
 
 
-@pytest.mark.parametrize("script", [*SCRIPTS, *PIPELINES], ids=lambda path: path.name)
+@pytest.mark.parametrize("script", PROGRAMS, ids=lambda path: path.name)
 def test_shellcheck_finds_nothing(script: Path) -> None:
-    text = Step.parse(script).text if script in PIPELINES else read(script)
+    assert run_linter(at_hand.program("shellcheck"), "--shell=bash", "--external-sources", script) == ""
+
+
+@each_pipeline
+def test_shellcheck_finds_nothing_in_a_step(pipeline: Path) -> None:
+    text = Step.parse(pipeline).text
     assert run_linter(at_hand.program("shellcheck"), "--shell=bash", "-", stdin=text) == ""
 
 
@@ -68,7 +76,7 @@ def test_actions_are_pinned_by_commit() -> None:
 
 def run_linter(*arguments: str | Path, stdin: str | None = None) -> str:
     """Return its findings, "" for none."""
-    done = subprocess.run(arguments, input=stdin, capture_output=True, text=True, check=False, timeout=30)
+    done = subprocess.run(arguments, input=stdin, capture_output=True, text=True, check=False, timeout=30, cwd=ROOT)
     return "" if done.returncode == 0 else done.stdout + done.stderr
 
 
@@ -148,7 +156,8 @@ async def agent(world: World, pipeline: Path, tmp_path: Path) -> AsyncIterator[A
     cloud.arm.assign(identity.principal_id, APP_ID, role_actions(pipeline))
     repository = tmp_path / "repository"
     (repository / "clusters").mkdir(parents=True)
-    shutil.copy(SCRIPT, repository)
+    for script in SCRIPTS:
+        shutil.copy(script, repository)
     (tmp_path / ".azure").mkdir()
     settings = cloud.environment(world.storage)
     # A cloud's configuration overrides the addresses that the CLI knows.

@@ -8,6 +8,7 @@ from typing import Final, Literal
 
 Mode = Literal["open", "shut", "silent", "503"]
 _ENDPOINT: Final = re.compile(r"(\w+)Endpoint=http://127\.0\.0\.1:(\d+)/")
+_REQUEST_LINE: Final = re.compile(rb"([A-Z]+) (/\S*) HTTP/1\.1\r\n")
 _BUSY: Final = b"HTTP/1.1 503 Server Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
@@ -16,6 +17,8 @@ class Gate:
 
     open: passes everything on, each response after `delay` seconds. shut: resets every connection. silent: accepts
     connections and never responds. 503: responds so to `times` requests, then opens; -1 for ever.
+
+    requests: the port of the client, which is one for each connection; method and path.
     """
 
     def __init__(self, port: int) -> None:
@@ -27,6 +30,7 @@ class Gate:
         self._dropping: re.Pattern[bytes] | None = None
         self.delay = 0.0
         self.dropped = 0
+        self.requests: list[tuple[int, str, str]] = []
 
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -81,9 +85,12 @@ class Gate:
     async def _proxy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         target_reader, target = await asyncio.open_connection("127.0.0.1", self._target)
         self._writers.add(target)
+        port = writer.get_extra_info("peername")[1]
         is_dropped = asyncio.Event()
 
         async def note(request: bytes) -> bool:
+            if line := _REQUEST_LINE.match(request):
+                self.requests.append((port, line[1].decode(), line[2].decode()))
             if self._dropping and self._dropping.match(request):
                 self._dropping = None
                 self.dropped += 1

@@ -9,6 +9,7 @@ from local.azure.arm import CLUSTER_USER, READER
 from local.azure.entra import AKS, ARM, ARM_FOR_AZ, Entra
 from local.azure.function_apps import SITES, VERSION, FunctionApp
 from local.azure.managed_cluster import KIND, ManagedCluster
+from local.azure.managed_identities import IDENTITIES
 from local.azure.routing import RateLimit
 from tests.local.conftest import API_SERVER, BLUE, CLUSTERS, GROUP, SUBSCRIPTION, Azure
 
@@ -16,6 +17,7 @@ AKS_VERSION: Final = "api-version=2026-08-01"
 WEB_VERSION: Final = f"api-version={VERSION}"
 APP_ID: Final = f"{GROUP}/providers/{SITES}/pullkeeper"
 FIX: Final = "For more details please go to https://aka.ms/ARMResourceNotFoundFix"
+IDENTITY: Final = f"{GROUP}/providers/{IDENTITIES}/hub"
 KEYS: Final = f"{APP_ID}/host/default/listKeys"
 
 
@@ -146,6 +148,43 @@ def test_aks_allows_sixty_calls_at_once_and_one_a_second_after_that() -> None:
 
     assert [limit.take("blue", now) for _ in range(62)] == [None] * 60 + ["1", "1"]
     assert limit.take("blue", now + timedelta(seconds=1)) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "method", "path"),
+    [
+        ("read", "GET", f"{BLUE}?{AKS_VERSION}"),
+        ("write", "POST", f"{BLUE}/listClusterUserCredential?{AKS_VERSION}"),
+        ("delete", "DELETE", f"{IDENTITY}?api-version=2024-11-30"),
+    ],
+)
+async def test_a_principal_has_a_limit_in_each_subscription(azure: Azure, kind: str, method: str, path: str) -> None:
+    azure.arm.limits.by_kind[kind].burst = 1
+    another = azure.entra.token(azure.entra.add_identity("another"), ARM)
+    first, refused = await azure.send(method, path), await azure.send(method, path)
+    assert first.status < 300
+    assert refused.error == (429, "SubscriptionRequestsThrottled")
+    assert f"Number of '{kind}' requests for subscription '{SUBSCRIPTION}' actor" in refused.message
+    assert refused.headers["Retry-After"] == "1"
+    assert (await azure.send(method, path, token=another)).error == (403, "AuthorizationFailed")
+    azure.clock.advance(timedelta(seconds=1))
+    assert (await azure.send(method, path)).status < 300
+
+
+async def test_the_clusters_of_a_subscription_are_listed_for_a_role_on_it(azure: Azure) -> None:
+    azure.arm.clusters.add(ManagedCluster(BLUE.replace(SUBSCRIPTION, "another"), API_SERVER, "the CA"))
+    azure.blue.rest = {"tags": {"team": "platform"}}
+    path = f"/subscriptions/{SUBSCRIPTION}/providers/{KIND}?api-version=2026-06-01"
+    listed, one = await azure.send("GET", path), await azure.send("GET", f"{BLUE}?{AKS_VERSION}")
+    azure.assign(READER, GROUP)
+    refused = await azure.send("GET", path)
+    azure.assign(READER)
+    azure.arm.clusters.lists.burst = 1
+
+    assert listed.body == {"value": [one.body]}
+    assert one.body["tags"] == {"team": "platform"}
+    assert refused.error == (403, "AuthorizationFailed")
+    assert (await azure.send("GET", path)).error == (429, "Throttled")
 
 
 async def test_user_credentials_of_a_region_share_one_limit(azure: Azure) -> None:

@@ -1,12 +1,13 @@
 """What Azure Resource Manager's stand-in refuses to write: identities, federated credentials and clusters."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import pytest
 
 from local.azure.entra import EXCHANGE
-from tests.local.conftest import BLUE, GROUP, Azure, Response
+from local.azure.routing import WindowLimit
+from tests.local.conftest import BLUE, GROUP, SUBSCRIPTION, Azure, Response
 
 ISSUER: Final = "https://westeurope.oic.prod-aks.azure.com/tenant/blue/"
 SUBJECT: Final = "system:serviceaccount:hub:pull"
@@ -101,6 +102,37 @@ async def test_an_identity_takes_one_write_in_four_seconds(azure: Azure) -> None
     assert [response.status for response in responses] == [201, 200, 200, 200, 200, 429]
     assert 0 < int(responses[-1].headers["Retry-After"]) <= 4
     assert (await add(azure)).status == 200
+
+
+async def test_new_identities_of_a_region_share_one_limit_and_changes_do_not_count(azure: Azure) -> None:
+    creations = azure.arm.identities.creations
+    creations.burst, creations.refill = 2, timedelta(seconds=10)
+    created = [await send(azure, "PUT", f"{IDENTITIES}/{name}", HERE) for name in ("one", "two", "three")]
+    changed = await send(azure, "PUT", f"{IDENTITIES}/one", HERE)
+    elsewhere = await send(azure, "PUT", f"{IDENTITIES}/north", {"location": "northeurope"})
+    assert [one.status for one in (*created, changed, elsewhere)] == [201, 201, 429, 200, 201]
+    refused = created[-1]
+    assert refused.error == (429, "TooManyRequests")
+    assert f"/subscriptions/{SUBSCRIPTION}/westeurope has issued too many requests. Retry after" in refused.message
+    assert 0 < int(refused.headers["Retry-After"]) <= 20
+    azure.clock.advance(timedelta(seconds=20))
+    assert (await send(azure, "PUT", f"{IDENTITIES}/three", HERE)).status == 201
+
+
+async def test_new_identities_of_a_tenant_share_one_limit(azure: Azure) -> None:
+    azure.arm.identities.tenant_creations.burst = 1
+    created = [await send(azure, "PUT", f"{IDENTITIES}/{name}", HERE) for name in ("one", "two")]
+    assert [one.status for one in created] == [201, 429]
+    assert f"/tenants/{azure.entra.tenant}/westeurope" in created[1].message
+    assert azure.arm.identities.find(f"{IDENTITIES}/two") is None
+
+
+def test_a_region_takes_eighty_identities_of_a_subscription_in_any_twenty_seconds() -> None:
+    """As azure-docs, includes/managed-identity-limits.md, says; a bucket would refill meanwhile."""
+    began, limit = datetime.now(UTC), WindowLimit(80, timedelta(seconds=20) / 80)
+    assert [limit.take("here", began) for _ in range(81)] == [None] * 80 + ["20"]
+    assert limit.take("here", began + timedelta(seconds=19)) == "1"
+    assert [limit.take("here", began + timedelta(seconds=20)) for _ in range(81)] == [None] * 80 + ["20"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,107 @@
+"""What one onboarding costs in calls, connections and CPU: the first, the same again, and offboarding."""
+
+import asyncio
+import statistics
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from local.azurite import Azurite
+from local.cloud import LocalCluster
+from local.serving import Journal
+from pullkeeper.model import ClusterId
+from tests.bench.hosted import find_caller
+from tests.bench.onboarding import OnboardingApp, open_app
+from tests.bench.report import Figure, cpu_seconds_of
+
+_CALLS: Final = {"first": 55.0, "again": 40.0}
+_CONNECTIONS: Final = 4.0
+_CPU: Final = 150.0
+"""Milliseconds: half of what it took when it made 119 calls."""
+_CLUSTERS: Final = 4
+_PATIENCE: Final = 60.0
+_SETTLED: Final = 0.3
+"""Seconds until the host has deleted the message and its log is written."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Cost:
+    """calls, connections: by server. A storage account has one for tables and one for queues."""
+
+    calls: Counter[str]
+    connections: Counter[str]
+    cpu: float
+
+
+async def measure(*, quick: bool = False) -> list[Figure]:
+    with Azurite() as azurite:
+        async with open_app(azurite, "onboarding calls") as app:
+            warm, *clusters = [
+                await app.cloud.add_cluster(f"aks-{n}", "main", ready=False) for n in range(1 + _CLUSTERS)
+            ]
+            for send in (app.onboard, app.onboard, app.offboard):
+                await _measure_one(app, warm, send)
+            kinds = {"first": app.onboard, "again": app.onboard, "offboarding": app.offboard}
+            return [
+                figure
+                for kind, send in kinds.items()
+                for figure in _summarize(kind, [await _measure_one(app, one, send) for one in clusters], quick=quick)
+            ]
+
+
+def _summarize(kind: str, costs: Sequence[_Cost], *, quick: bool) -> list[Figure]:
+    """Report the operation with the most calls and that with the most connections, and the median of the CPU."""
+    calls = max((one.calls for one in costs), key=Counter.total)
+    connections = max((one.connections for one in costs), key=lambda counted: max(counted.values()))
+    cpu = statistics.median(one.cpu for one in costs) * 1000
+    limit = None if quick or kind not in _CALLS else _CPU
+    return [
+        Figure(f"{kind}, calls", calls.total(), "calls", _CALLS.get(kind), detail=_by_server(calls)),
+        Figure(
+            f"{kind}, connections",
+            max(connections.values()),
+            "to one server",
+            _CONNECTIONS,
+            detail=_by_server(connections),
+        ),
+        Figure(f"{kind}, CPU", cpu, "ms", limit, detail=f"host and app, median of {len(costs)}"),
+    ]
+
+
+def _by_server(counted: Counter[str]) -> str:
+    return ", ".join(f"{server} {count}" for server, count in counted.most_common())
+
+
+async def _measure_one(
+    app: OnboardingApp, cluster: LocalCluster, send: Callable[[Sequence[ClusterId]], Awaitable[list[str]]]
+) -> _Cost:
+    """Raises RuntimeError if the operation does not succeed."""
+    cloud = app.cloud
+    journals: dict[str, Journal] = {
+        "Azure Resource Manager": cloud.arm_part.journal,
+        "identity endpoint": cloud.identity_part.journal,
+        "Google": cloud.google_part.journal,
+        "registry": cloud.registry_parts[0].journal,
+        "Kubernetes": cluster.part.journal,
+    }
+    before = {name: len(journal.requests) for name, journal in journals.items()}
+    for gate in app.gates.values():
+        gate.requests.clear()
+    began, cpu = time.time(), cpu_seconds_of(app.host.pid)
+    [address] = await send([cluster.id])
+    await app.wait_for("operation.completed", 1, began, _PATIENCE)
+    await asyncio.sleep(_SETTLED)
+    cpu = cpu_seconds_of(app.host.pid) - cpu
+    seen = {name: journal.requests[before[name] :] for name, journal in journals.items()}
+    ports = {name: [one.port for one in requests] for name, requests in seen.items()} | {
+        f"storage ({name.lower()}s)": [port for port, *call in gate.requests if find_caller(*call) == "app"]
+        for name, gate in app.gates.items()
+    }
+    calls = Counter({name: len(of_calls) for name, of_calls in ports.items()})
+    connections = Counter({name: len({*of_calls}) for name, of_calls in ports.items()})
+    [operation] = await app.get_all([address])
+    if operation["status"] != "Succeeded":
+        raise RuntimeError(f"{operation}")
+    return _Cost(+calls, +connections, cpu)
