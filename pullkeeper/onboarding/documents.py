@@ -72,7 +72,7 @@ class Onboarding(Document):
     registries: Annotated[tuple[str, ...], Field(max_length=20)] = ()
     probe: str | None = None
     targets: Targets = (Target(service_accounts=("deepintshield-sa",)),)
-    identity: ResourceName = GUIDE_IDENTITY
+    identity: ResourceName | None = None
     identity_tags: Tags = Field(default_factory=dict)
     federated_credential: ResourceName = "deepintshield-federated-credential"
     audience: Exchange | None = None
@@ -126,6 +126,11 @@ class Onboarding(Document):
         return self.refresher == "in-cluster" and self.chain == "kubernetes"
 
     @property
+    def trusts_identity(self) -> bool:
+        """Whether the provider at Google trusts the cluster's identity."""
+        return self.refresher == "in-cluster" and self.chain == "entra"
+
+    @property
     def job_subjects(self) -> list[str]:
         """The subjects of the in-cluster refreshers' tokens: the job of a target runs as its first service account."""
         accounts = ((target.namespace, target.service_accounts[0]) for target in self.targets)
@@ -150,7 +155,8 @@ class Onboarding(Document):
 class Handover(Document):
     """What the publisher must trust, and the gcloud commands that set it up.
 
-    issuer and subject: as in the token that reaches Google. audience: what the provider must allow.
+    issuer and subject: as in the token that reaches Google. audience: what the provider must allow. identities: object
+    ids of further identities of the same issuer to trust, those of clusters that refresh themselves.
     """
 
     tenant_id: str
@@ -159,6 +165,7 @@ class Handover(Document):
     issuer: str
     subject: str
     audience: str
+    identities: tuple[str, ...] = ()
     commands: tuple[str, ...]
 
 

@@ -57,8 +57,9 @@ class Work:
     account tokens; until the cluster is inspected, the one that an earlier operation found. reachable: False where the
     app does no work in the cluster. manifests: what the pipeline has to apply then. left: lines of the result.
     complete: False once something of ours that should be removed was kept. removed_credentials: in a dry run, those
-    that would be removed. update_requested: whether this operation has asked Azure to change the cluster.
-    progressed: whether this invocation has changed something that the next one will find done.
+    that would be removed. used_identities: lower-case names of those on which offboarding found credentials of
+    the cluster. update_requested: whether this operation has asked Azure to change the cluster. progressed: whether
+    this invocation has changed something that the next one will find done.
     """
 
     request: Onboarding
@@ -78,6 +79,7 @@ class Work:
     left: list[str] = field(default_factory=list)
     complete: bool = True
     removed_credentials: set[FederatedCredential] = field(default_factory=set)
+    used_identities: set[str] = field(default_factory=set)
     update_requested: bool = False
     progressed: bool = False
     _api: Api | None = None
@@ -85,6 +87,23 @@ class Work:
     @property
     def cluster(self) -> ClusterId:
         return self.request.cluster
+
+    @property
+    def own_identity(self) -> str:
+        """The name of the cluster's own identity: 91 characters at most, and Azure allows 128."""
+        return f"{GUIDE_IDENTITY}-{self.cluster.name}"
+
+    @property
+    def wanted_identity(self) -> str:
+        """The name of the identity to create, where none exists."""
+        return self.request.identity or self.own_identity
+
+    @property
+    def identity_names(self) -> tuple[str, ...]:
+        """The names of the identities that may trust service accounts of the requests."""
+        by_default = GUIDE_IDENTITY, self.own_identity
+        named = ((request.identity,) if request.identity else by_default for request in self.requests)
+        return tuple(dict.fromkeys(name for names in named for name in names))
 
     @property
     def audience(self) -> str:
@@ -140,13 +159,21 @@ class Work:
         credentials = await self.tools.identities.list_credentials(identity)
         return [credential.name for credential in credentials if credential not in self.removed_credentials]
 
-    async def create_identity(self, name: str) -> ManagedIdentity:
-        """Create an identity in the cluster's group and location, with the request's tags."""
+    async def find_identity(self, name: str) -> ManagedIdentity | None:
+        """Look for an identity in the cluster's group."""
+        return await self.tools.identities.find(self.cluster.subscription, self.cluster.resource_group, name)
+
+    async def create_identity(self) -> ManagedIdentity:
+        """Create the identity in the cluster's group and location, with the request's tags."""
         if self.facts is None:
             raise RuntimeError("the cluster is inspected first")
-        cluster, tags = self.cluster, self.request.identity_tags
+        cluster, request = self.cluster, self.request
         created = await self.tools.identities.create(
-            cluster.subscription, cluster.resource_group, name, self.facts.location, tags
+            cluster.subscription,
+            cluster.resource_group,
+            self.wanted_identity,
+            self.facts.location,
+            request.identity_tags,
         )
         self.note_change()
         return created

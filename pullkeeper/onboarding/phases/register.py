@@ -20,10 +20,11 @@ async def plan(work: Work) -> str:
 async def do(work: Work) -> str:
     if not await federated_credential.is_in_place(work):
         # Another cluster's offboarding may have deleted a shared identity that it saw unused.
-        at = {"group": work.cluster.resource_group, "name": work.request.identity}
+        at = {"group": work.cluster.resource_group, "name": work.wanted_identity}
         raise FederatedCredentialConflict("the identity or its federated credential was removed meanwhile", at)
     endpoint = work.endpoint or Endpoint(server="https://unreachable.invalid", ca="", read_at=work.tools.clock())
-    await work.tools.fleet.register(Member(work.member(), endpoint))
+    identity = work.identity.principal_id if work.identity and work.request.trusts_identity else None
+    await work.tools.fleet.register(Member(work.member(), endpoint, identity))
     # The secret was written a moment ago: this records it. The timer repeats what fails here.
     message = RefreshMessage(shard=shard_of(work.cluster), cluster=work.cluster, reason="manual")
     await work.tools.refresher.refresh(message)
