@@ -86,7 +86,8 @@ class Services:
         shards = Shards(tables)
         fleet = Fleet(tables, shards, settings.trusted_hosts, clock)
         by_name = {name: Queue(queues, name) for name in QUEUES}
-        access = Access(entra, AzureClusters(Arm(entra, arm_endpoint, cloud.arm_resource), clock))
+        refreshing_arm = Arm(entra, arm_endpoint, cloud.arm_resource)
+        access = Access(entra, AzureClusters(refreshing_arm, clock))
         scheduler = Scheduler(fleet, shards, by_name, clock)
         federation = Federation(entra, clock, Revocation(tables, scheduler, clock).replace, cloud.exchange)
         writer = Writer(federation, access, settings.hubs, clock)
@@ -107,7 +108,6 @@ class Services:
         )
         operations = Operations(tables, settings.trusted_hosts)
         messages = Messages(operations, by_name[ONBOARDING], clock)
-        runner = Runner(operations, messages, tools, settings.onboarding_wait)
         return cls(
             fleet=fleet,
             shards=shards,
@@ -117,7 +117,7 @@ class Services:
             onboarder=Onboarder(operations, messages, tools, settings.allowed_scopes),
             listing=Listing(tables, operations, clock),
             messages=messages,
-            runner=runner,
+            runner=Runner(operations, messages, tools, settings.onboarding_wait),
             retention=Retention(tables, operations, fleet, clock),
             overview=Overview(fleet, shards, clock),
             handover=partial(build_fleet_handover, tools),
@@ -125,7 +125,7 @@ class Services:
             storage_objects=StorageObjects(tables, queues),
             settings=settings,
             clock=clock,
-            _connections=_collect(entra, onboarding, storage_credential, tables, queues),
+            _connections=_collect(arm, refreshing_arm, entra, onboarding, storage_credential, tables, queues),
         )
 
     async def close(self) -> None:

@@ -66,6 +66,11 @@ class Fleet:
         """Add a cluster, or change what it was onboarded with; its status stays. Then its shard is due. A crash in
         between is repaired by the operation, which registers again.
         """
+        await self.put(member)
+        await self._shards.make_due(shard_of(member.cluster.cluster), self._clock())
+
+    async def put(self, member: Member) -> None:
+        """Write a cluster's row, and leave the times of its shard to the caller."""
         cluster = member.cluster.cluster
         entity = {
             **entity_keys(cluster),
@@ -77,7 +82,6 @@ class Fleet:
         table = await self._open()
         async with map_storage_errors("tables"):
             await table.upsert_entity(entity, mode=UpdateMode.REPLACE)
-        await self._shards.make_due(shard_of(cluster), self._clock())
 
     async def remove(self, cluster: ClusterId) -> None:
         """Remove a cluster and its status. A cluster that is not there is no error."""

@@ -126,11 +126,6 @@ class Onboarding(Document):
         return self.refresher == "in-cluster" and self.chain == "kubernetes"
 
     @property
-    def trusts_identity(self) -> bool:
-        """Whether the provider at Google trusts the cluster's identity."""
-        return self.refresher == "in-cluster" and self.chain == "entra"
-
-    @property
     def job_subjects(self) -> list[str]:
         """The subjects of the in-cluster refreshers' tokens: the job of a target runs as its first service account."""
         accounts = ((target.namespace, target.service_accounts[0]) for target in self.targets)

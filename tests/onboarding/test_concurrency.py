@@ -12,8 +12,7 @@ from pullkeeper.cluster import pull_secret
 from pullkeeper.fleet.queues import RefreshMessage
 from pullkeeper.fleet.shards import shard_of
 from pullkeeper.fleet.table import Fleet, Member
-from pullkeeper.model import ClusterId
-from pullkeeper.onboarding.documents import OnboardingMessage, Operation
+from pullkeeper.onboarding.documents import OnboardingMessage
 from pullkeeper.onboarding.operations import Operations
 from pullkeeper.onboarding.phases import pull_secret as pull_secret_phase
 from pullkeeper.onboarding.rows import StoredOperation
@@ -47,19 +46,19 @@ async def test_of_two_invocations_with_one_message_one_continues(
     onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both have read the operation before either writes it."""
-    cluster, both, last = await onboarding.cluster("aks-1"), asyncio.Barrier(2), Operations.latest
+    cluster, both, read = await onboarding.cluster("aks-1"), asyncio.Barrier(2), Operations.read_cluster
 
     waiting = [both.wait] * 2
 
-    async def waits(self: Operations, cluster: ClusterId) -> Operation | None:
+    async def waits(self: Operations, stored: StoredOperation) -> Any:
         if waiting:
             await waiting.pop()()
-        return await last(self, cluster)
+        return await read(self, stored)
 
     begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
     another = onboarding.world.build_services()
     with monkeypatch.context() as patch:
-        patch.setattr(Operations, "latest", waits)
+        patch.setattr(Operations, "read_cluster", waits)
         runners = onboarding.world.services.runner, another.runner
         await asyncio.gather(*(runner.run(OnboardingMessage(operation=begun.id)) for runner in runners))
     await another.close()
@@ -172,14 +171,14 @@ async def test_an_operation_given_up_while_it_registers_leaves_nothing_in_the_fl
     onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster, runner = await onboarding.cluster("aks-1"), onboarding.world.services.runner
-    reached, go, register = asyncio.Event(), asyncio.Event(), Fleet.register
+    reached, go, put = asyncio.Event(), asyncio.Event(), Fleet.put
 
     async def slow(self: Fleet, member: Member) -> None:
         reached.set()
         await go.wait()
-        await register(self, member)
+        await put(self, member)
 
-    monkeypatch.setattr(Fleet, "register", slow)
+    monkeypatch.setattr(Fleet, "put", slow)
     begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
     working = asyncio.create_task(onboarding.deliver(begun.id))
     await reached.wait()

@@ -68,6 +68,8 @@ async def is_in_place(work: Work) -> bool:
     """Whether the cluster's service accounts are still trusted."""
     if work.identity is None:
         return False
+    if work.identity.ours and work.identity.name.lower() == work.own_identity:
+        return True  # no other cluster's offboarding removes it
     return set(_wanted_pairs(work)) <= _pairs(await work.tools.identities.list_credentials(work.identity))
 
 

@@ -38,7 +38,7 @@ async def _hand_over(work: Work) -> str:
             {**app, **own, **_issuer_claims(work, resource)},
             hub,
             further,
-            one_of_many=work.request.trusts_identity,
+            one_of_many=work.trusts_identity,
         )
     return f"the publisher must trust {work.handover.subject} of {work.handover.issuer}"
 

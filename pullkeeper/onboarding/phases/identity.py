@@ -59,11 +59,11 @@ async def _remove(work: Work, name: str, *, concerned: bool) -> str | None:
 
 async def _find_usable(work: Work) -> ManagedIdentity | None:
     """Raises Forbidden for an identity that its owner has not shared."""
-    if work.request.identity is None:
+    identity = await work.find_identity(work.wanted_identity)
+    if identity is None and work.request.identity is None:
         guide = await work.find_identity(GUIDE_IDENTITY)
         if guide and await federated_credential.is_trusted_by(work, guide):
             return guide
-    identity = await work.find_identity(work.wanted_identity)
     if identity and not work.may_use(identity):
         tag = "=".join(*SHARED.items())
         raise Forbidden(

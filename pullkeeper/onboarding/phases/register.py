@@ -23,9 +23,14 @@ async def do(work: Work) -> str:
         at = {"group": work.cluster.resource_group, "name": work.wanted_identity}
         raise FederatedCredentialConflict("the identity or its federated credential was removed meanwhile", at)
     endpoint = work.endpoint or Endpoint(server="https://unreachable.invalid", ca="", read_at=work.tools.clock())
-    identity = work.identity.principal_id if work.identity and work.request.trusts_identity else None
-    await work.tools.fleet.register(Member(work.member(), endpoint, identity))
-    # The secret was written a moment ago: this records it. The timer repeats what fails here.
+    identity = work.identity.principal_id if work.identity and work.trusts_identity else None
+    member = Member(work.member(), endpoint, identity)
+    if work.first:
+        await work.tools.fleet.put(member)
+        await work.tools.refresher.record_first(member, work.first)
+        return "in the fleet"
+    await work.tools.fleet.register(member)
+    # The cluster writes its secrets itself: this looks for them. The timer repeats what fails here.
     message = RefreshMessage(shard=shard_of(work.cluster), cluster=work.cluster, reason="manual")
     await work.tools.refresher.refresh(message)
     return "in the fleet"
