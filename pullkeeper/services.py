@@ -87,10 +87,9 @@ class Services:
         fleet = Fleet(tables, shards, settings.trusted_hosts, clock)
         by_name = {name: Queue(queues, name) for name in QUEUES}
         refreshing_arm = Arm(entra, arm_endpoint, cloud.arm_resource)
-        access = Access(entra, AzureClusters(refreshing_arm, clock))
         scheduler = Scheduler(fleet, shards, by_name, clock)
         federation = Federation(entra, clock, Revocation(tables, scheduler, clock).replace, cloud.exchange)
-        writer = Writer(federation, access, settings.hubs, clock)
+        writer = Writer(federation, Access(entra, AzureClusters(refreshing_arm, clock)), settings.hubs, clock)
         refresher = Refresher(fleet, shards, by_name[REFRESH], writer, clock)
         denied, quotas = OnboardingRoleMissing, Quotas(clock)
         arm = Arm(onboarding, onboarding_endpoint, cloud.arm_resource, denied=denied, quotas=quotas)
