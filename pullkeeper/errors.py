@@ -640,10 +640,11 @@ class WorkloadIdentityOff(ArmError):
 
 class IdentityLimit(ArmError):
     category = "identity_limit"
-    meaning = "A managed identity can have 20 federated credentials, and all that onboarding may use are full."
+    meaning = "A managed identity can have 20 federated credentials, and this one has no room for the cluster's."
     remedy_template = (
-        "az identity federated-credential list --subscription {subscription} --resource-group {group} "
-        "--identity-name {name}, and delete those of deleted clusters; or onboard with another name in identity."
+        "Onboard without identity: the cluster gets one of its own, {own_identity}. If it has that: az identity "
+        "federated-credential list --subscription {subscription} --resource-group {group} --identity-name {name}, "
+        "and delete those that are not needed any more."
     )
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -87,18 +87,29 @@ class Services:
         shards = Shards(tables)
         fleet = Fleet(tables, shards, settings.trusted_hosts, clock)
         by_name = {name: Queue(queues, name) for name in QUEUES}
-        access = Access(entra, AzureClusters(Arm(entra, arm_endpoint, cloud.arm_resource), clock))
+        refreshing_arm = Arm(entra, arm_endpoint, cloud.arm_resource)
         scheduler = Scheduler(fleet, shards, by_name, clock)
         mints = MintTable(tables, {hub.identity: name for name, hub in settings.hubs.valid.items()})
         revocation = Revocation(tables, scheduler, clock)
         federation = Federation(entra, clock, revocation.replace, mints.record, cloud.exchange)
-        refresher = Refresher(fleet, shards, by_name[REFRESH], Writer(federation, access, settings.hubs, clock), clock)
-        app_claims = partial(_read_claims, entra)
-        tools = _build_tools(settings, onboarding, app_claims, fleet=fleet, refresher=refresher, clock=clock)
+        writer = Writer(federation, Access(entra, AzureClusters(refreshing_arm, clock)), settings.hubs, clock)
+        refresher = Refresher(fleet, shards, by_name[REFRESH], writer, clock)
+        arm = _connect_onboarding(settings, onboarding, clock)
+        clusters = AzureClusters(arm, clock)
+        tools = Tools(
+            clusters=clusters,
+            identities=AzureIdentities(arm),
+            access=Access(onboarding, clusters),
+            fleet=fleet,
+            refresher=refresher,
+            hubs=settings.hubs,
+            app_claims=partial(_read_claims, entra),
+            cloud=cloud,
+            clock=clock,
+        )
         operations = Operations(tables, settings.trusted_hosts)
-        closes = (mints.finish, queues.close, tables.close, storage_credential.close, onboarding.close, entra.close)
+        clients = (queues, tables, storage_credential, onboarding, entra, refreshing_arm, arm)
         messages = Messages(operations, by_name[ONBOARDING], clock)
-        runner = Runner(operations, messages, tools, settings.onboarding_wait)
         return cls(
             fleet=fleet,
             shards=shards,
@@ -109,7 +120,7 @@ class Services:
             onboarder=Onboarder(operations, messages, tools, settings.allowed_scopes),
             listing=Listing(tables, operations, clock),
             messages=messages,
-            runner=runner,
+            runner=Runner(operations, messages, tools, settings.onboarding_wait),
             retention=Retention(tables, operations, fleet, clock),
             overview=Overview(fleet, shards, clock),
             handover=partial(build_fleet_handover, tools),
@@ -117,7 +128,7 @@ class Services:
             storage_objects=StorageObjects(tables, queues),
             settings=settings,
             clock=clock,
-            _connections=_close_later(closes),
+            _connections=_close_later(mints.finish, *(client.close for client in clients)),
         )
 
     async def close(self) -> None:
@@ -125,34 +136,14 @@ class Services:
         await self._connections.aclose()
 
 
-def _build_tools(
-    settings: Settings,
-    entra: Entra,
-    app_claims: Callable[[str], Awaitable[Mapping[str, str]]],
-    *,
-    fleet: Fleet,
-    refresher: Refresher,
-    clock: Callable[[], datetime],
-) -> Tools:
-    """Build what onboarding works with. entra: of the identity that onboards. app_claims: of the one that refreshes."""
+def _connect_onboarding(settings: Settings, entra: Entra, clock: Callable[[], datetime]) -> Arm:
+    """Return Azure Resource Manager under the identity that onboards."""
     cloud = settings.cloud
     endpoint = settings.fault("AZURE_AUTHORITY_HOST") or settings.fault("ARM_ENDPOINT") or cloud.arm
-    arm = Arm(entra, endpoint, cloud.arm_resource, denied=OnboardingRoleMissing, quotas=Quotas(clock))
-    clusters = AzureClusters(arm, clock)
-    return Tools(
-        clusters=clusters,
-        identities=AzureIdentities(arm),
-        access=Access(entra, clusters),
-        fleet=fleet,
-        refresher=refresher,
-        hubs=settings.hubs,
-        app_claims=app_claims,
-        cloud=cloud,
-        clock=clock,
-    )
+    return Arm(entra, endpoint, cloud.arm_resource, denied=OnboardingRoleMissing, quotas=Quotas(clock))
 
 
-def _close_later(closes: Sequence[Callable[[], Awaitable[None]]]) -> AsyncExitStack:
+def _close_later(*closes: Callable[[], Awaitable[None]]) -> AsyncExitStack:
     """Return a stack whose end calls each of these, in this order, also where one of them fails."""
     stack = AsyncExitStack()
     for close in reversed(closes):

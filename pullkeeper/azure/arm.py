@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any, Final
+from urllib.request import getproxies
 
 from azure.core.exceptions import AzureError, HttpResponseError
+from azure.core.pipeline.transport import AioHttpTransport
 
 from pullkeeper.azure.entra import Entra
 from pullkeeper.azure.quotas import Quota, Quotas
@@ -49,9 +51,11 @@ class Arm:
         self._resource = resource
         self._denied = denied
         self._quotas = quotas
+        self._clients: dict[tuple[type, str], Any] = {}
+        self._transport: AioHttpTransport | None = None
 
     async def open(self, client: Any, subscription: str) -> Any:
-        """Create a management client of the given class.
+        """Return the management client of the given class. All clients share one pool of connections.
 
         Raises EntraError. The token is fetched here, because an SDK that fetched its first token itself would report
         Entra's failure as one of Azure Resource Manager.
@@ -59,10 +63,23 @@ class Arm:
         if isinstance(self._endpoint, PullkeeperError):
             raise self._endpoint.with_context()
         await self._entra.token(self._resource)
-        scopes = [f"{self._resource}/.default"]
-        return client(
-            self._entra.credential, subscription, base_url=self._endpoint, credential_scopes=scopes, **_OPTIONS
-        )
+        if (client, subscription) not in self._clients:
+            # By default the transport looks up netrc and proxies for every call.
+            self._transport = self._transport or AioHttpTransport(use_env_settings=False)
+            self._clients[client, subscription] = client(
+                self._entra.credential,
+                subscription,
+                base_url=self._endpoint,
+                credential_scopes=[f"{self._resource}/.default"],
+                transport=self._transport,
+                proxies={scheme: proxy for scheme, proxy in getproxies().items() if scheme == "https"},
+                **_OPTIONS,
+            )
+        return self._clients[client, subscription]
+
+    async def close(self) -> None:
+        if self._transport:
+            await self._transport.close()
 
     @asynccontextmanager
     async def map_errors(

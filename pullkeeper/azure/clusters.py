@@ -7,7 +7,7 @@ with local accounts. AKS allows one such call a second per subscription and regi
 import asyncio
 import base64
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -40,6 +40,7 @@ class ClusterFacts:
     """What onboarding has to know of a cluster. issuer: that of its service account tokens, exactly as Azure spells it;
     None where it is off. provisioning_error: why the last change failed. private_name: of a private cluster's API
     server, known to its private DNS zone only. public_name: known everywhere; a private cluster need not have one.
+    document: the cluster as Azure describes it, if it has just been read.
     """
 
     location: str
@@ -51,6 +52,7 @@ class ClusterFacts:
     workload_identity: bool
     private_name: str | None
     public_name: str | None
+    document: Any = field(default=None, repr=False, compare=False)
 
     @property
     def is_changing(self) -> bool:
@@ -71,60 +73,57 @@ class AzureClusters:
 
     async def describe(self, cluster: ClusterId) -> ClusterFacts:
         """Read a cluster. Raises ClusterGone, ArmDenied, ArmThrottled, ArmUnavailable, EntraError."""
-        async with await self._client(cluster) as client:
-            return _parse_facts(await self._get(client, cluster))
+        client = await self._client(cluster)
+        async with self._arm.map_errors({"cluster": str(cluster)}, missing=ClusterGone):
+            return _parse_facts(await client.managed_clusters.get(cluster.resource_group, cluster.name))
 
-    async def locate(self, cluster: ClusterId) -> Located:
-        """Find the API server of a running cluster. Raises as `describe` does, and ClusterStopped.
+    async def locate(self, cluster: ClusterId, facts: ClusterFacts | None = None) -> Located:
+        """Find the API server of a running cluster. facts: if the cluster has been read already. Raises as `describe`
+        does, and ClusterStopped.
 
         A private cluster mostly has two names for one private address. The public one needs no private DNS zone.
         """
         at = {"cluster": str(cluster)}
-        async with await self._client(cluster) as client:
-            facts = _parse_facts(await self._get(client, cluster))
-            if facts.power_state != "Running":
-                raise ClusterStopped(f"power state: {facts.power_state}", at)
-            by_public_name = facts.private_name and facts.public_name and not await _resolves(facts.private_name)
-            quota = Quota(f"credentials of clusters in {cluster.subscription}/{facts.location}", _ONE_SECOND)
-            async with self._arm.map_errors(at, missing=ClusterGone, quota=quota):
-                credentials = await client.managed_clusters.list_cluster_user_credentials(
-                    cluster.resource_group, cluster.name, server_fqdn="public" if by_public_name else None
-                )
+        facts = facts or await self.describe(cluster)
+        if facts.power_state != "Running":
+            raise ClusterStopped(f"power state: {facts.power_state}", at)
+        by_public_name = facts.private_name and facts.public_name and not await _resolves(facts.private_name)
+        client = await self._client(cluster)
+        quota = Quota(f"credentials of clusters in {cluster.subscription}/{facts.location}", _ONE_SECOND)
+        async with self._arm.map_errors(at, missing=ClusterGone, quota=quota):
+            credentials = await client.managed_clusters.list_cluster_user_credentials(
+                cluster.resource_group, cluster.name, server_fqdn="public" if by_public_name else None
+            )
         return self._parse_kubeconfig(getattr(credentials, "kubeconfigs", None), at)
 
-    async def enable_workload_identity(self, cluster: ClusterId) -> None:
+    async def enable_workload_identity(self, cluster: ClusterId, facts: ClusterFacts) -> None:
         """Ask Azure to switch on OIDC issuer and workload identity. The change takes minutes: `describe` follows it.
 
         Azure accepts whole clusters only: the cluster is changed in place as it was read, and put back under its ETag,
         so that no field is lost. Raises as `describe` does; ClusterChanging while another change is
         under way, ArmConflict if another client has just made one.
         """
-        at = {"cluster": str(cluster)}
-        async with await self._client(cluster) as client:
-            found = await self._get(client, cluster)
-            properties = found["properties"]
-            properties["oidcIssuerProfile"] = {**(properties.get("oidcIssuerProfile") or {}), "enabled": True}
-            security = properties.get("securityProfile") or {}
-            properties["securityProfile"] = {**security, "workloadIdentity": {"enabled": True}}
-            async with self._arm.map_errors(at, missing=ClusterGone):
-                await client.managed_clusters.begin_create_or_update(
-                    cluster.resource_group,
-                    cluster.name,
-                    found,
-                    etag=found.get("eTag") or found.get("etag"),
-                    match_condition=MatchConditions.IfNotModified,
-                    polling=False,
-                )
+        found = facts.document
+        properties = found["properties"]
+        properties["oidcIssuerProfile"] = {**(properties.get("oidcIssuerProfile") or {}), "enabled": True}
+        security = properties.get("securityProfile") or {}
+        properties["securityProfile"] = {**security, "workloadIdentity": {"enabled": True}}
+        client = await self._client(cluster)
+        async with self._arm.map_errors({"cluster": str(cluster)}, missing=ClusterGone):
+            await client.managed_clusters.begin_create_or_update(
+                cluster.resource_group,
+                cluster.name,
+                found,
+                etag=found.get("eTag") or found.get("etag"),
+                match_condition=MatchConditions.IfNotModified,
+                polling=False,
+            )
 
     async def _client(self, cluster: ClusterId) -> Any:
         # The SDK costs 0.2 s to import; a fleet in steady state never needs it.
         from azure.mgmt.containerservice.aio import ContainerServiceClient  # noqa: PLC0415
 
         return await self._arm.open(ContainerServiceClient, cluster.subscription)
-
-    async def _get(self, client: Any, cluster: ClusterId) -> Any:
-        async with self._arm.map_errors({"cluster": str(cluster)}, missing=ClusterGone):
-            return await client.managed_clusters.get(cluster.resource_group, cluster.name)
 
     def _parse_kubeconfig(self, kubeconfigs: Any, at: dict[str, str]) -> Located:
         try:
@@ -165,6 +164,7 @@ def _parse_facts(found: Any) -> ClusterFacts:
             workload_identity=bool(identity.get("enabled")),
             private_name=properties.get("privateFQDN"),
             public_name=properties.get("fqdn"),
+            document=found,
         )
     except (KeyError, TypeError, AttributeError) as e:
         raise InternalError(f"Azure described a cluster in an unknown form ({type(e).__name__})") from None

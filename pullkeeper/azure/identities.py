@@ -80,12 +80,12 @@ class AzureIdentities:
         self._arm = arm
 
     async def find(self, subscription: str, group: str, name: str) -> ManagedIdentity | None:
-        async with await self._client(subscription) as client:
-            try:
-                async with self._arm.map_errors(_context(subscription, group, name), missing=_Missing):
-                    found = await client.user_assigned_identities.get(group, name)
-            except _Missing:
-                return None
+        client = await self._client(subscription)
+        try:
+            async with self._arm.map_errors(_context(subscription, group, name), missing=_Missing):
+                found = await client.user_assigned_identities.get(group, name)
+        except _Missing:
+            return None
         return _parse_identity(subscription, group, found)
 
     async def create(
@@ -96,23 +96,20 @@ class AzureIdentities:
         """
         body = {"location": location, "tags": {**tags, **OURS}}
         quota = Quota(f"identities in {subscription}/{location}", _CREATION)
-        async with (
-            await self._client(subscription) as client,
-            self._arm.map_errors(_context(subscription, group, name), quota=quota),
-        ):
+        client = await self._client(subscription)
+        async with self._arm.map_errors(_context(subscription, group, name), quota=quota):
             created = await client.user_assigned_identities.create_or_update(group, name, body)
         return _parse_identity(subscription, group, created)
 
     async def delete(self, identity: ManagedIdentity) -> None:
-        async with await self._client(identity.subscription) as client, self._arm.map_errors(identity.context):
+        client = await self._client(identity.subscription)
+        async with self._arm.map_errors(identity.context):
             await client.user_assigned_identities.delete(identity.resource_group, identity.name)
 
     async def list_credentials(self, identity: ManagedIdentity) -> list[FederatedCredential]:
         """Read all pages of credentials. Raises FederatedCredentialConflict if the identity is gone."""
-        async with (
-            await self._client(identity.subscription) as client,
-            self._arm.map_errors(identity.context, missing=FederatedCredentialConflict),
-        ):
+        client = await self._client(identity.subscription)
+        async with self._arm.map_errors(identity.context, missing=FederatedCredentialConflict):
             return [
                 FederatedCredential(str(found.name), str(found.issuer), str(found.subject))
                 async for found in client.federated_identity_credentials.list(identity.resource_group, identity.name)
@@ -125,14 +122,16 @@ class AzureIdentities:
         full or gone. FederatedCredentialBusy: another client is writing to it.
         """
         properties = {"issuer": credential.issuer, "subject": credential.subject, "audiences": [audience]}
-        async with await self._client(identity.subscription) as client, self._map_write_errors(identity):
+        client = await self._client(identity.subscription)
+        async with self._map_write_errors(identity):
             await client.federated_identity_credentials.create_or_update(
                 identity.resource_group, identity.name, credential.name, {"properties": properties}
             )
 
     async def remove_credential(self, identity: ManagedIdentity, name: str) -> None:
         """Remove a federated credential, if it is there."""
-        async with await self._client(identity.subscription) as client, self._map_write_errors(identity):
+        client = await self._client(identity.subscription)
+        async with self._map_write_errors(identity):
             await client.federated_identity_credentials.delete(identity.resource_group, identity.name, name)
 
     def _map_write_errors(self, identity: ManagedIdentity) -> AbstractAsyncContextManager[None]:

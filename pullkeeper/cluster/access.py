@@ -1,6 +1,6 @@
 """Access to a cluster's API server: its address, and the token or certificate that it accepts."""
 
-from pullkeeper.azure.clusters import AzureClusters
+from pullkeeper.azure.clusters import AzureClusters, ClusterFacts
 from pullkeeper.azure.entra import AKS, Entra, claims
 from pullkeeper.cluster.api import Api
 from pullkeeper.errors import EntraError
@@ -17,9 +17,11 @@ class Access:
         self._clusters = clusters
         self._certificates: dict[ClusterId, ClientCertificate] = {}
 
-    async def locate(self, cluster: ClusterId) -> Endpoint:
-        """Read the cluster's address from Azure Resource Manager. Raises ClusterGone, ClusterStopped or ArmError."""
-        located = await self._clusters.locate(cluster)
+    async def locate(self, cluster: ClusterId, facts: ClusterFacts | None = None) -> Endpoint:
+        """Read the cluster's address from Azure Resource Manager. facts: if the cluster has been read already. Raises
+        ClusterGone, ClusterStopped or ArmError.
+        """
+        located = await self._clusters.locate(cluster, facts)
         if located.certificate:
             self._certificates[cluster] = located.certificate
         return located.endpoint

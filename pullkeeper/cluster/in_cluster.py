@@ -4,11 +4,13 @@ It is for owners who allow no permanent access from outside, and for clusters th
 same secret as the central refresher, with the same field manager and annotations, so either can replace the other.
 """
 
+import copy
 import hashlib
 import json
 import re
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -73,7 +75,7 @@ def build_refresher(
         "scope": f"{resource}/.default",
     }
     config["data"] = {
-        "refresh.py": (_FOLDER / "in-cluster" / "refresh.py").read_text(encoding="utf-8"),
+        "refresh.py": _read_script(),
         "settings.json": json.dumps(
             _settings(target, hub) | {"entra": entra if chain == "entra" else None, "adopt": adopt}, indent=2
         ),
@@ -92,11 +94,20 @@ def build_refresher(
 def name_objects(target: Target) -> list[dict[str, Any]]:
     """Return the same four with the target's names and the manifests' content, which is enough to find them."""
     name = _name(target.secret)
-    # Parsed each time, because the caller changes the result.
-    manifests = list(yaml.safe_load_all((_FOLDER / "in-cluster-refresher.yaml").read_text(encoding="utf-8")))
+    manifests = copy.deepcopy(_parse())
     for manifest in manifests:
         manifest["metadata"] |= {"name": name, "namespace": target.namespace}
     return manifests
+
+
+@cache
+def _parse() -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((_FOLDER / "in-cluster-refresher.yaml").read_text(encoding="utf-8")))
+
+
+@cache
+def _read_script() -> str:
+    return (_FOLDER / "in-cluster" / "refresh.py").read_text(encoding="utf-8")
 
 
 def schedule(life: timedelta) -> str:

@@ -16,7 +16,7 @@ from pullkeeper.model import Target
 from pullkeeper.publisher.credential_config import CredentialConfig
 
 _FOLDER: Final = Path(__file__).parents[2] / "manifests"
-_TOKEN_FILE: Final = "/var/run/secrets/azure/tokens/azure-identity-token"
+TOKEN_FILE: Final = "/var/run/secrets/azure/tokens/azure-identity-token"
 
 
 def refresher_access(targets: Iterable[Target], principal: str) -> Iterator[dict[str, Any]]:
@@ -58,7 +58,7 @@ def credential_config_map(
     manifest["metadata"]["namespace"] = namespace
     if config is None:
         return manifest
-    source = {"file": _TOKEN_FILE, "format": {"type": "text"}}
+    source = {"file": TOKEN_FILE, "format": {"type": "text"}}
     document = {**config.model_dump(mode="json", exclude_none=True), "credential_source": source}
     if accounts := ", ".join(trusted_accounts):
         manifest["metadata"]["annotations"]["kubernetes.io/description"] = (

@@ -3,6 +3,7 @@
 https://kubernetes.io/docs/reference/using-api/server-side-apply/#managing-fields
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -39,6 +40,48 @@ def release_patch(metadata: Mapping[str, Any], labels: Iterable[str] = ()) -> di
         "labels": dict.fromkeys(labels),
         "annotations": dict.fromkeys(annotations),
     }
+
+
+def is_applied(found: Mapping[str, Any], manifest: Mapping[str, Any]) -> bool:
+    """Whether applying the manifest again would change nothing: the object has all its values, and we own no other
+    fields there, which an apply would remove.
+    """
+    entries = [entry for entry in found["metadata"].get("managedFields") or () if entry.get("manager") == MANAGER]
+    applied = [entry.get("fieldsV1") for entry in entries if entry.get("operation") == "Apply"]
+    return len(applied) == 1 and _includes(found, manifest) and _has_only(manifest, applied[0])
+
+
+def _includes(found: Any, wanted: Any) -> bool:
+    """Whether all wanted values are there; the server adds defaults."""
+    if isinstance(wanted, Mapping):
+        return isinstance(found, Mapping) and all(
+            name in found and _includes(found[name], value) for name, value in wanted.items()
+        )
+    if isinstance(wanted, list):
+        same_length = isinstance(found, list) and len(found) == len(wanted)
+        return same_length and all(map(_includes, found, wanted))
+    return type(found) is type(wanted) and bool(found == wanted)
+
+
+def _has_only(manifest: Any, fields: Any) -> bool:
+    """Whether all fields of a `fieldsV1` are in the manifest."""
+    if not isinstance(fields, dict):
+        return False
+    for path, below in fields.items():
+        kind, _, name = path.partition(":")
+        if kind == "f":
+            if not (
+                isinstance(manifest, Mapping) and name in manifest and (not below or _has_only(manifest[name], below))
+            ):
+                return False
+        elif kind == "k":
+            keys = json.loads(name)
+            items = [one for one in manifest if all(one.get(key, value) == value for key, value in keys.items())]
+            if not any(_has_only(one, below) for one in items):
+                return False
+        elif kind != ".":
+            return False
+    return True
 
 
 def _has_field(fields: Any, path: tuple[str, ...]) -> bool:

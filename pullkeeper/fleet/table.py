@@ -28,10 +28,13 @@ _EVERYTHING: Final = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A cluster as it was onboarded, with the API server's address of that time."""
+    """A cluster as it was onboarded, with the API server's address of that time. identity: the object id of its managed
+    identity, where the publisher has to trust that.
+    """
 
     cluster: Cluster
     endpoint: Endpoint
+    identity: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +66,22 @@ class Fleet:
         """Add a cluster, or change what it was onboarded with; its status stays. Then its shard is due. A crash in
         between is repaired by the operation, which registers again.
         """
+        await self.put(member)
+        await self._shards.make_due(shard_of(member.cluster.cluster), self._clock())
+
+    async def put(self, member: Member) -> None:
+        """Write a cluster's row, and leave the times of its shard to the caller."""
         cluster = member.cluster.cluster
         entity = {
             **entity_keys(cluster),
             "Format": FORMAT,
             **columns("Member", member.cluster.to_json()),
             **columns("Endpoint", member.endpoint.to_json()),
+            **({"Identity": member.identity} if member.identity else {}),
         }
         table = await self._open()
         async with map_storage_errors("tables"):
             await table.upsert_entity(entity, mode=UpdateMode.REPLACE)
-        await self._shards.make_due(shard_of(cluster), self._clock())
 
     async def remove(self, cluster: ClusterId) -> None:
         """Remove a cluster and its status. A cluster that is not there is no error."""
@@ -118,6 +126,11 @@ class Fleet:
             found += await self._range(f"PartitionKey gt '{shard}'", size - len(found))
         return found
 
+    async def trusted_members(self) -> list[Member]:
+        """Return the clusters whose own identity the publisher has to trust. Reads the whole table."""
+        found = await self._range("Identity gt ''", _EVERYTHING)
+        return [row.member for _, row in found if row.member]
+
     async def _range(self, where: str, size: int) -> list[tuple[tuple[str, str], Row]]:
         found: list[tuple[tuple[str, str], Row]] = []
         table = await self._open()
@@ -137,7 +150,7 @@ class Fleet:
             wanted = Cluster.parse(text(entity, "Member"), trusted_hosts=self._trusted_hosts)
             if wanted.cluster != cluster:
                 raise InvalidRequest("the row holds another cluster")
-            return Row(cluster, Member(wanted, Endpoint.parse(text(entity, "Endpoint"))))
+            return Row(cluster, Member(wanted, Endpoint.parse(text(entity, "Endpoint")), entity.get("Identity")))
         except PullkeeperError as e:
             return Row(cluster, None, e.with_context(cluster=str(cluster)))
 

@@ -72,7 +72,7 @@ class Onboarding(Document):
     registries: Annotated[tuple[str, ...], Field(max_length=20)] = ()
     probe: str | None = None
     targets: Targets = (Target(service_accounts=("deepintshield-sa",)),)
-    identity: ResourceName = GUIDE_IDENTITY
+    identity: ResourceName | None = None
     identity_tags: Tags = Field(default_factory=dict)
     federated_credential: ResourceName = "deepintshield-federated-credential"
     audience: Exchange | None = None
@@ -150,7 +150,8 @@ class Onboarding(Document):
 class Handover(Document):
     """What the publisher must trust, and the gcloud commands that set it up.
 
-    issuer and subject: as in the token that reaches Google. audience: what the provider must allow.
+    issuer and subject: as in the token that reaches Google. audience: what the provider must allow. identities: object
+    ids of further identities of the same issuer to trust, those of clusters that refresh themselves.
     """
 
     tenant_id: str
@@ -159,6 +160,7 @@ class Handover(Document):
     issuer: str
     subject: str
     audience: str
+    identities: tuple[str, ...] = ()
     commands: tuple[str, ...]
 
 

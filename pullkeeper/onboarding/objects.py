@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any, Final, Literal
 
 from pullkeeper.cluster.api import path_of
-from pullkeeper.cluster.ownership import LABELS, MANAGED_BY, MANAGER, managers, release_patch
+from pullkeeper.cluster.ownership import LABELS, MANAGED_BY, MANAGER, is_applied, managers, release_patch
 from pullkeeper.cluster.refusals import NotFound
 from pullkeeper.errors import (
     ClusterError,
@@ -47,6 +47,8 @@ async def apply(work: Work, manifest: Mapping[str, Any]) -> Literal["created", "
     with _name_object_in_errors(manifest):
         found = await api.find(path)
         if found is None or is_ours(found):
+            if found and is_applied(found, _with_our_label(manifest)):
+                return None
             # An edit of an object of ours is drift: force puts it right.
             seen = await api.apply(path, _with_our_label(manifest), force=found is not None, strict=True)
             if seen.created:

@@ -33,8 +33,9 @@ class Onboarder:
         """
         self._check_scope(cluster)
         request = Onboarding(cluster=cluster, dry_run=dry_run)
-        latest = await self._operations.latest(cluster)
-        unknown = not (latest and latest.kind == "offboard") and not await self._operations.list_onboardings(cluster)
+        known = await self._operations.list_onboardings(cluster)
+        latest = None if known else await self._operations.latest(cluster)
+        unknown = not known and not (latest and latest.kind == "offboard")
         if unknown:
             member = (await self._tools.fleet.member(cluster)).cluster
             request = request.model_copy(update={"targets": member.targets, "refresher": member.refresher})

@@ -30,7 +30,6 @@ from pullkeeper.onboarding.rows import (
     STATE,
     State,
     StoredOperation,
-    parse_operation,
 )
 
 _RUNNING: Final = "running"
@@ -70,7 +69,7 @@ class Operations:
             written = await table.upsert_entity(stored.to_entity(), mode=UpdateMode.REPLACE)
         async with map_storage_errors("tables"):
             await table.upsert_entity({"PartitionKey": _RUNNING, "RowKey": operation.id})
-        to_undo = [operation.id] if undo_own_request else await self._list_to_undo(latest, operation, request)
+        to_undo = [operation.id] if undo_own_request else await self._list_to_undo(row, latest, operation, request)
         history = [operation.id, *filter(None, (row or {}).get("History", "").split(","))][:_HISTORY]
         pointers = {"Operation": operation.id, "Onboardings": ",".join(to_undo), "History": ",".join(history)}
         changed = {**entity_keys(cluster), **(row or {}), **pointers}
@@ -161,18 +160,30 @@ class Operations:
         or the offboarding that knew the cluster from the fleet alone. Their hubs are left out: undoing needs none, and
         the settings may no longer allow them.
         """
-        row = await self._cluster_row(cluster)
-        listed = row.get("Onboardings", "").split(",") if row else []
-        rows = [await self._row(OPERATION, identifier) for identifier in listed if identifier]
-        return [(parse_operation(row), _parse_without_hub(row["Request"])) for row in rows if row]
+        return await self._list_onboardings(await self._cluster_row(cluster), None)
+
+    async def read_cluster(self, stored: StoredOperation) -> tuple[str | None, list[tuple[Operation, Onboarding]]]:
+        """Return the id of the latest operation of an operation's cluster, and its onboardings as `list_onboardings`
+        does, in one look at the cluster's row.
+        """
+        row = await self._cluster_row(stored.operation.cluster)
+        return (row["Operation"] if row else None), await self._list_onboardings(row, stored)
+
+    async def _list_onboardings(self, row: Any, known: StoredOperation | None) -> list[tuple[Operation, Onboarding]]:
+        """row: of the cluster. known: an operation that has been read already."""
+        found: list[tuple[Operation, Onboarding]] = []
+        for identifier in filter(None, (row or {}).get("Onboardings", "").split(",")):
+            one = known if known and known.operation.id == identifier else await self._find(identifier)
+            if one:
+                found.append((one.operation, _parse_without_hub(one.request)))
+        return found
 
     async def _list_to_undo(
-        self, latest: StoredOperation | None, operation: Operation, request: Onboarding
+        self, row: Any, latest: StoredOperation | None, operation: Operation, request: Onboarding
     ) -> list[str]:
-        """Return the ids of the operations that offboarding has to undo."""
-        earlier = (
-            [] if latest and latest.operation.removed_everything else await self.list_onboardings(operation.cluster)
-        )
+        """Return the ids of the operations that offboarding has to undo. row: of the cluster."""
+        undone = latest and latest.operation.removed_everything
+        earlier = [] if undone else await self._list_onboardings(row, latest)
         if operation.kind == "offboard" or operation.dry_run:
             return [one.id for one, _ in earlier]
         return [*(one.id for one, other in earlier if other.footprint != request.footprint), operation.id]

@@ -16,8 +16,8 @@ from pullkeeper.onboarding.work import Phase, Work
 
 
 class Progress:
-    """Saves every step as it begins and ends. The first save claims the operation's turn, so that no other message of
-    it finds anything to do. Raises ChangedByAnother if another invocation wrote the operation.
+    """Saves each step as it begins, with how the one before it ended. The first save claims the operation's turn, so
+    that no other message of it finds anything to do. Raises ChangedByAnother if another invocation wrote the operation.
     """
 
     def __init__(
@@ -37,12 +37,12 @@ class Progress:
     async def start(self, phase: Phase) -> None:
         await self._save("Running", self._replace(Step(name=phase.NAME, status="running")))
 
-    async def finish(self, phase: Phase, detail: str) -> None:
+    def finish(self, phase: Phase, detail: str) -> None:
         status: StepStatus = "planned" if self.operation.dry_run else "done"
-        await self._save("Running", self._replace(Step(name=phase.NAME, status=status, detail=detail)))
+        self._note(Step(name=phase.NAME, status=status, detail=detail))
 
-    async def skip(self, phase: Phase, why: str) -> None:
-        await self._save("Running", self._replace(Step(name=phase.NAME, status="skipped", detail=why)))
+    def skip(self, phase: Phase, why: str) -> None:
+        self._note(Step(name=phase.NAME, status="skipped", detail=why))
 
     async def pause(self, detail: str, delay: timedelta = timedelta(), **changes: Any) -> StoredOperation:
         """Leave the step running, with a detail, until the next message. changes: further fields of the row."""
@@ -51,8 +51,9 @@ class Progress:
         return await self._leave(steps, delay, **changes)
 
     async def retry(self, error: PullkeeperError, delay: timedelta) -> StoredOperation:
-        """Record a failed try, until the next message."""
-        return await self._leave(self._failed_steps(error, error.remedy), delay, tries=self._stored.tries + 1)
+        """Record a failed try, until the next message, which reads the cluster again."""
+        steps = self._failed_steps(error, error.remedy)
+        return await self._leave(steps, delay, tries=self._stored.tries + 1, facts=None, endpoint=None)
 
     async def fail(self, error: PullkeeperError, work: Work | None) -> Operation:
         """End the operation, with this failure of the step that runs."""
@@ -111,6 +112,9 @@ class Progress:
         name = self.running_step or self.operation.steps[0].name
         failure = {"detail": error.detail, "category": error.category, "remedy": remedy}
         return self._replace(Step(name=name, status="failed", **failure))
+
+    def _note(self, step: Step) -> None:
+        self.operation = self.operation.model_copy(update={"steps": self._replace(step)})
 
     def _replace(self, changed: Step) -> tuple[Step, ...]:
         return tuple(changed if step.name == changed.name else step for step in self.operation.steps)

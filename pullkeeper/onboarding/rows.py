@@ -1,11 +1,15 @@
 """The rows of operations in table `operations`."""
 
+import json
 import secrets
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any, Final, Self
 
+from pullkeeper.azure.clusters import ClusterFacts
+from pullkeeper.fleet.table import columns, text
+from pullkeeper.model import Endpoint
 from pullkeeper.onboarding.documents import FINAL_STATUSES, Operation, OperationStatus, OperationSummary
 
 OPERATION: Final = "operation"
@@ -70,7 +74,8 @@ class StoredOperation:
     turn: the number of the message that continues it; any other finds nothing to do. due: when that message is to
     arrive; None while an invocation works on it. tries: how many have failed. waiting_since: when it first had to wait
     for Azure. turns: the quotas whose next call it may make, because it has waited for that. update_requested: whether
-    it has asked Azure to change the cluster. writer: marks this reader's writes.
+    it has asked Azure to change the cluster. facts, endpoint: what it has read of the cluster, so that a wait does not
+    repeat that. writer: marks this reader's writes.
     """
 
     operation: Operation
@@ -82,6 +87,8 @@ class StoredOperation:
     waiting_since: datetime | None = None
     turns: frozenset[str] = frozenset()
     update_requested: bool = False
+    facts: ClusterFacts | None = None
+    endpoint: Endpoint | None = None
     writer: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def is_abandoned(self, now: datetime) -> bool:
@@ -108,6 +115,8 @@ class StoredOperation:
             waiting_since=row.get("WaitingSince"),
             turns=frozenset(filter(None, row.get("Turns", "").split(","))),
             update_requested=row["UpdateRequested"],
+            facts=ClusterFacts(**json.loads(facts)) if (facts := text(row, "Facts")) else None,
+            endpoint=Endpoint.parse(endpoint) if (endpoint := text(row, "Endpoint")) else None,
         )
 
     def to_summary(self) -> dict[str, Any]:
@@ -136,8 +145,14 @@ class StoredOperation:
             "WaitingSince": self.waiting_since,
             "Turns": ",".join(sorted(self.turns)) or None,
             "UpdateRequested": self.update_requested,
+            **columns("Facts", _facts_json(self.facts) if self.facts else ""),
+            **columns("Endpoint", self.endpoint.to_json() if self.endpoint else ""),
         }
         return {name: value for name, value in entity.items() if value is not None}
+
+
+def _facts_json(facts: ClusterFacts) -> str:
+    return json.dumps({one.name: getattr(facts, one.name) for one in fields(facts) if one.name != "document"})
 
 
 def parse_summary(row: Any) -> OperationSummary:

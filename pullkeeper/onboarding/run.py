@@ -9,7 +9,7 @@ crashes.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -19,7 +19,7 @@ from pullkeeper.azure.quotas import take_turns
 from pullkeeper.deadline import INVOCATION, deadline, remaining, reserve
 from pullkeeper.errors import ArmDenied, ArmUnavailable, ClusterUnreachable, InternalError, PullkeeperError
 from pullkeeper.model import ClusterId
-from pullkeeper.onboarding.documents import FINAL_STATUSES, OnboardingMessage, Operation
+from pullkeeper.onboarding.documents import FINAL_STATUSES, Onboarding, OnboardingMessage, Operation
 from pullkeeper.onboarding.messages import MOST_TRIES, Messages
 from pullkeeper.onboarding.operations import ChangedByAnother, Operations
 from pullkeeper.onboarding.phases import IN_AZURE, IN_CLUSTER, OFFBOARD, ONBOARD, handover
@@ -82,10 +82,10 @@ class Runner:
         cluster = stored.operation.cluster
         progress = Progress(self._operations, stored, _phases(stored.operation), self._tools.clock)
         try:
-            latest = await self._operations.latest(cluster)
-            if latest is None or latest.id != stored.operation.id:
+            latest, onboardings = await self._operations.read_cluster(stored)
+            if latest != stored.operation.id:
                 return await progress.end_superseded()
-            return await self._run_slice(stored, progress)
+            return await self._run_slice(stored, onboardings, progress)
         except ChangedByAnother:
             await self._remove_if_offboarded(cluster)
             return (await self._operations.load(message.operation)).operation
@@ -97,20 +97,22 @@ class Runner:
             with suppress(ChangedByAnother):
                 await self._progress(stored).end_interrupted()
 
-    async def _run_slice(self, stored: StoredOperation, progress: Progress) -> Operation:
+    async def _run_slice(
+        self, stored: StoredOperation, onboardings: Sequence[tuple[Operation, Onboarding]], progress: Progress
+    ) -> Operation:
         work, turns = None, {*stored.turns}
         try:
             async with AsyncExitStack() as exit_stack, _slice():
                 exit_stack.enter_context(take_turns(turns))
-                work = await self._prepare(stored, exit_stack)
+                work = self._prepare(stored, onboardings, exit_stack)
                 await _run_phases(stored.operation, work, progress)
             return await progress.end("Succeeded", work)
         except AwaitingFederation as e:
-            await progress.finish(handover, str(e))
+            progress.finish(handover, str(e))
             return await progress.end("AwaitingFederation", work)
         except OutOfTime:
             if work and work.progressed:
-                return await self._messages.send(await progress.pause("continues in the next invocation"))
+                return await self._messages.send(await progress.pause("continues in the next invocation", **work.found))
             return await self._fail(_too_slow(progress), stored, progress, work)
         except PullkeeperError as e:
             end = self._wait if e.is_wait else self._fail
@@ -139,7 +141,10 @@ class Runner:
         detail = f"waiting: {reason.detail}; next try at {due:%H:%M:%SZ}, until {until:%Y-%m-%d %H:%MZ} at most"
         requested = stored.update_requested or bool(work and work.update_requested)
         turns = stored.turns | {quota} if quota else stored.turns
-        waiting = await progress.pause(detail, delay, waiting_since=since, update_requested=requested, turns=turns)
+        found = work.found if work else {}
+        waiting = await progress.pause(
+            detail, delay, waiting_since=since, update_requested=requested, turns=turns, **found
+        )
         return await self._messages.send(waiting)
 
     async def _fail(
@@ -152,9 +157,10 @@ class Runner:
         delay = max(_RETRY_AFTER, error.retry_after or timedelta())
         return await self._messages.send(await progress.retry(error, delay))
 
-    async def _prepare(self, stored: StoredOperation, exit_stack: AsyncExitStack) -> Work:
+    def _prepare(
+        self, stored: StoredOperation, onboardings: Sequence[tuple[Operation, Onboarding]], exit_stack: AsyncExitStack
+    ) -> Work:
         """Raises InvalidRequest if the settings no longer allow the request."""
-        onboardings = await self._operations.list_onboardings(stored.operation.cluster)
         requests = [request for operation, request in onboardings if operation.id != stored.operation.id]
         if stored.operation.keep_workload:
             requests = [request.model_copy(update={"workload": None}) for request in requests]
@@ -171,6 +177,8 @@ class Runner:
             dry_run=stored.operation.dry_run,
             failed_steps=frozenset(step.name for step in stored.operation.steps if step.category),
             issuer=next(filter(None, issuers), None),
+            facts=stored.facts,
+            endpoint=stored.endpoint,
             update_requested=stored.update_requested,
         )
 
@@ -210,11 +218,11 @@ async def _slice() -> AsyncIterator[None]:
 async def _run_phases(operation: Operation, work: Work, progress: Progress) -> None:
     for phase in _phases(operation):
         if operation.kind == "offboard" and not work.reachable and phase in IN_CLUSTER:
-            await progress.skip(phase, "skipped: the app cannot reach the cluster")
+            progress.skip(phase, "skipped: the app cannot reach the cluster")
             continue
         await progress.start(phase)
         work.stop_if_late()
-        await progress.finish(phase, await _run_phase(phase, work, operation))
+        progress.finish(phase, await _run_phase(phase, work, operation))
 
 
 async def _run_phase(phase: Phase, work: Work, operation: Operation) -> str:

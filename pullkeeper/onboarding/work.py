@@ -17,7 +17,7 @@ from pullkeeper.fleet.table import Fleet
 from pullkeeper.model import Cluster, ClusterId, Endpoint, Target
 from pullkeeper.onboarding.documents import GUIDE_IDENTITY, Handover, Onboarding
 from pullkeeper.publisher.hub import Hub
-from pullkeeper.refresh.refresh import Refresher
+from pullkeeper.refresh.refresh import FirstSecrets, Refresher
 
 _ONE_STEP: Final = timedelta(seconds=60)
 """What the calls between two looks at the clock may take together."""
@@ -55,10 +55,12 @@ class Work:
     requests: `request` and all earlier ones since the last offboarding that left other things behind: what offboarding
     has to undo. failed_steps: names of the steps at which an earlier try failed. issuer: of the cluster's service
     account tokens; until the cluster is inspected, the one that an earlier operation found. reachable: False where the
-    app does no work in the cluster. manifests: what the pipeline has to apply then. left: lines of the result.
+    app does no work in the cluster. first: the secrets that it has written.
+    manifests: what the pipeline has to apply then. left: lines of the result.
     complete: False once something of ours that should be removed was kept. removed_credentials: in a dry run, those
-    that would be removed. update_requested: whether this operation has asked Azure to change the cluster.
-    progressed: whether this invocation has changed something that the next one will find done.
+    that would be removed. used_identities: lower-case names of those on which offboarding found credentials of
+    the cluster. update_requested: whether this operation has asked Azure to change the cluster. progressed: whether
+    this invocation has changed something that the next one will find done.
     """
 
     request: Onboarding
@@ -74,17 +76,42 @@ class Work:
     reachable: bool = True
     app_claims: Mapping[str, str] = field(default_factory=dict)
     handover: Handover | None = None
+    first: FirstSecrets | None = None
     manifests: list[dict[str, Any]] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     complete: bool = True
     removed_credentials: set[FederatedCredential] = field(default_factory=set)
+    used_identities: set[str] = field(default_factory=set)
     update_requested: bool = False
     progressed: bool = False
+    _identities: dict[str, ManagedIdentity | None] = field(default_factory=dict)
     _api: Api | None = None
 
     @property
     def cluster(self) -> ClusterId:
         return self.request.cluster
+
+    @property
+    def trusts_identity(self) -> bool:
+        """Whether the provider at Google trusts the cluster's identity."""
+        return self.request.refresher == "in-cluster" and self.request.chain == "entra"
+
+    @property
+    def own_identity(self) -> str:
+        """The name of the cluster's own identity: 91 characters at most, and Azure allows 128."""
+        return f"{GUIDE_IDENTITY}-{self.cluster.name}"
+
+    @property
+    def wanted_identity(self) -> str:
+        """The name of the identity to create, where none exists."""
+        return self.request.identity or self.own_identity
+
+    @property
+    def identity_names(self) -> tuple[str, ...]:
+        """The names of the identities that may trust service accounts of the requests."""
+        by_default = GUIDE_IDENTITY, self.own_identity
+        named = ((request.identity,) if request.identity else by_default for request in self.requests)
+        return tuple(dict.fromkeys(name for names in named for name in names))
 
     @property
     def audience(self) -> str:
@@ -119,6 +146,12 @@ class Work:
         if remaining(step) < step:
             raise OutOfTime
 
+    @property
+    def found(self) -> dict[str, Any]:
+        """What has been read of the cluster and stays: later invocations need not read it again."""
+        settled = self.facts and self.facts.has_workload_identity and not self.facts.is_changing
+        return {"facts": self.facts if settled else None, "endpoint": self.endpoint if settled else None}
+
     def note_change(self) -> None:
         self.progressed = not self.dry_run
 
@@ -140,13 +173,24 @@ class Work:
         credentials = await self.tools.identities.list_credentials(identity)
         return [credential.name for credential in credentials if credential not in self.removed_credentials]
 
-    async def create_identity(self, name: str) -> ManagedIdentity:
-        """Create an identity in the cluster's group and location, with the request's tags."""
+    async def find_identity(self, name: str) -> ManagedIdentity | None:
+        """Look for an identity in the cluster's group, once in an invocation."""
+        if name not in self._identities:
+            cluster, find = self.cluster, self.tools.identities.find
+            self._identities[name] = await find(cluster.subscription, cluster.resource_group, name)
+        return self._identities[name]
+
+    async def create_identity(self) -> ManagedIdentity:
+        """Create the identity in the cluster's group and location, with the request's tags."""
         if self.facts is None:
             raise RuntimeError("the cluster is inspected first")
-        cluster, tags = self.cluster, self.request.identity_tags
+        cluster, request = self.cluster, self.request
         created = await self.tools.identities.create(
-            cluster.subscription, cluster.resource_group, name, self.facts.location, tags
+            cluster.subscription,
+            cluster.resource_group,
+            self.wanted_identity,
+            self.facts.location,
+            request.identity_tags,
         )
         self.note_change()
         return created
@@ -174,7 +218,7 @@ class Work:
         EntraError.
         """
         if self._api is None:
-            self.endpoint = self.endpoint or await self.tools.access.locate(self.cluster)
+            self.endpoint = self.endpoint or await self.tools.access.locate(self.cluster, self.facts)
             api = await self.tools.access.open(self.cluster, self.endpoint, dry=self.dry_run)
             self._api = await self.exit_stack.enter_async_context(api)
         return self._api

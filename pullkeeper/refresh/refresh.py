@@ -4,28 +4,37 @@ token, and one write records how it went. A failure is an outcome, and what ends
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from pullkeeper import telemetry
-from pullkeeper.cluster import pull_secret
 from pullkeeper.errors import InternalError, NotInFleet, PullkeeperError, UnknownFormat
 from pullkeeper.fleet.overview import explain_expiry
 from pullkeeper.fleet.queues import Queue, RefreshMessage, has_other_version
-from pullkeeper.fleet.shard_table import Shards
+from pullkeeper.fleet.shard_table import Shards, ShardState
 from pullkeeper.fleet.shards import shard_of
 from pullkeeper.fleet.status import TargetStatus
 from pullkeeper.fleet.table import Fleet, Member
 from pullkeeper.model import Target
 from pullkeeper.refresh.attempt import Writer
 from pullkeeper.refresh.capacity import Capacity
-from pullkeeper.refresh.outcomes import Fresh, report_status
+from pullkeeper.refresh.outcomes import Attempt, Fresh, next_status, report_outcome, report_status
 from pullkeeper.refresh.pace import quick_retry
 from pullkeeper.refresh.shard_run import ShardRun
 
 _OTHER_VERSION_AGAIN: Final = timedelta(minutes=5)
 Figures = Mapping[str, telemetry.Attribute]
+
+
+@dataclass(frozen=True, slots=True)
+class FirstSecrets:
+    """The first secrets of a cluster, and its shard as it was read before."""
+
+    written: Mapping[Target, Fresh]
+    shard: ShardState
 
 
 class Refresher:
@@ -84,12 +93,13 @@ class Refresher:
             poisoned = {"category": e.category, "detail": e.detail, "remedy": e.remedy}
         telemetry.emit("message.poisoned", {"queue": "refresh", **poisoned}, logging.ERROR)
 
-    async def write_first(self, member: Member) -> Mapping[Target, pull_secret.WriteResult]:
-        """Write the first secrets of a cluster that is about to join, or to change. Raises the first failure; nothing
-        is recorded.
+    async def write_first(self, member: Member) -> FirstSecrets:
+        """Write the first secrets of a cluster that is about to join, or to change. Raises the first failure. Nothing
+        is recorded: `record_first` does that once it has joined.
         """
         cluster = member.cluster
-        before = (await self._shards.read(shard_of(cluster.cluster))).status(cluster.cluster)
+        shard = await self._shards.read(shard_of(cluster.cluster))
+        before = shard.status(cluster.cluster)
         # Onboarding asked Azure a moment ago.
         before = before.model_copy(update={"located_at": self._clock(), "endpoint": None})
         hub, token = await self._writer.token(cluster, before)
@@ -99,8 +109,29 @@ class Refresher:
             if isinstance(outcome, PullkeeperError):
                 raise outcome
             if isinstance(outcome, Fresh):
-                written[target] = outcome.written
-        return written
+                written[target] = outcome
+        return FirstSecrets(written, shard)
+
+    async def record_first(self, member: Member, first: FirstSecrets) -> None:
+        """Record the first secrets of a cluster that has joined. Raises StorageUnavailable, UnknownFormat."""
+        cluster, now = member.cluster, self._clock()
+
+        def change(state: ShardState) -> ShardState:
+            status = next_status(state.status(cluster.cluster), cluster, Attempt(first.written), now)
+            statuses = {**state.statuses, cluster.cluster: status}
+            targets = [target for one in statuses.values() for target in one.targets.values()]
+            return replace(
+                state,
+                next_due=min(state.next_due, status.next_due(cluster)),
+                clusters=len(statuses),
+                states=Counter(target.state(now) for target in targets),
+                statuses=statuses,
+            )
+
+        if not await self._shards.save(change(first.shard)):
+            await self._shards.update(first.shard.shard, change)
+        for target, outcome in first.written.items():
+            report_outcome(cluster.cluster, target, outcome)
 
     async def _run(self, message: RefreshMessage) -> Figures:
         run = ShardRun(self._fleet, self._shards, self._writer, self._capacity, message, clock=self._clock)

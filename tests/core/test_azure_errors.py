@@ -1,5 +1,7 @@
 """Every error response of Azure Resource Manager has its category."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -34,8 +36,13 @@ _NOT_AUTHORIZED = (
 )
 
 
-def _arm(server: CannedServer, denied: type[ArmDenied] = ArmDenied) -> Arm:
-    return Arm(Entra(UncheckedCredential), f"https://{server.host}", denied=denied)
+@asynccontextmanager
+async def _open_arm(server: CannedServer, denied: type[ArmDenied] = ArmDenied) -> AsyncIterator[Arm]:
+    arm = Arm(Entra(UncheckedCredential), f"https://{server.host}", denied=denied)
+    try:
+        yield arm
+    finally:
+        await arm.close()
 
 
 def _error(status: int, code: str, message: str, **headers: str) -> bytes:
@@ -43,15 +50,17 @@ def _error(status: int, code: str, message: str, **headers: str) -> bytes:
 
 
 async def _describe(server: CannedServer, denied: type[ArmDenied] = ArmDenied) -> PullkeeperError:
-    with pytest.raises(PullkeeperError) as raised:
-        await AzureClusters(_arm(server, denied), lambda: datetime(2026, 1, 1, tzinfo=UTC)).describe(_CLUSTER)
+    async with _open_arm(server, denied) as arm:
+        with pytest.raises(PullkeeperError) as raised:
+            await AzureClusters(arm, lambda: datetime(2026, 1, 1, tzinfo=UTC)).describe(_CLUSTER)
     return raised.value
 
 
 async def _add_credential(server: CannedServer) -> PullkeeperError:
     credential = FederatedCredential("n", "https://issuer.example/", "system:serviceaccount:a:b")
-    with pytest.raises(PullkeeperError) as raised:
-        await AzureIdentities(_arm(server)).add_credential(_IDENTITY, credential, "api://AzureADTokenExchange")
+    async with _open_arm(server) as arm:
+        with pytest.raises(PullkeeperError) as raised:
+            await AzureIdentities(arm).add_credential(_IDENTITY, credential, "api://AzureADTokenExchange")
     return raised.value
 
 

@@ -14,7 +14,7 @@ from azure.identity.aio import ManagedIdentityCredential
 
 from local.serving import Authority
 from pullkeeper.azure.arm import Arm
-from pullkeeper.azure.clusters import AzureClusters
+from pullkeeper.azure.clusters import AzureClusters, ClusterFacts
 from pullkeeper.azure.entra import Entra
 from pullkeeper.azure.identities import OURS, AzureIdentities, FederatedCredential, ManagedIdentity
 from pullkeeper.cluster import pull_secret
@@ -61,8 +61,13 @@ def _clock() -> datetime:
     return _NOW
 
 
-def _arm(server: CannedServer) -> Arm:
-    return Arm(Entra(UncheckedCredential), f"https://{server.host}")
+@asynccontextmanager
+async def _open_arm(server: CannedServer) -> AsyncIterator[Arm]:
+    arm = Arm(Entra(UncheckedCredential), f"https://{server.host}")
+    try:
+        yield arm
+    finally:
+        await arm.close()
 
 
 def _hub(server: CannedServer) -> Hub:
@@ -75,25 +80,44 @@ def _hub(server: CannedServer) -> Hub:
     return Hub.parse(document, trusted_hosts=frozenset({server.host}))
 
 
+_FACTS = ClusterFacts(
+    location="westeurope",
+    version="1.34.2",
+    power_state="Running",
+    provisioning_state="Succeeded",
+    provisioning_error=None,
+    issuer=None,
+    workload_identity=False,
+    private_name=None,
+    public_name=None,
+    document={"properties": {}, "eTag": "1"},
+)
+
+
 async def _describe(server: CannedServer, _: Authority) -> None:
-    await AzureClusters(_arm(server), _clock).describe(_CLUSTER)
+    async with _open_arm(server) as arm:
+        await AzureClusters(arm, _clock).describe(_CLUSTER)
 
 
 async def _locate(server: CannedServer, _: Authority) -> None:
-    await AzureClusters(_arm(server), _clock).locate(_CLUSTER)
+    async with _open_arm(server) as arm:
+        await AzureClusters(arm, _clock).locate(_CLUSTER)
 
 
 async def _enable_workload_identity(server: CannedServer, _: Authority) -> None:
-    await AzureClusters(_arm(server), _clock).enable_workload_identity(_CLUSTER)
+    async with _open_arm(server) as arm:
+        await AzureClusters(arm, _clock).enable_workload_identity(_CLUSTER, _FACTS)
 
 
 async def _find_identity(server: CannedServer, _: Authority) -> None:
-    await AzureIdentities(_arm(server)).find(_CLUSTER.subscription, "rg", "id-1")
+    async with _open_arm(server) as arm:
+        await AzureIdentities(arm).find(_CLUSTER.subscription, "rg", "id-1")
 
 
 async def _add_credential(server: CannedServer, _: Authority) -> None:
     credential = FederatedCredential("n", "https://issuer.example/", "system:serviceaccount:a:b")
-    await AzureIdentities(_arm(server)).add_credential(_IDENTITY, credential, "api://AzureADTokenExchange")
+    async with _open_arm(server) as arm:
+        await AzureIdentities(arm).add_credential(_IDENTITY, credential, "api://AzureADTokenExchange")
 
 
 async def _replace_nothing(*_: object) -> int:

@@ -53,6 +53,7 @@ _CONTEXT = {
     "subscription": "0b1f6471-1bf0-4dda-aec3-cb9272f09590",
     "group": "rg-platform_" * 7 + "prod",
     "name": "aks-prod-" * 6 + "westeurop",
+    "own_identity": "deepintshield-pull-identity-" + "aks-prod-" * 6 + "westeurop",
     "linked_action": "Microsoft.OperationalInsights/workspaces/sharedkeys/read",
     "linked_scope": _CLUSTER,
     "locked_scope": _CLUSTER,

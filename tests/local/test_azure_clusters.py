@@ -40,7 +40,9 @@ async def app(azure: Azure, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Ap
     for name, value in endpoint.environment(server.url).items():
         monkeypatch.setenv(name, value)
     async with ManagedIdentityCredential(client_id=azure.caller.client_id) as credential:
-        yield App(AzureClusters(AppArm(AppIdentity(lambda: credential), azure.url), azure.clock))
+        arm = AppArm(AppIdentity(lambda: credential), azure.url)
+        yield App(AzureClusters(arm, azure.clock))
+        await arm.close()
     await server.stop()
 
 

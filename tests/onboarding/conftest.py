@@ -20,7 +20,9 @@ from pullkeeper.onboarding.rows import StoredOperation
 from pullkeeper.services import Services
 from tests.world import World
 
-IDENTITY: Final = "deepintshield-pull-identity"
+GUIDE_IDENTITY: Final = "deepintshield-pull-identity"
+IDENTITY: Final = "deepintshield-pull-identity-aks-1"
+"""By default, that of the cluster aks-1."""
 NAMESPACE: Final = "deepintshield"
 ACCOUNT: Final = "deepintshield-sa"
 SUBJECT: Final = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"

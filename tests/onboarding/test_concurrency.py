@@ -7,53 +7,58 @@ from typing import Any
 
 import pytest
 
+from pullkeeper.azure.identities import AzureIdentities, FederatedCredential, ManagedIdentity
 from pullkeeper.cluster import pull_secret
 from pullkeeper.fleet.queues import RefreshMessage
 from pullkeeper.fleet.shards import shard_of
 from pullkeeper.fleet.table import Fleet, Member
-from pullkeeper.model import ClusterId
-from pullkeeper.onboarding.documents import OnboardingMessage, Operation
+from pullkeeper.onboarding.documents import OnboardingMessage
 from pullkeeper.onboarding.operations import Operations
-from pullkeeper.onboarding.phases import federated_credential
 from pullkeeper.onboarding.phases import pull_secret as pull_secret_phase
 from pullkeeper.onboarding.rows import StoredOperation
 from pullkeeper.onboarding.work import Work
-from tests.onboarding.conftest import IDENTITY, SUBJECT, Onboarding, describe, get_service_account, identity_id
+from tests.onboarding.conftest import (
+    SUBJECT,
+    Onboarding,
+    describe,
+    get_service_account,
+    identity_id,
+    step,
+)
 
 pytestmark = pytest.mark.servers
-Chosen = tuple[Any, str]
 
 
-def run_after_choice(monkeypatch: pytest.MonkeyPatch, then: Callable[[], Awaitable[None]], times: int = 1) -> None:
-    """Run `then` between the choice of an identity and the first write to it, in the first tries."""
-    choose, left = federated_credential._choose_identity, [then] * times
+def run_after_listing(monkeypatch: pytest.MonkeyPatch, then: Callable[[], Awaitable[None]], times: int = 1) -> None:
+    """Run `then` between the look at an identity's credentials and the first write to it, in the first tries."""
+    list_credentials, left = AzureIdentities.list_credentials, [then] * times
 
-    async def chosen(work: Work) -> Chosen:
-        found = await choose(work)
+    async def listed(self: AzureIdentities, identity: ManagedIdentity) -> list[FederatedCredential]:
+        found = await list_credentials(self, identity)
         if left:
             await left.pop()()
         return found
 
-    monkeypatch.setattr(federated_credential, "_choose_identity", chosen)
+    monkeypatch.setattr(AzureIdentities, "list_credentials", listed)
 
 
 async def test_of_two_invocations_with_one_message_one_continues(
     onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both have read the operation before either writes it."""
-    cluster, both, last = await onboarding.cluster("aks-1"), asyncio.Barrier(2), Operations.latest
+    cluster, both, read = await onboarding.cluster("aks-1"), asyncio.Barrier(2), Operations.read_cluster
 
     waiting = [both.wait] * 2
 
-    async def waits(self: Operations, cluster: ClusterId) -> Operation | None:
+    async def waits(self: Operations, stored: StoredOperation) -> Any:
         if waiting:
             await waiting.pop()()
-        return await last(self, cluster)
+        return await read(self, stored)
 
     begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
     another = onboarding.world.build_services()
     with monkeypatch.context() as patch:
-        patch.setattr(Operations, "latest", waits)
+        patch.setattr(Operations, "read_cluster", waits)
         runners = onboarding.world.services.runner, another.runner
         await asyncio.gather(*(runner.run(OnboardingMessage(operation=begun.id)) for runner in runners))
     await another.close()
@@ -73,7 +78,7 @@ async def test_an_invocation_taken_for_dead_does_not_bring_a_cluster_back_that_h
         reached.set()
         await go.wait()
 
-    run_after_choice(monkeypatch, held_up)
+    run_after_listing(monkeypatch, held_up)
     double = asyncio.create_task(onboarding.deliver(begun.id))
     await reached.wait()
     another = onboarding.world.build_services()
@@ -86,12 +91,12 @@ async def test_an_invocation_taken_for_dead_does_not_bring_a_cluster_back_that_h
     assert await onboarding.fleet() == set()
 
 
-async def test_of_two_clusters_that_race_for_the_last_credential_one_gets_a_further_identity(
+async def test_of_two_clusters_that_race_for_the_last_credential_one_is_told_of_the_limit(
     onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both have seen the last place free."""
     clusters = [await onboarding.cluster(name) for name in ("aks-1", "aks-2")]
-    onboarding.fill_identity(19)
+    onboarding.fill_identity(19, "shop-pull", pullkeeper="shared")
     onboarding.world.cloud.arm.federated_credentials.writing = (
         timedelta()
     )  # so that no write is refused, which would make the app look again
@@ -100,26 +105,26 @@ async def test_of_two_clusters_that_race_for_the_last_credential_one_gets_a_furt
     async def waits() -> None:
         await both.wait()
 
-    run_after_choice(monkeypatch, waits, times=2)
-    await asyncio.gather(*(onboarding.onboard(cluster) for cluster in clusters))
-    further = set(onboarding.credentials(f"{IDENTITY}-2").values())
-    trusted = further | set(onboarding.credentials().values())
-    assert (len(onboarding.credentials()), len(further)) == (20, 1)
-    assert trusted >= {(onboarding.azure(cluster).oidc_issuer, SUBJECT) for cluster in clusters}
+    run_after_listing(monkeypatch, waits, times=2)
+    bodies = [{"cluster": str(cluster.id), "hub": "main", "identity": "shop-pull"} for cluster in clusters]
+    ended = await asyncio.gather(*(onboarding.run(body) for body in bodies))
+    categories = {one.status: step(one, "federated credential").category for one in ended}
+    assert categories == {"Succeeded": None, "Failed": "identity_limit"}
+    assert len(onboarding.credentials("shop-pull")) == 20
 
 
 @pytest.mark.parametrize("when", ["chosen", "about to join the fleet"])
 async def test_an_identity_deleted_by_another_clusters_offboarding_is_created_again(
     onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
-    """It was still unused when the other cluster was offboarded."""
+    """They share it, and it was still unused when the other cluster was offboarded."""
     cluster = await onboarding.cluster("aks-1")
 
     async def remove_identity() -> None:
-        assert onboarding.world.cloud.arm.identities.remove(identity_id(IDENTITY))
+        assert onboarding.world.cloud.arm.identities.remove(identity_id("shop-pull"))
 
     if when == "chosen":
-        run_after_choice(monkeypatch, remove_identity)
+        run_after_listing(monkeypatch, remove_identity)
     else:
         write, left = pull_secret_phase.do, [remove_identity]
 
@@ -130,10 +135,10 @@ async def test_an_identity_deleted_by_another_clusters_offboarding_is_created_ag
             return done
 
         monkeypatch.setattr(pull_secret_phase, "do", write_and_run)
-    await onboarding.onboard(cluster)
-    identity = onboarding.identity()
+    await onboarding.onboard(cluster, identity="shop-pull")
+    identity = onboarding.identity("shop-pull")
     assert identity is not None
-    assert list(onboarding.credentials().values()) == [(onboarding.azure(cluster).oidc_issuer, SUBJECT)]
+    assert list(onboarding.credentials("shop-pull").values()) == [(onboarding.azure(cluster).oidc_issuer, SUBJECT)]
     annotations = (await get_service_account(cluster))["metadata"]["annotations"]
     assert annotations == {"azure.workload.identity/client-id": identity.service_principal.client_id}
 
@@ -166,14 +171,14 @@ async def test_an_operation_given_up_while_it_registers_leaves_nothing_in_the_fl
     onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster, runner = await onboarding.cluster("aks-1"), onboarding.world.services.runner
-    reached, go, register = asyncio.Event(), asyncio.Event(), Fleet.register
+    reached, go, put = asyncio.Event(), asyncio.Event(), Fleet.put
 
     async def slow(self: Fleet, member: Member) -> None:
         reached.set()
         await go.wait()
-        await register(self, member)
+        await put(self, member)
 
-    monkeypatch.setattr(Fleet, "register", slow)
+    monkeypatch.setattr(Fleet, "put", slow)
     begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
     working = asyncio.create_task(onboarding.deliver(begun.id))
     await reached.wait()

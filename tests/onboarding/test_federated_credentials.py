@@ -7,10 +7,12 @@ import pytest
 
 from local.azure.assertions import FederatedCredential
 from local.cloud import SUBSCRIPTION, LocalCluster
+from pullkeeper.azure.identities import OURS
 from pullkeeper.errors import InvalidRequest
 from tests.onboarding.conftest import (
     ACCOUNT,
     AUDIENCE,
+    GUIDE_IDENTITY,
     IDENTITY,
     SUBJECT,
     Onboarding,
@@ -47,27 +49,82 @@ async def test_the_issuer_is_copied_exactly_and_replaced_when_the_cluster_was_cr
     assert onboarding.identity() is None
 
 
+def trust(onboarding: Onboarding, cluster: LocalCluster, name: str, *others: str) -> str:
+    """Have an identity trust the cluster's account, by a credential that Pullkeeper did not create, and others beside
+    it. Return the cluster's issuer.
+    """
+    arm = onboarding.world.cloud.arm
+    identity = arm.identities.find(identity_id(name)) or arm.identities.add(identity_id(name))
+    issuer = onboarding.azure(cluster).oidc_issuer or ""
+    for number, subject in enumerate((SUBJECT, *others)):
+        arm.federated_credentials.add(identity, f"by-hand-{number}", FederatedCredential(issuer, subject, AUDIENCE))
+    return issuer
+
+
+async def test_the_guides_identity_stays_where_it_trusts_the_cluster(onboarding: Onboarding) -> None:
+    """The publisher trusts it. Its other cluster, which it does not trust, gets an identity of its own."""
+    first, second = await onboarding.cluster("aks-1"), await onboarding.cluster("aks-2")
+    issuer = trust(onboarding, first, GUIDE_IDENTITY)
+    await onboarding.onboard(first)
+    assert onboarding.world.cloud.arm.writes == []
+    assert onboarding.identity() is None
+    guide = onboarding.identity(GUIDE_IDENTITY)
+    assert guide is not None
+    assert await client_id(first) == guide.service_principal.client_id
+
+    await onboarding.onboard(second)
+    own = onboarding.identity(f"{GUIDE_IDENTITY}-aks-2")
+    assert own is not None
+    assert await client_id(second) == own.service_principal.client_id
+    assert onboarding.credentials(GUIDE_IDENTITY) == {"by-hand-0": (issuer, SUBJECT)}
+
+
+async def test_the_guides_identity_gets_the_credentials_that_are_missing(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    trust(onboarding, cluster, GUIDE_IDENTITY)
+    await onboarding.onboard(cluster, targets=[{"serviceAccounts": [ACCOUNT, "another"]}])
+    assert len(onboarding.credentials(GUIDE_IDENTITY)) == 2
+    assert onboarding.identity() is None
+    left = await onboarding.offboard_fully(cluster)
+    assert set(onboarding.credentials(GUIDE_IDENTITY)) == {"by-hand-0"}
+    assert "federated credential by-hand-0: on an identity that Pullkeeper did not create" in left
+    assert f"identity {GUIDE_IDENTITY}: not created by Pullkeeper" in left
+
+
+async def test_without_room_in_the_guides_identity_the_cluster_gets_its_own(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    onboarding.fill_identity(19, GUIDE_IDENTITY)
+    trust(onboarding, cluster, GUIDE_IDENTITY)
+    await onboarding.onboard(cluster, targets=[{"serviceAccounts": [ACCOUNT, "another"]}])
+    identity = onboarding.identity()
+    assert identity is not None
+    assert {await client_id(cluster, name) for name in (ACCOUNT, "another")} == {identity.service_principal.client_id}
+    assert len(onboarding.credentials()) == 2
+
+
 async def test_an_existing_credential_with_another_name_is_used(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
-    identity = onboarding.world.cloud.arm.identities.add(identity_id(IDENTITY))
-    issuer = onboarding.azure(cluster).oidc_issuer or ""
-    onboarding.world.cloud.arm.federated_credentials.add(
-        identity, "by-hand", FederatedCredential(issuer, SUBJECT, AUDIENCE)
-    )
+    onboarding.fill_identity(0, **OURS)
+    issuer = trust(onboarding, cluster, IDENTITY)
     await onboarding.onboard(cluster)
-    assert onboarding.credentials() == {"by-hand": (issuer, SUBJECT)}
+    assert onboarding.credentials() == {"by-hand-0": (issuer, SUBJECT)}
     assert onboarding.world.cloud.arm.writes == []
 
 
-async def test_each_cluster_has_a_credential_of_its_own(onboarding: Onboarding) -> None:
-    """Also if another instance writes at the same moment: the name depends on the pair."""
-    first, second = await onboarding.cluster("aks-1"), await onboarding.cluster("aks-2")
-    await onboarding.onboard(first)
-    await onboarding.onboard(second)
-    held = onboarding.credentials()
-    assert len(held) == 2
-    assert all(name.startswith("deepintshield-federated-credential-") for name in held)
-    assert set(held.values()) == {(onboarding.azure(one).oidc_issuer, SUBJECT) for one in (first, second)}
+async def test_each_cluster_has_an_identity_of_its_own(onboarding: Onboarding) -> None:
+    """Also one with the longest name that AKS allows."""
+    clusters = [await onboarding.cluster(name) for name in ("aks-1", "a" * 63)]
+    await asyncio.gather(*(onboarding.onboard(cluster) for cluster in clusters))
+    for cluster in clusters:
+        name = f"deepintshield-pull-identity-{cluster.id.name}"
+        [(credential, pair)] = onboarding.credentials(name).items()
+        assert credential.startswith(f"deepintshield-federated-credential-{cluster.id.name}-")
+        assert pair == (onboarding.azure(cluster).oidc_issuer, SUBJECT)
+        identity = onboarding.identity(name)
+        assert identity is not None
+        assert await client_id(cluster) == identity.service_principal.client_id
+        await onboarding.offboard_fully(cluster)
+        assert onboarding.identity(name) is None
 
 
 async def test_concurrent_writes_are_waited_for(onboarding: Onboarding) -> None:
@@ -86,80 +143,60 @@ async def test_endless_concurrent_writes_are_reported(onboarding: Onboarding) ->
     assert step(ended, "federated credential").category == "federated_credential_conflict"
 
 
-async def test_clusters_of_a_group_onboarded_at_once_share_the_identity(onboarding: Onboarding) -> None:
+async def test_clusters_can_share_an_identity(onboarding: Onboarding) -> None:
     clusters = [await onboarding.cluster(f"aks-{number}") for number in range(4)]
-    await asyncio.gather(*(onboarding.onboard(cluster) for cluster in clusters))
+    await asyncio.gather(*(onboarding.onboard(cluster, identity="shop-pull") for cluster in clusters))
     expected = {(onboarding.azure(cluster).oidc_issuer, SUBJECT) for cluster in clusters}
-    assert set(onboarding.credentials().values()) == expected
-    identity = onboarding.identity()
+    assert set(onboarding.credentials("shop-pull").values()) == expected
+    identity = onboarding.identity("shop-pull")
     assert identity is not None
     assert {await client_id(cluster) for cluster in clusters} == {identity.service_principal.client_id}
 
 
 async def test_the_twentieth_credential_fits(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
-    onboarding.fill_identity(19)
-    await onboarding.onboard(cluster)
-    assert len(onboarding.credentials()) == 20
-    assert onboarding.identity(f"{IDENTITY}-2") is None
+    onboarding.fill_identity(19, "shop-pull", pullkeeper="shared")
+    await onboarding.onboard(cluster, identity="shop-pull")
+    assert len(onboarding.credentials("shop-pull")) == 20
 
 
-async def test_beyond_twenty_credentials_the_pods_get_a_further_identity(onboarding: Onboarding) -> None:
+@pytest.mark.parametrize("accounts", [[ACCOUNT], [ACCOUNT, "another"]])
+async def test_a_full_identity_is_reported_with_the_name_of_the_default(
+    onboarding: Onboarding, accounts: list[str]
+) -> None:
     cluster = await onboarding.cluster("aks-1")
-    onboarding.fill_identity(20)
-    for _ in range(2):
-        await onboarding.onboard(cluster)
-        further = onboarding.identity(f"{IDENTITY}-2")
-        assert further is not None
-        assert len(onboarding.credentials()) == 20
-        assert list(onboarding.credentials(f"{IDENTITY}-2").values()) == [
-            (onboarding.azure(cluster).oidc_issuer, SUBJECT)
-        ]
-        assert await client_id(cluster) == further.service_principal.client_id
-    assert onboarding.identity(f"{IDENTITY}-3") is None
-
-    # Room that opens elsewhere later moves no cluster.
-    assert further is not None
-    onboarding.world.cloud.arm.federated_credentials.remove(onboarding.identity(), "other-3")  # type: ignore[arg-type]
-    await onboarding.onboard(cluster)
-    assert await client_id(cluster) == further.service_principal.client_id
-    assert len(onboarding.credentials()) == 19
-
-
-async def test_all_accounts_of_a_cluster_use_one_identity(onboarding: Onboarding) -> None:
-    """One place is left for two accounts: both use an identity that has room for both."""
-    cluster = await onboarding.cluster("aks-1")
-    onboarding.fill_identity(19)
-    await onboarding.onboard(cluster, targets=[{"serviceAccounts": ["one", "two"]}])
-    further = onboarding.identity(f"{IDENTITY}-2")
-    assert further is not None
-    assert {await client_id(cluster, name) for name in ("one", "two")} == {further.service_principal.client_id}
-    assert {subject for _, subject in onboarding.credentials(f"{IDENTITY}-2").values()} == {
-        "system:serviceaccount:deepintshield:one",
-        "system:serviceaccount:deepintshield:two",
-    }
-
-
-async def test_ten_full_identities_are_reported(onboarding: Onboarding) -> None:
-    cluster = await onboarding.cluster("aks-1")
-    for name in (IDENTITY, *(f"{IDENTITY}-{number}" for number in range(2, 11))):
-        onboarding.fill_identity(20, name)
-    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
+    onboarding.fill_identity(21 - len(accounts), "shop-pull", pullkeeper="shared")
+    body = {"cluster": str(cluster.id), "hub": "main", "targets": [{"serviceAccounts": accounts}]}
+    ended = await onboarding.run({**body, "identity": "shop-pull"})
     failed = step(ended, "federated credential")
     assert (ended.status, failed.category) == ("Failed", "identity_limit")
-    at = f"--subscription {SUBSCRIPTION} --resource-group platform --identity-name "
+    assert (failed.remedy or "").startswith(f"Onboard without identity: the cluster gets one of its own, {IDENTITY}.")
+    at = f"--subscription {SUBSCRIPTION} --resource-group platform --identity-name shop-pull"
     assert f"az identity federated-credential list {at}" in (failed.remedy or "")
     assert onboarding.world.cloud.arm.writes == []
+    assert (await onboarding.run(body)).status == "Succeeded"
+
+
+async def test_credentials_of_an_earlier_issuer_take_no_room(onboarding: Onboarding) -> None:
+    """The cluster was deleted and created again, and has twenty accounts."""
+    cluster = await onboarding.cluster("aks-1")
+    onboarding.world.cloud.arm.federated_credentials.rate.burst = 60
+    for issuer in ("https://oidc.example/a/", "https://oidc.example/b/"):
+        onboarding.azure(cluster).oidc_issuer = issuer
+        await onboarding.onboard(cluster, targets=[{"serviceAccounts": [f"account-{number}" for number in range(20)]}])
+        assert {one for one, _ in onboarding.credentials().values()} == {issuer}
 
 
 async def test_clusters_with_similar_names_keep_their_own_credentials(onboarding: Onboarding) -> None:
     """Prefix and name of one look like those of the other."""
     first, second = await onboarding.cluster("shop-west"), await onboarding.cluster("west")
-    await onboarding.onboard(first)
-    await onboarding.onboard(second, federatedCredential="deepintshield-federated-credential-shop")
-    assert len(onboarding.credentials()) == 2
+    await onboarding.onboard(first, identity="shop-pull")
+    await onboarding.onboard(
+        second, identity="shop-pull", federatedCredential="deepintshield-federated-credential-shop"
+    )
+    assert len(onboarding.credentials("shop-pull")) == 2
     await onboarding.offboard_fully(second)
-    assert set(onboarding.credentials().values()) == {(onboarding.azure(first).oidc_issuer, SUBJECT)}
+    assert set(onboarding.credentials("shop-pull").values()) == {(onboarding.azure(first).oidc_issuer, SUBJECT)}
 
 
 async def test_more_service_accounts_than_an_identity_takes_are_refused(onboarding: Onboarding) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from local.azure.governance import Level
 from local.cloud import GROUP, SUBSCRIPTION
+from pullkeeper.azure.identities import OURS
 from pullkeeper.errors import InvalidRequest
 from tests.onboarding.conftest import IDENTITY, Onboarding, describe, identity_id, left, step
 from tests.onboarding.test_cluster_checks import switched_off
@@ -63,7 +64,7 @@ async def test_a_lock_is_not_mistaken_for_a_change_of_the_cluster_or_the_identit
 
     by_cluster = await onboarding.deliver((await onboarding.begin(body)).id)
     onboarding.world.cloud.arm.governance.locks.clear()
-    onboarding.fill_identity(0)
+    onboarding.fill_identity(0, **OURS)
     onboarding.world.cloud.arm.governance.locks[identity_id(IDENTITY)] = "ReadOnly"
     by_identity = await onboarding.run(body)
 

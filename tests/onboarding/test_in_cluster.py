@@ -43,6 +43,38 @@ async def test_the_chain_kubernetes_hands_over_the_clusters_issuer(onboarding: O
     assert "--issuer-uri=https://oidc.example/aks-1/" in create_provider
 
 
+async def test_the_handover_lists_the_identities_of_clusters_that_refresh_themselves(onboarding: Onboarding) -> None:
+    """Not those that the publisher need not trust: of central clusters, other hubs and clusters that have left."""
+    onboarding.world.cloud.add_hub("other")
+    bodies: dict[str, dict[str, str]] = {
+        "aks-central": {},
+        "aks-1": {"refresher": "in-cluster"},
+        "aks-2": {"refresher": "in-cluster"},
+        "aks-kubernetes": {"refresher": "in-cluster", "chain": "kubernetes"},
+        "aks-other": {"refresher": "in-cluster", "hub": "other"},
+        "aks-gone": {"refresher": "in-cluster"},
+    }
+    clusters = {name: await onboarding.cluster(name) for name in bodies}
+    ended = {name: await onboarding.onboard(clusters[name], **body) for name, body in bodies.items()}
+    await onboarding.offboard_fully(clusters["aks-gone"])
+
+    handover = await onboarding.world.services.handover("main")
+
+    handed = [(one.result and one.result.handover) for one in (ended["aks-1"], ended["aks-2"])]
+    ids = {one.object_id for one in handed if one}
+    assert len(ids) == 2
+    assert set(handover.identities) == ids
+    members = {command.rpartition("/subject/")[2] for command in handover.commands if "workloadIdentityUser" in command}
+    assert members == {handover.subject, *ids}
+    [condition] = {
+        command.partition("--attribute-condition=")[2]
+        for commands in (handover.commands, *(one.commands for one in handed if one))
+        for command in commands
+        if " create-oidc " in command
+    }
+    assert condition == f"\"assertion.tid=='{handover.tenant_id}'\""
+
+
 async def test_a_cluster_that_the_app_cannot_reach_gets_manifests_for_its_pipeline(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     await cluster.server.stop()

@@ -11,7 +11,7 @@ from local.cloud import LocalCluster
 from local.serving import Fault
 from pullkeeper.errors import NotInFleet
 from tests.onboarding.conftest import (
-    IDENTITY,
+    GUIDE_IDENTITY,
     SECRET,
     SUBJECT,
     WORKLOAD,
@@ -26,6 +26,7 @@ from tests.onboarding.conftest import (
 )
 
 pytestmark = pytest.mark.servers
+NAMESPACE_KEPT = "Namespace deepintshield: kept, because it may hold other objects"
 
 
 async def onboarded(onboarding: Onboarding, name: str = "aks-1", **more: Any) -> LocalCluster:
@@ -47,7 +48,7 @@ async def test_everything_but_the_namespace_is_removed_and_can_be_created_again(
     left = await onboarding.offboard_fully(cluster)
 
     assert set(await list_objects(cluster)) - before == {"/api/v1/namespaces//deepintshield"}
-    assert left == ["Namespace deepintshield: kept, because it may hold other objects"]
+    assert left == [NAMESPACE_KEPT]
     assert onboarding.identity() is None
     assert await onboarding.fleet() == set()
     with pytest.raises(NotInFleet):
@@ -105,13 +106,12 @@ async def test_objects_of_other_owners_are_as_before(onboarding: Onboarding) -> 
         "imagePullSecrets": [{"name": "other"}],
     }
     await cluster.admin.call("POST", "/api/v1/namespaces/deepintshield/serviceaccounts", account)
-    identity = arm.identities.add(identity_id(IDENTITY))
+    identity = arm.identities.add(identity_id("shop-pull"), tags={"pullkeeper": "shared"})
     arm.federated_credentials.add(
         identity, "theirs", FederatedCredential("https://oidc.example/theirs/", SUBJECT, "api://x")
     )
     before = await list_content(cluster)
-    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
-    assert ended.status == "Succeeded", describe(ended)
+    await onboarding.onboard(cluster, identity="shop-pull")
     during = await get_service_account(cluster)
     assert during["metadata"]["labels"] == {"team": "a", "azure.workload.identity/use": "true"}
     assert set(during["metadata"]["annotations"]) == {"note", "azure.workload.identity/client-id"}
@@ -120,11 +120,11 @@ async def test_objects_of_other_owners_are_as_before(onboarding: Onboarding) -> 
     left = await onboarding.offboard_fully(cluster)
 
     assert await list_content(cluster) == before
-    assert onboarding.credentials() == {"theirs": ("https://oidc.example/theirs/", SUBJECT)}
+    assert onboarding.credentials("shop-pull") == {"theirs": ("https://oidc.example/theirs/", SUBJECT)}
     assert left == [
         "ServiceAccount deepintshield/deepintshield-sa: not created by Pullkeeper; our fields were removed",
-        "Namespace deepintshield: kept, because it may hold other objects",
-        "identity deepintshield-pull-identity: not created by Pullkeeper",
+        NAMESPACE_KEPT,
+        "identity shop-pull: not created by Pullkeeper",
     ]
 
 
@@ -156,24 +156,29 @@ async def test_a_conflicting_secret_is_not_touched(onboarding: Onboarding) -> No
 
 
 async def test_an_identity_that_another_cluster_uses_is_kept(onboarding: Onboarding) -> None:
-    first, second = await onboarded(onboarding, "aks-1"), await onboarded(onboarding, "aks-2")
+    first, second = [await onboarded(onboarding, name, identity="shop-pull") for name in ("aks-1", "aks-2")]
     left = await onboarding.offboard_fully(first)
-    assert set(onboarding.credentials().values()) == {(onboarding.azure(second).oidc_issuer, SUBJECT)}
+    assert set(onboarding.credentials("shop-pull").values()) == {(onboarding.azure(second).oidc_issuer, SUBJECT)}
     assert any(
-        one.startswith("identity deepintshield-pull-identity: still used by deepintshield-federated-credential-")
-        for one in left
+        one.startswith("identity shop-pull: still used by deepintshield-federated-credential-aks-2-") for one in left
     )
     await onboarding.offboard_fully(second)
-    assert onboarding.identity() is None
+    assert onboarding.identity("shop-pull") is None
 
 
-async def test_a_further_identity_is_deleted_too(onboarding: Onboarding) -> None:
-    onboarding.fill_identity(20)
-    cluster = await onboarded(onboarding)
-    assert onboarding.identity(f"{IDENTITY}-2") is not None
-    await onboarding.offboard_fully(cluster)
-    assert onboarding.identity(f"{IDENTITY}-2") is None
-    assert len(onboarding.credentials()) == 20
+async def test_an_identity_of_the_earlier_default_name_is_deleted_too(onboarding: Onboarding) -> None:
+    """Clusters shared it. The last one to be offboarded removes it."""
+    first, second = await onboarding.cluster("aks-1"), await onboarding.cluster("aks-2")
+    for cluster in (first, second):
+        await onboarding.onboard(cluster, identity=GUIDE_IDENTITY)
+        await onboarding.onboard(cluster)
+        assert onboarding.identity(f"{GUIDE_IDENTITY}-{cluster.id.name}") is None, "the one that trusts it stays"
+    third = await onboarded(onboarding, "aks-3")
+    assert await onboarding.offboard_fully(third) == [NAMESPACE_KEPT]
+    [shared] = [one for one in await onboarding.offboard_fully(first) if one.startswith("identity ")]
+    assert shared.startswith(f"identity {GUIDE_IDENTITY}: still used by deepintshield-federated-credential-aks-2-")
+    assert await onboarding.offboard_fully(second) == [NAMESPACE_KEPT]
+    assert onboarding.identity(GUIDE_IDENTITY) is None
 
 
 async def test_the_fleet_entry_is_removed_first_so_that_no_refresh_creates_the_secret_again(
@@ -228,7 +233,7 @@ async def test_a_hub_that_is_no_longer_configured_is_not_needed(onboarding: Onbo
 
 
 async def test_a_deleted_cluster_leaves_nothing_in_azure(onboarding: Onboarding) -> None:
-    first, second = await onboarded(onboarding, "aks-1"), await onboarded(onboarding, "aks-2")
+    first, second = [await onboarded(onboarding, name, identity="shop-pull") for name in ("aks-1", "aks-2")]
     onboarding.world.cloud.arm.clusters.remove(str(first.id))
     ended = await onboarding.offboard(first)
     assert ended.status == "Succeeded", describe(ended)
@@ -239,7 +244,7 @@ async def test_a_deleted_cluster_leaves_nothing_in_azure(onboarding: Onboarding)
         "pull secret",
         "manifests",
     }
-    assert set(onboarding.credentials().values()) == {(onboarding.azure(second).oidc_issuer, SUBJECT)}
+    assert set(onboarding.credentials("shop-pull").values()) == {(onboarding.azure(second).oidc_issuer, SUBJECT)}
     assert await onboarding.fleet() == {str(second.id)}
 
 

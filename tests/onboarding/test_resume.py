@@ -64,8 +64,9 @@ async def test_killed_after_every_phase_it_comes_to_the_same_end_and_so_does_off
 ) -> None:
     whole, killed = await onboarding.cluster("aks-whole"), await onboarding.cluster("aks-killed")
     before = await list_content(killed)
-    expected = await onboarding.onboard(whole, workload=WORKLOAD)
-    begun = await onboarding.begin({"cluster": str(killed.id), "hub": "main", "workload": WORKLOAD})
+    wanted = {"workload": WORKLOAD, "identity": "shop-pull"}
+    expected = await onboarding.onboard(whole, **wanted)
+    begun = await onboarding.begin({"cluster": str(killed.id), "hub": "main", **wanted})
     for phase in ONBOARD:
         await kill_once(onboarding, begun.id, phase, "do")
     another = onboarding.world.build_services()
@@ -79,7 +80,7 @@ async def test_killed_after_every_phase_it_comes_to_the_same_end_and_so_does_off
     assert ended.result.handover == expected.result.handover
     assert await list_content(killed) == await list_content(whole)
     issuers = [onboarding.azure(cluster).oidc_issuer for cluster in (whole, killed)]
-    assert sorted(onboarding.credentials().values()) == sorted((issuer, SUBJECT) for issuer in issuers)
+    assert sorted(onboarding.credentials("shop-pull").values()) == sorted((issuer, SUBJECT) for issuer in issuers)
     assert await onboarding.fleet() == {str(whole.id), str(killed.id)}
 
     begun = await onboarding.world.services.onboarder.offboard(killed.id, keep_workload=False)
@@ -88,7 +89,7 @@ async def test_killed_after_every_phase_it_comes_to_the_same_end_and_so_does_off
     ended = await onboarding.process(begun.id)
     assert ended.status == "Succeeded", describe(ended)
     assert set(await list_content(killed)) - set(before) == {"/api/v1/namespaces//deepintshield"}
-    assert [pair[0] for pair in onboarding.credentials().values()] == [issuers[0]]
+    assert [pair[0] for pair in onboarding.credentials("shop-pull").values()] == [issuers[0]]
     assert await onboarding.fleet() == {str(whole.id)}
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.onboarding.conftest import IDENTITY, Onboarding, describe, identity_id, step
+from tests.onboarding.conftest import GUIDE_IDENTITY, Onboarding, describe, identity_id, step
 
 pytestmark = pytest.mark.servers
 SHARED = {"pullkeeper": "shared"}
@@ -37,15 +37,6 @@ async def test_a_shared_identity_is_used_and_kept(onboarding: Onboarding) -> Non
 async def test_the_guides_identity_needs_no_tag(onboarding: Onboarding) -> None:
     """The guide creates exactly this identity, for exactly this purpose."""
     cluster = await onboarding.cluster("aks-1")
-    onboarding.world.cloud.arm.identities.add(identity_id(IDENTITY))
-    await onboarding.onboard(cluster)
-    assert len(onboarding.credentials()) == 1
-
-
-async def test_an_identity_that_is_not_shared_is_skipped_when_a_further_one_is_needed(onboarding: Onboarding) -> None:
-    cluster = await onboarding.cluster("aks-1")
-    onboarding.fill_identity(20)
-    onboarding.world.cloud.arm.identities.add(identity_id(f"{IDENTITY}-2"))
-    await onboarding.onboard(cluster)
-    assert onboarding.credentials(f"{IDENTITY}-2") == {}
-    assert len(onboarding.credentials(f"{IDENTITY}-3")) == 1
+    onboarding.world.cloud.arm.identities.add(identity_id(GUIDE_IDENTITY))
+    await onboarding.onboard(cluster, identity=GUIDE_IDENTITY)
+    assert len(onboarding.credentials(GUIDE_IDENTITY)) == 1

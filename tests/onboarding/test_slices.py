@@ -79,12 +79,12 @@ async def test_a_slow_api_server_ends_the_operation_with_its_category(
 
     ended, lengths = await run_measured(onboarding, begun.id)
 
-    failed = step(ended, "manifests")
-    assert (ended.status, failed.status, failed.category) == ("Failed", "failed", "cluster_unreachable")
+    [failed] = [one for one in ended.steps if one.status == "failed"]
+    assert (ended.status, failed.category) == ("Failed", "cluster_unreachable"), describe(ended)
     assert "too slow" in (failed.detail or "")
     assert max(lengths) < INVOCATION
     assert (await onboarding.read_stored(begun.id)).tries == 4
-    assert 5 <= len(lengths) <= 7
+    assert 5 <= len(lengths) <= 10, "five tries, and one more for each object that it creates"
 
 
 async def test_calls_that_all_use_up_their_time_do_not_make_an_invocation_longer(

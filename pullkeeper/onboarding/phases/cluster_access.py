@@ -1,7 +1,8 @@
 """Phase: check that the identity that onboards has all rights in the cluster, before anything is changed there."""
 
 import asyncio
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from pullkeeper.errors import AdministratorMissing, ClusterStopped, ClusterUnreachable, ClusterUnwell
 from pullkeeper.onboarding import objects
@@ -10,21 +11,13 @@ from pullkeeper.onboarding.work import Work
 
 NAME = "cluster access"
 _RBAC: Final = "rbac.authorization.k8s.io"
-_KINDS: Final = (
-    ("", "namespaces"),
-    ("", "serviceaccounts"),
-    ("", "configmaps"),
-    ("", "services"),
-    ("apps", "deployments"),
-    ("batch", "cronjobs"),
-    (_RBAC, "roles"),
-    (_RBAC, "rolebindings"),
-)
-_RIGHTS: Final = (
-    *((verb, group, kind) for group, kind in _KINDS for verb in ("get", "create", "patch")),
-    *(("delete", group, kind) for group, kind in _KINDS if kind != "namespaces"),
+_ALWAYS: Final = (
     # Secrets are written and deleted, never read.
     *((verb, "", "secrets") for verb in ("create", "patch", "delete")),
+    # The guide's CronJob and role are looked for, and the job may be suspended.
+    ("get", "batch", "cronjobs"),
+    ("patch", "batch", "cronjobs"),
+    ("get", _RBAC, "roles"),
     # To grant rights that it does not have itself.
     ("escalate", _RBAC, "roles"),
     ("bind", _RBAC, "roles"),
@@ -65,10 +58,12 @@ async def undo(work: Work) -> str:
 
 
 async def _check_rights(work: Work) -> str:
+    """Ask for everything at once, which an administrator may; of other identities, for each right that is needed."""
     api = await work.api()
-    answers = await asyncio.gather(*(api.is_allowed(*right) for right in _RIGHTS))
+    rights = () if await api.is_allowed("*", "*", "*") else _list_needed(work)
+    answers = await asyncio.gather(*(api.is_allowed(*right) for right in rights))
     missing: dict[str, list[str]] = {}
-    for (verb, _, kind), allowed in zip(_RIGHTS, answers, strict=True):
+    for (verb, _, kind), allowed in zip(rights, answers, strict=True):
         if not allowed:
             missing.setdefault(verb, []).append(kind)
     if missing:
@@ -78,3 +73,16 @@ async def _check_rights(work: Work) -> str:
             {"cluster": str(work.cluster), "principal": await work.tools.access.principal()},
         )
     return f"all rights granted ({work.endpoint.server if work.endpoint else ''})"
+
+
+def _list_needed(work: Work) -> list[tuple[str, str, str]]:
+    """Return the rights at the kinds of objects that the operation may create or remove: verb, API group, resource."""
+    found = [*manifests.list_objects(work), *refresher.list_objects(work.requests), *workload.list_objects(work)]
+    kinds = dict.fromkeys((one["apiVersion"].rpartition("/")[0].partition("/")[0], _plural(one)) for one in found)
+    needed = [(verb, group, kind) for group, kind in kinds for verb in ("get", "create", "patch")]
+    needed += [("delete", group, kind) for group, kind in kinds if kind != "namespaces"]
+    return list(dict.fromkeys((*needed, *_ALWAYS)))
+
+
+def _plural(manifest: Mapping[str, Any]) -> str:
+    return f"{manifest['kind'].lower()}s"

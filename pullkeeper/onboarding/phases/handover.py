@@ -34,7 +34,12 @@ async def _hand_over(work: Work) -> str:
     else:
         own = {"oid": work.identity.principal_id, "appid": work.identity.client_id, "tid": work.identity.tenant_id}
         further = work.request.job_subjects[1:] if work.request.chain == "kubernetes" else ()
-        work.handover = build_handover({**app, **own, **_issuer_claims(work, resource)}, hub, further)
+        work.handover = build_handover(
+            {**app, **own, **_issuer_claims(work, resource)},
+            hub,
+            further,
+            one_of_many=work.trusts_identity,
+        )
     return f"the publisher must trust {work.handover.subject} of {work.handover.issuer}"
 
 

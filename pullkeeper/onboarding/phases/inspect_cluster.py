@@ -37,7 +37,7 @@ async def do(work: Work) -> str:
         reason = facts.provisioning_error or f"provisioning state: {facts.provisioning_state}"
         raise WorkloadIdentityOff(f"Azure could not enable it: {reason}", at)
     if not work.update_requested:
-        await work.tools.clusters.enable_workload_identity(work.cluster)
+        await work.tools.clusters.enable_workload_identity(work.cluster, facts)
         work.update_requested = True
     raise ClusterChanging(f"OIDC issuer and workload identity were requested, and are not on yet. {_PRICE}", at)
 
@@ -45,7 +45,7 @@ async def do(work: Work) -> str:
 async def undo(work: Work) -> str:
     """Find the issuer. A cluster that is gone leaves its identity and federated credentials behind in Azure."""
     try:
-        work.facts = await work.tools.clusters.describe(work.cluster)
+        work.facts = work.facts or await work.tools.clusters.describe(work.cluster)
     except ClusterGone:
         work.reachable = False
         return "the cluster does not exist any more"
@@ -57,7 +57,7 @@ async def undo(work: Work) -> str:
 
 
 async def _check(work: Work) -> ClusterFacts:
-    facts = work.facts = await work.tools.clusters.describe(work.cluster)
+    facts = work.facts = work.facts or await work.tools.clusters.describe(work.cluster)
     work.issuer = facts.issuer
     at = {"cluster": str(work.cluster), "group": work.cluster.resource_group, "name": work.cluster.name}
     found = re.match(r"(\d+)\.(\d+)", facts.version)

@@ -35,15 +35,16 @@ async def do(work: Work) -> str:
     # The API server's authorizer takes a moment to see the role that was just created.
     async for attempt in stamina.retry_context(on=ClusterRbacDenied, attempts=8, timeout=_ROLE_PROPAGATION):
         with attempt:
-            outcomes = await work.tools.refresher.write_first(member)
-    for target, written in outcomes.items():
+            work.first = await work.tools.refresher.write_first(member)
+    written = work.first.written if work.first else {}
+    for target, fresh in written.items():
         work.stop_if_late()
         seen = await api.look(pull_secret.path(target), "Secret")
-        if seen is None or seen.uid != written.uid:
+        if seen is None or seen.uid != fresh.written.uid:
             # Mostly the guide's CronJob, which deletes the secret and creates it again.
             raise ObjectChanged(f"{target} was replaced right after it was written")
-    drift = [f"{target} {written.drift}" for target, written in outcomes.items() if written.drift]
-    return "; ".join([f"{len(outcomes)} secrets written and verified", *drift])
+    drift = [f"{target} {one.written.drift}" for target, one in written.items() if one.written.drift]
+    return "; ".join([f"{len(written)} secrets written and verified", *drift])
 
 
 async def undo(work: Work) -> str:

@@ -20,11 +20,17 @@ async def plan(work: Work) -> str:
 async def do(work: Work) -> str:
     if not await federated_credential.is_in_place(work):
         # Another cluster's offboarding may have deleted a shared identity that it saw unused.
-        at = {"group": work.cluster.resource_group, "name": work.request.identity}
+        at = {"group": work.cluster.resource_group, "name": work.wanted_identity}
         raise FederatedCredentialConflict("the identity or its federated credential was removed meanwhile", at)
     endpoint = work.endpoint or Endpoint(server="https://unreachable.invalid", ca="", read_at=work.tools.clock())
-    await work.tools.fleet.register(Member(work.member(), endpoint))
-    # The secret was written a moment ago: this records it. The timer repeats what fails here.
+    identity = work.identity.principal_id if work.identity and work.trusts_identity else None
+    member = Member(work.member(), endpoint, identity)
+    if work.first:
+        await work.tools.fleet.put(member)
+        await work.tools.refresher.record_first(member, work.first)
+        return "in the fleet"
+    await work.tools.fleet.register(member)
+    # The cluster writes its secrets itself: this looks for them. The timer repeats what fails here.
     message = RefreshMessage(shard=shard_of(work.cluster), cluster=work.cluster, reason="manual")
     await work.tools.refresher.refresh(message)
     return "in the fleet"

@@ -1,0 +1,58 @@
+"""Whether an object is as a manifest asks, judged by its values and by the fields that we own."""
+
+from typing import Any
+
+import pytest
+
+from pullkeeper.cluster.ownership import is_applied
+
+MANIFEST = {
+    "metadata": {"name": "one", "labels": {"a": "1"}},
+    "spec": {"ports": [{"port": 80}], "rules": ["x"]},
+}
+FIELDS = {
+    "f:metadata": {"f:labels": {".": {}, "f:a": {}}},
+    "f:spec": {"f:ports": {'k:{"port":80,"protocol":"TCP"}': {".": {}, "f:port": {}}}, "f:rules": {}},
+}
+
+
+def found(fields: Any = None, operation: str = "Apply", **spec: Any) -> dict[str, Any]:
+    """The object as a server returns it, with defaults and the fields of other managers."""
+    entries = [
+        {"manager": "kubectl", "operation": "Update", "fieldsV1": {"f:spec": {"f:other": {}}}},
+        {"manager": "pullkeeper", "operation": operation, "fieldsV1": fields or FIELDS},
+        {"manager": "pullkeeper", "operation": "Update", "fieldsV1": {"f:imagePullSecrets": {}}},
+    ]
+    return {
+        "metadata": {"name": "one", "uid": "u", "labels": {"a": "1", "b": "2"}, "managedFields": entries},
+        "spec": {"ports": [{"port": 80, "protocol": "TCP"}], "rules": ["x"], "other": 1, **spec},
+    }
+
+
+def test_an_object_as_asked_needs_no_apply() -> None:
+    assert is_applied(found(), MANIFEST)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        found(rules=["y"]),
+        found(rules=["x", "y"]),
+        found(ports=[]),
+        found({**FIELDS, "f:data": {"f:earlier": {}}}),
+        found({"f:spec": {"f:ports": {'k:{"port":81}': {".": {}}}}}),
+        found({"f:spec": {"f:rules": {'v:"z"': {}}}}),
+        found(operation="Update"),
+    ],
+    ids=[
+        "a value",
+        "a further item",
+        "a missing item",
+        "a field of earlier",
+        "an item of earlier",
+        "a set",
+        "no apply",
+    ],
+)
+def test_what_an_apply_would_change_needs_one(changed: dict[str, Any]) -> None:
+    assert not is_applied(changed, MANIFEST)
