@@ -95,7 +95,7 @@ def _role(namespace: str, targets: list[Target]) -> dict[str, Any]:
     manifest["metadata"]["namespace"] = namespace
     secrets, accounts = manifest["rules"]
     secrets["resourceNames"] = sorted({target.secret for target in targets})
-    accounts["resourceNames"] = sorted({name for target in targets for name in target.service_accounts})
+    accounts["resourceNames"] = sorted({name for target in targets for name in target.account_names})
     # A rule without names would allow every service account.
     manifest["rules"] = [rule for rule in (secrets, accounts) if rule["resourceNames"]]
     return manifest

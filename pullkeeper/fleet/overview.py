@@ -106,7 +106,7 @@ class Overview:
             next_due=status.next_due(cluster),
             targets=tuple(
                 self._target(str(target), explain_expiry(cluster, target, status.of(target), now))
-                for target in cluster.targets
+                for target in status.targets_of(cluster)
             ),
         )
 

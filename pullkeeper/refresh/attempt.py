@@ -133,7 +133,7 @@ class Writer:
 async def _reference(api: Api, target: Target) -> str | None:
     """Have every service account name the secret. One that does not exist yet is a note, not a failure."""
     missing = []
-    for account in target.service_accounts:
+    for account in target.account_names:
         try:
             await pull_secret.add_reference(api, target, account)
         except NotFound:

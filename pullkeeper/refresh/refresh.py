@@ -93,7 +93,7 @@ class Refresher:
         # Onboarding asked Azure a moment ago.
         before = before.model_copy(update={"located_at": self._clock(), "endpoint": None})
         hub, token = await self._writer.token(cluster, before)
-        attempt = await self._writer.write(member, cluster.targets, before, hub, token, thorough=True)
+        attempt = await self._writer.write(member, cluster.named, before, hub, token, thorough=True)
         written = {}
         for target, outcome in attempt.outcomes.items():
             if isinstance(outcome, PullkeeperError):
@@ -125,8 +125,9 @@ class Refresher:
                 unread = TargetStatus(category=fault.category, remedy=fault.remedy, unobserved=True)
                 report_status(row.id, "-", unread, "unknown")
                 continue
-            for target in row.member.cluster.targets:
-                status = run.state.status(row.id).of(target)
+            known = run.state.status(row.id)
+            for target in known.targets_of(row.member.cluster):
+                status = known.of(target)
                 state = status.state(now)
                 if status.expires_at:
                     telemetry.measure(telemetry.remaining_lifetime.record, (status.expires_at - now).total_seconds())

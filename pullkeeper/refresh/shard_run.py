@@ -110,10 +110,11 @@ class ShardRun:
         cluster, now = member.cluster, self._clock()
         if self._message.cluster not in {None, cluster.cluster}:
             return ()
-        if self._message.cluster:
-            return cluster.targets
         status, is_due = self.state.status(cluster.cluster), self._is_due
-        return [target for target in cluster.targets if is_due(status.of(target), now)]
+        targets = status.targets_of(cluster)
+        if self._message.cluster:
+            return targets
+        return [target for target in targets if is_due(status.of(target), now)]
 
     def _is_due(self, target: TargetStatus, now: datetime) -> bool:
         """Whether a run over the whole shard refreshes the target. A manual one that continues leaves what was
@@ -217,7 +218,7 @@ class ShardRun:
             if cluster in pending:
                 status = next_status(status, wanted, pending[cluster], now)
             statuses[cluster] = status
-            states.update(status.of(target).state(now) for target in wanted.targets)
+            states.update(status.of(target).state(now) for target in status.targets_of(wanted))
         due = (statuses[cluster].next_due(wanted) for cluster, wanted in members.items())
         return replace(
             self.state,

@@ -329,6 +329,7 @@ _FIELDS: Final[dict[str, dict[str, Any]]] = {
     "too many copies": {"workload": {"image": "registry.example/image", "replicas": 10**6}},
     # Too many: 14.
     "10,000 targets": {"targets": [{"namespace": f"n{n}"} for n in range(10_000)]},
+    "501 targets": {"targets": [{"namespace": f"n{n}"} for n in range(501)]},
     "no targets": {"targets": []},
     "the same target twice": {"targets": [{}, {}]},
     "many service accounts": {"targets": [{"serviceAccounts": ["a"] * 1000}]},

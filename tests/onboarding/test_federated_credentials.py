@@ -201,8 +201,9 @@ async def test_clusters_with_similar_names_keep_their_own_credentials(onboarding
 
 async def test_more_service_accounts_than_an_identity_takes_are_refused(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
-    many = [{"namespace": f"team-{number}", "serviceAccounts": ["a", "b", "c"]} for number in range(7)]
-    with pytest.raises(InvalidRequest, match="more than 20 serviceAccounts"):
+    asking = [{"name": name, "federate": True} for name in "abc"]
+    many = [{"namespace": f"team-{number}", "serviceAccounts": asking} for number in range(7)]
+    with pytest.raises(InvalidRequest, match="21 service accounts to federate"):
         await onboarding.begin({"cluster": str(cluster.id), "hub": "main", "targets": many})
-    fits = [*many[:6], {"namespace": "team-6", "serviceAccounts": ["a", "b"]}, {**many[0], "secret": "another"}]
+    fits = [*many[:6], {"namespace": "team-6", "serviceAccounts": asking[:2]}, {**many[0], "secret": "another"}]
     assert (await onboarding.begin({"cluster": str(cluster.id), "hub": "main", "targets": fits})).status == "Queued"

@@ -143,7 +143,7 @@ def test_with_chain_kubernetes_a_subject_that_google_cannot_hold_is_refused() ->
     """It would be refused at the exchange, after everything has been set up. Only the job's account is a subject."""
     fits = "a" * (127 - len("system:serviceaccount::") - 63)
 
-    assert Request.parse(_body(fits)).targets[0].service_accounts[0] == fits
+    assert Request.parse(_body(fits)).named[0].account_names[0] == fits
     with pytest.raises(InvalidRequest, match="has 128 bytes for one target, and Google allows 127"):
         Request.parse(_body(f"{fits}a"))
 

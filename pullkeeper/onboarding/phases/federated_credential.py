@@ -19,7 +19,7 @@ Pair = tuple[str, str]
 
 
 async def plan(work: Work) -> str:
-    subjects, name = _subjects(work.request.targets), work.wanted_identity
+    subjects, name = _subjects(work.request.named), work.wanted_identity
     if work.issuer is None:
         return f"would trust {', '.join(subjects)} of the issuer that is still off"
     if work.identity is None:
@@ -128,11 +128,11 @@ def _missing_pairs(work: Work, credentials: list[FederatedCredential]) -> list[P
 
 
 def _wanted_pairs(work: Work) -> list[Pair]:
-    return [(work.issuer, subject) for subject in _subjects(work.request.targets)] if work.issuer else []
+    return [(work.issuer, subject) for subject in _subjects(work.request.named)] if work.issuer else []
 
 
 def _subjects(targets: Iterable[Target]) -> list[str]:
-    accounts = ((target.namespace, account) for target in targets for account in target.service_accounts)
+    accounts = ((target.namespace, account) for target in targets for account in target.account_names)
     return [f"system:serviceaccount:{namespace}:{account}" for namespace, account in dict.fromkeys(accounts)]
 
 

@@ -38,7 +38,7 @@ def list_objects(work: Work) -> list[dict[str, Any]]:
 
 def _build(work: Work) -> list[dict[str, Any]]:
     """In the order to apply them. The credential configuration is missing before the publisher has sent it."""
-    targets, hub = work.request.targets, work.hub()
+    targets, hub = work.request.named, work.hub()
     client_id = work.identity.client_id if work.identity else ""
     return [*_accounts(targets, client_id), *(_credential_configs(work.request, hub) if hub else ())]
 
@@ -46,7 +46,7 @@ def _build(work: Work) -> list[dict[str, Any]]:
 def _accounts(targets: Iterable[Target], client_id: str) -> Iterator[dict[str, Any]]:
     """Namespaces and service accounts."""
     yield from map(manifests.namespace, _namespaces(targets))
-    accounts = ((target.namespace, name) for target in targets for name in target.service_accounts)
+    accounts = ((target.namespace, name) for target in targets for name in target.account_names)
     for namespace, account in dict.fromkeys(accounts):
         yield manifests.service_account(namespace, account, client_id)
 
@@ -56,9 +56,9 @@ def _credential_configs(request: Onboarding, hub: Hub) -> Iterator[dict[str, Any
     the handover, if the provider has to allow this audience.
     """
     trusted = request.trusts_cluster and hub.entra_resource == request.audience
-    for namespace in _namespaces(request.targets):
-        targets = [target for target in request.targets if target.namespace == namespace]
-        accounts = [account for target in targets for account in target.service_accounts[:1]]
+    for namespace in _namespaces(request.named):
+        targets = [target for target in request.named if target.namespace == namespace]
+        accounts = [account for target in targets for account in target.account_names[:1]]
         yield manifests.credential_config_map(namespace, hub.credential_config, accounts if trusted else ())
 
 

@@ -21,7 +21,7 @@ _ROLE_PROPAGATION: Final = timedelta(seconds=20)
 async def plan(work: Work) -> str:
     if work.request.refresher == "in-cluster":
         return "would be written by the cluster itself"
-    return "; ".join([await _plan(work, await work.api(), target) for target in work.request.targets])
+    return "; ".join([await _plan(work, await work.api(), target) for target in work.request.named])
 
 
 async def do(work: Work) -> str:
@@ -84,7 +84,7 @@ async def _delete_or_release(work: Work, api: Api, target: Target) -> str:
         others = ", ".join(sorted(seen.managers - {MANAGER})) or "an unknown field manager"
         work.left.append(f"Secret {target} and its references: also written by {others}")
         return f"{target} kept"
-    for account in target.service_accounts:
+    for account in target.account_names:
         referrer = await pull_secret.remove_reference(api, target, account)
         if referrer and not objects.is_ours(referrer):
             work.left.append(

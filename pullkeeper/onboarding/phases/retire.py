@@ -67,7 +67,7 @@ async def _retire(work: Work, path: str) -> str:
 async def _has_successor_written(work: Work, path: str) -> bool:
     """Whether the secrets in the job's namespace are ours. An in-cluster refresher writes them after a while."""
     api = await work.api()
-    targets = [target for target in work.request.targets if f"/namespaces/{target.namespace}/" in path]
+    targets = [target for target in work.request.named if f"/namespaces/{target.namespace}/" in path]
     seen = [await pull_secret.look(api, target) for target in targets]
     return all(one is not None and pull_secret.is_ours(one) for one in seen)
 
@@ -98,12 +98,12 @@ async def _find_superseded(work: Work) -> list[dict[str, Any]]:
 async def _report_left(work: Work) -> None:
     """Report secrets that are no longer requested, and the guide's role, which may delete any secret."""
     api = await work.api()
-    wanted = {str(target) for target in work.request.targets}
+    wanted = {str(target) for target in work.request.named}
     for target in {str(one): one for one in work.targets if str(one) not in wanted}.values():
         seen = await pull_secret.look(api, target)
         if seen and pull_secret.is_ours(seen):
             work.left.append(f"Secret {target}: no longer requested, so no longer refreshed; offboarding removes it")
-    for namespace in dict.fromkeys(target.namespace for target in work.request.targets):
+    for namespace in dict.fromkeys(target.namespace for target in work.request.named):
         role = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/roles/secret-manager"
         if await api.find(role):
             work.left.append(
