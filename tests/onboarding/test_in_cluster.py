@@ -129,7 +129,7 @@ async def test_with_an_audience_of_its_own_google_refuses_the_pods_token(onboard
 
 
 def _body(account: str, **changes: str) -> dict[str, object]:
-    target = {"namespace": "n" * 63, "serviceAccounts": [account, "a" * 63]}
+    target = {"namespace": "n" * 63, "serviceAccounts": [account, "b" * 63]}
     body = {
         "cluster": str(ClusterId("0b1f6471-1bf0-4dda-aec3-cb9272f09590", "shop", "aks-1")),
         "refresher": "in-cluster",
