@@ -18,7 +18,7 @@ from azure.data.tables.aio import TableClient, TableServiceClient
 
 from pullkeeper.errors import NotInFleet, OperationRunning
 from pullkeeper.fleet.storage import map_storage_errors, open_table
-from pullkeeper.fleet.table import entity_keys
+from pullkeeper.fleet.table import entity_keys, text
 from pullkeeper.model import ClusterId
 from pullkeeper.onboarding.documents import (
     FINAL_STATUSES,
@@ -164,7 +164,7 @@ class Operations:
         row = await self._cluster_row(cluster)
         listed = row.get("Onboardings", "").split(",") if row else []
         rows = [await self._row(OPERATION, identifier) for identifier in listed if identifier]
-        return [(parse_operation(row), _parse_without_hub(row["Request"])) for row in rows if row]
+        return [(parse_operation(row), _parse_without_hub(text(row, "Request"))) for row in rows if row]
 
     async def _list_to_undo(
         self, latest: StoredOperation | None, operation: Operation, request: Onboarding

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, Self
 
+from pullkeeper.fleet.table import columns, text
 from pullkeeper.onboarding.documents import FINAL_STATUSES, Operation, OperationStatus, OperationSummary
 
 OPERATION: Final = "operation"
@@ -100,7 +101,7 @@ class StoredOperation:
     def parse(cls, row: Any) -> Self:
         return cls(
             operation=parse_operation(row),
-            request=row["Request"],
+            request=text(row, "Request"),
             etag=row.metadata["etag"],
             turn=row["Turn"],
             due=row.get("Due"),
@@ -128,7 +129,7 @@ class StoredOperation:
             "UpdatedAt": self.operation.updated_at,
             "KeptUntil": self.kept_until,
             **{f"Document{at // _MOST_CHARACTERS}": document[at : at + _MOST_CHARACTERS] for at in starts},
-            "Request": self.request,
+            **columns("Request", self.request),
             "Writer": self.writer,
             "Turn": self.turn,
             "Due": self.due,

@@ -4,7 +4,7 @@ token, and one write records how it went. A failure is an outcome, and what ends
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -84,23 +84,23 @@ class Refresher:
             poisoned = {"category": e.category, "detail": e.detail, "remedy": e.remedy}
         telemetry.emit("message.poisoned", {"queue": "refresh", **poisoned}, logging.ERROR)
 
-    async def write_first(self, member: Member) -> Mapping[Target, pull_secret.WriteResult]:
-        """Write the first secrets of a cluster that is about to join, or to change. Raises the first failure; nothing
-        is recorded.
+    async def write_first(
+        self, member: Member, targets: Sequence[Target]
+    ) -> Mapping[Target, pull_secret.WriteResult | PullkeeperError]:
+        """Write the first secrets of a cluster that is about to join, or to change. Returns what was written, and what
+        refused; nothing is recorded. Raises as `Writer.token`.
         """
         cluster = member.cluster
         before = (await self._shards.read(shard_of(cluster.cluster))).status(cluster.cluster)
         # Onboarding asked Azure a moment ago.
         before = before.model_copy(update={"located_at": self._clock(), "endpoint": None})
         hub, token = await self._writer.token(cluster, before)
-        attempt = await self._writer.write(member, cluster.named, before, hub, token, thorough=True)
-        written = {}
-        for target, outcome in attempt.outcomes.items():
-            if isinstance(outcome, PullkeeperError):
-                raise outcome
-            if isinstance(outcome, Fresh):
-                written[target] = outcome.written
-        return written
+        attempt = await self._writer.write(member, targets, before, hub, token, thorough=True)
+        return {
+            target: outcome.written if isinstance(outcome, Fresh) else outcome
+            for target, outcome in attempt.outcomes.items()
+            if isinstance(outcome, Fresh | PullkeeperError)
+        }
 
     async def _run(self, message: RefreshMessage) -> Figures:
         run = ShardRun(self._fleet, self._shards, self._writer, self._capacity, message, clock=self._clock)

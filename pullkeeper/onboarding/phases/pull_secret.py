@@ -1,6 +1,7 @@
 """Phase: write the first secret and verify it (seventh step of the guide, without its CronJob)."""
 
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 import stamina
@@ -8,10 +9,11 @@ import stamina
 from pullkeeper.cluster import pull_secret
 from pullkeeper.cluster.api import Api
 from pullkeeper.cluster.ownership import MANAGER
-from pullkeeper.errors import AdmissionDenied, ClusterRbacDenied, NamespaceMissing, ObjectChanged
+from pullkeeper.errors import AdmissionDenied, ClusterRbacDenied, NamespaceMissing, ObjectChanged, PullkeeperError
 from pullkeeper.fleet.table import Member
 from pullkeeper.model import Target
 from pullkeeper.onboarding import objects
+from pullkeeper.onboarding.many import run_all, summarize
 from pullkeeper.onboarding.work import Work
 
 NAME = "pull secret"
@@ -21,7 +23,8 @@ _ROLE_PROPAGATION: Final = timedelta(seconds=20)
 async def plan(work: Work) -> str:
     if work.request.refresher == "in-cluster":
         return "would be written by the cluster itself"
-    return "; ".join([await _plan(work, await work.api(), target) for target in work.request.named])
+    api = await work.api()
+    return summarize(await run_all(work.request.named, partial(_plan, work, api)))
 
 
 async def do(work: Work) -> str:
@@ -32,24 +35,33 @@ async def do(work: Work) -> str:
     if work.endpoint is None:
         raise RuntimeError("the cluster is located first")
     member = Member(work.member(), work.endpoint)
+    written: dict[Target, pull_secret.WriteResult] = {}
     # The API server's authorizer takes a moment to see the role that was just created.
     async for attempt in stamina.retry_context(on=ClusterRbacDenied, attempts=8, timeout=_ROLE_PROPAGATION):
         with attempt:
-            outcomes = await work.tools.refresher.write_first(member)
-    for target, written in outcomes.items():
-        work.stop_if_late()
-        seen = await api.look(pull_secret.path(target), "Secret")
-        if seen is None or seen.uid != written.uid:
-            # Mostly the guide's CronJob, which deletes the secret and creates it again.
-            raise ObjectChanged(f"{target} was replaced right after it was written")
-    drift = [f"{target} {written.drift}" for target, written in outcomes.items() if written.drift]
-    return "; ".join([f"{len(outcomes)} secrets written and verified", *drift])
+            missing = [target for target in member.cluster.named if target not in written]
+            results = await work.tools.refresher.write_first(member, missing)
+            written |= {target: one for target, one in results.items() if isinstance(one, pull_secret.WriteResult)}
+            for failure in results.values():
+                if isinstance(failure, PullkeeperError):
+                    raise failure
+    await run_all(written.items(), partial(_verify, api))
+    drift = [f"{target} {one.drift}" for target, one in written.items() if one.drift]
+    return summarize([f"{len(written)} secrets written and verified", *drift])
 
 
 async def undo(work: Work) -> str:
     """Delete the secrets that only we have written. An adopted one existed before, and pods may need it."""
-    results = [await _remove(work, await work.api(), target) for target in work.targets]
-    return "; ".join(results) or "none requested"
+    api = await work.api()
+    return summarize(await run_all(work.targets, partial(_remove, work, api))) or "none requested"
+
+
+async def _verify(api: Api, outcome: tuple[Target, pull_secret.WriteResult]) -> None:
+    target, written = outcome
+    seen = await api.look(pull_secret.path(target), "Secret")
+    if seen is None or seen.uid != written.uid:
+        # Mostly the guide's CronJob, which deletes the secret and creates it again.
+        raise ObjectChanged(f"{target} was replaced right after it was written")
 
 
 async def _plan(work: Work, api: Api, target: Target) -> str:
