@@ -17,24 +17,16 @@ from pullkeeper.clouds import Exchange
 from pullkeeper.document import Document
 from pullkeeper.model import Cluster, ClusterRef, Target, Targets, named_in
 from pullkeeper.onboarding.tags import Tags
+from pullkeeper.onboarding.workload import ImageName, Workload
 from pullkeeper.publisher.credential_config import CredentialConfig
 from pullkeeper.publisher.hub import Hub, HubName
-from pullkeeper.service_accounts import ObjectName, ServiceAccount
+from pullkeeper.service_accounts import ServiceAccount
 
 ResourceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{2,119}$")]
 """Name of a managed identity or a federated credential. Azure's rule for the latter is the stricter one."""
 _LONGEST_SUBJECT: Final = 127
 """Of google.subject, in bytes. STS refuses a longer one: https://github.com/google-github-actions/auth/issues/124."""
 GUIDE_IDENTITY: Final = "deepintshield-pull-identity"
-ImageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][A-Za-z0-9./:_@-]{3,400}$")]
-
-
-class Workload(Document):
-    """The publisher's application, as its installation guide deploys it."""
-
-    image: ImageName
-    replicas: Annotated[int, Field(ge=0, le=100, strict=True)] = 2
-    config_secret: ObjectName = "deepintshield-config"
 
 
 class Onboarding(Document):
@@ -114,9 +106,9 @@ class Onboarding(Document):
     @property
     def federated_accounts(self) -> tuple[tuple[str, str], ...]:
         """Namespace and name of each service account whose tokens are to be trusted as the cluster's identity: those
-        that ask for it, and those that in-cluster refreshers run under, unless Google trusts their tokens directly.
+        that ask for it, and those that in-cluster refreshers run under.
         """
-        jobs = self.refresher == "in-cluster" and not self.trusts_cluster
+        jobs = self.refresher == "in-cluster"
         accounts = (
             (target.namespace, account.name)
             for target in self.named

@@ -152,10 +152,8 @@ _ASKS = {"name": "b", "federate": True}
     [
         ({}, [("team-0", "b")]),
         ({"refresher": "in-cluster"}, [("team-0", "a"), ("team-0", "b"), ("team-1", "a")]),
-        # Google trusts the cluster itself, so its jobs need no identity.
-        ({"refresher": "in-cluster", "chain": "kubernetes"}, [("team-0", "b")]),
     ],
-    ids=["central", "in-cluster", "in-cluster, chain kubernetes"],
+    ids=["central", "in-cluster"],
 )
 def test_accounts_are_federated_that_ask_and_those_of_in_cluster_jobs(
     fields: dict[str, Any], federated: list[tuple[str, str]]

@@ -10,8 +10,9 @@ from pydantic.fields import FieldInfo
 
 from local.azure.arm import ONBOARDER
 from pullkeeper.model import SelectorTarget, Target
-from pullkeeper.onboarding.documents import Handover, Onboarding, Operation, Result, Step, Workload
+from pullkeeper.onboarding.documents import Handover, Onboarding, Operation, Result, Step
 from pullkeeper.onboarding.phases import OFFBOARD, ONBOARD
+from pullkeeper.onboarding.workload import Workload
 from tests.docs.pages import ROOT, blocks, read, rows
 
 PAGE = ROOT / "docs" / "onboarding.md"

@@ -13,7 +13,7 @@ from pullkeeper.onboarding.many import shorten, summarize
 from tests.onboarding.conftest import Onboarding, list_objects, step
 
 pytestmark = pytest.mark.servers
-_TEAMS: Final = [{"namespace": f"team-{number:02}"} for number in range(30)]
+_TEAMS: Final = [{"namespace": f"team-{number:02}", "serviceAccounts": ["app"]} for number in range(30)]
 
 
 def _longest_detail(operation: Operation) -> int:
@@ -66,8 +66,7 @@ async def test_manifests_that_fit_into_no_result_are_refused(onboarding: Onboard
     """The cluster is unreachable: its owner would have to apply a job with its script for each target."""
     cluster = await onboarding.cluster("aks-1")
     await cluster.server.stop()
-    jobs = [{**team, "serviceAccounts": ["app"]} for team in _TEAMS[:20]]
-    body = {"cluster": str(cluster.id), "hub": "main", "refresher": "in-cluster", "targets": jobs}
+    body = {"cluster": str(cluster.id), "hub": "main", "refresher": "in-cluster", "targets": _TEAMS[:20]}
     ended = await onboarding.run(body)
     assert step(ended, "refresher").category == InvalidRequest.category
     assert "150000 is the limit. Name fewer targets" in str(step(ended, "refresher").detail)

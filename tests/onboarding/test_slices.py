@@ -109,7 +109,7 @@ async def test_slow_work_that_gets_on_continues_in_further_invocations_without_u
     faults = onboarding.world.cloud.arm_part.faults
     slow = Slow("/federatedIdentityCredentials/", "PUT", loop=loop_time, takes=timedelta(seconds=12))
     faults.add(slow)
-    accounts = [f"account-{number}" for number in range(20)]
+    accounts = [{"name": f"account-{number}", "federate": True} for number in range(20)]
     body = {"cluster": str(cluster.id), "hub": "main", "targets": [{"serviceAccounts": accounts}]}
     begun = await onboarding.begin(body)
 

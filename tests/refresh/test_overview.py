@@ -43,6 +43,7 @@ async def _join(world: World, *targets: Mapping[str, object], **statuses: Target
 
 async def test_the_tables_hold_500_targets_with_the_longest_names(world: World) -> None:
     cluster = await _join(world, *map(_longest, range(500)))
+    assert len(cluster.to_json()) < 256 * 1024 - 500  # so the body of a request holds them too
 
     def fail(state: Status) -> Status:
         failed = TargetStatus(uid="u" * 36, category="cluster_rbac_denied", detail="d" * 300, remedy="r" * 300)

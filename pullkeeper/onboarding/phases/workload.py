@@ -8,8 +8,8 @@ from pullkeeper.cluster.api import path_of
 from pullkeeper.cluster.ownership import MANAGER, managers
 from pullkeeper.model import Target
 from pullkeeper.onboarding import objects
-from pullkeeper.onboarding.documents import Workload
 from pullkeeper.onboarding.work import Work
+from pullkeeper.onboarding.workload import Workload
 
 NAME = "workload"
 
