@@ -22,10 +22,11 @@ async def clusters(req: func.HttpRequest) -> func.HttpResponse:
 
 
 @blueprint.route(_CLUSTER, methods=["GET"])
-@route(READ)
+@route(READ, "state", "continuation")
 async def cluster(req: func.HttpRequest) -> func.HttpResponse:
-    """Return one cluster with its status."""
-    return json_response(await services().overview.one(cluster_from_route(req)))
+    """Return one cluster with a page of its targets."""
+    asked = parameter(req, "state"), parameter(req, "continuation")
+    return json_response(await services().overview.one(cluster_from_route(req), *asked))
 
 
 @blueprint.route("handover", methods=["GET"])

@@ -42,7 +42,7 @@ _ROUTES: Final[tuple[tuple[str, str, str, tuple[str, ...], type[BaseModel] | Non
     ("get", "/status", "Wrong settings, hubs with their last mint, totals, queue depths", (), None, 200, AppStatus),
     ("get", "/clusters", "The fleet, page by page", ("state", "continuation"), None, 200, FleetPage),
     ("post", "/clusters", "Onboard a cluster", (), Onboarding, 202, Operation),
-    ("get", _CLUSTER, "One cluster", (), None, 200, ClusterView),
+    ("get", _CLUSTER, "One cluster, its targets page by page", ("state", "continuation"), None, 200, ClusterView),
     ("delete", _CLUSTER, "Offboard a cluster", ("keepWorkload", "dryRun"), None, 202, Operation),
     ("post", f"{_CLUSTER}/refresh", "Refresh one cluster now", (), None, 202, Queued),
     ("post", "/refresh", "Refresh the whole fleet now", (), None, 202, Queued),

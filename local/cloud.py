@@ -73,7 +73,7 @@ class LocalCluster:
 
     @property
     def target(self) -> Target:
-        return self.member.cluster.targets[0]
+        return self.member.cluster.named[0]
 
 
 class Cloud:
@@ -186,8 +186,8 @@ class Cloud:
         self._opened.push_async_callback(server.stop)
         admin = await self._opened.enter_async_context(Administrator(server))
         wanted = Cluster(cluster=ClusterId(SUBSCRIPTION, group, name), hub=hub, targets=tuple(targets), adopt=adopt)
-        namespaces = [namespace(name) for name in dict.fromkeys(target.namespace for target in wanted.targets)]
-        for manifest in (*namespaces, *refresher_access(wanted.targets, self.app.principal_id)):
+        namespaces = [namespace(name) for name in dict.fromkeys(target.namespace for target in wanted.named)]
+        for manifest in (*namespaces, *refresher_access(wanted.named, self.app.principal_id)):
             if ready and (access or manifest["kind"] != "RoleBinding"):
                 await admin.apply(manifest)
         if not ready:

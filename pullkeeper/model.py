@@ -1,8 +1,9 @@
 """The vocabulary of the design as types: clusters, targets, messages and statuses. All of them are frozen."""
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     AfterValidator,
@@ -15,11 +16,14 @@ from pydantic import (
     StringConstraints,
     Tag,
     field_validator,
+    model_validator,
 )
 
 from pullkeeper.document import UNION_TAGS, Document
 from pullkeeper.errors import InvalidRequest
 from pullkeeper.publisher.hub import Hub, HubName
+from pullkeeper.selector import NamespaceSelector
+from pullkeeper.service_accounts import Namespace, ObjectName, ServiceAccount, ServiceAccounts
 
 _CLUSTER_ID = re.compile(
     r"/subscriptions/(?P<subscription>[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})"
@@ -31,11 +35,10 @@ _ARM = "/subscriptions/{}/resourceGroups/{}/providers/Microsoft.ContainerService
 _RESERVED_NAMESPACE = re.compile(r"kube-.*|gatekeeper-system|azure-arc|aks-.*|calico-system|tigera-operator")
 
 _BY_NAME, _BY_CONTENT = UNION_TAGS
-_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
-Namespace = Annotated[str, StringConstraints(pattern=rf"^{_LABEL}$")]
-ObjectName = Annotated[str, StringConstraints(pattern=rf"^{_LABEL}(\.{_LABEL})*$", max_length=253)]
-AccountName = Annotated[ObjectName, StringConstraints(max_length=63)]
-"""Kubernetes allows 253 characters; but the largest request has to fit into a table's property, which holds 32 Ki."""
+MOST_TARGETS: Final = 500
+"""Of a cluster, named and found ones together."""
+_MOST_SELECTORS: Final = 10
+"""Of a cluster: each has an admission policy, and is compared with every namespace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,31 +81,114 @@ ClusterRef = Annotated[
 ]
 
 
+def is_reserved(namespace: str) -> bool:
+    """Whether a namespace is one of the cluster's own components: it never gets a secret."""
+    return bool(_RESERVED_NAMESPACE.fullmatch(namespace))
+
+
 class Target(Document):
-    """A secret to keep: its namespace, its name, and the service accounts that should reference it."""
+    """A secret to keep in one namespace: its name, and the service accounts that should reference it.
+
+    It is named in a request, or found for a SelectorTarget. Its text is its identity in statuses and events.
+    """
 
     namespace: Namespace = "deepintshield"
     secret: ObjectName = "ar-pull-secret"
-    service_accounts: Annotated[tuple[AccountName, ...], Field(max_length=20)] = ()
+    service_accounts: ServiceAccounts = ()
 
     @field_validator("namespace")
     @classmethod
     def _is_not_reserved(cls, value: str) -> str:
-        if _RESERVED_NAMESPACE.fullmatch(value):
+        if is_reserved(value):
             raise ValueError("is reserved for the cluster's own components")
         return value
+
+    @property
+    def account_names(self) -> tuple[str, ...]:
+        return tuple(account.name for account in self.service_accounts)
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.secret}"
 
 
-def _are_different_secrets(value: tuple[Target, ...]) -> tuple[Target, ...]:
-    if len({str(target) for target in value}) < len(value):
+class SelectorTarget(Document):
+    """A wish: a secret to keep in every namespace with certain labels.
+
+    The fleet's table holds the wish. Each namespace that is found for it becomes a Target (`target_in`) with a status
+    of its own; a status says `namespace/secret`, and the secret's name leads back to the wish. prune: remove the secret
+    from a namespace that has lost the labels.
+    """
+
+    namespace_selector: NamespaceSelector
+    exclude: Annotated[tuple[Namespace, ...], Field(max_length=MOST_TARGETS)] = ()
+    prune: StrictBool = False
+    secret: ObjectName = "ar-pull-secret"
+    service_accounts: ServiceAccounts = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_no_namespace(cls, value: Any) -> Any:
+        if isinstance(value, dict) and (
+            "namespace" in value or not {*value} & {"namespaceSelector", "namespace_selector"}
+        ):
+            raise ValueError("give either namespace, or namespaceSelector with exclude and prune")
+        return value
+
+    @field_validator("service_accounts")
+    @classmethod
+    def _is_not_federated(cls, value: tuple[ServiceAccount, ...]) -> tuple[ServiceAccount, ...]:
+        if any(account.federate for account in value):
+            raise ValueError(
+                "federate needs a namespace: a federated credential names one, and those of a selector are not known"
+            )
+        return value
+
+    def matches(self, namespace: str, labels: Mapping[str, str]) -> bool:
+        """Whether the secret belongs into a namespace. Reserved ones never match."""
+        excluded = namespace in self.exclude or is_reserved(namespace)
+        return not excluded and self.namespace_selector.matches(labels)
+
+    def target_in(self, namespace: str) -> Target:
+        """Return the target for a namespace that was found."""
+        return Target(namespace=namespace, secret=self.secret, service_accounts=self.service_accounts)
+
+
+Wish = Annotated[
+    Annotated[Target, Tag(_BY_NAME)] | Annotated[SelectorTarget, Tag(_BY_CONTENT)],
+    Discriminator(lambda value: _BY_CONTENT if _has_selector(value) else _BY_NAME),
+]
+_SELECTOR_FIELDS: Final = frozenset({"namespaceSelector", "namespace_selector", "exclude", "prune"})
+
+
+def _has_selector(value: Any) -> bool:
+    return isinstance(value, SelectorTarget) or (isinstance(value, dict) and not _SELECTOR_FIELDS.isdisjoint(value))
+
+
+def _are_different_secrets(value: tuple[Wish, ...]) -> tuple[Wish, ...]:
+    named, selectors = named_in(value), selectors_in(value)
+    if len({str(target) for target in named}) < len(named):
         raise ValueError("the same secret is named twice")
+    if len({target.secret for target in selectors}) < len(selectors):
+        raise ValueError(
+            "two selectors for one secret: combine them in one (operator In), or give the secrets different names"
+        )
+    if len(selectors) > _MOST_SELECTORS:
+        raise ValueError(f"a cluster can have {_MOST_SELECTORS} namespaceSelectors at most, not {len(selectors)}")
     return value
 
 
-Targets = Annotated[tuple[Target, ...], Field(min_length=1, max_length=16), AfterValidator(_are_different_secrets)]
+Targets = Annotated[
+    tuple[Wish, ...], Field(min_length=1, max_length=MOST_TARGETS), AfterValidator(_are_different_secrets)
+]
+
+
+def named_in(targets: Iterable[Wish]) -> tuple[Target, ...]:
+    """Return the targets with a namespace."""
+    return tuple(target for target in targets if isinstance(target, Target))
+
+
+def selectors_in(targets: Iterable[Wish]) -> tuple[SelectorTarget, ...]:
+    return tuple(target for target in targets if isinstance(target, SelectorTarget))
 
 
 class Endpoint(Document):
@@ -125,3 +211,26 @@ class Cluster(Document):
     targets: Targets = (Target(),)
     adopt: StrictBool = False
     refresher: Literal["central", "in-cluster"] = "central"
+
+    @property
+    def named(self) -> tuple[Target, ...]:
+        """The targets that were named one by one."""
+        return named_in(self.targets)
+
+    @property
+    def selectors(self) -> tuple[SelectorTarget, ...]:
+        return selectors_in(self.targets)
+
+    def list_targets(self, known: Iterable[str]) -> tuple[Target, ...]:
+        """Return the named targets, then those that were found for selectors.
+
+        known: the identities (`namespace/secret`) that have a status. Those that nothing asks for now are left out.
+        """
+        named = self.named
+        by_secret = {selector.secret: selector for selector in self.selectors}
+        if not by_secret:
+            return named
+        names = {str(target) for target in named}
+        parts = (identity.partition("/") for identity in known if identity not in names)
+        found = (by_secret[secret].target_in(namespace) for namespace, _, secret in parts if secret in by_secret)
+        return (*named, *found)

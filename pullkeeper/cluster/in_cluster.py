@@ -66,7 +66,7 @@ def build_refresher(
     name = role["metadata"]["name"]
     role["rules"][0]["resourceNames"] = [target.secret]
     binding["roleRef"]["name"] = name
-    account = target.service_accounts[0]
+    account = target.account_names[0]
     binding["subjects"][0] |= {"name": account, "namespace": target.namespace}
     resource = hub.entra_resource or cloud.exchange
     entra = {

@@ -38,11 +38,15 @@ def namespace(name: str) -> dict[str, Any]:
     return manifest
 
 
-def service_account(namespace: str, name: str, client_id: str) -> dict[str, Any]:
-    """The service account of the workload's pods, with the client id of their identity."""
+def service_account(namespace: str, name: str, client_id: str | None) -> dict[str, Any]:
+    """A service account, with the client id of its pods' identity if it has one."""
     manifest = _load("service-account")
-    manifest["metadata"] |= {"name": name, "namespace": namespace}
-    manifest["metadata"]["annotations"]["azure.workload.identity/client-id"] = client_id
+    metadata = manifest["metadata"]
+    metadata |= {"name": name, "namespace": namespace}
+    if client_id is None:
+        del metadata["labels"], metadata["annotations"]
+    else:
+        metadata["annotations"]["azure.workload.identity/client-id"] = client_id
     return manifest
 
 
@@ -95,7 +99,7 @@ def _role(namespace: str, targets: list[Target]) -> dict[str, Any]:
     manifest["metadata"]["namespace"] = namespace
     secrets, accounts = manifest["rules"]
     secrets["resourceNames"] = sorted({target.secret for target in targets})
-    accounts["resourceNames"] = sorted({name for target in targets for name in target.service_accounts})
+    accounts["resourceNames"] = sorted({name for target in targets for name in target.account_names})
     # A rule without names would allow every service account.
     manifest["rules"] = [rule for rule in (secrets, accounts) if rule["resourceNames"]]
     return manifest

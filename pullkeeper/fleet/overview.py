@@ -3,12 +3,13 @@
 import base64
 import json
 import re
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from typing import Final, get_args
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field
 
 from pullkeeper.document import Document
 from pullkeeper.errors import MALFORMED, InClusterRefreshStopped, InvalidRequest, NotInFleet, RefreshStopped
@@ -19,7 +20,6 @@ from pullkeeper.fleet.table import Fleet, Row
 from pullkeeper.model import Cluster, ClusterId, ClusterRef, Target
 
 _PAGE: Final = 100
-_SHARD: Final = re.compile(r"[0-3][0-9a-f]")
 _KEY: Final = re.compile(r"[\w.()|-]{1,1024}", re.ASCII)
 """Part of a filter of the table service, so it allows no character that has a meaning there."""
 
@@ -37,21 +37,33 @@ class TargetView(Document):
     note: str | None = None
 
 
-class ClusterView(Document):
-    """One cluster with its secrets. hub: its name; None where the cluster was onboarded with a hub of its own."""
+class ClusterLine(Document):
+    """One cluster in short. hub: its name; None where the cluster was onboarded with a hub of its own. states: how many
+    of its targets are in each state. found: how many of them namespace selectors have found. worst: the target that
+    needs attention first; None where selectors have found none.
+    """
 
     cluster: ClusterRef
     hub: str | None = None
     refresher: str = "central"
     next_due: AwareDatetime | None = None
+    states: dict[State, int] = Field(default_factory=dict)
+    found: int = 0
+    worst: TargetView | None = None
+
+
+class ClusterView(ClusterLine):
+    """One cluster with a page of its targets, ordered by name. continuation: of the next page; None on the last."""
+
     targets: tuple[TargetView, ...] = ()
+    continuation: str | None = None
 
 
 class FleetPage(Document):
     """continuation: of the next page; None on the last."""
 
     version: str
-    clusters: tuple[ClusterView, ...]
+    clusters: tuple[ClusterLine, ...]
     continuation: str | None = None
 
 
@@ -63,77 +75,109 @@ class Overview:
         self._shards = shards
         self._clock = clock
 
-    async def page(self, state: str | None, continuation: str | None) -> tuple[tuple[ClusterView, ...], str | None]:
+    async def page(self, state: str | None, continuation: str | None) -> tuple[tuple[ClusterLine, ...], str | None]:
         """Return a page of the fleet, and the continuation of the next. With a state: of the clusters with a target in
         it. Raises InvalidRequest for an unknown state or a continuation that no page gave.
         """
-        if state not in {None, *get_args(State)}:
-            raise InvalidRequest(f"state: must be one of {', '.join(get_args(State))}")
-        after = _decode_continuation(continuation)
-        views: list[ClusterView] = []
-        while len(views) < _PAGE:
+        _check_state(state)
+        after = _decode(continuation)
+        lines: list[ClusterLine] = []
+        while len(lines) < _PAGE:
             rows = await self._fleet.page(after, _PAGE)
             shards = await self._shards.read_range(rows[0][0][0], rows[-1][0][0]) if rows else {}
             for keys, row in rows:
                 after = keys
-                view = self._view(row, shards.get(keys[0], ShardState(keys[0])).status(row.id))
-                if state is None or any(target.state == state for target in view.targets):
-                    views.append(view)
-                if len(views) == _PAGE:
-                    return tuple(views), _encode_continuation(keys)
+                line = self._line(row, shards.get(keys[0], ShardState(keys[0])).status(row.id))
+                if state is None or state in line.states:
+                    lines.append(line)
+                if len(lines) == _PAGE:
+                    return tuple(lines), _encode(keys)
             if len(rows) < _PAGE:
                 break
-        return tuple(views), None
+        return tuple(lines), None
 
-    async def one(self, cluster: ClusterId) -> ClusterView:
-        """Return one cluster. Raises NotInFleet; what is wrong with a row that cannot be read."""
+    async def one(self, cluster: ClusterId, state: str | None = None, continuation: str | None = None) -> ClusterView:
+        """Return one cluster with a page of its targets. With a state: of those in it. Raises NotInFleet; what is wrong
+        with a row that cannot be read; InvalidRequest as `page`.
+        """
+        _check_state(state)
+        after = _decode(continuation) or ("", "")
         member = await self._fleet.member(cluster)
-        state = await self._shards.read(shard_of(cluster))
-        return self._view(Row(cluster, member), state.status(cluster))
+        status = (await self._shards.read(shard_of(cluster))).status(cluster)
+        now, wanted = self._clock(), member.cluster
+        remaining = sorted(
+            (target for target in status.targets_of(wanted) if (target.namespace, target.secret) > after),
+            key=lambda target: (target.namespace, target.secret),
+        )
+        found = [target for target in remaining if state in {None, status.of(target).state(now)}]
+        page = found[:_PAGE]
+        return ClusterView(
+            **dict(self._line(Row(cluster, member), status)),
+            targets=tuple(_view(wanted, target, status.of(target), now) for target in page),
+            continuation=_encode((page[-1].namespace, page[-1].secret)) if len(found) > len(page) else None,
+        )
 
-    def _view(self, row: Row, status: Status) -> ClusterView:
+    def _line(self, row: Row, status: Status) -> ClusterLine:
         if row.member is None:
             fault = row.fault or NotInFleet("the row cannot be read")
             unread = TargetView(
                 target="-", state="unknown", category=fault.category, detail=fault.detail, remedy=fault.remedy
             )
-            return ClusterView(cluster=row.id, targets=(unread,))
+            return ClusterLine(cluster=row.id, states={"unknown": 1}, worst=unread)
         cluster, now = row.member.cluster, self._clock()
-        return ClusterView(
+        targets = status.targets_of(cluster)
+        worst = min(targets, key=lambda target: _urgency(status.of(target), now), default=None)
+        return ClusterLine(
             cluster=row.id,
             hub=cluster.hub if isinstance(cluster.hub, str) else None,
             refresher=cluster.refresher,
             next_due=status.next_due(cluster),
-            targets=tuple(
-                self._target(str(target), explain_expiry(cluster, target, status.of(target), now))
-                for target in cluster.targets
-            ),
-        )
-
-    def _target(self, name: str, status: TargetStatus) -> TargetView:
-        return TargetView(
-            target=name,
-            state=status.state(self._clock()),
-            expires_at=status.expires_at,
-            last_success=status.last_success,
-            category=status.category,
-            detail=status.detail,
-            remedy=status.remedy,
-            note=status.note,
+            states=Counter(status.of(target).state(now) for target in targets),
+            found=len(targets) - len(cluster.named),
+            worst=_view(cluster, worst, status.of(worst), now) if worst else None,
         )
 
 
-def _encode_continuation(keys: tuple[str, str]) -> str:
+def _view(cluster: Cluster, target: Target, status: TargetStatus, now: datetime) -> TargetView:
+    explained = explain_expiry(cluster, target, status, now)
+    return TargetView(
+        target=str(target),
+        state=explained.state(now),
+        expires_at=explained.expires_at,
+        last_success=explained.last_success,
+        category=explained.category,
+        detail=explained.detail,
+        remedy=explained.remedy,
+        note=explained.note,
+    )
+
+
+_WORST_FIRST: Final[tuple[State, ...]] = ("expired", "pending", "stale", "unknown", "fresh")
+
+
+def _urgency(status: TargetStatus, now: datetime) -> tuple[int, bool, datetime]:
+    """Return a key that is least for the target that needs attention first: one that was never written and has failed
+    before one that waits for its first write, and then the one that expires first.
+    """
+    return _WORST_FIRST.index(status.state(now)), status.category is None, status.expires_at or now
+
+
+def _check_state(state: str | None) -> None:
+    if state not in {None, *get_args(State)}:
+        raise InvalidRequest(f"state: must be one of {', '.join(get_args(State))}")
+
+
+def _encode(keys: tuple[str, str]) -> str:
     return base64.urlsafe_b64encode(json.dumps(keys).encode()).decode()
 
 
-def _decode_continuation(continuation: str | None) -> tuple[str, str] | None:
+def _decode(continuation: str | None) -> tuple[str, str] | None:
     if continuation is None:
         return None
     with suppress(*MALFORMED):
-        shard, key = json.loads(base64.urlsafe_b64decode(continuation))
-        if _SHARD.fullmatch(shard) and _KEY.fullmatch(key):
-            return shard, key
+        first, second = json.loads(base64.urlsafe_b64decode(continuation))
+        if _KEY.fullmatch(first) and _KEY.fullmatch(second):
+            return first, second
     raise InvalidRequest("continuation: must be what the page before gave")
 
 

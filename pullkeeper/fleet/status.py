@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, Field
 
 from pullkeeper.document import Document
 from pullkeeper.errors import InvalidRequest
-from pullkeeper.model import Cluster, ClusterId, Endpoint
+from pullkeeper.model import Cluster, ClusterId, Endpoint, Target
 
 NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """Long ago; a table holds no time before 1601."""
@@ -65,8 +65,12 @@ class Status(Document):
         return self.targets.get(str(target), _NEVER_TRIED)
 
     def next_due(self, cluster: Cluster) -> datetime:
-        """Return when the first of the cluster's targets is due."""
-        return min(self.of(target).next_due for target in cluster.targets)
+        """Return when the first of the cluster's targets is due. Without any, at once: selectors have found none."""
+        return min((self.of(target).next_due for target in self.targets_of(cluster)), default=NEVER)
+
+    def targets_of(self, cluster: Cluster) -> tuple[Target, ...]:
+        """Return the cluster's named targets, and those found for its selectors."""
+        return cluster.list_targets(self.targets)
 
 
 _LIFE: Final = timedelta(hours=1)

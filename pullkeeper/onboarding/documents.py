@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
-    AfterValidator,
     AwareDatetime,
     Field,
     StrictBool,
@@ -13,49 +12,21 @@ from pydantic import (
     model_validator,
 )
 
-from pullkeeper.azure.identities import MOST_CREDENTIALS, OURS, SHARED
+from pullkeeper.azure.identities import MOST_CREDENTIALS
 from pullkeeper.clouds import Exchange
 from pullkeeper.document import Document
-from pullkeeper.model import Cluster, ClusterRef, ObjectName, Target, Targets
+from pullkeeper.model import Cluster, ClusterRef, Target, Targets, named_in
+from pullkeeper.onboarding.tags import Tags
+from pullkeeper.onboarding.workload import ImageName, Workload
 from pullkeeper.publisher.credential_config import CredentialConfig
 from pullkeeper.publisher.hub import Hub, HubName
+from pullkeeper.service_accounts import ServiceAccount
 
 ResourceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{2,119}$")]
 """Name of a managed identity or a federated credential. Azure's rule for the latter is the stricter one."""
 _LONGEST_SUBJECT: Final = 127
 """Of google.subject, in bytes. STS refuses a longer one: https://github.com/google-github-actions/auth/issues/124."""
-_RESERVED_TAGS: Final = ("azure", "microsoft", "windows")
-"""Azure's own, by their beginning."""
-
-
-def _are_free_tags(tags: dict[str, str]) -> dict[str, str]:
-    """Azure compares names without regard to case."""
-    names = [name.lower() for name in tags]
-    if len({*names}) < len(names):
-        raise ValueError("the same tag is named twice")
-    if {*names} & {*OURS, *SHARED} or any(name.startswith(_RESERVED_TAGS) for name in names):
-        raise ValueError(f"{', '.join((*OURS, *SHARED))}, and names with {', '.join(_RESERVED_TAGS)}, are reserved")
-    return tags
-
-
-Tags = Annotated[
-    dict[
-        Annotated[str, StringConstraints(pattern=r"^[^<>%&\\?/\x00-\x1f]{1,128}$")],
-        Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f]{0,256}$")],
-    ],
-    Field(max_length=15),
-    AfterValidator(_are_free_tags),
-]
 GUIDE_IDENTITY: Final = "deepintshield-pull-identity"
-ImageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][A-Za-z0-9./:_@-]{3,400}$")]
-
-
-class Workload(Document):
-    """The publisher's application, as its installation guide deploys it."""
-
-    image: ImageName
-    replicas: Annotated[int, Field(ge=0, le=100, strict=True)] = 2
-    config_secret: ObjectName = "deepintshield-config"
 
 
 class Onboarding(Document):
@@ -71,7 +42,7 @@ class Onboarding(Document):
     credential_config: CredentialConfig | None = None
     registries: Annotated[tuple[str, ...], Field(max_length=20)] = ()
     probe: str | None = None
-    targets: Targets = (Target(service_accounts=("deepintshield-sa",)),)
+    targets: Targets = (Target(service_accounts=(ServiceAccount(name="deepintshield-sa", federate=True),)),)
     identity: ResourceName | None = None
     identity_tags: Tags = Field(default_factory=dict)
     federated_credential: ResourceName = "deepintshield-federated-credential"
@@ -99,8 +70,12 @@ class Onboarding(Document):
         return self
 
     @model_validator(mode="after")
-    def _check_service_accounts(self) -> Self:
-        if self.refresher == "in-cluster" and not all(target.service_accounts for target in self.targets):
+    def _check_in_cluster(self) -> Self:
+        """An in-cluster refresher is a job in each target's namespace, which runs as the first of its accounts."""
+        in_cluster = self.refresher == "in-cluster"
+        if in_cluster and len(self.named) < len(self.targets):
+            raise ValueError("refresher in-cluster needs named namespaces: its jobs run there, so no namespaceSelector")
+        if in_cluster and not all(target.service_accounts for target in self.named):
             raise ValueError("refresher in-cluster needs serviceAccounts in every target: its job runs as the first")
         if self.trusts_cluster:
             longest = max(len(subject.encode()) for subject in self.job_subjects)
@@ -112,13 +87,35 @@ class Onboarding(Document):
         return self
 
     @model_validator(mode="after")
-    def _check_credential_count(self) -> Self:
-        accounts = {(target.namespace, account) for target in self.targets for account in target.service_accounts}
-        if len(accounts) > MOST_CREDENTIALS:
+    def _check_targets(self) -> Self:
+        count = len(self.federated_accounts)
+        if count > MOST_CREDENTIALS:
             raise ValueError(
-                f"more than {MOST_CREDENTIALS} serviceAccounts: an identity can have no more federated credentials"
+                f"{count} service accounts to federate, and an identity can have {MOST_CREDENTIALS} federated "
+                "credentials. Accounts that only name the secret need no federate; the jobs of in-cluster need one each"
             )
+        if self.workload and not self.named:
+            raise ValueError("workload needs a target with a namespace: it is deployed into the first one")
         return self
+
+    @property
+    def named(self) -> tuple[Target, ...]:
+        """The targets that were named one by one."""
+        return named_in(self.targets)
+
+    @property
+    def federated_accounts(self) -> tuple[tuple[str, str], ...]:
+        """Namespace and name of each service account whose tokens are to be trusted as the cluster's identity: those
+        that ask for it, and those that in-cluster refreshers run under.
+        """
+        jobs = self.refresher == "in-cluster"
+        accounts = (
+            (target.namespace, account.name)
+            for target in self.named
+            for account in target.service_accounts
+            if account.federate or (jobs and account is target.service_accounts[0])
+        )
+        return tuple(dict.fromkeys(accounts))
 
     @property
     def trusts_cluster(self) -> bool:
@@ -128,7 +125,7 @@ class Onboarding(Document):
     @property
     def job_subjects(self) -> list[str]:
         """The subjects of the in-cluster refreshers' tokens: the job of a target runs as its first service account."""
-        accounts = ((target.namespace, target.service_accounts[0]) for target in self.targets)
+        accounts = ((target.namespace, target.account_names[0]) for target in self.named)
         return [f"system:serviceaccount:{namespace}:{account}" for namespace, account in dict.fromkeys(accounts)]
 
     def wanted_hub(self) -> str | Hub | None:

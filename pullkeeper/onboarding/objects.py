@@ -2,22 +2,28 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final, Literal
 
 from pullkeeper.cluster.api import path_of
+from pullkeeper.cluster.manifests import as_text
 from pullkeeper.cluster.ownership import LABELS, MANAGED_BY, MANAGER, is_applied, managers, release_patch
 from pullkeeper.cluster.refusals import NotFound
 from pullkeeper.errors import (
     ClusterError,
     InternalError,
+    InvalidRequest,
     NamespaceMissing,
     ObjectConflict,
     ObjectImmutable,
     SecretConflict,
     SecretImmutable,
 )
+from pullkeeper.onboarding.many import run_all, summarize
 from pullkeeper.onboarding.work import Work
 
+_LONGEST_RESULT: Final = 150_000
+"""Characters of manifests. An operation's row takes 500,000, and the longest request half of them."""
 _ADOPTED: Final = "pullkeeper.dev/adopted"
 """Annotation of an object in which `adopt` took over fields of another field manager."""
 
@@ -26,17 +32,19 @@ async def plan_all(work: Work, manifests: Iterable[Mapping[str, Any]]) -> str:
     """Say what `apply_all` would change. The API server validates each object in a dry run."""
     if not work.reachable:
         return "would hand out manifests"
-    plans = [await _plan(work, manifest) for manifest in manifests]
-    return "; ".join(filter(None, plans)) or "all objects exist; would be kept up to date"
+    plans = [plan for stage in _stages(manifests) for plan in await run_all(stage, partial(_plan, work))]
+    return summarize(filter(None, plans)) or "all objects exist; would be kept up to date"
 
 
 async def apply_all(work: Work, manifests: Iterable[Mapping[str, Any]]) -> str:
-    """Apply the objects in order, or hand them out where the cluster cannot be reached."""
+    """Apply the objects, kind by kind, or hand them out where the cluster cannot be reached."""
     if not work.reachable:
-        work.manifests.extend(_with_our_label(manifest) for manifest in manifests)
-        return f"{len(work.manifests)} manifests to apply"
-    changes = [(await apply(work, manifest), name_of(manifest)) for manifest in manifests]
-    return "; ".join(f"{change} {name}" for change, name in changes if change) or "all objects exist"
+        return _hand_out(work, manifests)
+    changes = []
+    for stage in _stages(manifests):
+        results = await run_all(stage, partial(apply, work))
+        changes += [f"{change} {name_of(manifest)}" for change, manifest in zip(results, stage, strict=True) if change]
+    return summarize(changes) or "all objects exist"
 
 
 async def apply(work: Work, manifest: Mapping[str, Any]) -> Literal["created", "adopted"] | None:
@@ -71,8 +79,12 @@ async def apply(work: Work, manifest: Mapping[str, Any]) -> Literal["created", "
 
 async def remove_all(work: Work, manifests: Iterable[Mapping[str, Any]]) -> str:
     """Remove the objects in reverse order of their creation."""
-    results = [await remove(work, manifest) for manifest in reversed(list(manifests))]
-    return "; ".join(results) or "nothing to remove"
+    results = [
+        result
+        for stage in reversed(_stages(manifests))
+        for result in await run_all(reversed(stage), partial(remove, work))
+    ]
+    return summarize(results) or "nothing to remove"
 
 
 async def remove(work: Work, manifest: Mapping[str, Any]) -> str:
@@ -90,6 +102,26 @@ async def remove(work: Work, manifest: Mapping[str, Any]) -> str:
             raise
         work.report_refusal(name, e)
         return f"{name} kept"
+
+
+def _stages(manifests: Iterable[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """Group the objects by kind, in the order of the first of each: an account needs its namespace, and so on."""
+    stages: dict[str, list[Mapping[str, Any]]] = {}
+    for manifest in manifests:
+        stages.setdefault(manifest["kind"], []).append(manifest)
+    return list(stages.values())
+
+
+def _hand_out(work: Work, manifests: Iterable[Mapping[str, Any]]) -> str:
+    """Raises InvalidRequest if they do not fit into the operation's row."""
+    work.manifests.extend(_with_our_label(manifest) for manifest in manifests)
+    length = len(as_text(work.manifests))
+    if length > _LONGEST_RESULT:
+        raise InvalidRequest(
+            f"the app cannot reach the cluster, and the manifests to apply have {length} characters: "
+            f"{_LONGEST_RESULT} is the limit. Name fewer targets, or let the app reach the cluster"
+        )
+    return f"{len(work.manifests)} manifests to apply"
 
 
 def name_of(manifest: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from pullkeeper import telemetry
 from pullkeeper.cluster.manifests import as_text as manifest_text
 from pullkeeper.errors import InternalError, OperationRunning, PullkeeperError
 from pullkeeper.onboarding.documents import Operation, OperationStatus, Result, Step, StepStatus
+from pullkeeper.onboarding.many import shorten
 from pullkeeper.onboarding.operations import Operations
 from pullkeeper.onboarding.rows import StoredOperation
 from pullkeeper.onboarding.work import Phase, Work
@@ -74,7 +75,7 @@ class Progress:
         result = Result(
             handover=work.handover if work else None,
             seconds=round(seconds, 1),
-            left=tuple(dict.fromkeys(work.left)) if work else (),
+            left=shorten(dict.fromkeys(work.left)) if work else (),
             manifests=manifest_text(work.manifests) if work and work.manifests else None,
             issuer=work.issuer if work else None,
             complete=work.complete if work else True,

@@ -107,7 +107,7 @@ class StoredOperation:
     def parse(cls, row: Any) -> Self:
         return cls(
             operation=parse_operation(row),
-            request=row["Request"],
+            request=text(row, "Request"),
             etag=row.metadata["etag"],
             turn=row["Turn"],
             due=row.get("Due"),
@@ -137,7 +137,7 @@ class StoredOperation:
             "UpdatedAt": self.operation.updated_at,
             "KeptUntil": self.kept_until,
             **{f"Document{at // _MOST_CHARACTERS}": document[at : at + _MOST_CHARACTERS] for at in starts},
-            "Request": self.request,
+            **columns("Request", self.request),
             "Writer": self.writer,
             "Turn": self.turn,
             "Due": self.due,

@@ -120,8 +120,8 @@ class Work:
 
     @property
     def targets(self) -> tuple[Target, ...]:
-        """The targets of all requests."""
-        return tuple(dict.fromkeys(target for request in self.requests for target in request.targets))
+        """The named targets of all requests."""
+        return tuple(dict.fromkeys(target for request in self.requests for target in request.named))
 
     def hub(self) -> Hub | None:
         """The request's hub, named or brought. None before the publisher has sent a credential configuration."""

@@ -1,9 +1,9 @@
 """One attempt at one cluster: the hub's token, one apply per target, and where the cluster is if it has moved."""
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from pullkeeper.cluster import pull_secret
 from pullkeeper.cluster.access import Access
@@ -25,15 +25,17 @@ from pullkeeper.fleet.table import Member
 from pullkeeper.model import Cluster, Endpoint, Target
 from pullkeeper.publisher.federation import Federation
 from pullkeeper.publisher.hub import Hub
+from pullkeeper.refresh.lanes import Watch, write_all
 from pullkeeper.refresh.outcomes import Attempt, Fresh, Observed, Outcome, Unobserved
 from pullkeeper.tokens import Token
 
+_NO_WATCH = Watch()
 _LOCATE_EVERY = 1 / 6  # of a token's life: 10 minutes of an hour
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What is written where. thorough: make sure of the service accounts too."""
+    """What is written where, and who waits for it. thorough: make sure of the service accounts too."""
 
     cluster: Cluster
     targets: Sequence[Target]
@@ -41,6 +43,7 @@ class _Job:
     token: Token
     before: Status
     thorough: bool
+    watch: Watch
 
 
 class Writer:
@@ -67,10 +70,18 @@ class Writer:
         return hub, await self._federation.token(hub, issued_since=issued_since, probed_since=probed_since)
 
     async def write(
-        self, member: Member, targets: Sequence[Target], before: Status, hub: Hub, token: Token, *, thorough: bool
+        self,
+        member: Member,
+        targets: Sequence[Target],
+        before: Status,
+        hub: Hub,
+        token: Token,
+        *,
+        thorough: bool,
+        watch: Watch = _NO_WATCH,
     ) -> Attempt:
         """Write the token into these targets of a cluster. Failures are outcomes; nothing is raised."""
-        job = _Job(member.cluster, targets, hub, token, before, thorough)
+        job = _Job(member.cluster, targets, hub, token, before, thorough, watch)
         known = max(filter(None, (member.endpoint, before.endpoint)), key=lambda endpoint: endpoint.read_at)
         outcomes = await self._push(job, known)
         if not _may_have_moved(outcomes, known) or self._was_located_lately(before):
@@ -94,15 +105,15 @@ class Writer:
         return Attempt({target: Observed.of(one) for target, one in zip(targets, seen, strict=True)})
 
     async def _push(self, job: _Job, endpoint: Endpoint) -> Mapping[Target, Outcome]:
-        """Write all targets at once, over one client."""
+        """Write all targets over one client."""
         try:
             api = await self._access.open(job.cluster.cluster, endpoint)
         except PullkeeperError as e:
             where = {"cluster": str(job.cluster.cluster), "principal": await self._access.principal()}
             return dict.fromkeys(job.targets, e.with_context(**where))
         async with api:
-            outcomes = await asyncio.gather(*(self._write(api, job, target) for target in job.targets))
-        return dict(zip(job.targets, outcomes, strict=True))
+            write = partial(self._write, api, job)
+            return await write_all(job.targets, write, lambda target: job.before.of(target).failures > 0, job.watch)
 
     async def _write(self, api: Api, job: _Job, target: Target) -> Outcome:
         before, now = job.before.of(target), self._clock()
@@ -133,7 +144,7 @@ class Writer:
 async def _reference(api: Api, target: Target) -> str | None:
     """Have every service account name the secret. One that does not exist yet is a note, not a failure."""
     missing = []
-    for account in target.service_accounts:
+    for account in target.account_names:
         try:
             await pull_secret.add_reference(api, target, account)
         except NotFound:

@@ -6,8 +6,9 @@ respond last time begins in the third. Where the second or third is full, the ca
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 from pullkeeper.errors import ClusterUnreachable
@@ -41,9 +42,10 @@ class Capacity:
         self._sweeper: asyncio.TimerHandle | None = None
 
     @asynccontextmanager
-    async def place(self, *, suspect: bool = False) -> AsyncIterator[None]:
-        """Hold a place. suspect: the cluster did not respond last time. Raises ClusterUnreachable when the call was
-        closed to make room.
+    async def place(self, *, suspect: bool = False) -> AsyncIterator[Callable[[], None]]:
+        """Hold a place. Yields a function to call at each response of a cluster that is called several times: its time
+        begins anew. suspect: the cluster did not respond last time. Raises ClusterUnreachable when the call was closed
+        to make room.
         """
         bound, calls = (self._suspect, self._in_suspect) if suspect else (self._prompt, self._in_prompt)
         loop = asyncio.get_running_loop()
@@ -57,7 +59,7 @@ class Capacity:
         self._sweeper = self._sweeper or loop.call_later(_SWEEP, self._sweep)
         try:
             async with limit:
-                yield
+                yield partial(self._renew, limit)
         except TimeoutError:
             if not limit.expired():
                 raise
@@ -68,6 +70,11 @@ class Capacity:
             self._in_slow.pop(limit, None)
             if not limit.expired():
                 self._count(loop.time() - began)
+
+    def _renew(self, limit: asyncio.Timeout) -> None:
+        for calls in (self._in_prompt, self._in_slow, self._in_suspect):
+            if calls.pop(limit, None):
+                calls[limit] = asyncio.get_running_loop().time()  # behind the others: the oldest come first
 
     def _count(self, seconds: float) -> None:
         """Move the median a step towards how long a call took."""

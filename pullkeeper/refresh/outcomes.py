@@ -70,7 +70,7 @@ class Attempt:
 def next_status(before: Status, cluster: Cluster, attempt: Attempt, now: datetime) -> Status:
     """Return the status of a cluster after an attempt; targets that it did not include keep theirs."""
     life = next((one.token.life for one in attempt.outcomes.values() if isinstance(one, Fresh)), before.life)
-    known = {str(target) for target in cluster.targets}
+    known = {str(target) for target in before.targets_of(cluster)}
     changed = {
         str(target): _target_status(before.of(target), outcome, cluster.cluster, life, now)
         for target, outcome in attempt.outcomes.items()

@@ -5,7 +5,7 @@ token, and one write records how it went. A failure is an outcome, and what ends
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -31,9 +31,10 @@ Figures = Mapping[str, telemetry.Attribute]
 
 @dataclass(frozen=True, slots=True)
 class FirstSecrets:
-    """The first secrets of a cluster, and its shard as it was read before."""
+    """The first secrets of a cluster, what was refused, and its shard as it was read before."""
 
     written: Mapping[Target, Fresh]
+    failures: Mapping[Target, PullkeeperError]
     shard: ShardState
 
 
@@ -93,9 +94,9 @@ class Refresher:
             poisoned = {"category": e.category, "detail": e.detail, "remedy": e.remedy}
         telemetry.emit("message.poisoned", {"queue": "refresh", **poisoned}, logging.ERROR)
 
-    async def write_first(self, member: Member) -> FirstSecrets:
-        """Write the first secrets of a cluster that is about to join, or to change. Raises the first failure. Nothing
-        is recorded: `record_first` does that once it has joined.
+    async def write_first(self, member: Member, targets: Sequence[Target]) -> FirstSecrets:
+        """Write the first secrets of a cluster that is about to join, or to change. Nothing is recorded: `record_first`
+        does that once it has joined. Raises as `Writer.token`.
         """
         cluster = member.cluster
         shard = await self._shards.read(shard_of(cluster.cluster))
@@ -103,14 +104,11 @@ class Refresher:
         # Onboarding asked Azure a moment ago.
         before = before.model_copy(update={"located_at": self._clock(), "endpoint": None})
         hub, token = await self._writer.token(cluster, before)
-        attempt = await self._writer.write(member, cluster.targets, before, hub, token, thorough=True)
-        written = {}
-        for target, outcome in attempt.outcomes.items():
-            if isinstance(outcome, PullkeeperError):
-                raise outcome
-            if isinstance(outcome, Fresh):
-                written[target] = outcome
-        return FirstSecrets(written, shard)
+        attempt = await self._writer.write(member, targets, before, hub, token, thorough=True)
+        outcomes = attempt.outcomes.items()
+        written = {target: one for target, one in outcomes if isinstance(one, Fresh)}
+        failures = {target: one for target, one in outcomes if isinstance(one, PullkeeperError)}
+        return FirstSecrets(written, failures, shard)
 
     async def record_first(self, member: Member, first: FirstSecrets) -> None:
         """Record the first secrets of a cluster that has joined. Raises StorageUnavailable, UnknownFormat."""
@@ -156,8 +154,9 @@ class Refresher:
                 unread = TargetStatus(category=fault.category, remedy=fault.remedy, unobserved=True)
                 report_status(row.id, "-", unread, "unknown")
                 continue
-            for target in row.member.cluster.targets:
-                status = run.state.status(row.id).of(target)
+            known = run.state.status(row.id)
+            for target in known.targets_of(row.member.cluster):
+                status = known.of(target)
                 state = status.state(now)
                 if status.expires_at:
                     telemetry.measure(telemetry.remaining_lifetime.record, (status.expires_at - now).total_seconds())

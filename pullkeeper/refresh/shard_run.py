@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from pullkeeper import telemetry
@@ -14,14 +15,17 @@ from pullkeeper.errors import ClusterUnreachable, PullkeeperError, StorageUnavai
 from pullkeeper.fleet import storage
 from pullkeeper.fleet.queues import RefreshMessage
 from pullkeeper.fleet.shard_table import Shards, ShardState
-from pullkeeper.fleet.status import NEVER, TargetStatus
+from pullkeeper.fleet.status import NEVER
 from pullkeeper.fleet.table import Fleet, Member, Row
 from pullkeeper.model import ClusterId, Target
 from pullkeeper.publisher.hub import Hub
 from pullkeeper.refresh.attempt import Writer
 from pullkeeper.refresh.capacity import Capacity
-from pullkeeper.refresh.outcomes import Attempt, next_status, report_outcome
+from pullkeeper.refresh.due import pick_due
+from pullkeeper.refresh.lanes import Watch
+from pullkeeper.refresh.outcomes import Attempt, Fresh, Outcome, next_status, report_outcome
 from pullkeeper.refresh.pace import QUICK_TRIES, period
+from pullkeeper.refresh.pending import Pending
 from pullkeeper.tokens import Token
 
 _BUDGET: Final = timedelta(minutes=1)
@@ -62,7 +66,7 @@ class ShardRun:
         self._capacity = capacity
         self._clock = clock
         self._message = message
-        self._pending: dict[ClusterId, Attempt] = {}
+        self._pending = Pending()
         self.began = clock()
         self._read_at = NEVER
         self._reading = asyncio.Lock()
@@ -107,28 +111,13 @@ class ShardRun:
             self._begun.set()
 
     def _due(self, member: Member) -> Sequence[Target]:
-        cluster, now = member.cluster, self._clock()
-        if self._message.cluster not in {None, cluster.cluster}:
-            return ()
-        if self._message.cluster:
-            return cluster.targets
-        status, is_due = self.state.status(cluster.cluster), self._is_due
-        return [target for target in cluster.targets if is_due(status.of(target), now)]
-
-    def _is_due(self, target: TargetStatus, now: datetime) -> bool:
-        """Whether a run over the whole shard refreshes the target. A manual one that continues leaves what was
-        refreshed since it began, and what has failed and waits.
-        """
-        if self._message.reason != "manual":
-            return target.next_due <= now
-        since = self._message.since
-        was_refreshed = since and target.last_success and target.last_success >= since
-        return not (was_refreshed or (since and target.failures and target.next_due > now))
+        cluster = member.cluster
+        return pick_due(self._message, cluster, self.state.status(cluster.cluster), self._clock())
 
     async def _refresh(self, member: Member, targets: Sequence[Target]) -> None:
         cluster = member.cluster.cluster
         status = self.state.status(cluster)
-        suspect = any(status.of(target).category == ClusterUnreachable.category for target in targets)
+        suspect = all(status.of(target).category == ClusterUnreachable.category for target in targets)
         if suspect:
             self._begin(cluster)  # the next shard's turn does not wait for it
         try:
@@ -141,9 +130,9 @@ class ShardRun:
                 # Manual: the token that is held may be the reason.
                 probed_since = self.began if self._message.reason == "manual" else None
                 hub, token = await self._writer.token(member.cluster, status, probed_since)
-                async with self._capacity.place(suspect=suspect):
+                async with self._capacity.place(suspect=suspect) as renew:
                     self._begin(cluster)
-                    attempt = await self._write(member, hub, token)
+                    attempt = await self._write(member, hub, token, renew)
         except StorageUnavailable:
             raise
         except PullkeeperError as e:
@@ -153,15 +142,28 @@ class ShardRun:
         finally:
             self._begin(cluster)
         if attempt:
-            self._pending[cluster] = attempt
+            self._pending.add(cluster, attempt)
 
-    async def _write(self, member: Member, hub: Hub, token: Token) -> Attempt | None:
+    def _note(self, cluster: ClusterId, renew: Callable[[], None], target: Target, outcome: Outcome) -> None:
+        """Have a success recorded while others are waited for. A failure may be tried again at another address."""
+        renew()
+        if isinstance(outcome, Fresh):
+            self._pending.add(cluster, Attempt({target: outcome}))
+
+    def _has_time(self) -> bool:
+        """Whether another cluster, or target, may be begun; if not, a further message takes the rest."""
+        late = self._clock() - self.began > _BUDGET
+        self.unfinished |= late
+        return not late
+
+    async def _write(self, member: Member, hub: Hub, token: Token, renew: Callable[[], None]) -> Attempt | None:
         """Return None where nothing is left to do: the cluster left the fleet, another run was quicker, no time."""
         current, targets = await self._current(member)
         if not current:
             return None
         status, thorough = self.state.status(current.cluster.cluster), self._message.reason == "manual"
-        return await self._writer.write(current, targets, status, hub, token, thorough=thorough)
+        watch = Watch(self._has_time, partial(self._note, member.cluster.cluster, renew))
+        return await self._writer.write(current, targets, status, hub, token, thorough=thorough, watch=watch)
 
     async def _observe(self, member: Member) -> Attempt | None:
         current, targets = await self._current(member)
@@ -169,8 +171,7 @@ class ShardRun:
 
     async def _current(self, member: Member) -> tuple[Member | None, Sequence[Target]]:
         """Return the cluster as it is in the fleet now, and its targets that are still due; None if there are none."""
-        if self._clock() - self.began > _BUDGET:
-            self.unfinished = True
+        if not self._has_time():
             return None, ()
         async with self._reading:
             if self._clock() - self._read_at > _MEANWHILE:
@@ -192,13 +193,13 @@ class ShardRun:
                 async with asyncio.timeout(_SAVE_EVERY):
                     await ended.wait()
             except TimeoutError:
-                if self._pending:
+                if self._pending.attempts:
                     await self._save()
         await self._save()  # also what ended during the save before
 
     async def _save(self) -> None:
         """Record what has ended. Where another writer was quicker, read again what it wrote and who is in the fleet."""
-        pending = dict(self._pending)
+        pending = dict(self._pending.attempts)
         for _ in range(_SAVE_TRIES):
             saved = await self._shards.save(self._state_after(pending))
             if saved:
@@ -217,7 +218,7 @@ class ShardRun:
             if cluster in pending:
                 status = next_status(status, wanted, pending[cluster], now)
             statuses[cluster] = status
-            states.update(status.of(target).state(now) for target in wanted.targets)
+            states.update(status.of(target).state(now) for target in status.targets_of(wanted))
         due = (statuses[cluster].next_due(wanted) for cluster, wanted in members.items())
         return replace(
             self.state,
@@ -230,9 +231,8 @@ class ShardRun:
         )
 
     def _report(self, recorded: dict[ClusterId, Attempt]) -> None:
+        self._pending.remove(recorded)
         for cluster, attempt in recorded.items():
-            if self._pending.get(cluster) is attempt:
-                del self._pending[cluster]
             for target, outcome in attempt.outcomes.items():
                 report_outcome(cluster, target, outcome)
                 if isinstance(outcome, PullkeeperError):

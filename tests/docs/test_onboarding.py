@@ -9,9 +9,10 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from local.azure.arm import ONBOARDER
-from pullkeeper.model import Target
-from pullkeeper.onboarding.documents import Handover, Onboarding, Operation, Result, Step, Workload
+from pullkeeper.model import SelectorTarget, Target
+from pullkeeper.onboarding.documents import Handover, Onboarding, Operation, Result, Step
 from pullkeeper.onboarding.phases import OFFBOARD, ONBOARD
+from pullkeeper.onboarding.workload import Workload
 from tests.docs.pages import ROOT, blocks, read, rows
 
 PAGE = ROOT / "docs" / "onboarding.md"
@@ -31,8 +32,13 @@ def write_default(field: FieldInfo) -> str:
 
 @pytest.mark.parametrize(
     ("heading", "model"),
-    [("field", Onboarding), ("field of a target", Target), ("field of the workload", Workload)],
-    ids=["request", "target", "workload"],
+    [
+        ("field", Onboarding),
+        ("field of a target", Target),
+        ("field of a target by label", SelectorTarget),
+        ("field of the workload", Workload),
+    ],
+    ids=["request", "target", "target by label", "workload"],
 )
 def test_every_field_of_a_request_has_a_row_with_its_default(heading: str, model: type[BaseModel]) -> None:
     fields = {

@@ -257,7 +257,8 @@ _CONTINUATIONS: Final = {
 @pytest.mark.parametrize("continuation", _CONTINUATIONS.values(), ids=_CONTINUATIONS)
 async def test_a_forged_continuation_is_refused(app: App, continuation: str) -> None:
     """Abuse case 15."""
-    _assert_problem(await app.call("GET", f"clusters?continuation={continuation}"), 400)
+    for path in ("clusters", _ONE):
+        _assert_problem(await app.call("GET", f"{path}?continuation={continuation}"), 400)
 
 
 _NO_OPERATIONS: Final = (
@@ -307,7 +308,7 @@ async def test_a_boolean_parameter_is_true_or_false(app: App) -> None:
     [
         ("DELETE", f"{_ONE}?keepworkload=true"),
         ("GET", f"clusters?filter={_CANARY}"),
-        ("GET", f"{_ONE}?state={_CANARY}"),
+        ("GET", f"{_ONE}?filter={_CANARY}"),
     ],
 )
 async def test_an_unknown_parameter_is_refused(app: App, method: str, path: str) -> None:
@@ -329,6 +330,7 @@ _FIELDS: Final[dict[str, dict[str, Any]]] = {
     "too many copies": {"workload": {"image": "registry.example/image", "replicas": 10**6}},
     # Too many: 14.
     "10,000 targets": {"targets": [{"namespace": f"n{n}"} for n in range(10_000)]},
+    "501 targets": {"targets": [{"namespace": f"n{n}"} for n in range(501)]},
     "no targets": {"targets": []},
     "the same target twice": {"targets": [{}, {}]},
     "many service accounts": {"targets": [{"serviceAccounts": ["a"] * 1000}]},

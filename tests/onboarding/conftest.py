@@ -145,6 +145,11 @@ def identity_id(name: str) -> str:
     )
 
 
+def federated(*names: str) -> list[dict[str, Any]]:
+    """Service accounts of a request that ask to be federated."""
+    return [{"name": name, "federate": True} for name in names]
+
+
 def step(operation: Operation, name: str) -> Step:
     return next(step for step in operation.steps if step.name == name)
 

@@ -1,5 +1,6 @@
 """A cluster that runs the guide's CronJob: its secret is adopted, and the job suspended when it is not needed."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from local.administrator import Administrator
 from local.cloud import LocalCluster
 from pullkeeper.fleet.table import Member
+from pullkeeper.model import Target
 from pullkeeper.refresh.refresh import Refresher
 from tests.onboarding.conftest import MERGE, Onboarding, create_namespace, describe, step
 
@@ -135,8 +137,8 @@ async def test_a_job_that_replaces_the_secret_right_after_the_write_costs_a_try(
     """The job deletes the secret and creates it again, just after ours was written."""
     write, runs = Refresher.write_first, [cluster.admin]
 
-    async def write_and_run_job(self: Refresher, member: Member) -> Any:
-        written = await write(self, member)
+    async def write_and_run_job(self: Refresher, member: Member, targets: Sequence[Target]) -> Any:
+        written = await write(self, member, targets)
         if runs:
             await run(runs.pop())
         return written

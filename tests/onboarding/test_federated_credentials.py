@@ -16,6 +16,7 @@ from tests.onboarding.conftest import (
     IDENTITY,
     SUBJECT,
     Onboarding,
+    federated,
     get_service_account,
     identity_id,
     step,
@@ -82,7 +83,7 @@ async def test_the_guides_identity_stays_where_it_trusts_the_cluster(onboarding:
 async def test_the_guides_identity_gets_the_credentials_that_are_missing(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     trust(onboarding, cluster, GUIDE_IDENTITY)
-    await onboarding.onboard(cluster, targets=[{"serviceAccounts": [ACCOUNT, "another"]}])
+    await onboarding.onboard(cluster, targets=[{"serviceAccounts": federated(ACCOUNT, "another")}])
     assert len(onboarding.credentials(GUIDE_IDENTITY)) == 2
     assert onboarding.identity() is None
     left = await onboarding.offboard_fully(cluster)
@@ -95,7 +96,7 @@ async def test_without_room_in_the_guides_identity_the_cluster_gets_its_own(onbo
     cluster = await onboarding.cluster("aks-1")
     onboarding.fill_identity(19, GUIDE_IDENTITY)
     trust(onboarding, cluster, GUIDE_IDENTITY)
-    await onboarding.onboard(cluster, targets=[{"serviceAccounts": [ACCOUNT, "another"]}])
+    await onboarding.onboard(cluster, targets=[{"serviceAccounts": federated(ACCOUNT, "another")}])
     identity = onboarding.identity()
     assert identity is not None
     assert {await client_id(cluster, name) for name in (ACCOUNT, "another")} == {identity.service_principal.client_id}
@@ -166,7 +167,7 @@ async def test_a_full_identity_is_reported_with_the_name_of_the_default(
 ) -> None:
     cluster = await onboarding.cluster("aks-1")
     onboarding.fill_identity(21 - len(accounts), "shop-pull", pullkeeper="shared")
-    body = {"cluster": str(cluster.id), "hub": "main", "targets": [{"serviceAccounts": accounts}]}
+    body = {"cluster": str(cluster.id), "hub": "main", "targets": [{"serviceAccounts": federated(*accounts)}]}
     ended = await onboarding.run({**body, "identity": "shop-pull"})
     failed = step(ended, "federated credential")
     assert (ended.status, failed.category) == ("Failed", "identity_limit")
@@ -181,9 +182,10 @@ async def test_credentials_of_an_earlier_issuer_take_no_room(onboarding: Onboard
     """The cluster was deleted and created again, and has twenty accounts."""
     cluster = await onboarding.cluster("aks-1")
     onboarding.world.cloud.arm.federated_credentials.rate.burst = 60
+    twenty = federated(*(f"account-{number}" for number in range(20)))
     for issuer in ("https://oidc.example/a/", "https://oidc.example/b/"):
         onboarding.azure(cluster).oidc_issuer = issuer
-        await onboarding.onboard(cluster, targets=[{"serviceAccounts": [f"account-{number}" for number in range(20)]}])
+        await onboarding.onboard(cluster, targets=[{"serviceAccounts": twenty}])
         assert {one for one, _ in onboarding.credentials().values()} == {issuer}
 
 
@@ -201,8 +203,9 @@ async def test_clusters_with_similar_names_keep_their_own_credentials(onboarding
 
 async def test_more_service_accounts_than_an_identity_takes_are_refused(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
-    many = [{"namespace": f"team-{number}", "serviceAccounts": ["a", "b", "c"]} for number in range(7)]
-    with pytest.raises(InvalidRequest, match="more than 20 serviceAccounts"):
+    asking = federated(*"abc")
+    many = [{"namespace": f"team-{number}", "serviceAccounts": asking} for number in range(7)]
+    with pytest.raises(InvalidRequest, match="21 service accounts to federate"):
         await onboarding.begin({"cluster": str(cluster.id), "hub": "main", "targets": many})
-    fits = [*many[:6], {"namespace": "team-6", "serviceAccounts": ["a", "b"]}, {**many[0], "secret": "another"}]
+    fits = [*many[:6], {"namespace": "team-6", "serviceAccounts": asking[:2]}, {**many[0], "secret": "another"}]
     assert (await onboarding.begin({"cluster": str(cluster.id), "hub": "main", "targets": fits})).status == "Queued"

@@ -129,7 +129,7 @@ async def test_with_an_audience_of_its_own_google_refuses_the_pods_token(onboard
 
 
 def _body(account: str, **changes: str) -> dict[str, object]:
-    target = {"namespace": "n" * 63, "serviceAccounts": [account, "a" * 63]}
+    target = {"namespace": "n" * 63, "serviceAccounts": [account, "b" * 63]}
     body = {
         "cluster": str(ClusterId("0b1f6471-1bf0-4dda-aec3-cb9272f09590", "shop", "aks-1")),
         "refresher": "in-cluster",
@@ -143,7 +143,7 @@ def test_with_chain_kubernetes_a_subject_that_google_cannot_hold_is_refused() ->
     """It would be refused at the exchange, after everything has been set up. Only the job's account is a subject."""
     fits = "a" * (127 - len("system:serviceaccount::") - 63)
 
-    assert Request.parse(_body(fits)).targets[0].service_accounts[0] == fits
+    assert Request.parse(_body(fits)).named[0].account_names[0] == fits
     with pytest.raises(InvalidRequest, match="has 128 bytes for one target, and Google allows 127"):
         Request.parse(_body(f"{fits}a"))
 

@@ -20,7 +20,7 @@ from pullkeeper.onboarding.documents import OnboardingMessage
 from pullkeeper.onboarding.phases import ONBOARD
 from pullkeeper.services import Services
 from tests.faults.gate import Gates, put_gates
-from tests.onboarding.conftest import Onboarding, describe, list_objects
+from tests.onboarding.conftest import Onboarding, describe, federated, list_objects
 from tests.onboarding.test_resume import Killed, kill_in
 from tests.world import World
 
@@ -165,7 +165,7 @@ async def test_a_response_that_stays_lost_costs_a_try(onboarding: Onboarding, mo
 async def test_without_operations_an_offboarding_that_failed_half_way_can_be_sent_again(onboarding: Onboarding) -> None:
     """By then the fleet, which alone knew the cluster, has no entry any more."""
     cluster = await onboarding.cluster("aks-1")
-    await onboarding.onboard(cluster, targets=[{"namespace": "team-a", "serviceAccounts": ["one"]}])
+    await onboarding.onboard(cluster, targets=[{"namespace": "team-a", "serviceAccounts": federated("one")}])
     async with TableServiceClient.from_connection_string(onboarding.world.storage) as tables:
         table = tables.get_table_client("operations")
         for entity in [entity async for entity in table.list_entities()]:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from local.kubernetes import recordings
-from tests.onboarding.conftest import IDENTITY, WORKLOAD, Onboarding, describe, left, list_objects, step
+from tests.onboarding.conftest import IDENTITY, WORKLOAD, Onboarding, describe, federated, left, list_objects, step
 
 pytestmark = pytest.mark.servers
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
@@ -25,7 +25,7 @@ _THEIRS = {
     "namespace": "team-a",
     "labels": {"app.kubernetes.io/managed-by": "pullkeeper"},
 }
-_TEAM_A = [{"namespace": "team-a", "secret": "pull", "serviceAccounts": ["one"]}]
+_TEAM_A = [{"namespace": "team-a", "secret": "pull", "serviceAccounts": federated("one")}]
 
 
 async def test_offboarding_removes_what_every_onboarding_created(onboarding: Onboarding) -> None:

@@ -16,7 +16,7 @@ from pullkeeper.deadline import INVOCATION
 from pullkeeper.onboarding.documents import FINAL_STATUSES, OnboardingMessage, Operation
 from pullkeeper.onboarding.phases import identity
 from pullkeeper.onboarding.work import Work
-from tests.onboarding.conftest import Onboarding, describe, seconds_to_next, step
+from tests.onboarding.conftest import Onboarding, describe, federated, seconds_to_next, step
 
 pytestmark = pytest.mark.servers
 SLOW_WRITE = timedelta(seconds=36)
@@ -109,7 +109,7 @@ async def test_slow_work_that_gets_on_continues_in_further_invocations_without_u
     faults = onboarding.world.cloud.arm_part.faults
     slow = Slow("/federatedIdentityCredentials/", "PUT", loop=loop_time, takes=timedelta(seconds=12))
     faults.add(slow)
-    accounts = [f"account-{number}" for number in range(20)]
+    accounts = federated(*(f"account-{number}" for number in range(20)))
     body = {"cluster": str(cluster.id), "hub": "main", "targets": [{"serviceAccounts": accounts}]}
     begun = await onboarding.begin(body)
 

@@ -105,7 +105,7 @@ async def test_service_accounts_get_the_reference_once_and_keep_theirs(world: Wo
         name: (await cluster.admin.call("GET", f"/api/v1/namespaces/deepintshield/serviceaccounts/{name}"))[
             "imagePullSecrets"
         ]
-        for name in target.service_accounts
+        for name in target.account_names
     }
     ours = {"name": "ar-pull-secret"}
     assert {"with": [{"name": "theirs"}, ours], "without": [ours], "later": [ours]} == listed

@@ -8,18 +8,20 @@ from collections.abc import Iterable
 
 from pullkeeper.azure.identities import MOST_CREDENTIALS, FederatedCredential, ManagedIdentity
 from pullkeeper.errors import IdentityLimit
-from pullkeeper.model import Target
 from pullkeeper.onboarding.documents import Onboarding
 from pullkeeper.onboarding.work import Work
 
 NAME = "federated credential"
+_NOT_WANTED = "no service account asks for it"
 
 Pair = tuple[str, str]
 """Issuer and subject."""
 
 
 async def plan(work: Work) -> str:
-    subjects, name = _subjects(work.request.targets), work.wanted_identity
+    if not work.request.federated_accounts:
+        return _NOT_WANTED
+    subjects, name = _subjects(work.request.federated_accounts), work.wanted_identity
     if work.issuer is None:
         return f"would trust {', '.join(subjects)} of the issuer that is still off"
     if work.identity is None:
@@ -32,6 +34,8 @@ async def plan(work: Work) -> str:
 
 async def do(work: Work) -> str:
     identity = work.identity
+    if not work.request.federated_accounts:
+        return _NOT_WANTED
     if identity is None:
         raise RuntimeError("the identity is found or created first")
     kept, outdated = _split_outdated(work, await work.tools.identities.list_credentials(identity))
@@ -51,7 +55,7 @@ async def do(work: Work) -> str:
         await work.tools.identities.add_credential(identity, credential, work.audience)
         work.note_change()
         results.append(f"{subject} is now trusted as {identity.name} ({credential.name})")
-    return "; ".join(results) or "no service account to trust"
+    return "; ".join(results)
 
 
 async def undo(work: Work) -> str:
@@ -67,7 +71,7 @@ async def undo(work: Work) -> str:
 async def is_in_place(work: Work) -> bool:
     """Whether the cluster's service accounts are still trusted."""
     if work.identity is None:
-        return False
+        return not work.request.federated_accounts
     if work.identity.ours and work.identity.name.lower() == work.own_identity:
         return True  # no other cluster's offboarding removes it
     return set(_wanted_pairs(work)) <= _pairs(await work.tools.identities.list_credentials(work.identity))
@@ -81,7 +85,7 @@ async def is_trusted_by(work: Work, identity: ManagedIdentity) -> bool:
 
 
 async def _remove_credentials(work: Work, identity: ManagedIdentity) -> list[str]:
-    identities, subjects, removed = work.tools.identities, _subjects(work.targets), []
+    identities, subjects, removed = work.tools.identities, _subjects(_list_accounts(work)), []
     for credential in await identities.list_credentials(identity):
         if credential.subject not in subjects:
             continue
@@ -130,12 +134,17 @@ def _missing_pairs(work: Work, credentials: list[FederatedCredential]) -> list[P
 
 
 def _wanted_pairs(work: Work) -> list[Pair]:
-    return [(work.issuer, subject) for subject in _subjects(work.request.targets)] if work.issuer else []
+    return [(work.issuer, subject) for subject in _subjects(work.request.federated_accounts)] if work.issuer else []
 
 
-def _subjects(targets: Iterable[Target]) -> list[str]:
-    accounts = ((target.namespace, account) for target in targets for account in target.service_accounts)
-    return [f"system:serviceaccount:{namespace}:{account}" for namespace, account in dict.fromkeys(accounts)]
+def _list_accounts(work: Work) -> list[tuple[str, str]]:
+    """Return all service accounts of all requests: an earlier version, or the guide, may have federated any of them."""
+    accounts = ((target.namespace, name) for target in work.targets for name in target.account_names)
+    return list(dict.fromkeys(accounts))
+
+
+def _subjects(accounts: Iterable[tuple[str, str]]) -> list[str]:
+    return [f"system:serviceaccount:{namespace}:{name}" for namespace, name in accounts]
 
 
 def _pairs(credentials: Iterable[FederatedCredential]) -> set[Pair]:

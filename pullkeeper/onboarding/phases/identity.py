@@ -12,14 +12,19 @@ from pullkeeper.onboarding.phases import federated_credential
 from pullkeeper.onboarding.work import Work
 
 NAME = "identity"
+_NOT_WANTED = "not needed: no service account asks for federation"
 
 
 async def plan(work: Work) -> str:
+    if not work.request.federated_accounts:
+        return _NOT_WANTED
     work.identity = await _find_usable(work)
     return _describe(work.identity) if work.identity else f"would create the identity {work.wanted_identity}"
 
 
 async def do(work: Work) -> str:
+    if not work.request.federated_accounts:
+        return _NOT_WANTED
     work.identity = await _find_usable(work)
     if work.identity:
         work.identity = await work.add_tags(work.identity)

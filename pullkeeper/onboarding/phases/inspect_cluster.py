@@ -17,7 +17,7 @@ _PRICE = (
 
 async def plan(work: Work) -> str:
     facts = await _check(work)
-    if facts.has_workload_identity:
+    if _is_as_wanted(work, facts):
         return _describe(facts)
     return f"would enable OIDC issuer and workload identity. {_PRICE}"
 
@@ -25,7 +25,7 @@ async def plan(work: Work) -> str:
 async def do(work: Work) -> str:
     """Raises ClusterChanging while Azure changes the cluster: the operation waits for that in later invocations."""
     facts = await _check(work)
-    if facts.has_workload_identity and not (work.update_requested and facts.is_changing):
+    if _is_as_wanted(work, facts) and not (work.update_requested and facts.is_changing):
         enabled = (
             "; the issuer has changed: restart pods that use a service account token" if work.update_requested else ""
         )
@@ -56,6 +56,11 @@ async def undo(work: Work) -> str:
     )
 
 
+def _is_as_wanted(work: Work, facts: ClusterFacts) -> bool:
+    """Whether workload identity is on, or no one asks for it: without a federated account nothing needs it."""
+    return facts.has_workload_identity or not work.request.enable_workload_identity
+
+
 async def _check(work: Work) -> ClusterFacts:
     facts = work.facts = work.facts or await work.tools.clusters.describe(work.cluster)
     work.issuer = facts.issuer
@@ -65,7 +70,8 @@ async def _check(work: Work) -> ClusterFacts:
         raise ClusterTooOld(f"Kubernetes {facts.version}: 1.24 is the oldest supported version", at)
     if facts.power_state != "Running":
         raise ClusterStopped(f"power state: {facts.power_state}", at)
-    if not facts.has_workload_identity and not work.request.enable_workload_identity:
+    wanted = work.request.enable_workload_identity
+    if work.request.federated_accounts and not (facts.has_workload_identity or wanted):
         off = [
             name
             for name, on in (("OIDC issuer", facts.issuer), ("workload identity", facts.workload_identity))
@@ -76,4 +82,5 @@ async def _check(work: Work) -> ClusterFacts:
 
 
 def _describe(facts: ClusterFacts) -> str:
-    return f"Kubernetes {facts.version} in {facts.location}, issuer {facts.issuer}"
+    issuer = f"issuer {facts.issuer}" if facts.issuer else "OIDC issuer off"
+    return f"Kubernetes {facts.version} in {facts.location}, {issuer}"

@@ -33,22 +33,25 @@ async def undo(work: Work) -> str:
 def list_objects(work: Work) -> list[dict[str, Any]]:
     """Kind and name of all objects that onboardings of the cluster may have created; other fields may be empty."""
     config_maps = (manifests.credential_config_map(namespace, None) for namespace in _namespaces(work.targets))
-    return [*_accounts(work.targets, ""), *config_maps]
+    return [*_accounts(work.targets, frozenset(), ""), *config_maps]
 
 
 def _build(work: Work) -> list[dict[str, Any]]:
     """In the order to apply them. The credential configuration is missing before the publisher has sent it."""
-    targets, hub = work.request.targets, work.hub()
+    targets, hub = work.request.named, work.hub()
     client_id = work.identity.client_id if work.identity else ""
-    return [*_accounts(targets, client_id), *(_credential_configs(work.request, hub) if hub else ())]
+    federated = frozenset(work.request.federated_accounts)
+    return [*_accounts(targets, federated, client_id), *(_credential_configs(work.request, hub) if hub else ())]
 
 
-def _accounts(targets: Iterable[Target], client_id: str) -> Iterator[dict[str, Any]]:
-    """Namespaces and service accounts."""
+def _accounts(
+    targets: Iterable[Target], federated: frozenset[tuple[str, str]], client_id: str
+) -> Iterator[dict[str, Any]]:
+    """Namespaces and service accounts. client_id: of the identity that the federated ones get."""
     yield from map(manifests.namespace, _namespaces(targets))
-    accounts = ((target.namespace, name) for target in targets for name in target.service_accounts)
+    accounts = ((target.namespace, name) for target in targets for name in target.account_names)
     for namespace, account in dict.fromkeys(accounts):
-        yield manifests.service_account(namespace, account, client_id)
+        yield manifests.service_account(namespace, account, client_id if (namespace, account) in federated else None)
 
 
 def _credential_configs(request: Onboarding, hub: Hub) -> Iterator[dict[str, Any]]:
@@ -56,9 +59,9 @@ def _credential_configs(request: Onboarding, hub: Hub) -> Iterator[dict[str, Any
     the handover, if the provider has to allow this audience.
     """
     trusted = request.trusts_cluster and hub.entra_resource == request.audience
-    for namespace in _namespaces(request.targets):
-        targets = [target for target in request.targets if target.namespace == namespace]
-        accounts = [account for target in targets for account in target.service_accounts[:1]]
+    for namespace in _namespaces(request.named):
+        targets = [target for target in request.named if target.namespace == namespace]
+        accounts = [account for target in targets for account in target.account_names[:1]]
         yield manifests.credential_config_map(namespace, hub.credential_config, accounts if trusted else ())
 
 

@@ -1,6 +1,8 @@
 """Phase: write the first secret and verify it (seventh step of the guide, without its CronJob)."""
 
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 import stamina
@@ -12,7 +14,9 @@ from pullkeeper.errors import AdmissionDenied, ClusterRbacDenied, NamespaceMissi
 from pullkeeper.fleet.table import Member
 from pullkeeper.model import Target
 from pullkeeper.onboarding import objects
+from pullkeeper.onboarding.many import run_all, summarize
 from pullkeeper.onboarding.work import Work
+from pullkeeper.refresh.outcomes import Fresh
 
 NAME = "pull secret"
 _ROLE_PROPAGATION: Final = timedelta(seconds=20)
@@ -21,7 +25,8 @@ _ROLE_PROPAGATION: Final = timedelta(seconds=20)
 async def plan(work: Work) -> str:
     if work.request.refresher == "in-cluster":
         return "would be written by the cluster itself"
-    return "; ".join([await _plan(work, await work.api(), target) for target in work.request.targets])
+    api = await work.api()
+    return summarize(await run_all(work.request.named, partial(_plan, work, api)))
 
 
 async def do(work: Work) -> str:
@@ -32,25 +37,33 @@ async def do(work: Work) -> str:
     if work.endpoint is None:
         raise RuntimeError("the cluster is located first")
     member = Member(work.member(), work.endpoint)
+    written: dict[Target, Fresh] = {}
     # The API server's authorizer takes a moment to see the role that was just created.
     async for attempt in stamina.retry_context(on=ClusterRbacDenied, attempts=8, timeout=_ROLE_PROPAGATION):
         with attempt:
-            work.first = await work.tools.refresher.write_first(member)
-    written = work.first.written if work.first else {}
-    for target, fresh in written.items():
-        work.stop_if_late()
-        seen = await api.look(pull_secret.path(target), "Secret")
-        if seen is None or seen.uid != fresh.written.uid:
-            # Mostly the guide's CronJob, which deletes the secret and creates it again.
-            raise ObjectChanged(f"{target} was replaced right after it was written")
+            missing = [target for target in member.cluster.named if target not in written]
+            first = await work.tools.refresher.write_first(member, missing)
+            written |= first.written
+            work.first = replace(first, written=written)
+            for failure in first.failures.values():
+                raise failure
+    await run_all(written.items(), partial(_verify, api))
     drift = [f"{target} {one.written.drift}" for target, one in written.items() if one.written.drift]
-    return "; ".join([f"{len(written)} secrets written and verified", *drift])
+    return summarize([f"{len(written)} secrets written and verified", *drift])
 
 
 async def undo(work: Work) -> str:
     """Delete the secrets that only we have written. An adopted one existed before, and pods may need it."""
-    results = [await _remove(work, await work.api(), target) for target in work.targets]
-    return "; ".join(results) or "none requested"
+    api = await work.api()
+    return summarize(await run_all(work.targets, partial(_remove, work, api))) or "none requested"
+
+
+async def _verify(api: Api, outcome: tuple[Target, Fresh]) -> None:
+    target, fresh = outcome
+    seen = await api.look(pull_secret.path(target), "Secret")
+    if seen is None or seen.uid != fresh.written.uid:
+        # Mostly the guide's CronJob, which deletes the secret and creates it again.
+        raise ObjectChanged(f"{target} was replaced right after it was written")
 
 
 async def _plan(work: Work, api: Api, target: Target) -> str:
@@ -85,7 +98,7 @@ async def _delete_or_release(work: Work, api: Api, target: Target) -> str:
         others = ", ".join(sorted(seen.managers - {MANAGER})) or "an unknown field manager"
         work.left.append(f"Secret {target} and its references: also written by {others}")
         return f"{target} kept"
-    for account in target.service_accounts:
+    for account in target.account_names:
         referrer = await pull_secret.remove_reference(api, target, account)
         if referrer and not objects.is_ours(referrer):
             work.left.append(

@@ -35,9 +35,9 @@ def list_objects(requests: Iterable[Onboarding]) -> list[dict[str, Any]]:
 
 def _name_objects(request: Onboarding) -> Iterator[dict[str, Any]]:
     if request.refresher == "central":
-        yield from manifests.refresher_access(request.targets, "")
+        yield from manifests.refresher_access(request.named, "")
     else:
-        for target in request.targets:
+        for target in request.named:
             yield from in_cluster.name_objects(target)
 
 
@@ -45,13 +45,13 @@ def _build(work: Work) -> list[dict[str, Any]]:
     """In the order to apply them. With an in-cluster refresher the app gets no role."""
     request, hub = work.request, work.hub()
     if request.refresher == "central":
-        return list(manifests.refresher_access(request.targets, work.app_claims["oid"]))
+        return list(manifests.refresher_access(request.named, work.app_claims["oid"]))
     if hub is None:
         return []
     client_id, tenant = (work.identity.client_id, work.identity.tenant_id) if work.identity else ("", "")
     return [
         manifest
-        for target in request.targets
+        for target in request.named
         for manifest in in_cluster.build_refresher(
             target,
             hub,

@@ -5,15 +5,18 @@ that nothing asks for now are removed. Secrets are kept until the cluster is off
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 from pullkeeper.cluster import pull_secret
 from pullkeeper.cluster.api import path_of
 from pullkeeper.onboarding import objects
+from pullkeeper.onboarding.many import run_all, summarize
 from pullkeeper.onboarding.phases import refresher
 from pullkeeper.onboarding.work import Work
 
 NAME = "retire"
+_RBAC: Final = "/apis/rbac.authorization.k8s.io/v1"
 _GUIDE_JOB: Final = "refresh-ar-secret"
 _SUSPENDED_AT: Final = "pullkeeper.dev/suspended-at"
 """Annotation of a CronJob that Pullkeeper suspended; other suspended ones are left alone."""
@@ -29,7 +32,7 @@ async def plan(work: Work) -> str:
     plans = [f"would {verb} {path}" for path, job in jobs.items() if not _is_suspended(job)]
     plans += [f"would remove {objects.name_of(manifest)}" for manifest in await _find_superseded(work)]
     await _report_left(work)
-    return "; ".join(plans) or _NONE
+    return summarize(plans) or _NONE
 
 
 async def do(work: Work) -> str:
@@ -39,7 +42,7 @@ async def do(work: Work) -> str:
     results = [await _retire(work, path) for path, job in jobs.items() if not _is_suspended(job)]
     results += [await objects.remove(work, manifest) for manifest in reversed(await _find_superseded(work))]
     await _report_left(work)
-    return "; ".join(results) or _NONE
+    return summarize(results) or _NONE
 
 
 async def undo(work: Work) -> str:
@@ -67,19 +70,19 @@ async def _retire(work: Work, path: str) -> str:
 async def _has_successor_written(work: Work, path: str) -> bool:
     """Whether the secrets in the job's namespace are ours. An in-cluster refresher writes them after a while."""
     api = await work.api()
-    targets = [target for target in work.request.targets if f"/namespaces/{target.namespace}/" in path]
+    targets = [target for target in work.request.named if f"/namespaces/{target.namespace}/" in path]
     seen = [await pull_secret.look(api, target) for target in targets]
     return all(one is not None and pull_secret.is_ours(one) for one in seen)
 
 
 async def _find_cron_jobs(work: Work) -> dict[str, dict[str, Any]]:
     """Return the guide's CronJobs in all namespaces by path. One of ours may have the same name."""
-    found, ours = {}, {path_of(manifest) for manifest in refresher.list_objects(work.requests)}
-    for namespace in dict.fromkeys(target.namespace for target in work.targets):
-        path = f"/apis/batch/v1/namespaces/{namespace}/cronjobs/{_GUIDE_JOB}"
-        if path not in ours and (job := await (await work.api()).find(path)):
-            found[path] = job
-    return found
+    ours = {path_of(manifest) for manifest in refresher.list_objects(work.requests)}
+    namespaces = dict.fromkeys(target.namespace for target in work.targets)
+    paths = [f"/apis/batch/v1/namespaces/{namespace}/cronjobs/{_GUIDE_JOB}" for namespace in namespaces]
+    wanted = [path for path in paths if path not in ours]
+    jobs = await run_all(wanted, (await work.api()).find)
+    return {path: job for path, job in zip(wanted, jobs, strict=True) if job}
 
 
 def _is_suspended(job: Mapping[str, Any]) -> bool:
@@ -91,21 +94,22 @@ async def _find_superseded(work: Work) -> list[dict[str, Any]]:
     api = await work.api()
     wanted = {path_of(manifest) for manifest in refresher.list_objects([work.request])}
     earlier = [manifest for manifest in refresher.list_objects(work.requests) if path_of(manifest) not in wanted]
-    found = [(manifest, await api.find(path_of(manifest))) for manifest in earlier]
-    return [manifest for manifest, one in found if one and objects.has_our_fields(one)]
+    found = await run_all([path_of(manifest) for manifest in earlier], api.find)
+    return [manifest for manifest, one in zip(earlier, found, strict=True) if one and objects.has_our_fields(one)]
 
 
 async def _report_left(work: Work) -> None:
     """Report secrets that are no longer requested, and the guide's role, which may delete any secret."""
     api = await work.api()
-    wanted = {str(target) for target in work.request.targets}
-    for target in {str(one): one for one in work.targets if str(one) not in wanted}.values():
-        seen = await pull_secret.look(api, target)
+    wanted = {str(target) for target in work.request.named}
+    dropped = list({str(one): one for one in work.targets if str(one) not in wanted}.values())
+    for target, seen in zip(dropped, await run_all(dropped, partial(pull_secret.look, api)), strict=True):
         if seen and pull_secret.is_ours(seen):
             work.left.append(f"Secret {target}: no longer requested, so no longer refreshed; offboarding removes it")
-    for namespace in dict.fromkeys(target.namespace for target in work.request.targets):
-        role = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/roles/secret-manager"
-        if await api.find(role):
+    namespaces = list(dict.fromkeys(target.namespace for target in work.request.named))
+    roles = [f"{_RBAC}/namespaces/{namespace}/roles/secret-manager" for namespace in namespaces]
+    for namespace, role in zip(namespaces, await run_all(roles, api.find), strict=True):
+        if role:
             work.left.append(
                 f"Role {namespace}/secret-manager: created by the guide; it may delete every secret there. Once its "
                 f"CronJob is no longer needed: kubectl delete cronjob/{_GUIDE_JOB} rolebinding/secret-manager-binding "

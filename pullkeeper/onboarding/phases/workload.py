@@ -8,8 +8,8 @@ from pullkeeper.cluster.api import path_of
 from pullkeeper.cluster.ownership import MANAGER, managers
 from pullkeeper.model import Target
 from pullkeeper.onboarding import objects
-from pullkeeper.onboarding.documents import Workload
 from pullkeeper.onboarding.work import Work
+from pullkeeper.onboarding.workload import Workload
 
 NAME = "workload"
 
@@ -33,18 +33,18 @@ async def undo(work: Work) -> str:
 
 def list_objects(work: Work) -> list[dict[str, Any]]:
     """Kind and name of all objects that onboardings of the cluster may have created."""
-    requests = {request.targets[0].namespace: request for request in work.requests if request.workload}
+    requests = {request.named[0].namespace: request for request in work.requests if request.workload}
     return [
         manifest
         for request in requests.values()
         if request.workload
-        for manifest in _render(request.targets[0], request.workload)
+        for manifest in _render(request.named[0], request.workload)
     ]
 
 
 async def _build(work: Work, wanted: Workload) -> list[dict[str, Any]]:
     """In the order to apply them. `replicas` is left out where another field manager, an autoscaler say, holds it."""
-    deployment, service = _render(work.request.targets[0], wanted)
+    deployment, service = _render(work.request.named[0], wanted)
     found = await (await work.api()).find(path_of(deployment)) if work.reachable else None
     if found and managers(found["metadata"], "spec", "replicas") - {MANAGER}:
         del deployment["spec"]["replicas"]
@@ -52,7 +52,7 @@ async def _build(work: Work, wanted: Workload) -> list[dict[str, Any]]:
 
 
 def _render(target: Target, wanted: Workload) -> Iterator[dict[str, Any]]:
-    account = target.service_accounts[0] if target.service_accounts else "default"
+    account = next(iter(target.account_names), "default")
     return manifests.workload(
         target, account, image=wanted.image, replicas=wanted.replicas, config_secret=wanted.config_secret
     )

@@ -1,0 +1,131 @@
+"""A cluster with many targets: what one namespace does delays and hides none of the others."""
+
+import asyncio
+from datetime import datetime, timedelta
+from typing import Final
+
+import pytest
+
+from local.cloud import LocalCluster
+from local.kubernetes import recordings
+from local.serving import Fault
+from pullkeeper.fleet.status import Status
+from pullkeeper.model import Target
+from tests.world import MINUTE, World
+
+pytestmark = pytest.mark.servers
+_TARGETS: Final = [Target(namespace=f"team-{number:02}") for number in range(40)]
+_HANGING: Final = r"/namespaces/team-0[0-5]/secrets/"
+
+
+async def _join(world: World) -> LocalCluster:
+    return await world.join("aks-1", targets=_TARGETS)
+
+
+def _categories(status: Status) -> dict[str, str]:
+    """The failures by namespace."""
+    return {str(name).partition("/")[0]: one.category for name, one in status.targets.items() if one.category}
+
+
+async def _list_refreshed(world: World, cluster: LocalCluster, since: datetime) -> list[str]:
+    targets = (await world.status(cluster)).targets
+    return [name for name, one in targets.items() if one.last_success and one.last_success >= since]
+
+
+@pytest.fixture
+def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that hangs is given up after two seconds, instead of 5 and 10."""
+    for name in ("_PATIENCE", "_PATIENCE_WITH_SUSPECTS"):
+        monkeypatch.setattr(f"pullkeeper.refresh.lanes.{name}", timedelta(seconds=2))
+
+
+@pytest.mark.parametrize(
+    ("case", "category"),
+    [
+        ("forbidden", "cluster_rbac_denied"),
+        ("namespace-missing", "namespace_missing"),
+        ("namespace-terminating", "namespace_terminating"),
+        ("quota", "quota_exceeded"),
+        ("webhook-down", "admission_denied"),
+    ],
+)
+async def test_a_namespace_that_refuses_hides_no_other(world: World, case: str, category: str) -> None:
+    cluster = await _join(world)
+    cluster.part.faults.add(recordings.fault(case, method="PATCH", path="/namespaces/team-03/secrets/"))
+    status = await world.refresh(cluster)
+    assert _categories(status) == {"team-03": category}
+    assert len(status.targets) == 40
+    failed, well = status.targets["team-03/ar-pull-secret"], status.targets["team-04/ar-pull-secret"]
+    assert (failed.failures, failed.last_success) == (1, None)
+    assert well.last_success
+
+
+@pytest.mark.usefixtures("short_patience")
+async def test_namespaces_that_hang_are_given_up_and_the_others_refreshed(world: World) -> None:
+    """Six hang, and there are four connections."""
+    cluster = await _join(world)
+    cluster.part.faults.add(Fault(path=_HANGING, method="PATCH", hang=True))
+    status = await world.refresh(cluster)
+    assert _categories(status) == {f"team-0{number}": "cluster_unreachable" for number in range(6)}
+    assert cluster.part.journal.count("PATCH", "/secrets/") == 40
+
+
+@pytest.mark.usefixtures("short_patience")
+async def test_namespaces_that_are_known_to_hang_hold_no_other_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They share one connection, so the others have ended, and are recorded, long before."""
+    cluster = await _join(world)
+    cluster.part.faults.add(Fault(path=_HANGING, method="PATCH", hang=True))
+    await world.refresh(cluster)
+    monkeypatch.setattr("pullkeeper.refresh.lanes._PATIENCE_WITH_SUSPECTS", timedelta(seconds=30))
+    world.clock.advance(25 * MINUTE)
+    began, refresh = world.clock(), asyncio.create_task(world.refresh(cluster))
+    while len(await _list_refreshed(world, cluster, began)) < 34:
+        assert not refresh.done()
+        await asyncio.sleep(0.05)
+    refresh.cancel()
+    await asyncio.wait({refresh})
+
+
+@pytest.mark.usefixtures("short_patience")
+async def test_a_silent_cluster_is_not_called_for_each_of_its_targets(world: World) -> None:
+    cluster = await _join(world)
+    await world.refresh(cluster)
+    cluster.part.faults.add(Fault(path="/secrets/", method="PATCH", hang=True))
+    before = cluster.part.journal.count("PATCH", "/secrets/")
+    world.clock.advance(25 * MINUTE)
+    status = await world.refresh(cluster)
+    assert set(_categories(status).values()) == {"cluster_unreachable"}
+    assert len(_categories(status)) == 40
+    assert cluster.part.journal.count("PATCH", "/secrets/") - before <= 6
+
+
+async def test_targets_back_off_one_by_one(world: World) -> None:
+    cluster = await _join(world)
+    cluster.part.faults.add(recordings.fault("timed-out", method="PATCH", path="/namespaces/team-03/secrets/"))
+    await world.refresh(cluster)
+    status = await world.refresh(cluster)
+    failures = {name: one.failures for name, one in status.targets.items() if one.failures}
+    assert failures == {"team-03/ar-pull-secret": 2}
+    assert status.targets["team-03/ar-pull-secret"].next_due - world.clock() < MINUTE
+    assert status.targets["team-04/ar-pull-secret"].next_due - world.clock() > MINUTE
+
+
+async def test_what_there_is_no_time_for_is_left_to_another_message(world: World) -> None:
+    cluster = await _join(world)
+
+    def count() -> int:
+        return cluster.part.journal.count("PATCH", "/secrets/")
+
+    async def let_two_minutes_pass() -> None:
+        while count() < 10:  # noqa: ASYNC110 - the journal tells no one
+            await asyncio.sleep(0)
+        world.clock.advance(2 * MINUTE)
+
+    status, _ = await asyncio.gather(world.refresh(cluster), let_two_minutes_pass())
+    assert 10 <= len(status.targets) < 20
+    assert _categories(status) == {}
+    await world.process_queue()
+    assert len((await world.status(cluster)).targets) == 40
+    assert count() == 40

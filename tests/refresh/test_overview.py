@@ -1,0 +1,120 @@
+"""A cluster with 500 targets, as the tables hold it and as HTTP shows it."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+
+import pytest
+
+from pullkeeper.errors import InvalidRequest
+from pullkeeper.fleet.overview import ClusterView
+from pullkeeper.fleet.shards import shard_of
+from pullkeeper.fleet.status import Status, TargetStatus
+from pullkeeper.fleet.table import Member
+from pullkeeper.model import Cluster, ClusterId, Endpoint
+from tests.world import World
+
+pytestmark = pytest.mark.servers
+_ID = ClusterId("0b1f6471-1bf0-4dda-aec3-cb9272f09590", "g" * 90, "c" * 63)
+_DOTTED = ".".join(["s" * 63] * 3)
+
+
+def _longest(number: int) -> Mapping[str, object]:
+    """A target with the longest names that Kubernetes allows."""
+    accounts = [f"{number:03}{letter * 60}" for letter in "ab"]
+    return {
+        "namespace": f"{number:03}{'n' * 60}",
+        "secret": f"{_DOTTED}.{number:03}{'s' * 58}",
+        "serviceAccounts": accounts,
+    }
+
+
+async def _join(world: World, *targets: Mapping[str, object], **statuses: TargetStatus) -> Cluster:
+    """Put a cluster into the fleet as onboarding does. statuses: by namespace."""
+    cluster = Cluster.parse({"cluster": str(_ID), "hub": "main", "targets": targets})
+    endpoint = Endpoint(server="https://aks-1.example:443", ca="pem" * 21_000, read_at=world.clock())
+    await world.services.fleet.register(Member(cluster, endpoint))
+    status = Status(targets={f"{name}/ar-pull-secret": one for name, one in statuses.items()})
+    await world.services.shards.update(shard_of(_ID), partial(replace, statuses={_ID: status}))
+    return cluster
+
+
+async def test_the_tables_hold_500_targets_with_the_longest_names(world: World) -> None:
+    cluster = await _join(world, *map(_longest, range(500)))
+    assert len(cluster.to_json()) < 256 * 1024 - 500  # so the body of a request holds them too
+
+    def fail(state: Status) -> Status:
+        failed = TargetStatus(uid="u" * 36, category="cluster_rbac_denied", detail="d" * 300, remedy="r" * 300)
+        return state.model_copy(update={"targets": {str(target): failed for target in cluster.named}})
+
+    await world.services.shards.update(shard_of(_ID), lambda shard: replace(shard, statuses={_ID: fail(Status())}))
+    assert (await world.services.fleet.member(_ID)).cluster == cluster
+    assert (await world.services.shards.read(shard_of(_ID))).status(_ID) == fail(Status())
+
+
+async def _read(world: World, state: str | None = None) -> list[ClusterView]:
+    """Return all pages of the cluster."""
+    pages = [await world.services.overview.one(_ID, state)]
+    while pages[-1].continuation:
+        pages.append(await world.services.overview.one(_ID, state, pages[-1].continuation))
+    return pages
+
+
+async def test_targets_are_paged_and_filtered_by_state(world: World) -> None:
+    now = world.clock()
+    fresh = TargetStatus(issued_at=now, expires_at=now + timedelta(hours=1))
+    names = [f"team-{number:03}" for number in range(250)]
+    await _join(world, *({"namespace": name} for name in names), **dict.fromkeys(names[:120], fresh))
+    everything, fresh_ones = await _read(world), await _read(world, "fresh")
+    assert [len(page.targets) for page in everything] == [100, 100, 50]
+    assert [target.target for page in everything for target in page.targets] == [f"{n}/ar-pull-secret" for n in names]
+    assert [len(page.targets) for page in fresh_ones] == [100, 20]
+    assert {target.state for page in fresh_ones for target in page.targets} == {"fresh"}
+    assert {tuple(page.states.items()) for page in [*everything, *fresh_ones]} == {(("fresh", 120), ("pending", 130))}
+
+
+@pytest.mark.parametrize("continuation", ["~~~", "bm90aGluZw==", "WyJhIl0=", "WyJhIiwgIidiIl0="])
+async def test_what_no_page_gave_is_refused(world: World, continuation: str) -> None:
+    await _join(world, {})
+    with pytest.raises(InvalidRequest, match="continuation: must be what the page before gave"):
+        await world.services.overview.one(_ID, None, continuation)
+    with pytest.raises(InvalidRequest, match="state: must be one of pending, fresh"):
+        await world.services.overview.one(_ID, "broken")
+
+
+async def test_a_line_counts_the_states_and_names_the_worst_target(world: World) -> None:
+    """One that has expired comes first, then one that was never written: no pod can pull there."""
+    now = world.clock()
+    fresh = TargetStatus(issued_at=now, expires_at=now + timedelta(hours=1))
+    older = fresh.model_copy(update={"expires_at": now + timedelta(minutes=40)})
+    stale = older.model_copy(update={"category": "cluster_unreachable", "detail": "no response", "failures": 1})
+    refused = TargetStatus(category="cluster_rbac_denied", failures=1)
+    expired = fresh.model_copy(update={"expires_at": now})
+    statuses = {"fresh": fresh, "older": older, "stale": stale, "waits": TargetStatus(), "refused": refused}
+    statuses["expired"] = expired
+    order = ["expired", "refused", "waits", "stale", "older", "fresh"]
+    for number, name in enumerate(order):
+        left = order[number:]
+        await _join(world, *({"namespace": name} for name in sorted(left)), **{name: statuses[name] for name in left})
+        (line,), _ = await world.services.overview.page(None, None)
+        assert line.worst
+        assert line.worst.target == f"{name}/ar-pull-secret"
+        assert line.states == Counter(statuses[name].state(now) for name in left)
+    (line,), _ = await world.services.overview.page("fresh", None)
+    assert await world.services.overview.page("expired", None) == ((), None)
+
+
+async def test_found_targets_are_counted_beside_named_ones(world: World) -> None:
+    selector = {"namespaceSelector": {"matchLabels": {"team": "shop"}}}
+    await _join(world, selector, {"namespace": "bank"}, shop=TargetStatus(), till=TargetStatus())
+    view = await world.services.overview.one(_ID)
+    assert [target.target.partition("/")[0] for target in view.targets] == ["bank", "shop", "till"]
+    assert (view.found, view.states) == (2, {"pending": 3})
+
+
+async def test_a_cluster_whose_selectors_found_nothing_has_no_worst_target(world: World) -> None:
+    await _join(world, {"namespaceSelector": {"matchLabels": {"team": "shop"}}})
+    view = await world.services.overview.one(_ID)
+    assert (view.targets, view.states, view.worst) == ((), {}, None)
