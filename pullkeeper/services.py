@@ -75,23 +75,18 @@ class Services:
         settings = Settings.read(environment)
         settings.require(*STORAGE)
         cloud = settings.cloud
-
-        def credential(client_id: str | None = settings.client_id) -> AsyncTokenCredential:
-            return ManagedIdentityCredential(client_id=client_id)
-
-        entra = Entra(credential)
-        onboarding = Entra(lambda: credential(settings.onboarding_client_id or settings.client_id))
-        storage_credential = credential(settings.storage_client_id or settings.client_id)
+        entra = Entra(partial(_credential, settings.client_id))
+        onboarding = Entra(partial(_credential, settings.onboarding_client_id or settings.client_id))
+        storage_credential = _credential(settings.storage_client_id or settings.client_id)
         tables, queues = connect_storage(settings, storage_credential)
-        arm_endpoint = settings.fault("ARM_ENDPOINT") or cloud.arm
         shards = Shards(tables)
         fleet = Fleet(tables, shards, settings.trusted_hosts, clock)
         by_name = {name: Queue(queues, name) for name in QUEUES}
-        refreshing_arm = Arm(entra, arm_endpoint, cloud.arm_resource)
+        refreshing_arm = Arm(entra, settings.fault("ARM_ENDPOINT") or cloud.arm, cloud.arm_resource)
         scheduler = Scheduler(fleet, shards, by_name, clock)
         mints = MintTable(tables, {hub.identity: name for name, hub in settings.hubs.valid.items()})
-        revocation = Revocation(tables, scheduler, clock)
-        federation = Federation(entra, clock, revocation.replace, mints.record, cloud.exchange)
+        replace_revoked = Revocation(tables, scheduler, clock).replace
+        federation = Federation(entra, clock, replace_revoked, mints.record, cloud.exchange)
         writer = Writer(federation, Access(entra, AzureClusters(refreshing_arm, clock)), settings.hubs, clock)
         refresher = Refresher(fleet, shards, by_name[REFRESH], writer, clock)
         arm = _connect_onboarding(settings, onboarding, clock)
@@ -134,6 +129,10 @@ class Services:
     async def close(self) -> None:
         """Finish what is under way in the background, and close all connections."""
         await self._connections.aclose()
+
+
+def _credential(client_id: str | None) -> AsyncTokenCredential:
+    return ManagedIdentityCredential(client_id=client_id)
 
 
 def _connect_onboarding(settings: Settings, entra: Entra, clock: Callable[[], datetime]) -> Arm:
