@@ -1,8 +1,7 @@
 """The vocabulary of the design as types: clusters, targets, messages and statuses. All of them are frozen."""
 
 import re
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
     AfterValidator,
@@ -38,8 +37,7 @@ AccountName = Annotated[ObjectName, StringConstraints(max_length=63)]
 """Kubernetes allows 253 characters; but the largest request has to fit into a table's property, which holds 32 Ki."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterId:
+class ClusterId(NamedTuple):
     """An AKS cluster by its Azure resource id, in lower case: Azure compares ids without regard to case."""
 
     subscription: str

@@ -102,7 +102,9 @@ class Federation:
 
         Raises EntraError, GoogleError or RegistryDenied.
         """
-        mint = self._mints.setdefault(hub.identity, _Mint(hub))
+        if hub.identity not in self._mints:
+            self._mints[hub.identity] = _Mint(hub)
+        mint = self._mints[hub.identity]
         held = mint.usable(self._clock(), issued_since)
         if held and held.is_new(self._clock()) and mint.was_probed(self._clock(), probed_since):
             return held
