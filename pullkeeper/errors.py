@@ -428,6 +428,18 @@ class AdministratorMissing(ClusterRbacDenied):
     )
 
 
+class NamespaceListDenied(ClusterRbacDenied):
+    """The identity that refreshes may not look for the namespaces of a selector."""
+
+    meaning = (
+        "The right to list namespaces is missing: Pullkeeper does not see which of them have the selector's labels."
+    )
+    remedy_template = (
+        "kubectl auth can-i list namespaces --as={principal}; then onboard the cluster again, which applies the role "
+        "with that right (POST /api/clusters)."
+    )
+
+
 class ClusterThrottled(ClusterError):
     category = "cluster_throttled"
     retryable = True
@@ -475,6 +487,17 @@ class NamespaceTerminating(ClusterError):
     remedy_template = (
         "kubectl get namespace {namespace} -o yaml shows what it waits for. If it is not needed any more, onboard the "
         "cluster without this target (POST /api/clusters)."
+    )
+
+
+class TargetLimit(ClusterError):
+    category = "target_limit"
+    meaning = (
+        "More namespaces match the selectors of the cluster than it can have targets. Those named in `detail` get none."
+    )
+    remedy_template = (
+        "kubectl get namespaces -l '{selector}' lists all that match. Narrow the selector, or exclude namespaces, and "
+        "onboard the cluster again (POST /api/clusters)."
     )
 
 

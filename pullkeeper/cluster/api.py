@@ -1,4 +1,4 @@
-"""The one Kubernetes transport: server-side apply, get, patch, delete.
+"""The one Kubernetes transport: server-side apply, get, list, patch, delete.
 
 Raw calls of `kubernetes.aio`'s ApiClient: the generated API classes cost a second of cold start, and their apply
 silently becomes a merge when the content type is missing. One client per cluster and refresh. Only the retries written
@@ -7,7 +7,7 @@ here are made. Responses to an apply are requested as metadata only, so that no 
 
 import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Self
@@ -18,7 +18,7 @@ import aiohttp
 from pullkeeper import bounded, errors
 from pullkeeper.cluster.connection import connect, host_of
 from pullkeeper.cluster.ownership import MANAGER, OBSERVER, managers
-from pullkeeper.cluster.refusals import NotFound, PatchTestFailed, map_refusal
+from pullkeeper.cluster.refusals import ListExpired, NotFound, PatchTestFailed, map_refusal
 from pullkeeper.deadline import remaining
 from pullkeeper.model import Endpoint
 from pullkeeper.retries import attempts
@@ -27,6 +27,10 @@ from pullkeeper.tokens import ClientCertificate, EntraToken
 _REVIEWS: Final = "authorization.k8s.io/v1"
 _JSON: Final = "application/json"
 _METADATA_ONLY: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+_METADATA_LIST: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+_PAGE: Final = 500
+_LISTS: Final = 3
+"""Tries of a list whose pages expire before it has ended: a page is good for five minutes."""
 _TIMEOUT: Final = 40.0
 """In seconds, for one try: the server itself ends a PATCH after 34 s."""
 _CONNECT_TIMEOUT: Final = 5.0
@@ -34,6 +38,8 @@ _CONNECT_TIMEOUT: Final = 5.0
 _DEADLINE: Final = timedelta(seconds=45)
 """For all tries of one call."""
 _LONGEST_ANSWER: Final = 1024 * 1024
+_LONGEST_PAGE: Final = 8 * _LONGEST_ANSWER
+"""An object's annotations alone may have 256 KiB, and `kubectl apply` keeps a copy of the object in one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +111,30 @@ class Api:
             return await self.get(path)
         except (NotFound, errors.NamespaceMissing):
             return None
+
+    async def list_metadata(self, path: str, selector: str) -> list[dict[str, Any]]:
+        """Return the metadata of all objects with these labels ("": of all), in pages of 500. Pages that have expired
+        begin again: the rest of such a list would not agree with what was read before.
+        """
+        for _ in range(_LISTS):
+            with contextlib.suppress(ListExpired):
+                return [item async for item in self._list(path, selector)]
+        raise errors.ClusterUnwell(f"{self._host}: a list expired {_LISTS} times before its end")
+
+    async def _list(self, path: str, selector: str) -> AsyncIterator[dict[str, Any]]:
+        query, more = {"limit": str(_PAGE), **({"labelSelector": selector} if selector else {})}, ""
+        while True:
+            page = query | ({"continue": more} if more else {})
+            _, answer = await self._call_with_retries("GET", path, page, {"Accept": _METADATA_LIST}, None)
+            try:
+                items = [item["metadata"] for item in answer["items"]]
+                more = answer["metadata"].get("continue", "")
+            except (KeyError, TypeError, AttributeError):
+                raise self._no_api_server() from None
+            for item in items:
+                yield item
+            if not more:
+                return
 
     async def withdraw(self, path: str, manifest: Mapping[str, Any], uid: str) -> ObjectMetadata:
         """Remove every field that we have applied to the object with this uid: an empty apply does that."""
@@ -183,7 +213,8 @@ class Api:
             rest = self._client.rest_client
             response = (await rest.request(method, url, headers, body, _request_timeout=limits)).response
             async with response:
-                text = await bounded.read(response, _LONGEST_ANSWER)
+                longest = _LONGEST_PAGE if headers.get("Accept") == _METADATA_LIST else _LONGEST_ANSWER
+                text = await bounded.read(response, longest)
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as e:
             raise errors.ClusterTlsUntrusted(f"{self._host}: {e}") from e
         except aiohttp.ClientConnectorDNSError as e:

@@ -4,7 +4,7 @@ token, and one write records how it went. A failure is an outcome, and what ends
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -20,11 +20,14 @@ from pullkeeper.fleet.table import Fleet, Member
 from pullkeeper.model import Target
 from pullkeeper.refresh.attempt import Writer
 from pullkeeper.refresh.capacity import Capacity
-from pullkeeper.refresh.outcomes import Fresh, report_status
+from pullkeeper.refresh.outcomes import ALL, Fresh, report_status
 from pullkeeper.refresh.pace import quick_retry
+from pullkeeper.refresh.search import apply_search
 from pullkeeper.refresh.shard_run import ShardRun
 
 _OTHER_VERSION_AGAIN: Final = timedelta(minutes=5)
+_WELL: Final = frozenset({"fresh", "removed"})
+"""States of which the hourly report is enough."""
 Figures = Mapping[str, telemetry.Attribute]
 
 
@@ -85,15 +88,23 @@ class Refresher:
         telemetry.emit("message.poisoned", {"queue": "refresh", **poisoned}, logging.ERROR)
 
     async def write_first(
-        self, member: Member, targets: Sequence[Target]
+        self, member: Member, written: Collection[Target]
     ) -> Mapping[Target, pull_secret.WriteResult | PullkeeperError]:
-        """Write the first secrets of a cluster that is about to join, or to change. Returns what was written, and what
-        refused; nothing is recorded. Raises as `Writer.token`.
+        """Write the first secrets of a cluster that is about to join, or to change: those of its targets, named or
+        found, that are not written yet. Returns what was written, and what refused; nothing is recorded.
+
+        Raises as `Writer.token`; ClusterError where the namespaces of its selectors cannot be listed.
         """
         cluster = member.cluster
         before = (await self._shards.read(shard_of(cluster.cluster))).status(cluster.cluster)
         # Onboarding asked Azure a moment ago.
         before = before.model_copy(update={"located_at": self._clock(), "endpoint": None})
+        if cluster.selectors:
+            result = (await self._writer.search(member, before)).search
+            if isinstance(result, PullkeeperError):
+                raise result
+            before = apply_search(before, cluster, result, self._clock())
+        targets = [one for one in before.targets_of(cluster) if one not in written and not before.of(one).removed_at]
         hub, token = await self._writer.token(cluster, before)
         attempt = await self._writer.write(member, targets, before, hub, token, thorough=True)
         return {
@@ -126,11 +137,14 @@ class Refresher:
                 report_status(row.id, "-", unread, "unknown")
                 continue
             known = run.state.status(row.id)
+            if known.search and known.search.category:
+                failed = TargetStatus(category=known.search.category, remedy=known.search.remedy)
+                report_status(row.id, ALL, failed, "unknown")
             for target in known.targets_of(row.member.cluster):
                 status = known.of(target)
                 state = status.state(now)
-                if status.expires_at:
+                if status.expires_at and state != "removed":
                     telemetry.measure(telemetry.remaining_lifetime.record, (status.expires_at - now).total_seconds())
-                if run.reports_all or state != "fresh":
+                if run.reports_all or state not in _WELL:
                     explained = explain_expiry(row.member.cluster, target, status, now)
                     report_status(row.id, str(target), explained, state)

@@ -36,18 +36,21 @@ async def do(work: Work) -> str:
         raise RuntimeError("the cluster is located first")
     member = Member(work.member(), work.endpoint)
     written: dict[Target, pull_secret.WriteResult] = {}
+    refused: dict[Target, PullkeeperError] = {}
     # The API server's authorizer takes a moment to see the role that was just created.
     async for attempt in stamina.retry_context(on=ClusterRbacDenied, attempts=8, timeout=_ROLE_PROPAGATION):
         with attempt:
-            missing = [target for target in member.cluster.named if target not in written]
-            results = await work.tools.refresher.write_first(member, missing)
+            results = await work.tools.refresher.write_first(member, written)
             written |= {target: one for target, one in results.items() if isinstance(one, pull_secret.WriteResult)}
-            for failure in results.values():
-                if isinstance(failure, PullkeeperError):
+            refused = {target: one for target, one in results.items() if isinstance(one, PullkeeperError)}
+            # What a namespace that was found refuses is the refresh's business: others come and go every day.
+            for target, failure in refused.items():
+                if target in member.cluster.named or isinstance(failure, ClusterRbacDenied):
                     raise failure
     await run_all(written.items(), partial(_verify, api))
     drift = [f"{target} {one.drift}" for target, one in written.items() if one.drift]
-    return summarize([f"{len(written)} secrets written and verified", *drift])
+    failed = [f"{target}: {failure.category}" for target, failure in refused.items()]
+    return summarize([f"{len(written)} secrets written and verified", *failed, *drift])
 
 
 async def undo(work: Work) -> str:
