@@ -239,7 +239,7 @@ class Cloud:
 
 
 def _selector_access(cluster: Cluster, principal: str) -> Iterator[dict[str, Any]]:
-    """The rights for selectors: on secrets and service accounts of their names in every namespace, and to list those."""
+    """The rights for selectors: to list namespaces, and on secrets and accounts of these names in all of them."""
     if not cluster.selectors:
         return
     secrets = sorted({selector.secret for selector in cluster.selectors})

@@ -41,7 +41,8 @@ class Objects:
         if call.metadata_only:
             named = {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"}
             items = [{**named, "metadata": item["metadata"]} for item in found]
-            return {**named, "kind": "PartialObjectMetadataList", "metadata": meta, "items": items}
+            # The real server's encoder writes null here for an empty list.
+            return {**named, "kind": "PartialObjectMetadataList", "metadata": meta, "items": items or None}
         items = [{name: item[name] for name in item if name not in {"apiVersion", "kind"}} for item in found]
         kind = call.kind
         return {"kind": f"{kind.name}List", "apiVersion": kind.api_version, "metadata": meta, "items": items}

@@ -57,7 +57,7 @@ class Pages:
 
 
 def _encode(revision: str, last: Json) -> str:
-    start = {"v": "meta.k8s.io/v1", "rv": int(revision), "start": f"{last['metadata']['name']}\0"}
+    start = {"v": "meta.k8s.io/v1", "rv": int(revision), "start": f"/{last['metadata']['name']}\0"}
     return base64.urlsafe_b64encode(json.dumps(start, separators=(",", ":")).encode()).decode().rstrip("=")
 
 

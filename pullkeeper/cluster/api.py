@@ -127,7 +127,7 @@ class Api:
             page = query | ({"continue": more} if more else {})
             _, answer = await self._call_with_retries("GET", path, page, {"Accept": _METADATA_LIST}, None)
             try:
-                items = [item["metadata"] for item in answer["items"]]
+                items = [item["metadata"] for item in answer["items"] or ()]  # null for none
                 more = answer["metadata"].get("continue", "")
             except (KeyError, TypeError, AttributeError):
                 raise self._no_api_server() from None

@@ -21,7 +21,18 @@ from local.azure.entra import Entra, Identity
 from local.clock import Clock
 from local.kubernetes.apiserver import AKS_SERVER_APPLICATION
 from tests.contract.cluster import Cluster
-from tests.contract.conversation import APPLY, JSON_PATCH, MERGE, METADATA_LIST, METADATA_ONLY, STRATEGIC, Answer, Caller, Json, until
+from tests.contract.conversation import (
+    APPLY,
+    JSON_PATCH,
+    MERGE,
+    METADATA_LIST,
+    METADATA_ONLY,
+    STRATEGIC,
+    Answer,
+    Caller,
+    Json,
+    until,
+)
 
 _JSON: Final = "application/json"
 _METHODS: Final = {
