@@ -11,7 +11,7 @@ from pullkeeper.cluster import pull_secret
 from pullkeeper.cluster.api import ObjectMetadata
 from pullkeeper.errors import PullkeeperError
 from pullkeeper.fleet.shards import shard_of
-from pullkeeper.fleet.status import Status, TargetStatus
+from pullkeeper.fleet.status import Search, Status, TargetStatus
 from pullkeeper.model import Cluster, ClusterId, Endpoint, Target
 from pullkeeper.refresh.pace import next_due, retry, slow_retry
 from pullkeeper.refresh.search import Listing, apply_search
@@ -156,24 +156,26 @@ def report_outcome(cluster: ClusterId, target: Target, outcome: Outcome) -> None
         telemetry.emit("drift.repaired", event, logging.WARNING)
 
 
-def report_search(cluster: Cluster, before: Status, after: Status) -> None:
-    """Emit which targets a list has added and removed, and how it failed or what did not fit."""
+def report_found(cluster: ClusterId, before: Status, after: Status) -> None:
+    """Emit which targets have been added and removed since."""
     for name, one in after.targets.items():
         known = before.of(name).found
         if one.found and not one.removed_at and (known is None or known.added_at != one.found.added_at):
-            target = f"{cluster.cluster}/{name}"
-            telemetry.emit("target.added", {"cluster": str(cluster.cluster), "target": target})
+            telemetry.emit("target.added", {"cluster": str(cluster), "target": f"{cluster}/{name}"})
     for name, one in before.targets.items():
         if one.found and not one.removed_at:
             if after.of(name).removed_at:
-                report_removed(cluster.cluster, name, "its namespace has lost the labels; it is not refreshed any more")
+                report_removed(cluster, name, "no selector finds its namespace; it is not refreshed any more")
             elif name not in after.targets:
-                report_removed(cluster.cluster, name, "its namespace is being deleted")
-    if after.search and after.search.category:
-        failure = {name: getattr(after.search, name) for name in ("category", "detail", "remedy")}
-        telemetry.measure(telemetry.refresh_count.add, 1, {"category": after.search.category})
-        event = {"cluster": str(cluster.cluster), "target": f"{cluster.cluster}/{ALL}", **failure}
-        telemetry.emit("secret.refresh_failed", event, logging.WARNING)
+                report_removed(cluster, name, "its namespace is being deleted")
+
+
+def report_search(cluster: ClusterId, search: Search) -> None:
+    """Emit how a list of namespaces failed, or which of them do not fit."""
+    failure = {name: getattr(search, name) for name in ("category", "detail", "remedy")}
+    telemetry.measure(telemetry.refresh_count.add, 1, {"category": failure["category"]})
+    event = {"cluster": str(cluster), "target": f"{cluster}/{ALL}", **failure}
+    telemetry.emit("secret.refresh_failed", event, logging.WARNING)
 
 
 def report_removed(cluster: ClusterId, target: str, detail: str) -> None:

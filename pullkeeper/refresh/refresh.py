@@ -120,12 +120,13 @@ class Refresher:
         if run.unfinished:
             rest = {"since": message.since or run.began} if message.reason == "manual" else {}
             await self._queue.put(message.model_copy(update=rest))
-        elif run.retry_soon:
+        elif run.results.retry_soon:
             again = RefreshMessage(shard=message.shard, reason="retry")
             await self._queue.put(again, quick_retry(run.state.life))
         unreadable = sum(row.member is None for row in run.rows.values())
-        failed = run.results.total() - run.results["ok"]
-        return {"clusters": run.state.clusters, "ok": run.results["ok"], "failed": failed, "unreadable": unreadable}
+        counts = run.results.counts
+        failed = counts.total() - counts["ok"]
+        return {"clusters": run.state.clusters, "ok": counts["ok"], "failed": failed, "unreadable": unreadable}
 
     def _report(self, run: ShardRun) -> None:
         """Emit `fleet.status` of every target that is not fresh, and once an hour of all."""

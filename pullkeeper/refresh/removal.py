@@ -10,6 +10,7 @@ from typing import Final
 from pullkeeper.cluster import pull_secret
 from pullkeeper.cluster.api import Api
 from pullkeeper.cluster.ownership import MANAGER
+from pullkeeper.errors import AdmissionDenied, ClusterRbacDenied
 from pullkeeper.fleet.status import Status
 from pullkeeper.model import Cluster, Target
 from pullkeeper.refresh.outcomes import Gone, Kept
@@ -19,16 +20,24 @@ _TOO_EARLY: Final = "to be removed, once lists of namespaces have been complete 
 
 async def remove_secret(api: Api, cluster: Cluster, target: Target, status: Status, now: datetime) -> Gone | Kept:
     """Look whether the secret still exists, and delete it where that was asked for and is safe. Raises ClusterError."""
-    seen = await pull_secret.look(api, target)
+    prune = any(selector.prune for selector in cluster.selectors if selector.secret == target.secret)
+    try:
+        seen = await pull_secret.look(api, target)
+    except (AdmissionDenied, ClusterRbacDenied):
+        if prune:
+            raise
+        return Kept(None)  # without prune we have no rights to a secret that exists there
     if seen is None:
         return Gone(deleted=False)
-    if not any(selector.prune for selector in cluster.selectors if selector.secret == target.secret):
+    if not prune:
         return Kept(None)
     if not _may_prune(target, status, now):
         return Kept(_TOO_EARLY)
     if seen.uid != status.of(target).uid or seen.managers != {MANAGER}:
         others = ", ".join(sorted(seen.managers - {MANAGER})) or "another client, which created it again"
         return Kept(f"not removed: it is also written by {others}")
+    for account in target.account_names:
+        await pull_secret.remove_reference(api, target, account)
     await api.delete(pull_secret.path(target), seen.uid)
     return Gone(deleted=True)
 

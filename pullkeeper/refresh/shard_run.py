@@ -1,7 +1,6 @@
 """One run over a shard: pick what is due, write it, and record outcomes while silent clusters are still waited for."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -23,9 +22,9 @@ from pullkeeper.refresh.attempt import Writer
 from pullkeeper.refresh.capacity import Capacity
 from pullkeeper.refresh.due import is_search_due, pick_due
 from pullkeeper.refresh.lanes import Watch
-from pullkeeper.refresh.outcomes import Attempt, Fresh, Outcome, report_outcome, report_search
-from pullkeeper.refresh.pace import QUICK_TRIES
+from pullkeeper.refresh.outcomes import Attempt, Fresh, Outcome
 from pullkeeper.refresh.pending import Pending
+from pullkeeper.refresh.results import Results
 from pullkeeper.refresh.search import Listing, apply_search
 from pullkeeper.refresh.shard_state import next_state
 from pullkeeper.tokens import Token
@@ -44,8 +43,8 @@ _TURN: Final = 1.0
 class ShardRun:
     """Refreshes what a message asks for.
 
-    began: when. state: the shard as recorded. results: how many targets ended how. unfinished: there was no time for
-    all. retry_soon: a failure is worth a quick try. reports_all: an hour has passed since all targets were reported.
+    began: when. state: the shard as recorded. results: of all that has been recorded. unfinished: there was no time for
+    all. reports_all: an hour has passed since all targets were reported.
     """
 
     def __init__(
@@ -60,8 +59,8 @@ class ShardRun:
     ) -> None:
         self.rows: dict[ClusterId, Row] = {}
         self.state = ShardState(message.shard)
-        self.results: Counter[str] = Counter()
-        self.unfinished = self.retry_soon = self.reports_all = False
+        self.results = Results()
+        self.unfinished = self.reports_all = False
         self._fleet = fleet
         self._shards = shards
         self._writer = writer
@@ -251,25 +250,7 @@ class ShardRun:
     def _report(self, recorded: dict[ClusterId, Attempt], before: ShardState) -> None:
         self._pending.remove(recorded)
         for cluster, attempt in recorded.items():
-            if attempt.search:
-                self._report_search(cluster, attempt.search, before)
-            for target, outcome in attempt.outcomes.items():
-                report_outcome(cluster, target, outcome)
-                if isinstance(outcome, PullkeeperError):
-                    self.results[outcome.category] += 1
-                    failures = self.state.status(cluster).of(target).failures
-                    self.retry_soon |= outcome.retryable and failures <= QUICK_TRIES
-                else:
-                    self.results["ok"] += 1
-
-    def _report_search(self, cluster: ClusterId, result: Listing | PullkeeperError, before: ShardState) -> None:
-        row, after = self.rows.get(cluster), self.state.status(cluster)
-        if row and row.member:
-            report_search(row.member.cluster, before.status(cluster), after)
-        if after.search and after.search.category:
-            self.results[after.search.category] += 1
-        if isinstance(result, PullkeeperError) and after.search:
-            self.retry_soon |= result.retryable and after.search.failures <= QUICK_TRIES
+            self.results.report(cluster, attempt, before.status(cluster), self.state.status(cluster))
 
 
 def _first(failed: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -124,8 +124,8 @@ class Stage:
     async def _answer(self, step: Json) -> Answer:
         name = next(name for name in _METHODS if name in step)
         method, content_type = _METHODS[name]
-        accept = step.get("accept", _JSON)
-        accept = {"metadata": METADATA_ONLY, "list": METADATA_LIST}.get(accept, accept)
+        shape = str(step.get("accept", _JSON))
+        accept = {"metadata": METADATA_ONLY, "list": METADATA_LIST}.get(shape, shape)
         query = ({"fieldManager": "pullkeeper"} if name == "apply" else {}) | step.get("query", {})
         caller = self._caller(step["by"])
 

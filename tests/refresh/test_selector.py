@@ -24,13 +24,19 @@ async def join(world: World, *targets: Wish) -> LocalCluster:
     return await world.join("aks-1", targets=targets or (TEAMS,))
 
 
-async def label(cluster: LocalCluster, name: str, **labels: str) -> dict[str, Any]:
-    """Create a namespace with these labels and the account `default`, or give it other labels."""
-    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
-    seen = await cluster.admin.apply(namespace)
+async def create(cluster: LocalCluster, name: str, **labels: str) -> dict[str, Any]:
+    """Create a namespace with these labels, and with its account `default`."""
+    namespace = await label(cluster, name, **labels)
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": name}}
     await cluster.admin.apply(account, manager="kube-controller-manager")
-    return seen
+    return namespace
+
+
+async def label(cluster: LocalCluster, name: str, **labels: str) -> dict[str, Any]:
+    """Give a namespace these labels and no others."""
+    return await cluster.admin.apply(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+    )
 
 
 async def end(cluster: LocalCluster, name: str) -> None:
@@ -61,9 +67,9 @@ async def test_a_namespace_has_its_secret_and_its_accounts_name_it_at_the_next_t
     cluster = await join(world)
     await tick(world)
     assert (await world.status(cluster)).targets == {}
-    await label(cluster, "team-a", pull="yes")
-    await label(cluster, "team-b", pull="no")
-    await label(cluster, "not-me", pull="yes")
+    await create(cluster, "team-a", pull="yes")
+    await create(cluster, "team-b", pull="no")
+    await create(cluster, "not-me", pull="yes")
     await tick(world)
 
     assert await cluster.admin.read_auths("team-a", "ar-pull-secret")
@@ -80,14 +86,14 @@ async def test_a_namespace_has_its_secret_and_its_accounts_name_it_at_the_next_t
 
 async def test_between_due_times_namespaces_are_only_listed_and_only_new_ones_written(world: World) -> None:
     cluster = await join(world, Target(), TEAMS)
-    await label(cluster, "team-a", pull="yes")
+    await create(cluster, "team-a", pull="yes")
     await world.refresh(cluster)
     (due,) = {one.next_due for one in (await world.status(cluster)).targets.values()}
     world.clock.advance(due - world.clock())
     await world.tick()
     listed, written = lists(cluster), writes(cluster)
     await tick(world)
-    await label(cluster, "team-b", pull="yes")
+    await create(cluster, "team-b", pull="yes")
     await tick(world)
     assert (lists(cluster) - listed, writes(cluster) - written) == (2, 1)
     assert world.cloud.google.exchanges <= 3
@@ -95,7 +101,7 @@ async def test_between_due_times_namespaces_are_only_listed_and_only_new_ones_wr
 
 async def test_an_hour_costs_a_list_a_tick_and_three_writes_a_secret(world: World) -> None:
     cluster = await join(world, Target(), TEAMS)
-    await label(cluster, "team-a", pull="yes")
+    await create(cluster, "team-a", pull="yes")
     await world.refresh(cluster)
     listed, written = lists(cluster), writes(cluster)
     for _ in range(12):
@@ -117,7 +123,7 @@ async def test_pages_that_expire_begin_again(world: World, monkeypatch: pytest.M
     monkeypatch.setattr("pullkeeper.cluster.api._PAGE", 2)
     cluster = await join(world)
     for number in range(5):
-        await label(cluster, f"team-{number}", pull="yes")
+        await create(cluster, f"team-{number}", pull="yes")
     cluster.part.faults.add(
         Fault(path="/api/v1/namespaces$", method="GET", delay=timedelta(seconds=0.2), slow_only=True)
     )
@@ -138,8 +144,8 @@ async def test_selectors_share_one_list(world: World) -> None:
         {"namespaceSelector": {"matchExpressions": [{"key": "tier", "operator": "Exists"}]}, "secret": "other"}
     )
     cluster = await join(world, TEAMS, other)
-    await label(cluster, "team-a", pull="yes", tier="1")
-    await label(cluster, "team-b", tier="1")
+    await create(cluster, "team-a", pull="yes", tier="1")
+    await create(cluster, "team-b", tier="1")
     await tick(world)
     assert set((await world.status(cluster)).targets) == {"team-a/ar-pull-secret", "team-a/other", "team-b/other"}
     assert lists(cluster) == 1
@@ -147,7 +153,7 @@ async def test_selectors_share_one_list(world: World) -> None:
 
 async def test_a_named_target_comes_before_the_same_one_that_is_found(world: World) -> None:
     cluster = await join(world, Target(namespace="team-a"), TEAMS)
-    await label(cluster, "team-a", pull="yes")
+    await create(cluster, "team-a", pull="yes")
     await tick(world)
     (status,) = (await world.status(cluster)).targets.values()
     assert status.found is None
@@ -164,7 +170,7 @@ async def test_a_selector_that_finds_nothing_is_a_note_and_no_failure(world: Wor
 
 async def test_a_refused_list_is_an_outcome_of_its_own_and_delays_no_refresh(world: World) -> None:
     cluster = await join(world, Target(), TEAMS)
-    await label(cluster, "team-a", pull="yes")
+    await create(cluster, "team-a", pull="yes")
     await world.refresh(cluster)
     fault = recordings.fault("forbidden-unnamed-in-cluster", path="/api/v1/namespaces$", method="GET")
     cluster.part.faults.add(fault)
@@ -199,16 +205,16 @@ async def test_a_list_that_hangs_is_given_up_and_the_secrets_are_written(
 async def test_a_manual_refresh_lists_too(world: World) -> None:
     cluster = await join(world)
     await world.refresh(cluster)
-    await label(cluster, "team-a", pull="yes")
+    await create(cluster, "team-a", pull="yes")
     assert len((await world.refresh(cluster)).targets) == 1
 
 
 async def test_a_namespace_that_is_created_again_is_new_and_no_drift(world: World) -> None:
     cluster = await join(world)
-    first = await label(cluster, "team-a", pull="yes")
+    first = await create(cluster, "team-a", pull="yes")
     await tick(world)
     await end(cluster, "team-a")
-    again = await label(cluster, "team-a", pull="yes")
+    again = await create(cluster, "team-a", pull="yes")
     assert first["metadata"]["uid"] != again["metadata"]["uid"]
     await tick(world)
     assert await cluster.admin.read_auths("team-a", "ar-pull-secret")
@@ -220,9 +226,9 @@ async def test_named_targets_come_first_then_those_already_kept(world: World, mo
     monkeypatch.setattr("pullkeeper.refresh.search.MOST_TARGETS", 3)
     cluster = await join(world, Target(), TEAMS)
     for name in ("team-m", "team-n"):
-        await label(cluster, name, pull="yes")
+        await create(cluster, name, pull="yes")
     await tick(world)
-    await label(cluster, "team-a", pull="yes")
+    await create(cluster, "team-a", pull="yes")
     await tick(world)
 
     status = await world.status(cluster)
