@@ -224,19 +224,21 @@ class Cluster(Document):
     def list_targets(self, found: Iterable[str]) -> tuple[Target, ...]:
         """Return the named targets, then those that were found for selectors.
 
-        found: their identities, `namespace/secret`. One that is named too is left out. One whose selector is gone has
-        no service accounts.
+        found: their identities, `namespace/secret`. One that is named too is left out.
         """
         named, others = self.named, {*found}
         if not others:
             return named
-        parts = [identity.partition("/") for identity in others - {str(target) for target in named}]
-        by_secret = {selector.secret: selector for selector in self.selectors}
-        return (
-            *named,
-            *(_target_in(by_secret.get(secret), namespace, secret) for namespace, _, secret in sorted(parts)),
-        )
+        return (*named, *list_found(self.selectors, others - {str(target) for target in named}))
 
 
-def _target_in(selector: SelectorTarget | None, namespace: str, secret: str) -> Target:
-    return selector.target_in(namespace) if selector else Target(namespace=namespace, secret=secret)
+def list_found(selectors: Iterable[SelectorTarget], found: Iterable[str]) -> tuple[Target, ...]:
+    """Return the targets with these identities (`namespace/secret`), in order. One whose selector is gone has no
+    service accounts.
+    """
+    by_secret = {selector.secret: selector for selector in selectors}
+    parts = [identity.partition("/") for identity in sorted(found)]
+    return tuple(
+        by_secret[secret].target_in(namespace) if secret in by_secret else Target(namespace=namespace, secret=secret)
+        for namespace, _, secret in parts
+    )

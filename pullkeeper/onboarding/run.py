@@ -162,6 +162,11 @@ class Runner:
         request = self._operations.parse_request(stored)
         if stored.operation.kind == "onboard" or listed:
             requests.append(request)
+        found: frozenset[str] = frozenset()
+        if stored.operation.kind == "offboard":
+            # The first phase removes the cluster from the fleet, and with it what is known of these.
+            found = await self._tools.fleet.list_found(stored.operation.cluster)
+            found = await self._operations.add_found(stored.operation.cluster, found)
         issuers = (operation.result.issuer for operation, _ in reversed(onboardings) if operation.result)
         return Work(
             request=request,
@@ -172,6 +177,7 @@ class Runner:
             failed_steps=frozenset(step.name for step in stored.operation.steps if step.category),
             issuer=next(filter(None, issuers), None),
             update_requested=stored.update_requested,
+            found=found,
         )
 
     async def _add_context(self, error: PullkeeperError, stored: StoredOperation) -> PullkeeperError:

@@ -14,7 +14,7 @@ from pullkeeper.cluster.api import Api
 from pullkeeper.deadline import remaining
 from pullkeeper.errors import PolicyDenied, PullkeeperError, ScopeLocked
 from pullkeeper.fleet.table import Fleet
-from pullkeeper.model import Cluster, ClusterId, Endpoint, Target
+from pullkeeper.model import Cluster, ClusterId, Endpoint, SelectorTarget, Target, selectors_in
 from pullkeeper.onboarding.documents import GUIDE_IDENTITY, Handover, Onboarding
 from pullkeeper.publisher.hub import Hub
 from pullkeeper.refresh.refresh import Refresher
@@ -59,7 +59,8 @@ class Work:
     complete: False once something of ours that should be removed was kept. removed_credentials: in a dry run, those
     that would be removed. used_identities: lower-case names of those on which offboarding found credentials of
     the cluster. update_requested: whether this operation has asked Azure to change the cluster. progressed: whether
-    this invocation has changed something that the next one will find done.
+    this invocation has changed something that the next one will find done. found: of an offboarding, the targets
+    (`namespace/secret`) that selectors had found.
     """
 
     request: Onboarding
@@ -82,6 +83,7 @@ class Work:
     used_identities: set[str] = field(default_factory=set)
     update_requested: bool = False
     progressed: bool = False
+    found: frozenset[str] = frozenset()
     _api: Api | None = None
 
     @property
@@ -114,6 +116,12 @@ class Work:
     def targets(self) -> tuple[Target, ...]:
         """The named targets of all requests."""
         return tuple(dict.fromkeys(target for request in self.requests for target in request.named))
+
+    @property
+    def selectors(self) -> tuple[SelectorTarget, ...]:
+        """The selectors of all requests."""
+        wishes = (target for request in self.requests for target in selectors_in(request.targets))
+        return tuple({target.to_json(): target for target in wishes}.values())
 
     def hub(self) -> Hub | None:
         """The request's hub, named or brought. None before the publisher has sent a credential configuration."""

@@ -127,7 +127,7 @@ class Writer:
         try:
             with deadline(_LIST_WITHIN):
                 async with await self._access.open(cluster.cluster, endpoint) as api:
-                    return await list_targets(api, cluster, self._clock())
+                    return await list_targets(api, cluster.selectors, self._clock())
         except PullkeeperError as e:
             return e.with_context(cluster=str(cluster.cluster), principal=await self._access.principal())
 

@@ -30,12 +30,8 @@ class Listing:
     ending: frozenset[str]
 
 
-async def list_targets(api: Api, cluster: Cluster, now: datetime) -> Listing:
-    """Look for the namespaces of the cluster's selectors: by label, or among all where there are several selectors.
-
-    Raises ClusterError.
-    """
-    selectors = cluster.selectors
+async def list_targets(api: Api, selectors: Sequence[SelectorTarget], now: datetime) -> Listing:
+    """Look for the namespaces of selectors: by label, or among all where there are several. Raises ClusterError."""
     labels = str(selectors[0].namespace_selector) if len(selectors) == 1 else ""
     try:
         namespaces = await api.list_metadata(_NAMESPACES, labels)

@@ -27,8 +27,8 @@ async def join(world: World, *targets: Wish) -> LocalCluster:
 async def create(cluster: LocalCluster, name: str, **labels: str) -> dict[str, Any]:
     """Create a namespace with these labels, and with its account `default`."""
     namespace = await label(cluster, name, **labels)
-    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": name}}
-    await cluster.admin.apply(account, manager="kube-controller-manager")
+    metadata = {"name": "default", "namespace": name, "labels": {"a": "b"}}
+    await cluster.admin.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
     return namespace
 
 

@@ -11,10 +11,11 @@ from pullkeeper.cluster.api import Api
 from pullkeeper.cluster.ownership import MANAGER
 from pullkeeper.errors import AdmissionDenied, ClusterRbacDenied, NamespaceMissing, ObjectChanged, PullkeeperError
 from pullkeeper.fleet.table import Member
-from pullkeeper.model import Target
+from pullkeeper.model import Target, list_found, selectors_in
 from pullkeeper.onboarding import objects
 from pullkeeper.onboarding.many import run_all, summarize
 from pullkeeper.onboarding.work import Work
+from pullkeeper.refresh.search import list_targets
 
 NAME = "pull secret"
 _ROLE_PROPAGATION: Final = timedelta(seconds=20)
@@ -24,7 +25,12 @@ async def plan(work: Work) -> str:
     if work.request.refresher == "in-cluster":
         return "would be written by the cluster itself"
     api = await work.api()
-    return summarize(await run_all(work.request.named, partial(_plan, work, api)))
+    selectors = selectors_in(work.request.targets)
+    named, found = {str(target): target for target in work.request.named}, tuple[Target, ...]()
+    if selectors:
+        listing = await list_targets(api, selectors, work.tools.clock())
+        found = list_found(selectors, listing.found.keys() - named)
+    return summarize(await run_all([*named.values(), *found], partial(_plan, work, api))) or "no namespace matches yet"
 
 
 async def do(work: Work) -> str:
@@ -56,7 +62,19 @@ async def do(work: Work) -> str:
 async def undo(work: Work) -> str:
     """Delete the secrets that only we have written. An adopted one existed before, and pods may need it."""
     api = await work.api()
-    return summarize(await run_all(work.targets, partial(_remove, work, api))) or "none requested"
+    targets = [*work.targets, *await _list_found(work, api)]
+    return summarize(await run_all(targets, partial(_remove, work, api))) or "none requested"
+
+
+async def _list_found(work: Work, api: Api) -> tuple[Target, ...]:
+    """Return what selectors have ever found, and what they find now: a refresh may have been faster than the end of the
+    cluster's membership.
+    """
+    found, selectors = work.found, work.selectors
+    if selectors:
+        listing = await list_targets(api, selectors, work.tools.clock())
+        found |= listing.found.keys() | listing.ending
+    return list_found(selectors, found - {str(target) for target in work.targets})
 
 
 async def _verify(api: Api, outcome: tuple[Target, pull_secret.WriteResult]) -> None:
