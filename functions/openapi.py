@@ -39,7 +39,7 @@ _CLUSTER: Final = "/clusters/{subscription}/{resourceGroup}/{name}"
 # Method, path, summary, query parameters, body, and the status and body of success.
 _ROUTES: Final[tuple[tuple[str, str, str, tuple[str, ...], type[BaseModel] | None, int, type[BaseModel]], ...]] = (
     ("get", "/health", "Whether the settings are right", (), None, 200, Health),
-    ("get", "/status", "Wrong settings, hubs, totals, queue depths", (), None, 200, AppStatus),
+    ("get", "/status", "Wrong settings, hubs with their last mint, totals, queue depths", (), None, 200, AppStatus),
     ("get", "/clusters", "The fleet, page by page", ("state", "continuation"), None, 200, FleetPage),
     ("post", "/clusters", "Onboard a cluster", (), Onboarding, 202, Operation),
     ("get", _CLUSTER, "One cluster, its targets page by page", ("state", "continuation"), None, 200, ClusterView),

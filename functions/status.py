@@ -23,7 +23,7 @@ async def health(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - 
 @blueprint.route("status", methods=["GET"])
 @route(READ)
 async def status(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - the request is empty
-    """Return what is wrong with the settings, the hubs, and the figures of the fleet and the queues."""
+    """Return what is wrong with the settings, the hubs with their last mint, and the figures of fleet and queues."""
     return json_response(await read_status(current_settings(), services))
 
 

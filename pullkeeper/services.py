@@ -3,12 +3,12 @@
 import asyncio
 import gc
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, partial
-from typing import Protocol, Self
+from typing import Self
 
 from azure.core.credentials_async import AsyncTokenCredential
 from azure.identity.aio import ManagedIdentityCredential
@@ -21,6 +21,7 @@ from pullkeeper.azure.quotas import Quotas
 from pullkeeper.cluster.access import Access
 from pullkeeper.errors import OnboardingRoleMissing
 from pullkeeper.fleet.creation import QUEUES, StorageObjects
+from pullkeeper.fleet.mint_table import MintTable
 from pullkeeper.fleet.overview import Overview
 from pullkeeper.fleet.queues import ONBOARDING, REFRESH, Queue
 from pullkeeper.fleet.shard_table import Shards
@@ -49,6 +50,7 @@ class Services:
 
     fleet: Fleet
     shards: Shards
+    mints: MintTable
     scheduler: Scheduler
     federation: Federation
     refresher: Refresher
@@ -88,7 +90,9 @@ class Services:
         by_name = {name: Queue(queues, name) for name in QUEUES}
         access = Access(entra, AzureClusters(Arm(entra, arm_endpoint, cloud.arm_resource), clock))
         scheduler = Scheduler(fleet, shards, by_name, clock)
-        federation = Federation(entra, clock, Revocation(tables, scheduler, clock).replace, cloud.exchange)
+        mints = MintTable(tables, {hub.identity: name for name, hub in settings.hubs.valid.items()})
+        revocation = Revocation(tables, scheduler, clock)
+        federation = Federation(entra, clock, revocation.replace, mints.record, cloud.exchange)
         writer = Writer(federation, access, settings.hubs, clock)
         refresher = Refresher(fleet, shards, by_name[REFRESH], writer, clock)
         denied, quotas = OnboardingRoleMissing, Quotas(clock)
@@ -108,9 +112,11 @@ class Services:
         operations = Operations(tables, settings.trusted_hosts)
         messages = Messages(operations, by_name[ONBOARDING], clock)
         runner = Runner(operations, messages, tools, settings.onboarding_wait)
+        closes = (mints.finish, queues.close, tables.close, storage_credential.close, onboarding.close, entra.close)
         return cls(
             fleet=fleet,
             shards=shards,
+            mints=mints,
             scheduler=scheduler,
             federation=federation,
             refresher=refresher,
@@ -125,24 +131,20 @@ class Services:
             storage_objects=StorageObjects(tables, queues),
             settings=settings,
             clock=clock,
-            _connections=_collect(entra, onboarding, storage_credential, tables, queues),
+            _connections=_close_later(closes),
         )
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Finish what is under way in the background, and close all connections."""
         await self._connections.aclose()
 
 
-class _Client(Protocol):
-    async def close(self) -> None: ...
-
-
-def _collect(*clients: _Client) -> AsyncExitStack:
-    """Return what closes them all."""
-    connections = AsyncExitStack()
-    for client in clients:
-        connections.push_async_callback(client.close)
-    return connections
+def _close_later(closes: Sequence[Callable[[], Awaitable[None]]]) -> AsyncExitStack:
+    """Return a stack whose end calls each of these, in this order, also where one of them fails."""
+    stack = AsyncExitStack()
+    for close in reversed(closes):
+        stack.push_async_callback(close)
+    return stack
 
 
 async def _read_claims(entra: Entra, resource: str) -> Mapping[str, str]:
@@ -171,7 +173,7 @@ def limit_garbage_collection() -> None:
     are a tenth of a refresh.
     """
     gc.freeze()
-    gc.set_threshold(5000, 10, 10)
+    gc.set_threshold(20_000, 10, 10)
 
 
 _background: list[asyncio.Task[None]] = []

@@ -4,28 +4,33 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
 from pydantic import AwareDatetime
 
 from pullkeeper import telemetry
 from pullkeeper.document import Document
-from pullkeeper.errors import InvalidSetting, PullkeeperError
+from pullkeeper.errors import InvalidSetting, PullkeeperError, UnknownFormat
 from pullkeeper.fleet.creation import StorageObjects
 from pullkeeper.fleet.queues import Queue
 from pullkeeper.fleet.shard_table import Shards
 from pullkeeper.hubs import Hubs
+from pullkeeper.mints import MintRecord
 from pullkeeper.setting_problems import Problem
 from pullkeeper.settings import Settings
 from pullkeeper.version import VERSION
 
 
-class HubStatus(Document):
+class ConfiguredHub(Document):
     """A hub of the setting HUBS. fault: what is wrong with it."""
 
     name: str
     registries: tuple[str, ...] = ()
     fault: str | None = None
+
+
+class HubStatus(MintRecord, ConfiguredHub):
+    """A hub of the setting HUBS, and how its mints went, in whichever process: nothing if storage cannot be read."""
 
 
 class Totals(Document):
@@ -73,7 +78,7 @@ async def read_status(settings: Settings, connect: Callable[[], Sources]) -> App
     """Return the status of the app. Does not fail if a setting is wrong or storage cannot be read: that is a problem in
     it. connect: returns the services of this process.
     """
-    status = AppStatus(version=VERSION, problems=settings.problems, hubs=_hubs(settings.hubs))
+    status = AppStatus(version=VERSION, problems=settings.problems, hubs=_hubs(settings.hubs, {}))
     try:
         sources = connect()
     except InvalidSetting:
@@ -83,14 +88,34 @@ async def read_status(settings: Settings, connect: Callable[[], Sources]) -> App
         seen = await sources.shards.totals()
         depths = await asyncio.gather(*(queue.depth() for queue in sources.queues.values()))
     except PullkeeperError as e:
-        problems.append(Problem(severity="error", detail=f"{e.category}: {e.detail}", remedy=e.final_remedy))
+        problems.append(_problem("error", e))
         return status.model_copy(update={"problems": tuple(problems)})
     queues = dict(zip(sources.queues, depths, strict=True))
     totals = Totals(clusters=seen.clusters, targets=seen.states, overdue=seen.overdue(sources.clock()))
-    found = {"problems": tuple(problems), "totals": totals, "last_run": seen.last_run, "queues": queues}
+    problems += [
+        _problem("warning", UnknownFormat(f"the row of hub {name} in the table shards"))
+        for name, hub in settings.hubs.valid.items()
+        if seen.hubs.get(hub.identity, MintRecord()) is None
+    ]
+    found = {
+        "problems": tuple(problems),
+        "hubs": _hubs(settings.hubs, seen.hubs),
+        "totals": totals,
+        "last_run": seen.last_run,
+        "queues": queues,
+    }
     return status.model_copy(update=found)
 
 
-def _hubs(hubs: Hubs) -> tuple[HubStatus, ...]:
+def _problem(severity: Literal["error", "warning"], failure: PullkeeperError) -> Problem:
+    return Problem(severity=severity, detail=f"{failure.category}: {failure.detail}", remedy=failure.remedy)
+
+
+def _hubs(hubs: Hubs, records: Mapping[str, MintRecord | None]) -> tuple[HubStatus, ...]:
+    """records: by the hub's identity."""
+    right = [
+        HubStatus(name=name, registries=hub.registries, **dict(records.get(hub.identity) or MintRecord()))
+        for name, hub in hubs.valid.items()
+    ]
     wrong = [HubStatus(name=name, fault=fault) for name, fault in hubs.faults.items() if name]
-    return (*(HubStatus(name=name, registries=hub.registries) for name, hub in hubs.valid.items()), *wrong)
+    return (*right, *wrong)

@@ -1,7 +1,7 @@
 """The one Kubernetes transport: server-side apply, get, list, patch, delete.
 
-Raw calls of `kubernetes.aio`'s ApiClient: the generated API classes cost a second of cold start, and their apply
-silently becomes a merge when the content type is missing. One client per cluster and refresh. Only the retries written
+Raw calls: of what the official client adds, Pullkeeper would use the connection alone; its API classes cost a second of
+cold start, and its REST layer a fiftieth of a refresh. One session per cluster and refresh. Only the retries written
 here are made. Responses to an apply are requested as metadata only, so that no secret's content ever comes back.
 """
 
@@ -23,6 +23,7 @@ from pullkeeper.deadline import remaining
 from pullkeeper.model import Endpoint
 from pullkeeper.retries import attempts
 from pullkeeper.tokens import ClientCertificate, EntraToken
+from pullkeeper.version import VERSION
 
 _REVIEWS: Final = "authorization.k8s.io/v1"
 _JSON: Final = "application/json"
@@ -40,6 +41,8 @@ _DEADLINE: Final = timedelta(seconds=45)
 _LONGEST_ANSWER: Final = 1024 * 1024
 _LONGEST_PAGE: Final = 8 * _LONGEST_ANSWER
 """An object's annotations alone may have 256 KiB, and `kubectl apply` keeps a copy of the object in one."""
+_REDIRECTS: Final = range(300, 400)
+_USER_AGENT: Final = f"pullkeeper/{VERSION}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +73,13 @@ class Api:
         self._dry = {"dryRun": "All"} if dry else {}
         self._host = host_of(endpoint)
         self._token = credential if isinstance(credential, EntraToken) else None
-        self._client = connect(endpoint, credential if isinstance(credential, ClientCertificate) else None)
+        self._session = connect(endpoint, credential if isinstance(credential, ClientCertificate) else None)
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._client.close()
+        await self._session.close()
 
     async def apply(
         self, path: str, body: Mapping[str, Any], *, force: bool = False, strict: bool = False
@@ -205,14 +208,14 @@ class Api:
         self, method: str, path: str, query: dict[str, str], headers: dict[str, str], body: Any
     ) -> tuple[int, dict[str, Any]]:
         authorization = {"Authorization": f"Bearer {self._token.reveal()}"} if self._token else {}
-        # Not ApiClient.param_serialize, which walks through the whole body: at 3 % of a refresh.
-        url = f"{self._client.configuration.host}{path}{'?' * bool(query)}{urlencode(query)}"
-        headers = {**authorization, **headers, **self._client.default_headers}
+        url = f"https://{self._host}{path}{'?' * bool(query)}{urlencode(query)}"
+        headers = {**authorization, **headers, "User-Agent": _USER_AGENT}
         limits = aiohttp.ClientTimeout(total=remaining(_TIMEOUT), sock_connect=_CONNECT_TIMEOUT)
         try:
-            rest = self._client.rest_client
-            response = (await rest.request(method, url, headers, body, _request_timeout=limits)).response
-            async with response:
+            # No redirects: an API server never redirects, and a server that does would get the token.
+            async with self._session.request(
+                method, url, headers=headers, json=body, timeout=limits, allow_redirects=False
+            ) as response:
                 longest = _LONGEST_PAGE if headers.get("Accept") == _METADATA_LIST else _LONGEST_ANSWER
                 text = await bounded.read(response, longest)
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as e:
@@ -221,6 +224,8 @@ class Api:
             raise errors.ClusterMoved(f"{self._host} does not resolve: {e}") from e
         except (aiohttp.ClientError, TimeoutError, OSError) as e:
             raise errors.ClusterUnreachable(f"{self._host}: {type(e).__name__}: {e}") from e
+        if response.status in _REDIRECTS:
+            raise errors.ClusterMoved("the server answered with a redirect")
         if response.status not in {200, 201}:
             raise map_refusal(response.status, text, response.headers)
         try:

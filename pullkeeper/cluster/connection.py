@@ -1,7 +1,6 @@
-"""The connection to one API server: its CA, our client certificate, the proxy, name look-ups, and no redirects."""
+"""The connection to one API server: its CA, our client certificate, the proxy, and name look-ups."""
 
 import asyncio
-import copy
 import os
 import socket
 import ssl
@@ -14,8 +13,6 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
-from kubernetes.aio.client import ApiClient, Configuration
-from kubernetes.aio.client.rest import RESTClientObject
 
 from pullkeeper import errors
 from pullkeeper.model import Endpoint
@@ -23,28 +20,29 @@ from pullkeeper.tokens import ClientCertificate
 
 _CONNECTIONS: Final = 4
 """Per cluster, however many targets it has: each costs 0.35 MB while it is open."""
-_PREPARED: Final = 2048
-"""Clients kept, some 50 KB each. To read a CA costs a third of a refresh."""
+_PREPARED: Final = 1024
+"""TLS contexts kept, some 22 KB each. To read a CA costs a seventh of a refresh."""
 _NAMES: Final = ThreadPoolExecutor(max_workers=96, thread_name_prefix="names")
 """For name look-ups alone: one that hangs must not hold a thread that other work waits for."""
 
 
-def connect(endpoint: Endpoint, certificate: ClientCertificate | None) -> ApiClient:
-    """Create a client for the API server. Raises ClusterTlsUntrusted if the CA or our certificate cannot be used."""
+def connect(endpoint: Endpoint, certificate: ClientCertificate | None) -> aiohttp.ClientSession:
+    """Create a session for the API server. Raises ClusterTlsUntrusted if the CA or our certificate cannot be used."""
     if not endpoint.ca:
-        # The client would trust the system's CAs instead.
+        # The system's CAs would be trusted instead.
         raise errors.ClusterTlsUntrusted(f"{host_of(endpoint)}: the cluster's CA is not known")
     try:
-        prepared = _prepare(endpoint.server, endpoint.ca)
-        client = copy.copy(prepared)
-        client.rest_client = copy.copy(prepared.rest_client)
+        context, proxy = _prepare(endpoint.server, endpoint.ca)
         if certificate:
-            client.rest_client.ssl_context = _context(endpoint.ca, certificate)
+            context = _trust(endpoint.ca)
+            with _memory_file(f"{certificate.certificate}\n{certificate.key}") as path:
+                context.load_cert_chain(path)
     except ssl.SSLError as e:
         raise errors.ClusterTlsUntrusted(
             f"{host_of(endpoint)}: its CA or our certificate cannot be read: {e}"
         ) from None
-    return client
+    connector = aiohttp.TCPConnector(limit=_CONNECTIONS, ssl=context, resolver=_Resolver())
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), proxy=proxy)
 
 
 def host_of(endpoint: Endpoint) -> str:
@@ -53,39 +51,20 @@ def host_of(endpoint: Endpoint) -> str:
 
 
 @lru_cache(maxsize=_PREPARED)
-def _prepare(server: str, ca: str) -> ApiClient:
-    """Create a client that is never used itself: a copy shares its TLS context, and has a session of its own."""
-    configuration = Configuration(host=server)
-    configuration.ca_cert_data = ca
-    configuration.retries = False
-    configuration.connection_pool_maxsize = _CONNECTIONS
-    # With trust_env, aiohttp reads netrc for every request, at half of all CPU; so the proxy is set here.
-    configuration.client_session_kwargs = {"trust_env": False, "read_bufsize": 2**16}
-    configuration.trace_configs = [_refuse_redirects()]
+def _prepare(server: str, ca: str) -> tuple[ssl.SSLContext, str | None]:
+    """Return the TLS context for the API server, and the proxy. With trust_env, aiohttp would look for the proxy, and
+    read netrc, for every request, at half of all CPU.
+    """
     proxy = getproxies().get("https")
     host = server.removeprefix("https://").partition(":")[0]
-    configuration.proxy = proxy if proxy and not proxy_bypass(host) else None
-    client = ApiClient(configuration)
-    client.rest_client = _Rest(configuration)
-    client.rest_client.ssl_context = _context(ca)
-    return client
+    return _trust(ca), proxy if proxy and not proxy_bypass(host) else None
 
 
-def _context(ca: str, certificate: ClientCertificate | None = None) -> ssl.SSLContext:
+def _trust(ca: str) -> ssl.SSLContext:
     context = ssl.create_default_context(cadata=ca)
     # Python 3.13 switches on RFC 5280 checks that AKS's own CAs have failed. Chain and name are checked all the same.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    if certificate:
-        with _memory_file(f"{certificate.certificate}\n{certificate.key}") as path:
-            context.load_cert_chain(path)
     return context
-
-
-class _Rest(RESTClientObject):
-    """The client's transport, with look-ups of its own."""
-
-    def _create_connector(self) -> aiohttp.TCPConnector:
-        return aiohttp.TCPConnector(limit=self.maxsize, ssl=self.ssl_context, resolver=_Resolver())
 
 
 class _Resolver(AbstractResolver):
@@ -110,17 +89,6 @@ class _Resolver(AbstractResolver):
 
     async def close(self) -> None:
         """Keep the threads: they serve every cluster."""
-
-
-def _refuse_redirects() -> aiohttp.TraceConfig:
-    """An API server never redirects; a server that does would get the token."""
-
-    async def refuse(*_: object) -> None:
-        raise errors.ClusterMoved("the server answered with a redirect")
-
-    trace = aiohttp.TraceConfig()
-    trace.on_request_redirect.append(refuse)
-    return trace
 
 
 @contextmanager

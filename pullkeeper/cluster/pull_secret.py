@@ -9,6 +9,7 @@ import base64
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any, Final
 
 import stamina
@@ -46,7 +47,8 @@ async def write(api: Api, target: Target, hub: Hub, token: Token, *, known_uid: 
         seen = await api.apply(where, manifest)
     except OwnershipConflict as conflict:
         return await _resolve_conflict(api, where, manifest, conflict, known_uid=known_uid, adopt=adopt)
-    return WriteResult(seen.uid, seen.created, _drift(seen, known_uid))
+    uid = seen.uid
+    return WriteResult(uid, seen.created, _drift(uid, known_uid, created=seen.created))
 
 
 async def _resolve_conflict(
@@ -149,14 +151,19 @@ def _attempts() -> AsyncIterator[stamina.Attempt]:
     )
 
 
-def _drift(seen: ObjectMetadata, known_uid: str | None) -> str | None:
-    if known_uid is None or seen.uid == known_uid:
+def _drift(uid: str, known_uid: str | None, *, created: bool) -> str | None:
+    if known_uid is None or uid == known_uid:
         return None
-    return "it had been deleted" if seen.created else "it had been deleted and created again"
+    return "it had been deleted" if created else "it had been deleted and created again"
+
+
+@lru_cache(maxsize=16)
+def _data(registries: tuple[str, ...], token: Token) -> str:
+    """Return the content of a secret in base64: the same for every cluster that gets this token."""
+    return base64.b64encode(dockerconfigjson(registries, token).encode()).decode()
 
 
 def _manifest(target: Target, hub: Hub, token: Token) -> dict[str, Any]:
-    content = dockerconfigjson(hub.registries, token)
     return {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -170,5 +177,5 @@ def _manifest(target: Target, hub: Hub, token: Token) -> dict[str, Any]:
             },
         },
         "type": "kubernetes.io/dockerconfigjson",
-        "data": {".dockerconfigjson": base64.b64encode(content.encode()).decode()},
+        "data": {".dockerconfigjson": _data(hub.registries, token)},
     }

@@ -17,10 +17,12 @@ from azure.data.tables import UpdateMode
 from azure.data.tables.aio import TableClient, TableServiceClient
 
 from pullkeeper.errors import InvalidRequest, StorageUnavailable, UnknownFormat
+from pullkeeper.fleet.mint_table import HUBS, read_hub
 from pullkeeper.fleet.queues import FORMAT
 from pullkeeper.fleet.shards import Shard, shard_of
 from pullkeeper.fleet.status import NEVER, UNKNOWN, Status, pack, unpack
 from pullkeeper.fleet.storage import map_storage_errors, open_table
+from pullkeeper.mints import MintRecord
 from pullkeeper.model import ClusterId
 
 _SHARDS, _RUNS, _RUN = "shard", "run", "schedule"
@@ -39,6 +41,7 @@ _TOTALS: Final = [
     "ReportedAt",
     "At",
     "LookedAt",
+    "Record",
 ]
 
 
@@ -67,11 +70,15 @@ class ShardState:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """All shards, without the statuses; when the scheduler last ran, and when it last looked for rows that are lost."""
+    """All shards, without the statuses; when the scheduler last ran, and when it last looked for rows that are lost.
+
+    hubs: by identity; None for a row of a format that this code cannot read.
+    """
 
     shards: tuple[ShardState, ...]
     last_run: datetime | None
     looked_at: datetime
+    hubs: Mapping[str, MintRecord | None]
 
     @property
     def clusters(self) -> int:
@@ -97,14 +104,16 @@ class Shards:
     async def totals(self) -> Totals:
         """Read all rows, without the statuses."""
         table = await self._open()
-        shards, last_run, looked_at = [], None, NEVER
+        shards, last_run, looked_at, hubs = [], None, NEVER, {}
         async with map_storage_errors("tables"):
             async for entity in table.list_entities(select=_TOTALS):
                 if entity["PartitionKey"] == _SHARDS:
                     shards.append(_state(entity))
                 elif entity["PartitionKey"] == _RUNS:
                     last_run, looked_at = entity.get("At"), _time(entity.get("LookedAt"))
-        return Totals(tuple(shards), last_run, looked_at)
+                elif entity["PartitionKey"] == HUBS:
+                    hubs[entity["RowKey"]] = read_hub(entity)
+        return Totals(tuple(shards), last_run, looked_at, hubs)
 
     async def read(self, shard: Shard) -> ShardState:
         """Return a shard as of its last run; of one that has no row, that it is due."""

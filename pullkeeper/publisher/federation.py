@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from pullkeeper.errors import (
     RegistryError,
     RegistryUnavailable,
 )
+from pullkeeper.mints import MintRecord
 from pullkeeper.publisher import registry
 from pullkeeper.publisher.hub import Hub
 from pullkeeper.retries import attempts
@@ -66,6 +68,9 @@ ReplaceRevoked = Callable[[str, datetime], Awaitable[int]]
 """Refreshes the fleet where that was not done since a token of the hub (by its identity) was last known to be good.
 Returns the number of messages that it sent."""
 
+Record = Callable[[str, MintRecord], None]
+"""Writes down how a mint of a hub (by its identity) went. Must return at once."""
+
 
 class Federation:
     """One mint at a time per hub. Callers that wait for a mint share its outcome, a refusal too: 1,000 clusters of a
@@ -77,6 +82,7 @@ class Federation:
         entra: Entra,
         clock: Callable[[], datetime],
         replace_revoked: ReplaceRevoked,
+        record: Record,
         exchange: str = PUBLIC.exchange,
     ) -> None:
         """exchange: the resource of the Entra tokens for hubs that name none."""
@@ -84,6 +90,7 @@ class Federation:
         self._exchange = exchange
         self._clock = clock
         self._replace_revoked = replace_revoked
+        self._record = record
         self._mints: dict[str, _Mint] = {}
 
     async def token(
@@ -95,7 +102,9 @@ class Federation:
 
         Raises EntraError, GoogleError or RegistryDenied.
         """
-        mint = self._mints.setdefault(hub.identity, _Mint(hub))
+        if hub.identity not in self._mints:
+            self._mints[hub.identity] = _Mint(hub)
+        mint = self._mints[hub.identity]
         held = mint.usable(self._clock(), issued_since)
         if held and held.is_new(self._clock()) and mint.was_probed(self._clock(), probed_since):
             return held
@@ -139,7 +148,9 @@ class Federation:
             except PullkeeperError as e:
                 if not has_passed():  # else this caller had too little time, which is no news for the next
                     # A new object, because this one's traceback leads to frames that hold tokens.
-                    mint.refusal, mint.refused_until = e.with_context(), self._clock() + mint.hub.life / 60
+                    now = self._clock()
+                    mint.refusal, mint.refused_until = e.with_context(), now + mint.hub.life / 60
+                    self._record(mint.hub.identity, MintRecord.of_failure(now, e))
                 if usable:
                     return usable
                 raise
@@ -171,6 +182,7 @@ class Federation:
         telemetry.emit("token.revoked", event, logging.WARNING)
 
     async def _mint_and_probe(self, hub: Hub) -> Token:
+        began = time.monotonic()
         try:
             async with asyncio.timeout(remaining(_DEADLINE.total_seconds())):
                 token, principal = await self._mint(hub)
@@ -184,6 +196,8 @@ class Federation:
         if warning:
             event |= {"category": warning.category, "detail": warning.detail, "remedy": warning.remedy}
         telemetry.emit("token.minted", event, logging.WARNING if warning else logging.INFO)
+        seconds = time.monotonic() - began
+        self._record(hub.identity, MintRecord.of_mint(self._clock(), token.expires_at, seconds, warning))
         return token
 
     async def _mint(self, hub: Hub) -> tuple[Token, str]:

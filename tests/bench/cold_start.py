@@ -7,7 +7,7 @@ from typing import Final
 
 from tests.bench.report import Figure
 
-_PACKAGES: Final = "azure.functions, kubernetes.aio.client, google.auth, azure.identity.aio, azure.data.tables.aio"
+_PACKAGES: Final = "azure.functions, aiohttp, google.auth, azure.identity.aio, azure.data.tables.aio"
 _LIMIT: Final = 1.5
 _ROUNDS: Final = 7
 _SCRIPT: Final = """

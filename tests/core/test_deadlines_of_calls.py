@@ -29,6 +29,7 @@ from pullkeeper.errors import (
     PullkeeperError,
     RegistryUnavailable,
 )
+from pullkeeper.mints import MintRecord
 from pullkeeper.model import ClusterId, Endpoint, Target
 from pullkeeper.publisher import registry
 from pullkeeper.publisher.federation import Federation
@@ -100,7 +101,7 @@ async def _replace_nothing(*_: object) -> int:
 
 
 async def _get_google_token(server: CannedServer, _: Authority) -> None:
-    await Federation(Entra(UncheckedCredential), _clock, _replace_nothing).token(_hub(server))
+    await Federation(Entra(UncheckedCredential), _clock, _replace_nothing, lambda *_: None).token(_hub(server))
 
 
 async def _probe(server: CannedServer, _: Authority) -> None:
@@ -208,7 +209,10 @@ async def test_one_callers_deadline_does_not_take_the_token_from_another(monkeyp
 
 async def test_a_mint_that_the_deadline_cut_off_is_no_refusal_for_the_next_caller(authority: Authority) -> None:
     async with serve_canned(authority, dict(_SILENT)) as server:
-        federation = Federation(Entra(UncheckedCredential), _clock, _replace_nothing)
+        records: list[MintRecord] = []
+        federation = Federation(
+            Entra(UncheckedCredential), _clock, _replace_nothing, lambda _, record: records.append(record)
+        )
         assert (await _fail(federation.token(_hub(server))))[0] is GoogleUnavailable
         server.answers.clear()
         server.answers |= {
