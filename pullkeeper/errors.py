@@ -9,7 +9,8 @@ foreign errors into these classes. No code above an adapter looks at an HTTP sta
     ├── GoogleError       google_unavailable*, google_api_disabled, google_perimeter_denied, federation_*,
     │                     clock_skew, impersonation_denied, service_account_missing, lifetime_not_allowed
     ├── RegistryError     registry_denied, registry_unavailable*, probe_image_missing
-    ├── ClusterError      cluster_*, admission_denied*, quota_exceeded, namespace_*, secret_*, object_conflict
+    ├── ClusterError      cluster_*, admission_denied*, quota_exceeded, namespace_*, target_limit, secret_*,
+    │                     object_conflict
     ├── ArmError          arm_denied, arm_throttled*, arm_unavailable*, arm_conflict*, cluster_changing*, scope_locked,
     │                     provider_not_registered, policy_denied, workload_identity_off, identity_limit,
     │                     federated_credential_conflict*
@@ -496,8 +497,8 @@ class TargetLimit(ClusterError):
         "More namespaces match the selectors of the cluster than it can have targets. Those named in `detail` get none."
     )
     remedy_template = (
-        "kubectl get namespaces -l '{selector}' lists all that match. Narrow the selector, or exclude namespaces, and "
-        "onboard the cluster again (POST /api/clusters)."
+        "kubectl get namespaces --show-labels. Narrow the selector, or exclude namespaces, and onboard the cluster "
+        "again (POST /api/clusters)."
     )
 
 

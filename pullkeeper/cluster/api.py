@@ -7,7 +7,7 @@ here are made. Responses to an apply are requested as metadata only, so that no 
 
 import contextlib
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Self
@@ -18,7 +18,7 @@ import aiohttp
 from pullkeeper import bounded, errors
 from pullkeeper.cluster.connection import connect, host_of
 from pullkeeper.cluster.ownership import MANAGER, OBSERVER, managers
-from pullkeeper.cluster.refusals import ListExpired, NotFound, PatchTestFailed, map_refusal
+from pullkeeper.cluster.refusals import NotFound, PatchTestFailed, map_refusal
 from pullkeeper.deadline import remaining
 from pullkeeper.model import Endpoint
 from pullkeeper.retries import attempts
@@ -30,8 +30,6 @@ _JSON: Final = "application/json"
 _METADATA_ONLY: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _METADATA_LIST: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _PAGE: Final = 500
-_LISTS: Final = 3
-"""Tries of a list whose pages expire before it has ended: a page is good for five minutes."""
 _TIMEOUT: Final = 40.0
 """In seconds, for one try: the server itself ends a PATCH after 34 s."""
 _CONNECT_TIMEOUT: Final = 5.0
@@ -115,29 +113,18 @@ class Api:
         except (NotFound, errors.NamespaceMissing):
             return None
 
-    async def list_metadata(self, path: str, selector: str) -> list[dict[str, Any]]:
-        """Return the metadata of all objects with these labels ("": of all), in pages of 500. Pages that have expired
-        begin again: the rest of such a list would not agree with what was read before.
+    async def list_page(self, path: str, labels: str, token: str) -> tuple[list[dict[str, Any]], str]:
+        """Return the metadata of up to 500 objects, and the token of the next page: "" behind the last, and for the
+        first. labels: a selector; "" for all objects. Raises ListExpired for a token that is too old.
         """
-        for _ in range(_LISTS):
-            with contextlib.suppress(ListExpired):
-                return [item async for item in self._list(path, selector)]
-        raise errors.ClusterUnwell(f"{self._host}: a list expired {_LISTS} times before its end")
-
-    async def _list(self, path: str, selector: str) -> AsyncIterator[dict[str, Any]]:
-        query, more = {"limit": str(_PAGE), **({"labelSelector": selector} if selector else {})}, ""
-        while True:
-            page = query | ({"continue": more} if more else {})
-            _, answer = await self._call_with_retries("GET", path, page, {"Accept": _METADATA_LIST}, None)
-            try:
-                items = [item["metadata"] for item in answer["items"] or ()]  # null for none
-                more = answer["metadata"].get("continue", "")
-            except (KeyError, TypeError, AttributeError):
-                raise self._no_api_server() from None
-            for item in items:
-                yield item
-            if not more:
-                return
+        given = {"limit": str(_PAGE), "labelSelector": labels, "continue": token}
+        query = {name: value for name, value in given.items() if value}
+        _, answer = await self._call_with_retries("GET", path, query, {"Accept": _METADATA_LIST}, None)
+        try:
+            items = answer["items"] or ()  # null for none
+            return [item["metadata"] for item in items], answer["metadata"].get("continue", "")
+        except (KeyError, TypeError, AttributeError):
+            raise self._no_api_server() from None
 
     async def withdraw(self, path: str, manifest: Mapping[str, Any], uid: str) -> ObjectMetadata:
         """Remove every field that we have applied to the object with this uid: an empty apply does that."""

@@ -22,18 +22,8 @@ from pullkeeper.errors import NotInFleet, OperationRunning
 from pullkeeper.fleet.storage import map_storage_errors, open_table
 from pullkeeper.fleet.table import columns, entity_keys, text
 from pullkeeper.model import ClusterId
-from pullkeeper.onboarding.documents import (
-    FINAL_STATUSES,
-    Onboarding,
-    Operation,
-)
-from pullkeeper.onboarding.rows import (
-    OPERATION,
-    STATE,
-    State,
-    StoredOperation,
-    parse_operation,
-)
+from pullkeeper.onboarding.documents import FINAL_STATUSES, Onboarding, Operation
+from pullkeeper.onboarding.rows import OPERATION, STATE, State, StoredOperation, parse_operation
 
 _RUNNING: Final = "running"
 """Partition of the index: a row for each operation that has not ended, so that the timer finds them with one query."""

@@ -19,7 +19,7 @@ from pullkeeper.fleet.table import Fleet, Member, Row
 from pullkeeper.model import ClusterId, Target
 from pullkeeper.publisher.hub import Hub
 from pullkeeper.refresh.attempt import Writer
-from pullkeeper.refresh.capacity import Capacity
+from pullkeeper.refresh.capacity import Capacity, Turn
 from pullkeeper.refresh.due import is_search_due, pick_due
 from pullkeeper.refresh.lanes import Watch
 from pullkeeper.refresh.outcomes import Attempt, Fresh, Outcome
@@ -72,8 +72,7 @@ class ShardRun:
         self.began = clock()
         self._read_at = NEVER
         self._reading = asyncio.Lock()
-        self._waiting: set[ClusterId] = set()
-        self._begun = asyncio.Event()
+        self._turn = Turn()
 
     async def work(self) -> None:
         """Refresh what is due, and record it. Raises StorageUnavailable; UnknownFormat for a row of another version."""
@@ -90,7 +89,7 @@ class ShardRun:
                         refreshing = group.create_task(self._refresh_all())
                     with suppress(TimeoutError):
                         async with asyncio.timeout(_TURN):
-                            await self._begun.wait()
+                            await self._turn.wait()
                 await refreshing
                 ended.set()
         except ExceptionGroup as failed:
@@ -99,18 +98,10 @@ class ShardRun:
     async def _refresh_all(self) -> None:
         members = [row.member for row in self.rows.values() if row.member]
         due = [member for member in members if self._due(member) or self._is_search_due(member)]
-        self._waiting = {member.cluster.cluster for member in due}
+        self._turn.expect(member.cluster.cluster for member in due)
         async with asyncio.TaskGroup() as group:
             for member in due:
                 group.create_task(self._refresh(member))
-            if not due:
-                self._begun.set()
-
-    def _begin(self, cluster: ClusterId) -> None:
-        """Note that a cluster waits for no place any more. After the last one the next shard has its turn."""
-        self._waiting.discard(cluster)
-        if not self._waiting:
-            self._begun.set()
 
     def _status(self, member: Member) -> Status:
         """Return how the cluster is, with what this run's list of its namespaces has found."""
@@ -133,17 +124,17 @@ class ShardRun:
     async def _search(self, member: Member) -> None:
         """List the namespaces of a cluster: in a place of its own, because a mint may come before a write."""
         cluster, status = member.cluster.cluster, self._status(member)
-        category = status.search.category if status.search else None
+        suspect = status.search is not None and status.search.category == ClusterUnreachable.category
         attempt = Attempt({})
         try:
-            async with self._capacity.place(suspect=category == ClusterUnreachable.category):
-                self._begin(cluster)
+            async with self._capacity.place(suspect=suspect):
+                self._turn.begin(cluster)
                 if self._has_time():
                     attempt = await self._writer.search(member, status)
         except ClusterUnreachable as e:
             attempt = Attempt({}, search=e.with_context(cluster=str(cluster)))
-        finally:
-            self._begin(cluster)
+        except Exception as e:  # noqa: BLE001 - as below
+            attempt = Attempt({}, search=telemetry.report_unexpected("search", e))
         if attempt.search:
             self._searched[cluster] = attempt.search
             self._pending.add(cluster, attempt)
@@ -153,11 +144,11 @@ class ShardRun:
         status = self._status(member)
         suspect = all(status.of(target).category == ClusterUnreachable.category for target in targets)
         if suspect:
-            self._begin(cluster)  # the next shard's turn does not wait for it
+            self._turn.begin(cluster)  # the next shard's turn does not wait for it
         try:
             if member.cluster.refresher == "in-cluster":
                 async with self._capacity.place(suspect=suspect):
-                    self._begin(cluster)
+                    self._turn.begin(cluster)
                     attempt = await self._observe(member)
             else:
                 # The token first: nothing waits for a mint in the place of a cluster.
@@ -165,7 +156,7 @@ class ShardRun:
                 probed_since = self.began if self._message.reason == "manual" else None
                 hub, token = await self._writer.token(member.cluster, status, probed_since)
                 async with self._capacity.place(suspect=suspect) as renew:
-                    self._begin(cluster)
+                    self._turn.begin(cluster)
                     attempt = await self._write(member, hub, token, renew)
         except StorageUnavailable:
             raise
@@ -174,7 +165,7 @@ class ShardRun:
         except Exception as e:  # noqa: BLE001 - a bug at one cluster must not end the run of the others
             attempt = Attempt(dict.fromkeys(targets, telemetry.report_unexpected("refresh", e)))
         finally:
-            self._begin(cluster)
+            self._turn.begin(cluster)
         if attempt:
             self._pending.add(cluster, attempt)
 
