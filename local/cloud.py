@@ -7,7 +7,7 @@ variables alone: it has no test switch.
 import json
 import tempfile
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,10 +29,11 @@ from local.kubernetes import ApiServer as StandIn
 from local.serving import Authority, Faults, Journal, Server
 from pullkeeper.cluster.manifests import namespace, refresher_access
 from pullkeeper.fleet.table import Member
-from pullkeeper.model import Cluster, ClusterId, Endpoint, Target
+from pullkeeper.model import Cluster, ClusterId, Endpoint, Target, Wish
 
 SUBSCRIPTION: Final = str(uuid.UUID(int=0x5EED))
 GROUP: Final = "platform"
+_RBAC: Final = "rbac.authorization.k8s.io"
 _PROJECT: Final = "deepintshield-images"
 
 
@@ -168,7 +169,7 @@ class Cloud:
         hub: str,
         *,
         group: str = GROUP,
-        targets: Iterable[Target] = (Target(),),
+        targets: Iterable[Wish] = (Target(),),
         adopt: bool = False,
         local_accounts: bool = False,
         server: ApiServer | None = None,
@@ -187,8 +188,12 @@ class Cloud:
         admin = await self._opened.enter_async_context(Administrator(server))
         wanted = Cluster(cluster=ClusterId(SUBSCRIPTION, group, name), hub=hub, targets=tuple(targets), adopt=adopt)
         namespaces = [namespace(name) for name in dict.fromkeys(target.namespace for target in wanted.named)]
-        for manifest in (*namespaces, *refresher_access(wanted.named, self.app.principal_id)):
-            if ready and (access or manifest["kind"] != "RoleBinding"):
+        rights = (
+            *refresher_access(wanted.named, self.app.principal_id),
+            *_selector_access(wanted, self.app.principal_id),
+        )
+        for manifest in (*namespaces, *rights):
+            if ready and (access or not manifest["kind"].endswith("RoleBinding")):
                 await admin.apply(manifest)
         if not ready:
             await admin.apply(cluster_admin_binding(self.app.principal_id))
@@ -234,13 +239,38 @@ class Cloud:
         return server
 
 
+def _selector_access(cluster: Cluster, principal: str) -> Iterator[dict[str, Any]]:
+    """The rights for selectors: to list namespaces, and on secrets and accounts of these names in all of them."""
+    if not cluster.selectors:
+        return
+    secrets = sorted({selector.secret for selector in cluster.selectors})
+    accounts = sorted({one.name for selector in cluster.selectors for one in selector.service_accounts})
+    prune = ["delete"] if any(selector.prune for selector in cluster.selectors) else []
+    rules = [
+        {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["list"]},
+        {"apiGroups": [""], "resources": ["secrets"], "resourceNames": secrets, "verbs": ["create", "patch", *prune]},
+    ]
+    if accounts:
+        rules.append(
+            {"apiGroups": [""], "resources": ["serviceaccounts"], "resourceNames": accounts, "verbs": ["get", "patch"]}
+        )
+    version, metadata = f"{_RBAC}/v1", {"name": "pullkeeper-refresher"}
+    yield {"apiVersion": version, "kind": "ClusterRole", "metadata": metadata, "rules": rules}
+    yield {
+        "apiVersion": version,
+        "kind": "ClusterRoleBinding",
+        "metadata": metadata,
+        "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": metadata["name"]},
+        "subjects": [{"apiGroup": _RBAC, "kind": "User", "name": principal}],
+    }
+
+
 def cluster_admin_binding(principal: str) -> dict[str, Any]:
     """Makes a principal an administrator, as the role Azure Kubernetes Service RBAC Cluster Admin does."""
-    group = "rbac.authorization.k8s.io"
     return {
-        "apiVersion": f"{group}/v1",
+        "apiVersion": f"{_RBAC}/v1",
         "kind": "ClusterRoleBinding",
         "metadata": {"name": "platform-team"},
-        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "cluster-admin"},
-        "subjects": [{"apiGroup": group, "kind": "User", "name": principal}],
+        "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": "cluster-admin"},
+        "subjects": [{"apiGroup": _RBAC, "kind": "User", "name": principal}],
     }

@@ -9,7 +9,8 @@ foreign errors into these classes. No code above an adapter looks at an HTTP sta
     ├── GoogleError       google_unavailable*, google_api_disabled, google_perimeter_denied, federation_*,
     │                     clock_skew, impersonation_denied, service_account_missing, lifetime_not_allowed
     ├── RegistryError     registry_denied, registry_unavailable*, probe_image_missing
-    ├── ClusterError      cluster_*, admission_denied*, quota_exceeded, namespace_*, secret_*, object_conflict
+    ├── ClusterError      cluster_*, admission_denied*, quota_exceeded, namespace_*, target_limit, secret_*,
+    │                     object_conflict
     ├── ArmError          arm_denied, arm_throttled*, arm_unavailable*, arm_conflict*, cluster_changing*, scope_locked,
     │                     provider_not_registered, policy_denied, workload_identity_off, identity_limit,
     │                     federated_credential_conflict*
@@ -428,6 +429,18 @@ class AdministratorMissing(ClusterRbacDenied):
     )
 
 
+class NamespaceListDenied(ClusterRbacDenied):
+    """The identity that refreshes may not look for the namespaces of a selector."""
+
+    meaning = (
+        "The right to list namespaces is missing: Pullkeeper does not see which of them have the selector's labels."
+    )
+    remedy_template = (
+        "kubectl auth can-i list namespaces --as={principal}; then onboard the cluster again, which applies the role "
+        "with that right (POST /api/clusters)."
+    )
+
+
 class ClusterThrottled(ClusterError):
     category = "cluster_throttled"
     retryable = True
@@ -475,6 +488,17 @@ class NamespaceTerminating(ClusterError):
     remedy_template = (
         "kubectl get namespace {namespace} -o yaml shows what it waits for. If it is not needed any more, onboard the "
         "cluster without this target (POST /api/clusters)."
+    )
+
+
+class TargetLimit(ClusterError):
+    category = "target_limit"
+    meaning = (
+        "More namespaces match the selectors of the cluster than it can have targets. Those named in `detail` get none."
+    )
+    remedy_template = (
+        "kubectl get namespaces --show-labels. Narrow the selector, or exclude namespaces, and onboard the cluster "
+        "again (POST /api/clusters)."
     )
 
 

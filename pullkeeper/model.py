@@ -23,7 +23,7 @@ from pullkeeper.document import UNION_TAGS, Document
 from pullkeeper.errors import InvalidRequest
 from pullkeeper.publisher.hub import Hub, HubName
 from pullkeeper.selector import NamespaceSelector
-from pullkeeper.service_accounts import Namespace, ObjectName, ServiceAccount, ServiceAccounts
+from pullkeeper.service_accounts import Namespace, ObjectName, ServiceAccount, ServiceAccounts, is_namespace
 
 _CLUSTER_ID = re.compile(
     r"/subscriptions/(?P<subscription>[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})"
@@ -144,8 +144,8 @@ class SelectorTarget(Document):
         return value
 
     def matches(self, namespace: str, labels: Mapping[str, str]) -> bool:
-        """Whether the secret belongs into a namespace. Reserved ones never match."""
-        excluded = namespace in self.exclude or is_reserved(namespace)
+        """Whether the secret belongs into a namespace. Reserved ones never match, nor does what is no name."""
+        excluded = namespace in self.exclude or is_reserved(namespace) or not is_namespace(namespace)
         return not excluded and self.namespace_selector.matches(labels)
 
     def target_in(self, namespace: str) -> Target:
@@ -221,16 +221,24 @@ class Cluster(Document):
     def selectors(self) -> tuple[SelectorTarget, ...]:
         return selectors_in(self.targets)
 
-    def list_targets(self, known: Iterable[str]) -> tuple[Target, ...]:
+    def list_targets(self, found: Iterable[str]) -> tuple[Target, ...]:
         """Return the named targets, then those that were found for selectors.
 
-        known: the identities (`namespace/secret`) that have a status. Those that nothing asks for now are left out.
+        found: their identities, `namespace/secret`. One that is named too is left out.
         """
-        named = self.named
-        by_secret = {selector.secret: selector for selector in self.selectors}
-        if not by_secret:
+        named, others = self.named, {*found}
+        if not others:
             return named
-        names = {str(target) for target in named}
-        parts = (identity.partition("/") for identity in known if identity not in names)
-        found = (by_secret[secret].target_in(namespace) for namespace, _, secret in parts if secret in by_secret)
-        return (*named, *found)
+        return (*named, *list_found(self.selectors, others - {str(target) for target in named}))
+
+
+def list_found(selectors: Iterable[SelectorTarget], found: Iterable[str]) -> tuple[Target, ...]:
+    """Return the targets with these identities (`namespace/secret`), in order. One whose selector is gone has no
+    service accounts.
+    """
+    by_secret = {selector.secret: selector for selector in selectors}
+    parts = [identity.partition("/") for identity in sorted(found)]
+    return tuple(
+        by_secret[secret].target_in(namespace) if secret in by_secret else Target(namespace=namespace, secret=secret)
+        for namespace, _, secret in parts
+    )

@@ -1,5 +1,6 @@
 """Names of Kubernetes objects, and the service accounts of a target."""
 
+import re
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StringConstraints, model_serializer
@@ -11,6 +12,11 @@ Namespace = Annotated[str, StringConstraints(pattern=rf"^{_LABEL}$")]
 ObjectName = Annotated[str, StringConstraints(pattern=rf"^{_LABEL}(\.{_LABEL})*$", max_length=253)]
 AccountName = Annotated[ObjectName, StringConstraints(max_length=63)]
 """Kubernetes allows 253 characters."""
+
+
+def is_namespace(name: str) -> bool:
+    """Whether a namespace can have this name."""
+    return re.fullmatch(_LABEL, name) is not None
 
 
 class ServiceAccount(Document):

@@ -23,6 +23,8 @@ Event = Literal[
     "secret.refreshed",
     "secret.refresh_failed",
     "drift.repaired",
+    "target.added",
+    "target.removed",
     "message.deferred",
     "message.poisoned",
     "token.minted",

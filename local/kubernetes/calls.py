@@ -26,7 +26,9 @@ _PATCHES: Final[Mapping[str, Verb]] = {
 }
 _WHOLE: Final = {"", "*/*", "application/json"}
 _METADATA_ONLY: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+_METADATA_LIST: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _QUERY: Final[Mapping[str, frozenset[str]]] = {
+    "list": frozenset({"labelSelector", "limit", "continue"}),
     "create": frozenset({"fieldManager"}),
     "apply": frozenset({"fieldManager", "force=true", "force=false", "dryRun=All", "fieldValidation=Strict"}),
     "json patch": frozenset({"fieldManager", "dryRun=All"}),
@@ -58,6 +60,7 @@ class Call:
     forced: bool
     dry_run: bool
     metadata_only: bool
+    query: Mapping[str, str]
 
     @property
     def attributes(self) -> Attributes:
@@ -100,14 +103,15 @@ def parse(request: web.Request, user: User) -> Call:
         raise not_played(f"{request.path}: {kind.plural} are in no namespace")
     verb = _verb(request, kind, namespace, name)
     accept = request.headers.get("Accept", "")
-    if accept not in _WHOLE | {_METADATA_ONLY} or (verb == "list" and accept == _METADATA_ONLY):
+    metadata = _METADATA_LIST if verb == "list" else _METADATA_ONLY
+    if accept not in _WHOLE | {metadata}:
         raise not_played(f"the representation {accept}")
     query = _query(request, verb)
     manager = query.get("fieldManager", "")
     if not manager and verb != "apply":
         # The server takes the first part of the User-Agent.
         manager = request.headers.get("User-Agent", "").partition("/")[0]
-    if verb in _QUERY and not _MANAGER.fullmatch(manager):
+    if "fieldManager" in _QUERY.get(verb, ()) and not _MANAGER.fullmatch(manager):
         raise not_played(f"the field manager {manager!r}")
     return Call(
         user,
@@ -118,7 +122,8 @@ def parse(request: web.Request, user: User) -> Call:
         manager,
         forced=query.get("force") == "true",
         dry_run="dryRun" in query,
-        metadata_only=accept == _METADATA_ONLY,
+        metadata_only=accept == metadata,
+        query=query,
     )
 
 

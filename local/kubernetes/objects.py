@@ -12,6 +12,7 @@ from local.kubernetes.bootstrap import INITIAL_NAMESPACES
 from local.kubernetes.calls import Call, Json
 from local.kubernetes.kinds import NAMESPACES
 from local.kubernetes.ownership import BEFORE_FIRST_APPLY, OwnershipConflict, stamp
+from local.kubernetes.pages import Pages
 from local.kubernetes.recordings import load
 from local.kubernetes.refusals import Refusal, not_played
 from local.kubernetes.store import Store, copy_json
@@ -26,6 +27,7 @@ class Objects:
         self._store = store
         self._clock = clock
         self._rbac = rbac
+        self._pages = Pages(clock)
 
     def get(self, call: Call) -> Json:
         found = self._store.get(call.kind, call.namespace, call.name)
@@ -34,10 +36,14 @@ class Objects:
         return found
 
     def list(self, call: Call) -> Json:
-        items = [copy_json(body) for body in self._store.view(call.kind, call.namespace or None)]
-        for item in items:
-            del item["apiVersion"], item["kind"]
-        meta = {"resourceVersion": self._store.revision}
+        stored = self._store.view(call.kind, call.namespace or None)
+        found, meta = self._pages.cut(call, map(copy_json, stored), self._store.revision)
+        if call.metadata_only:
+            named = {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"}
+            items = [{**named, "metadata": item["metadata"]} for item in found]
+            # The real server's encoder writes null here for an empty list.
+            return {**named, "kind": "PartialObjectMetadataList", "metadata": meta, "items": items or None}
+        items = [{name: item[name] for name in item if name not in {"apiVersion", "kind"}} for item in found]
         kind = call.kind
         return {"kind": f"{kind.name}List", "apiVersion": kind.api_version, "metadata": meta, "items": items}
 
@@ -119,6 +125,13 @@ class Objects:
             return old
         deleted: Json = load("deleted").fill({**call.values, "uid": meta["uid"]}).body
         return deleted
+
+    def end_namespaces(self) -> None:
+        """Do what the namespace controller does: empty the namespaces that are terminating, and remove them."""
+        for namespace in [*self._store.view(NAMESPACES)]:
+            if namespace["status"]["phase"] == "Terminating":
+                self._store.delete_namespace(namespace["metadata"]["name"])
+                self._store.delete(NAMESPACES, "", namespace["metadata"]["name"])
 
     def _create(self, call: Call, made: Json, shares: ownership.Shares) -> Json:
         self._rbac.check_grant(call, made, None)

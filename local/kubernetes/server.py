@@ -68,6 +68,10 @@ class ApiServer:
         issued = self._ca.issue_cert("localhost", common_name=user, organization_name=group)
         return issued.cert_chain_pems[0].bytes().decode(), issued.private_key_pem.bytes().decode()
 
+    def end_namespaces(self) -> None:
+        """Complete the deletion of namespaces that are terminating, as a controller of a real cluster does."""
+        self._objects.end_namespaces()
+
     async def _handle(self, request: web.Request) -> web.Response:
         try:
             certificate = request.transport.get_extra_info("peercert") if request.transport else None
@@ -77,7 +81,7 @@ class ApiServer:
             status, body = self._answer(call, await calls.read(request))
         except Refusal as refusal:
             return refusal.response
-        if call.metadata_only and body["kind"] != "Status":
+        if call.metadata_only and call.verb != "list" and body["kind"] != "Status":
             body = {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": body["metadata"]}
         text = json.dumps(body, separators=(",", ":"), ensure_ascii=False) + "\n"
         return web.Response(status=status, headers=_HEADERS, body=text.encode())

@@ -51,3 +51,10 @@ class Store:
     def delete(self, kind: Kind, namespace: str, name: str) -> None:
         self._revision += 1
         del self._objects[kind][namespace, name]
+
+    def delete_namespace(self, name: str) -> None:
+        """Delete all that is in a namespace."""
+        self._revision += 1
+        for objects in self._objects.values():
+            for key in [key for key in objects if key[0] == name]:
+                del objects[key]

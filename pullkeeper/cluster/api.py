@@ -1,4 +1,4 @@
-"""The one Kubernetes transport: server-side apply, get, patch, delete.
+"""The one Kubernetes transport: server-side apply, get, list, patch, delete.
 
 Raw calls of `kubernetes.aio`'s REST client: the generated API classes cost a second of cold start, and their apply
 silently becomes a merge when the content type is missing. One client per cluster and refresh. Only the retries written
@@ -28,6 +28,8 @@ from pullkeeper.version import VERSION
 _REVIEWS: Final = "authorization.k8s.io/v1"
 _JSON: Final = "application/json"
 _METADATA_ONLY: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+_METADATA_LIST: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+_PAGE: Final = 500
 _TIMEOUT: Final = 40.0
 """In seconds, for one try: the server itself ends a PATCH after 34 s."""
 _CONNECT_TIMEOUT: Final = 5.0
@@ -35,6 +37,8 @@ _CONNECT_TIMEOUT: Final = 5.0
 _DEADLINE: Final = timedelta(seconds=45)
 """For all tries of one call."""
 _LONGEST_ANSWER: Final = 1024 * 1024
+_LONGEST_PAGE: Final = 8 * _LONGEST_ANSWER
+"""An object's annotations alone may have 256 KiB, and `kubectl apply` keeps a copy of the object in one."""
 _REDIRECTS: Final = range(300, 400)
 _USER_AGENT: Final = f"pullkeeper/{VERSION}"
 
@@ -108,6 +112,19 @@ class Api:
             return await self.get(path)
         except (NotFound, errors.NamespaceMissing):
             return None
+
+    async def list_page(self, path: str, labels: str, token: str) -> tuple[list[dict[str, Any]], str]:
+        """Return the metadata of up to 500 objects, and the token of the next page: "" behind the last, and for the
+        first. labels: a selector; "" for all objects. Raises ListExpired for a token that is too old.
+        """
+        given = {"limit": str(_PAGE), "labelSelector": labels, "continue": token}
+        query = {name: value for name, value in given.items() if value}
+        _, answer = await self._call_with_retries("GET", path, query, {"Accept": _METADATA_LIST}, None)
+        try:
+            items = answer["items"] or ()  # null for none
+            return [item["metadata"] for item in items], answer["metadata"].get("continue", "")
+        except (KeyError, TypeError, AttributeError):
+            raise self._no_api_server() from None
 
     async def withdraw(self, path: str, manifest: Mapping[str, Any], uid: str) -> ObjectMetadata:
         """Remove every field that we have applied to the object with this uid: an empty apply does that."""
@@ -184,7 +201,8 @@ class Api:
         try:
             response = (await self._client.request(method, url, headers, body, _request_timeout=limits)).response
             async with response:
-                text = await bounded.read(response, _LONGEST_ANSWER)
+                longest = _LONGEST_PAGE if headers.get("Accept") == _METADATA_LIST else _LONGEST_ANSWER
+                text = await bounded.read(response, longest)
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as e:
             raise errors.ClusterTlsUntrusted(f"{self._host}: {e}") from e
         except aiohttp.ClientConnectorDNSError as e:

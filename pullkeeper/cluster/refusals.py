@@ -19,6 +19,10 @@ class PatchTestFailed(errors.ObjectChanged):
     """The `test` of a JSON patch failed: another client changed the object since it was read. Read it again."""
 
 
+class ListExpired(errors.InternalError):
+    """The next page of a list is no longer available."""
+
+
 _ANY: Final = 0
 # HTTP status, a part of the Status's message, and what that means. The first that fits counts.
 _REFUSALS: Final[tuple[tuple[int, str, type[ClusterError | errors.InternalError]], ...]] = (
@@ -34,6 +38,7 @@ _REFUSALS: Final[tuple[tuple[int, str, type[ClusterError | errors.InternalError]
     (404, '" not found', NotFound),
     (404, "", errors.ClusterMoved),
     (409, "", errors.ObjectChanged),
+    (410, "", ListExpired),
     (422, "immutable", errors.SecretImmutable),
     (422, "cannot change roleRef", errors.SecretImmutable),
     (422, "the server rejected our request due to an error in our request", PatchTestFailed),

@@ -153,7 +153,7 @@ def _view(cluster: Cluster, target: Target, status: TargetStatus, now: datetime)
     )
 
 
-_WORST_FIRST: Final[tuple[State, ...]] = ("expired", "pending", "stale", "unknown", "fresh")
+_WORST_FIRST: Final[tuple[State, ...]] = ("expired", "pending", "stale", "unknown", "fresh", "removed")
 
 
 def _urgency(status: TargetStatus, now: datetime) -> tuple[int, bool, datetime]:

@@ -103,6 +103,11 @@ class Fleet:
             raise row.fault or NotInFleet("the row cannot be read", {"cluster": str(cluster)})
         return row.member
 
+    async def list_found(self, cluster: ClusterId) -> frozenset[str]:
+        """Return the targets (`namespace/secret`) that selectors of a cluster have found, removed ones too."""
+        status = (await self._shards.read(shard_of(cluster))).status(cluster)
+        return frozenset(name for name, one in status.targets.items() if one.found)
+
     async def shard(self, shard: Shard) -> list[Row]:
         """Return all rows of a shard, in one query per 1,000."""
         return [row for _, row in await self._range(f"PartitionKey eq '{shard}'", _EVERYTHING)]

@@ -2,11 +2,13 @@
 
 An operation's row is found by its id, and the newest comes first. A cluster's row points to its latest operation; it is
 changed under the ETag of what was there before, so two operations for one cluster cannot begin at the same time. It
-also lists the onboardings since the cluster was last offboarded, without dry runs: what offboarding has to undo; and
-its latest operations. Indexes list the operations that have not ended, and those that have, by status.
+also lists the onboardings since the cluster was last offboarded, without dry runs, and what selectors have found: what
+offboarding has to undo; and its latest operations. Indexes list the operations that have not ended, and those that
+have, by status.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
@@ -18,7 +20,7 @@ from azure.data.tables.aio import TableClient, TableServiceClient
 
 from pullkeeper.errors import NotInFleet, OperationRunning
 from pullkeeper.fleet.storage import map_storage_errors, open_table
-from pullkeeper.fleet.table import entity_keys
+from pullkeeper.fleet.table import columns, entity_keys, text
 from pullkeeper.model import ClusterId
 from pullkeeper.onboarding.documents import (
     FINAL_STATUSES,
@@ -37,6 +39,7 @@ _RUNNING: Final = "running"
 _UNFINISHED: Final = "(Status eq 'Queued' or Status eq 'Running')"
 _HISTORY: Final = 100
 """Operations that a cluster's row names: a property holds a thousand ids."""
+_FOUND: Final = "Found"
 _HUB_FIELDS: Final = frozenset({"hub", "credentialConfig", "registries", "probe"})
 
 
@@ -69,10 +72,12 @@ class Operations:
             written = await table.upsert_entity(stored.to_entity(), mode=UpdateMode.REPLACE)
         async with map_storage_errors("tables"):
             await table.upsert_entity({"PartitionKey": _RUNNING, "RowKey": operation.id})
+        undone = latest is not None and latest.operation.removed_everything
         to_undo = [operation.id] if undo_own_request else await self._list_to_undo(row, latest, operation, request)
         history = [operation.id, *filter(None, (row or {}).get("History", "").split(","))][:_HISTORY]
         pointers = {"Operation": operation.id, "Onboardings": ",".join(to_undo), "History": ",".join(history)}
-        changed = {**entity_keys(cluster), **(row or {}), **pointers}
+        kept = {name: value for name, value in (row or {}).items() if not (undone and name.startswith(_FOUND))}
+        changed = {**entity_keys(cluster), **kept, **pointers}
         await self._save_cluster_row(changed, row, operation)
         return replace(stored, etag=written["etag"])
 
@@ -145,6 +150,21 @@ class Operations:
         """Return the ids of a cluster's operations, the newest first; some may have been removed."""
         row = await self._cluster_row(cluster)
         return row.get("History", "").split(",") if row else []
+
+    async def list_found(self, cluster: ClusterId) -> frozenset[str]:
+        """Return the targets (`namespace/secret`) that offboardings have found in the fleet before they removed it."""
+        row = await self._cluster_row(cluster)
+        return frozenset(json.loads(text(row, _FOUND) or "[]")) if row else frozenset()
+
+    async def add_found(self, cluster: ClusterId, found: Iterable[str]) -> frozenset[str]:
+        """Remember targets for this and later offboardings, until one of them has removed everything. Returns all."""
+        known = await self.list_found(cluster)
+        if new := frozenset(found) - known:
+            table = await self._table()
+            entity = {**entity_keys(cluster), **columns(_FOUND, json.dumps(sorted(known | new)))}
+            async with map_storage_errors("tables"):
+                await table.upsert_entity(entity, mode=UpdateMode.MERGE)
+        return known | new
 
     def parse_request(self, stored: StoredOperation) -> Onboarding:
         """Raises InvalidRequest if the settings no longer allow it."""

@@ -18,7 +18,7 @@ from typing import Final
 from pullkeeper.azure.quotas import take_turns
 from pullkeeper.deadline import INVOCATION, deadline, remaining, reserve
 from pullkeeper.errors import ArmDenied, ArmUnavailable, ClusterUnreachable, InternalError, PullkeeperError
-from pullkeeper.model import ClusterId
+from pullkeeper.model import ClusterId, selectors_in
 from pullkeeper.onboarding.documents import FINAL_STATUSES, Onboarding, OnboardingMessage, Operation
 from pullkeeper.onboarding.messages import MOST_TRIES, Messages
 from pullkeeper.onboarding.operations import ChangedByAnother, Operations
@@ -104,7 +104,7 @@ class Runner:
         try:
             async with AsyncExitStack() as exit_stack, _slice():
                 exit_stack.enter_context(take_turns(turns))
-                work = self._prepare(stored, onboardings, exit_stack)
+                work = await self._prepare(stored, onboardings, exit_stack)
                 await _run_phases(stored.operation, work, progress)
             return await progress.end("Succeeded", work)
         except AwaitingFederation as e:
@@ -157,7 +157,7 @@ class Runner:
         delay = max(_RETRY_AFTER, error.retry_after or timedelta())
         return await self._messages.send(await progress.retry(error, delay))
 
-    def _prepare(
+    async def _prepare(
         self, stored: StoredOperation, onboardings: Sequence[tuple[Operation, Onboarding]], exit_stack: AsyncExitStack
     ) -> Work:
         """Raises InvalidRequest if the settings no longer allow the request."""
@@ -168,6 +168,11 @@ class Runner:
         request = self._operations.parse_request(stored)
         if stored.operation.kind == "onboard" or listed:
             requests.append(request)
+        found: frozenset[str] = frozenset()
+        if stored.operation.kind == "offboard" and any(selectors_in(one.targets) for one in requests):
+            # The first phase removes the cluster from the fleet, and with it what is known of these.
+            found = await self._tools.fleet.list_found(stored.operation.cluster)
+            found = await self._operations.add_found(stored.operation.cluster, found)
         issuers = (operation.result.issuer for operation, _ in reversed(onboardings) if operation.result)
         return Work(
             request=request,
@@ -180,6 +185,7 @@ class Runner:
             facts=stored.facts,
             endpoint=stored.endpoint,
             update_requested=stored.update_requested,
+            found_targets=found,
         )
 
     async def _add_context(self, error: PullkeeperError, stored: StoredOperation) -> PullkeeperError:

@@ -14,7 +14,7 @@ from pullkeeper.cluster.api import Api
 from pullkeeper.deadline import remaining
 from pullkeeper.errors import PolicyDenied, PullkeeperError, ScopeLocked
 from pullkeeper.fleet.table import Fleet
-from pullkeeper.model import Cluster, ClusterId, Endpoint, Target
+from pullkeeper.model import Cluster, ClusterId, Endpoint, SelectorTarget, Target, selectors_in
 from pullkeeper.onboarding.documents import GUIDE_IDENTITY, Handover, Onboarding
 from pullkeeper.publisher.hub import Hub
 from pullkeeper.refresh.refresh import FirstSecrets, Refresher
@@ -60,7 +60,8 @@ class Work:
     complete: False once something of ours that should be removed was kept. removed_credentials: in a dry run, those
     that would be removed. used_identities: lower-case names of those on which offboarding found credentials of
     the cluster. update_requested: whether this operation has asked Azure to change the cluster. progressed: whether
-    this invocation has changed something that the next one will find done.
+    this invocation has changed something that the next one will find done. found_targets: of an offboarding, the targets
+    (`namespace/secret`) that selectors had found.
     """
 
     request: Onboarding
@@ -85,6 +86,7 @@ class Work:
     update_requested: bool = False
     progressed: bool = False
     _identities: dict[str, ManagedIdentity | None] = field(default_factory=dict)
+    found_targets: frozenset[str] = frozenset()
     _api: Api | None = None
 
     @property
@@ -122,6 +124,12 @@ class Work:
     def targets(self) -> tuple[Target, ...]:
         """The named targets of all requests."""
         return tuple(dict.fromkeys(target for request in self.requests for target in request.named))
+
+    @property
+    def selectors(self) -> tuple[SelectorTarget, ...]:
+        """The selectors of all requests."""
+        wishes = (target for request in self.requests for target in selectors_in(request.targets))
+        return tuple({target.to_json(): target for target in wishes}.values())
 
     def hub(self) -> Hub | None:
         """The request's hub, named or brought. None before the publisher has sent a credential configuration."""

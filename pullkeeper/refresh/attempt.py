@@ -1,9 +1,10 @@
 """One attempt at one cluster: the hub's token, one apply per target, and where the cluster is if it has moved."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
+from typing import Final
 
 from pullkeeper.cluster import pull_secret
 from pullkeeper.cluster.access import Access
@@ -27,9 +28,13 @@ from pullkeeper.publisher.federation import Federation
 from pullkeeper.publisher.hub import Hub
 from pullkeeper.refresh.lanes import Watch, write_all
 from pullkeeper.refresh.outcomes import Attempt, Fresh, Observed, Outcome, Unobserved
+from pullkeeper.refresh.removal import remove_secret
+from pullkeeper.refresh.search import Listing, list_targets
 from pullkeeper.tokens import Token
 
 _NO_WATCH = Watch()
+_LIST_WITHIN: Final = timedelta(seconds=10)
+"""All pages. A server that needs longer is asked again at the next tick, and its known targets do not wait."""
 _LOCATE_EVERY = 1 / 6  # of a token's life: 10 minutes of an hour
 
 
@@ -82,9 +87,9 @@ class Writer:
     ) -> Attempt:
         """Write the token into these targets of a cluster. Failures are outcomes; nothing is raised."""
         job = _Job(member.cluster, targets, hub, token, before, thorough, watch)
-        known = max(filter(None, (member.endpoint, before.endpoint)), key=lambda endpoint: endpoint.read_at)
+        known = _newest_endpoint(member, before)
         outcomes = await self._push(job, known)
-        if not _may_have_moved(outcomes, known) or self._was_located_lately(before):
+        if not _may_have_moved(outcomes.values(), known) or self._was_located_lately(before):
             return Attempt(outcomes)
         try:
             endpoint = await self._access.locate(member.cluster.cluster)
@@ -95,6 +100,20 @@ class Writer:
             return Attempt(outcomes, None, self._clock())
         return Attempt(await self._push(job, endpoint), endpoint, self._clock())
 
+    async def search(self, member: Member, before: Status) -> Attempt:
+        """List the namespaces of the cluster's selectors. A failure is part of the result; nothing is raised."""
+        known = _newest_endpoint(member, before)
+        result = await self._list(member.cluster, known)
+        if not _may_have_moved([result], known) or self._was_located_lately(before):
+            return Attempt({}, search=result)
+        try:
+            endpoint = await self._access.locate(member.cluster.cluster)
+        except (ClusterGone, ClusterStopped) as e:
+            return Attempt({}, None, self._clock(), e)
+        except PullkeeperError:
+            return Attempt({}, None, self._clock(), result)
+        return Attempt({}, endpoint, self._clock(), await self._list(member.cluster, endpoint))
+
     async def observe(self, member: Member, targets: Sequence[Target]) -> Attempt:
         """Look, without reading, at secrets that the cluster itself refreshes, where the app may."""
         try:
@@ -103,6 +122,14 @@ class Writer:
         except PullkeeperError as e:
             return Attempt(dict.fromkeys(targets, Unobserved(e.detail)))
         return Attempt({target: Observed.of(one) for target, one in zip(targets, seen, strict=True)})
+
+    async def _list(self, cluster: Cluster, endpoint: Endpoint) -> Listing | PullkeeperError:
+        try:
+            with deadline(_LIST_WITHIN):
+                async with await self._access.open(cluster.cluster, endpoint) as api:
+                    return await list_targets(api, cluster.selectors, self._clock())
+        except PullkeeperError as e:
+            return e.with_context(cluster=str(cluster.cluster), principal=await self._access.principal())
 
     async def _push(self, job: _Job, endpoint: Endpoint) -> Mapping[Target, Outcome]:
         """Write all targets over one client."""
@@ -117,6 +144,8 @@ class Writer:
 
     async def _write(self, api: Api, job: _Job, target: Target) -> Outcome:
         before, now = job.before.of(target), self._clock()
+        if before.removed_at:
+            return await self._look_after(api, job, target)
         if not job.token.may_be_written(now):
             return ClusterUnreachable("too much of the token's life passed before the cluster could be reached")
         try:
@@ -128,14 +157,24 @@ class Writer:
             look_again = job.thorough or written.created or before.uid is None or before.note
             note = await _reference(api, target) if look_again else None
         except PullkeeperError as e:
-            return e.with_context(
-                cluster=str(job.cluster.cluster),
-                namespace=target.namespace,
-                secret=target.secret,
-                object=f"secret/{target.secret}",
-                principal=await self._access.principal(),
-            )
+            return await self._explain(e, job, target)
         return Fresh(written, job.token, note)
+
+    async def _look_after(self, api: Api, job: _Job, target: Target) -> Outcome:
+        """See what has become of a secret whose namespace has lost the labels, and delete it where it may be."""
+        try:
+            return await remove_secret(api, job.cluster, target, job.before, self._clock())
+        except PullkeeperError as e:
+            return await self._explain(e, job, target)
+
+    async def _explain(self, failure: PullkeeperError, job: _Job, target: Target) -> PullkeeperError:
+        return failure.with_context(
+            cluster=str(job.cluster.cluster),
+            namespace=target.namespace,
+            secret=target.secret,
+            object=f"secret/{target.secret}",
+            principal=await self._access.principal(),
+        )
 
     def _was_located_lately(self, status: Status) -> bool:
         return status.located_at is not None and self._clock() < status.located_at + status.life * _LOCATE_EVERY
@@ -152,8 +191,12 @@ async def _reference(api: Api, target: Target) -> str | None:
     return f"no such service account yet: {', '.join(missing)}" if missing else None
 
 
-def _may_have_moved(outcomes: Mapping[Target, Outcome], endpoint: Endpoint) -> bool:
+def _newest_endpoint(member: Member, before: Status) -> Endpoint:
+    return max(filter(None, (member.endpoint, before.endpoint)), key=lambda endpoint: endpoint.read_at)
+
+
+def _may_have_moved(outcomes: Iterable[Outcome | Listing], endpoint: Endpoint) -> bool:
     stale: tuple[type[PullkeeperError], ...] = (ClusterMoved, ClusterTlsUntrusted)
     if endpoint.local_accounts:
         stale = (*stale, ClusterUnauthorized)  # rotated certificates: the client's is replaced with the cluster's
-    return any(isinstance(outcome, stale) for outcome in outcomes.values())
+    return any(isinstance(outcome, stale) for outcome in outcomes)

@@ -6,12 +6,13 @@ respond last time begins in the third. Where the second or third is full, the ca
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
 
 from pullkeeper.errors import ClusterUnreachable
+from pullkeeper.model import ClusterId
 
 _SWEEP: Final = 0.1  # seconds
 _SLOW: Final = 4
@@ -95,6 +96,30 @@ class Capacity:
         _close(self._in_suspect, self._waiting, now - 3 * patience)
         busy = self._in_prompt or self._in_slow or self._in_suspect
         self._sweeper = asyncio.get_running_loop().call_later(_SWEEP, self._sweep) if busy else None
+
+
+class Turn:
+    """The clusters of a shard that wait for a place. After the last one the next shard has its turn."""
+
+    def __init__(self) -> None:
+        self._waiting: set[ClusterId] = set()
+        self._over = asyncio.Event()
+
+    def expect(self, clusters: Iterable[ClusterId]) -> None:
+        self._waiting.update(clusters)
+        self._end_if_over()
+
+    def begin(self, cluster: ClusterId) -> None:
+        """Note that a cluster waits for no place any more."""
+        self._waiting.discard(cluster)
+        self._end_if_over()
+
+    async def wait(self) -> None:
+        await self._over.wait()
+
+    def _end_if_over(self) -> None:
+        if not self._waiting:
+            self._over.set()
 
 
 def _close(calls: dict[asyncio.Timeout, float], most: int, since: float) -> None:

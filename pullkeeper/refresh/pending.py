@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Final
 
 from pullkeeper.model import ClusterId, Target
 from pullkeeper.refresh.outcomes import Attempt
+
+_NOTHING: Final = Attempt({})
 
 
 class Pending:
@@ -18,9 +21,10 @@ class Pending:
         known = self._known.setdefault(cluster, set())
         new = {target: outcome for target, outcome in attempt.outcomes.items() if target not in known}
         known.update(new)
-        earlier = self.attempts.get(cluster)
-        if new or attempt.located_at:
-            self.attempts[cluster] = replace(attempt, outcomes={**(earlier.outcomes if earlier else {}), **new})
+        earlier = self.attempts.get(cluster, _NOTHING)
+        if new or attempt.located_at or attempt.search:
+            outcomes, search = {**earlier.outcomes, **new}, attempt.search or earlier.search
+            self.attempts[cluster] = replace(attempt, outcomes=outcomes, search=search)
 
     def remove(self, recorded: Mapping[ClusterId, Attempt]) -> None:
         """Remove what was recorded, and keep what was added meanwhile."""
@@ -28,4 +32,4 @@ class Pending:
             now = self.attempts.pop(cluster)
             left = {target: outcome for target, outcome in now.outcomes.items() if target not in attempt.outcomes}
             if left:
-                self.attempts[cluster] = replace(now, outcomes=left)
+                self.attempts[cluster] = replace(now, outcomes=left, search=None)

@@ -5,7 +5,7 @@ token, and one write records how it went. A failure is an outcome, and what ends
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -21,11 +21,14 @@ from pullkeeper.fleet.table import Fleet, Member
 from pullkeeper.model import Target
 from pullkeeper.refresh.attempt import Writer
 from pullkeeper.refresh.capacity import Capacity
-from pullkeeper.refresh.outcomes import Attempt, Fresh, next_status, report_outcome, report_status
+from pullkeeper.refresh.outcomes import ALL, Attempt, Fresh, next_status, report_outcome, report_status
 from pullkeeper.refresh.pace import quick_retry
+from pullkeeper.refresh.search import apply_search
 from pullkeeper.refresh.shard_run import ShardRun
 
 _OTHER_VERSION_AGAIN: Final = timedelta(minutes=5)
+_WELL: Final = frozenset({"fresh", "removed"})
+"""States of which the hourly report is enough."""
 Figures = Mapping[str, telemetry.Attribute]
 
 
@@ -94,21 +97,29 @@ class Refresher:
             poisoned = {"category": e.category, "detail": e.detail, "remedy": e.remedy}
         telemetry.emit("message.poisoned", {"queue": "refresh", **poisoned}, logging.ERROR)
 
-    async def write_first(self, member: Member, targets: Sequence[Target]) -> FirstSecrets:
-        """Write the first secrets of a cluster that is about to join, or to change. Nothing is recorded: `record_first`
-        does that once it has joined. Raises as `Writer.token`.
+    async def write_first(self, member: Member, written: Collection[Target]) -> FirstSecrets:
+        """Write the first secrets of a cluster that is about to join, or to change: those of its targets, named or
+        found, that are not written yet. Nothing is recorded: `record_first` does that once it has joined.
+
+        Raises as `Writer.token`; ClusterError where the namespaces of its selectors cannot be listed.
         """
         cluster = member.cluster
         shard = await self._shards.read(shard_of(cluster.cluster))
         before = shard.status(cluster.cluster)
         # Onboarding asked Azure a moment ago.
         before = before.model_copy(update={"located_at": self._clock(), "endpoint": None})
+        if cluster.selectors:
+            result = (await self._writer.search(member, before)).search
+            if isinstance(result, PullkeeperError):
+                raise result
+            before = apply_search(before, cluster, result, self._clock())
+        targets = [one for one in before.targets_of(cluster) if one not in written and not before.of(one).removed_at]
         hub, token = await self._writer.token(cluster, before)
         attempt = await self._writer.write(member, targets, before, hub, token, thorough=True)
         outcomes = attempt.outcomes.items()
-        written = {target: one for target, one in outcomes if isinstance(one, Fresh)}
+        fresh = {target: one for target, one in outcomes if isinstance(one, Fresh)}
         failures = {target: one for target, one in outcomes if isinstance(one, PullkeeperError)}
-        return FirstSecrets(written, failures, shard)
+        return FirstSecrets(fresh, failures, shard)
 
     async def record_first(self, member: Member, first: FirstSecrets) -> None:
         """Record the first secrets of a cluster that has joined. Raises StorageUnavailable, UnknownFormat."""
@@ -138,12 +149,13 @@ class Refresher:
         if run.unfinished:
             rest = {"since": message.since or run.began} if message.reason == "manual" else {}
             await self._queue.put(message.model_copy(update=rest))
-        elif run.retry_soon:
+        elif run.results.retry_soon:
             again = RefreshMessage(shard=message.shard, reason="retry")
             await self._queue.put(again, quick_retry(run.state.life))
         unreadable = sum(row.member is None for row in run.rows.values())
-        failed = run.results.total() - run.results["ok"]
-        return {"clusters": run.state.clusters, "ok": run.results["ok"], "failed": failed, "unreadable": unreadable}
+        counts = run.results.counts
+        failed = counts.total() - counts["ok"]
+        return {"clusters": run.state.clusters, "ok": counts["ok"], "failed": failed, "unreadable": unreadable}
 
     def _report(self, run: ShardRun) -> None:
         """Emit `fleet.status` of every target that is not fresh, and once an hour of all."""
@@ -155,11 +167,14 @@ class Refresher:
                 report_status(row.id, "-", unread, "unknown")
                 continue
             known = run.state.status(row.id)
+            if known.search and known.search.category:
+                failed = TargetStatus(category=known.search.category, remedy=known.search.remedy)
+                report_status(row.id, ALL, failed, "unknown")
             for target in known.targets_of(row.member.cluster):
                 status = known.of(target)
                 state = status.state(now)
-                if status.expires_at:
+                if status.expires_at and state != "removed":
                     telemetry.measure(telemetry.remaining_lifetime.record, (status.expires_at - now).total_seconds())
-                if run.reports_all or state != "fresh":
+                if run.reports_all or state not in _WELL:
                     explained = explain_expiry(row.member.cluster, target, status, now)
                     report_status(row.id, str(target), explained, state)

@@ -1,7 +1,6 @@
 """One run over a shard: pick what is due, write it, and record outcomes while silent clusters are still waited for."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -15,17 +14,19 @@ from pullkeeper.errors import ClusterUnreachable, PullkeeperError, StorageUnavai
 from pullkeeper.fleet import storage
 from pullkeeper.fleet.queues import RefreshMessage
 from pullkeeper.fleet.shard_table import Shards, ShardState
-from pullkeeper.fleet.status import NEVER
+from pullkeeper.fleet.status import NEVER, Status
 from pullkeeper.fleet.table import Fleet, Member, Row
 from pullkeeper.model import ClusterId, Target
 from pullkeeper.publisher.hub import Hub
 from pullkeeper.refresh.attempt import Writer
-from pullkeeper.refresh.capacity import Capacity
-from pullkeeper.refresh.due import pick_due
+from pullkeeper.refresh.capacity import Capacity, Turn
+from pullkeeper.refresh.due import is_search_due, pick_due
 from pullkeeper.refresh.lanes import Watch
-from pullkeeper.refresh.outcomes import Attempt, Fresh, Outcome, next_status, report_outcome
-from pullkeeper.refresh.pace import QUICK_TRIES, period
+from pullkeeper.refresh.outcomes import Attempt, Fresh, Outcome
 from pullkeeper.refresh.pending import Pending
+from pullkeeper.refresh.results import Results
+from pullkeeper.refresh.search import Listing, apply_search
+from pullkeeper.refresh.shard_state import next_state
 from pullkeeper.tokens import Token
 
 _BUDGET: Final = timedelta(minutes=1)
@@ -42,8 +43,8 @@ _TURN: Final = 1.0
 class ShardRun:
     """Refreshes what a message asks for.
 
-    began: when. state: the shard as recorded. results: how many targets ended how. unfinished: there was no time for
-    all. retry_soon: a failure is worth a quick try. reports_all: an hour has passed since all targets were reported.
+    began: when. state: the shard as recorded. results: of all that has been recorded. unfinished: there was no time for
+    all. reports_all: an hour has passed since all targets were reported.
     """
 
     def __init__(
@@ -58,8 +59,8 @@ class ShardRun:
     ) -> None:
         self.rows: dict[ClusterId, Row] = {}
         self.state = ShardState(message.shard)
-        self.results: Counter[str] = Counter()
-        self.unfinished = self.retry_soon = self.reports_all = False
+        self.results = Results()
+        self.unfinished = self.reports_all = False
         self._fleet = fleet
         self._shards = shards
         self._writer = writer
@@ -67,11 +68,11 @@ class ShardRun:
         self._clock = clock
         self._message = message
         self._pending = Pending()
+        self._searched: dict[ClusterId, Listing | PullkeeperError] = {}
         self.began = clock()
         self._read_at = NEVER
         self._reading = asyncio.Lock()
-        self._waiting: set[ClusterId] = set()
-        self._begun = asyncio.Event()
+        self._turn = Turn()
 
     async def work(self) -> None:
         """Refresh what is due, and record it. Raises StorageUnavailable; UnknownFormat for a row of another version."""
@@ -88,7 +89,7 @@ class ShardRun:
                         refreshing = group.create_task(self._refresh_all())
                     with suppress(TimeoutError):
                         async with asyncio.timeout(_TURN):
-                            await self._begun.wait()
+                            await self._turn.wait()
                 await refreshing
                 ended.set()
         except ExceptionGroup as failed:
@@ -96,34 +97,58 @@ class ShardRun:
 
     async def _refresh_all(self) -> None:
         members = [row.member for row in self.rows.values() if row.member]
-        due = {member.cluster.cluster: (member, targets) for member in members if (targets := self._due(member))}
-        self._waiting = set(due)
+        due = [member for member in members if self._due(member) or self._is_search_due(member)]
+        self._turn.expect(member.cluster.cluster for member in due)
         async with asyncio.TaskGroup() as group:
-            for member, targets in due.values():
-                group.create_task(self._refresh(member, targets))
-            if not due:
-                self._begun.set()
+            for member in due:
+                group.create_task(self._refresh(member))
 
-    def _begin(self, cluster: ClusterId) -> None:
-        """Note that a cluster waits for no place any more. After the last one the next shard has its turn."""
-        self._waiting.discard(cluster)
-        if not self._waiting:
-            self._begun.set()
+    def _status(self, member: Member) -> Status:
+        """Return how the cluster is, with what this run's list of its namespaces has found."""
+        cluster = member.cluster
+        result = self._searched.get(cluster.cluster)
+        return apply_search(self.state.status(cluster.cluster), cluster, result, self._clock())
 
     def _due(self, member: Member) -> Sequence[Target]:
-        cluster = member.cluster
-        return pick_due(self._message, cluster, self.state.status(cluster.cluster), self._clock())
+        return pick_due(self._message, member.cluster, self._status(member), self._clock())
 
-    async def _refresh(self, member: Member, targets: Sequence[Target]) -> None:
+    def _is_search_due(self, member: Member) -> bool:
+        return is_search_due(self._message, member.cluster, self._status(member), self._clock())
+
+    async def _refresh(self, member: Member) -> None:
+        if self._is_search_due(member):
+            await self._search(member)
+        if targets := self._due(member):
+            await self._refresh_targets(member, targets)
+
+    async def _search(self, member: Member) -> None:
+        """List the namespaces of a cluster: in a place of its own, because a mint may come before a write."""
+        cluster, status = member.cluster.cluster, self._status(member)
+        suspect = status.search is not None and status.search.category == ClusterUnreachable.category
+        attempt = Attempt({})
+        try:
+            async with self._capacity.place(suspect=suspect):
+                self._turn.begin(cluster)
+                if self._has_time():
+                    attempt = await self._writer.search(member, status)
+        except ClusterUnreachable as e:
+            attempt = Attempt({}, search=e.with_context(cluster=str(cluster)))
+        except Exception as e:  # noqa: BLE001 - as below
+            attempt = Attempt({}, search=telemetry.report_unexpected("search", e))
+        if attempt.search:
+            self._searched[cluster] = attempt.search
+            self._pending.add(cluster, attempt)
+
+    async def _refresh_targets(self, member: Member, targets: Sequence[Target]) -> None:
         cluster = member.cluster.cluster
-        status = self.state.status(cluster)
+        status = self._status(member)
         suspect = all(status.of(target).category == ClusterUnreachable.category for target in targets)
         if suspect:
-            self._begin(cluster)  # the next shard's turn does not wait for it
+            self._turn.begin(cluster)  # the next shard's turn does not wait for it
         try:
             if member.cluster.refresher == "in-cluster":
                 async with self._capacity.place(suspect=suspect):
-                    self._begin(cluster)
+                    self._turn.begin(cluster)
                     attempt = await self._observe(member)
             else:
                 # The token first: nothing waits for a mint in the place of a cluster.
@@ -131,7 +156,7 @@ class ShardRun:
                 probed_since = self.began if self._message.reason == "manual" else None
                 hub, token = await self._writer.token(member.cluster, status, probed_since)
                 async with self._capacity.place(suspect=suspect) as renew:
-                    self._begin(cluster)
+                    self._turn.begin(cluster)
                     attempt = await self._write(member, hub, token, renew)
         except StorageUnavailable:
             raise
@@ -140,7 +165,7 @@ class ShardRun:
         except Exception as e:  # noqa: BLE001 - a bug at one cluster must not end the run of the others
             attempt = Attempt(dict.fromkeys(targets, telemetry.report_unexpected("refresh", e)))
         finally:
-            self._begin(cluster)
+            self._turn.begin(cluster)
         if attempt:
             self._pending.add(cluster, attempt)
 
@@ -161,7 +186,7 @@ class ShardRun:
         current, targets = await self._current(member)
         if not current:
             return None
-        status, thorough = self.state.status(current.cluster.cluster), self._message.reason == "manual"
+        status, thorough = self._status(current), self._message.reason == "manual"
         watch = Watch(self._has_time, partial(self._note, member.cluster.cluster, renew))
         return await self._writer.write(current, targets, status, hub, token, thorough=thorough, watch=watch)
 
@@ -201,46 +226,22 @@ class ShardRun:
         """Record what has ended. Where another writer was quicker, read again what it wrote and who is in the fleet."""
         pending = dict(self._pending.attempts)
         for _ in range(_SAVE_TRIES):
-            saved = await self._shards.save(self._state_after(pending))
-            if saved:
+            before, now = self.state, self._clock()
+            reported_at = now if self.reports_all else before.reported_at
+            members = [row.member.cluster for row in self.rows.values() if row.member]
+            state = replace(next_state(before, members, pending, now), clusters=len(self.rows), reported_at=reported_at)
+            if saved := await self._shards.save(state):
                 self.state = saved
-                self._report(pending)
+                self._report(pending, before)
                 return
             async with self._reading:
                 await self._read()
         raise StorageUnavailable(f"the row of shard {self._message.shard} changed {_SAVE_TRIES} times in a row")
 
-    def _state_after(self, pending: dict[ClusterId, Attempt]) -> ShardState:
-        now, statuses, states = self._clock(), {}, Counter[str]()
-        members = {row.id: row.member.cluster for row in self.rows.values() if row.member}
-        for cluster, wanted in members.items():
-            status = self.state.status(cluster)
-            if cluster in pending:
-                status = next_status(status, wanted, pending[cluster], now)
-            statuses[cluster] = status
-            states.update(status.of(target).state(now) for target in status.targets_of(wanted))
-        due = (statuses[cluster].next_due(wanted) for cluster, wanted in members.items())
-        return replace(
-            self.state,
-            next_due=min(due, default=now + period(timedelta(hours=1))),
-            life=min((status.life for status in statuses.values()), default=timedelta(hours=1)),
-            clusters=len(self.rows),
-            states=states,
-            reported_at=now if self.reports_all else self.state.reported_at,
-            statuses=statuses,
-        )
-
-    def _report(self, recorded: dict[ClusterId, Attempt]) -> None:
+    def _report(self, recorded: dict[ClusterId, Attempt], before: ShardState) -> None:
         self._pending.remove(recorded)
         for cluster, attempt in recorded.items():
-            for target, outcome in attempt.outcomes.items():
-                report_outcome(cluster, target, outcome)
-                if isinstance(outcome, PullkeeperError):
-                    self.results[outcome.category] += 1
-                    failures = self.state.status(cluster).of(target).failures
-                    self.retry_soon |= outcome.retryable and failures <= QUICK_TRIES
-                else:
-                    self.results["ok"] += 1
+            self.results.report(cluster, attempt, before.status(cluster), self.state.status(cluster))
 
 
 def _first(failed: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -18,6 +18,7 @@ _NAMES: Final = (
     "storage_calls_per_cluster",
     "cpu_vs_floor",
     "growth",
+    "targets",
     "silent",
     "end_to_end",
     "fleet_page",

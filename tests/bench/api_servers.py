@@ -2,9 +2,10 @@
 
 They answer every PATCH as a kube-apiserver answers an apply that asks for metadata. They check nothing, because they
 measure the client alone; what a server checks is tested elsewhere. A mode can be set for each: `silent` takes the
-request and never answers.
+request and never answers. A GET gets one page with as many namespaces as `namespaces` said.
 
-`python -m tests.bench.api_servers COUNT` prints one JSON line with port and CA of each, and reads modes as JSON lines.
+`python -m tests.bench.api_servers COUNT NAMESPACES` prints one JSON line with port and CA of each, and reads modes as
+JSON lines.
 """
 
 import asyncio
@@ -21,6 +22,9 @@ import trustme
 _LATENCY: Final = 0.03
 _ADDRESSES: Final = 10
 """Of each server, all of them loopback."""
+LABEL: Final = "pull"
+"""Of all namespaces, with the value `yes`."""
+_ANNOTATIONS: Final = {"example.com/purpose": "x" * 400}
 _ROOT: Final = Path(__file__).parents[2]
 
 
@@ -44,11 +48,12 @@ class _Connection(asyncio.Protocol):
             return
         self._data = b""
         self._server.requests += 1
-        asyncio.get_running_loop().call_later(_LATENCY, self._respond)
+        response = self._server.namespaces if head.startswith(b"GET") else self._server.response
+        asyncio.get_running_loop().call_later(_LATENCY, self._respond, response)
 
-    def _respond(self) -> None:
+    def _respond(self, response: bytes) -> None:
         if not self._transport.is_closing():
-            self._transport.write(self._server.response)  # type: ignore[attr-defined]
+            self._transport.write(response)  # type: ignore[attr-defined]
 
 
 class _ApiServer:
@@ -56,9 +61,23 @@ class _ApiServer:
         self.mode = "healthy"
         self.requests = 0
         metadata = {"name": "ar-pull-secret", "namespace": "deepintshield", "uid": str(uuid.uuid4())}
-        body = json.dumps({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
-        head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        self.response = (head + body).encode()
+        self.response = _respond_with({"kind": "PartialObjectMetadata", "metadata": metadata})
+        self.namespaces = b""
+
+    def set_namespaces(self, count: int) -> None:
+        names = [f"team-{number:03}" for number in range(count)]
+        items = [
+            {
+                "metadata": {
+                    "name": name,
+                    "uid": str(uuid.uuid4()),
+                    "labels": {LABEL: "yes"},
+                    "annotations": _ANNOTATIONS,
+                }
+            }
+            for name in names
+        ]
+        self.namespaces = _respond_with({"kind": "PartialObjectMetadataList", "metadata": {}, "items": items})
 
     async def start(self) -> dict[str, Any]:
         authority = trustme.CA()
@@ -69,8 +88,16 @@ class _ApiServer:
         return {"port": server.sockets[0].getsockname()[1], "ca": authority.cert_pem.bytes().decode()}
 
 
-async def _serve(count: int) -> None:
+def _respond_with(document: dict[str, Any]) -> bytes:
+    body = json.dumps({"apiVersion": "meta.k8s.io/v1", **document})
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    return (head + body).encode()
+
+
+async def _serve(count: int, namespaces: int) -> None:
     servers = [_ApiServer() for _ in range(count)]
+    for server in servers:
+        server.set_namespaces(namespaces)
     print(json.dumps([await server.start() for server in servers]), flush=True)
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
@@ -83,11 +110,11 @@ async def _serve(count: int) -> None:
 class ApiServers:
     """The process. `with` it: endpoints has port and CA of each."""
 
-    def __init__(self, count: int) -> None:
-        self._count = count
+    def __init__(self, count: int, namespaces: int = 0) -> None:
+        self._arguments = [str(count), str(namespaces)]
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "tests.bench.api_servers", str(self._count)]
+        command = [sys.executable, "-m", "tests.bench.api_servers", *self._arguments]
         self._process = subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         self.endpoints: list[dict[str, Any]] = json.loads(self._process.stdout.readline())
@@ -115,4 +142,4 @@ class ApiServers:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(int(sys.argv[1])))
+    asyncio.run(_serve(int(sys.argv[1]), int(sys.argv[2])))

@@ -19,7 +19,7 @@ from local.cloud import Cloud
 from pullkeeper.fleet.queues import FORMAT, RefreshMessage
 from pullkeeper.fleet.shards import COUNT, shard_of
 from pullkeeper.fleet.table import columns, entity_keys
-from pullkeeper.model import Cluster, ClusterId, Endpoint, Target
+from pullkeeper.model import Cluster, ClusterId, Endpoint, Target, Wish
 from pullkeeper.services import Services, limit_garbage_collection
 from tests.bench.api_servers import ApiServers
 
@@ -89,13 +89,18 @@ def bench_members(
     return found
 
 
-async def register(tables: TableServiceClient, members: Iterable[tuple[ClusterId, Endpoint]], due: Any) -> None:
+async def register(
+    tables: TableServiceClient,
+    members: Iterable[tuple[ClusterId, Endpoint]],
+    due: Any,
+    targets: tuple[Wish, ...] = (Target(),),
+) -> None:
     """Write the rows of many clusters at once: what onboarding writes, in transactions."""
     fleet = await tables.create_table_if_not_exists("fleet")
     shards = await tables.create_table_if_not_exists("shards")
     rows: dict[str, list[Any]] = {}
     for cluster, endpoint in members:
-        member = Cluster(cluster=cluster, hub="main", targets=(Target(),))
+        member = Cluster(cluster=cluster, hub="main", targets=targets)
         cells = {**columns("Member", member.to_json()), **columns("Endpoint", endpoint.to_json())}
         rows.setdefault(shard_of(cluster), []).append({**entity_keys(cluster), "Format": FORMAT, **cells})
     for shard, entities in rows.items():
@@ -106,7 +111,14 @@ async def register(tables: TableServiceClient, members: Iterable[tuple[ClusterId
 
 @asynccontextmanager
 async def open_fleet(
-    azurite: Azurite, servers: ApiServers, size: int, name: str, *, shards: int = COUNT, refreshed: bool = True
+    azurite: Azurite,
+    servers: ApiServers,
+    size: int,
+    name: str,
+    *,
+    shards: int = COUNT,
+    refreshed: bool = True,
+    targets: tuple[Wish, ...] = (Target(),),
 ) -> AsyncIterator[BenchFleet]:
     """A fleet of this size in a storage account of its own, refreshed once, so that everything is warm.
 
@@ -121,7 +133,7 @@ async def open_fleet(
         members = bench_members(servers, size, clock(), shards)
         clusters = [cluster for cluster, _ in members]
         async with TableServiceClient.from_connection_string(storage) as tables:
-            await register(tables, members, clock())
+            await register(tables, members, clock(), targets)
         services = Services.build(environment, clock)
         limit_garbage_collection()
         fleet = BenchFleet(services, servers, clock, cloud, storage, clusters)

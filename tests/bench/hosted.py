@@ -20,6 +20,7 @@ from local.cloud import Cloud
 from local.function_host import HostProcess
 from pullkeeper.fleet.shard_table import Shards, ShardState
 from pullkeeper.fleet.status import Status
+from pullkeeper.model import Target
 from tests.bench.api_servers import ApiServers
 from tests.bench.fleet import bench_members, register
 
@@ -31,7 +32,7 @@ _COMPLETED: Final = re.compile(r"shard\.completed .* clusters=(\d+) ok=(\d+) ")
 
 @dataclass(slots=True)
 class HostedFleet:
-    """host: the process of local/host with the app. size: clusters."""
+    """host: the process of local/host with the app. size: targets."""
 
     host: HostProcess
     azurite: Azurite
@@ -81,16 +82,18 @@ class HostedFleet:
 
 
 @asynccontextmanager
-async def open_hosted(azurite: Azurite, servers: ApiServers, size: int, name: str) -> AsyncIterator[HostedFleet]:
-    """A fleet of this size in a storage account of its own. Nothing has been refreshed yet."""
+async def open_hosted(
+    azurite: Azurite, servers: ApiServers, size: int, name: str, targets: tuple[Target, ...] = (Target(),)
+) -> AsyncIterator[HostedFleet]:
+    """A fleet of this size, each cluster with these targets, in storage of its own. Nothing has been refreshed yet."""
     clock = Clock()
     storage = azurite.account(name)
     async with Cloud(clock) as cloud, TableServiceClient.from_connection_string(storage) as tables:
         cloud.add_hub("main")
-        await register(tables, bench_members(servers, size, clock()), clock())
+        await register(tables, bench_members(servers, size, clock()), clock(), targets)
         environment = {**cloud.environment(storage), "REFRESH_SCHEDULE": _NEVER}
         async with HostProcess(_APP, environment) as host:
-            yield HostedFleet(host, azurite, servers, cloud, tables, size)
+            yield HostedFleet(host, azurite, servers, cloud, tables, size * len(targets))
 
 
 def make_status_due(status: Status, now: datetime) -> Status:

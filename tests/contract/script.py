@@ -4,7 +4,7 @@ A step has the method and the path (`get: "{secret}"`; `apply`, `merge`, `json-p
 PATCH) and may have `body`, `query`, `accept`, `by` (who sends it, in place of the administrator), the `status` that is
 expected, and `until`, a status until which it is sent again. The step `grant` gives the app's identity verbs on the
 pull secret, or whole rules. Any text may quote {namespace}, {user}, the addresses of objects in the namespace, and the
-{uid} and the {first_version} of the first answer.
+{uid} and the {first_version} of the first answer, and the {continue} token of the last page.
 """
 
 import base64
@@ -21,7 +21,18 @@ from local.azure.entra import Entra, Identity
 from local.clock import Clock
 from local.kubernetes.apiserver import AKS_SERVER_APPLICATION
 from tests.contract.cluster import Cluster
-from tests.contract.conversation import APPLY, JSON_PATCH, MERGE, METADATA_ONLY, STRATEGIC, Answer, Caller, Json, until
+from tests.contract.conversation import (
+    APPLY,
+    JSON_PATCH,
+    MERGE,
+    METADATA_LIST,
+    METADATA_ONLY,
+    STRATEGIC,
+    Answer,
+    Caller,
+    Json,
+    until,
+)
 
 _JSON: Final = "application/json"
 _METHODS: Final = {
@@ -90,6 +101,8 @@ class Stage:
         for name, field in {"uid": "uid", "first_version": "resourceVersion"}.items():
             if f"{{{name}}}" in text:
                 text = text.replace(f"{{{name}}}", answers[0].body["metadata"][field])
+        if "{continue}" in text:
+            text = text.replace("{continue}", next(filter(None, map(_continue_token, reversed(answers)))))
         return json.loads(text)
 
     def _addresses(self) -> Mapping[str, str]:
@@ -111,7 +124,8 @@ class Stage:
     async def _answer(self, step: Json) -> Answer:
         name = next(name for name in _METHODS if name in step)
         method, content_type = _METHODS[name]
-        accept = METADATA_ONLY if step.get("accept") == "metadata" else step.get("accept", _JSON)
+        shape = str(step.get("accept", _JSON))
+        accept = {"metadata": METADATA_ONLY, "list": METADATA_LIST}.get(shape, shape)
         query = ({"fieldManager": "pullkeeper"} if name == "apply" else {}) | step.get("query", {})
         caller = self._caller(step["by"])
 
@@ -135,3 +149,8 @@ class Stage:
         if name == "another tenant":
             return cluster.bearer(Entra(Clock()).token(self.identity, AKS_SERVER_APPLICATION))
         return cluster.caller(self.identity) if name == "app" else cluster.bearer(name)
+
+
+def _continue_token(answer: Answer) -> str:
+    token: str = answer.body["metadata"].get("continue", "")
+    return token

@@ -119,7 +119,7 @@ def _name(value: Any, seen: dict[str, str], namespace: str) -> Any:
     if not isinstance(value, dict):
         return value
     made = {key: _name(item, seen, namespace) for key, item in value.items() if key != "generation"}
-    for key in {"uid", "resourceVersion"} & made.keys():
+    for key in {"uid", "resourceVersion", "continue"} & made.keys():
         made[key] = seen.setdefault(made[key], f"{key} {len(seen)}")
     for key in {"creationTimestamp", "deletionTimestamp", "time"} & made.keys():
         assert datetime.fromisoformat(made[key])

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pullkeeper.errors import InvalidRequest
-from pullkeeper.fleet.status import NEVER, Status, TargetStatus
+from pullkeeper.fleet.status import NEVER, Found, Status, TargetStatus
 from pullkeeper.model import Cluster, SelectorTarget, Target
 from pullkeeper.onboarding.documents import Onboarding
 from pullkeeper.service_accounts import ServiceAccount
@@ -76,15 +76,21 @@ def test_ten_selectors_are_the_most() -> None:
 
 
 def test_found_namespaces_become_targets_of_their_own() -> None:
-    """After the named ones. A status that nothing asks for any more has no target."""
+    """After the named ones. Where the selector is gone, the service accounts are not known."""
     cluster = _cluster({**_SELECTOR, "serviceAccounts": ["app"]}, {"namespace": "bank"}, {"namespace": "shop-1"})
-    known = ["shop-1/ar-pull-secret", "shop-2/ar-pull-secret", "shop-2/dropped", "bank/ar-pull-secret"]
+    found = ["shop-2/dropped", "shop-1/ar-pull-secret", "shop-2/ar-pull-secret", "bank/ar-pull-secret"]
 
-    found = cluster.list_targets(known)
+    targets = cluster.list_targets(found)
 
-    assert [*map(str, found)] == ["bank/ar-pull-secret", "shop-1/ar-pull-secret", "shop-2/ar-pull-secret"]
-    assert found[2] == Target(namespace="shop-2", service_accounts=(ServiceAccount(name="app"),))
-    assert Status(targets=dict.fromkeys(known, TargetStatus())).targets_of(cluster) == found
+    assert targets == (
+        Target(namespace="bank"),
+        Target(namespace="shop-1"),
+        Target(namespace="shop-2", service_accounts=(ServiceAccount(name="app"),)),
+        Target(namespace="shop-2", secret="dropped"),
+    )
+    by_selector = TargetStatus(found=Found(namespace="1", added_at=NEVER))
+    assert Status(targets=dict.fromkeys(found, by_selector)).targets_of(cluster) == targets
+    assert Status(targets=dict.fromkeys(found, TargetStatus())).targets_of(cluster) == cluster.named
 
 
 def test_a_cluster_whose_selectors_have_found_nothing_is_due() -> None:

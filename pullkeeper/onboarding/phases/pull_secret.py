@@ -1,5 +1,6 @@
 """Phase: write the first secret and verify it (seventh step of the guide, without its CronJob)."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -10,13 +11,14 @@ import stamina
 from pullkeeper.cluster import pull_secret
 from pullkeeper.cluster.api import Api
 from pullkeeper.cluster.ownership import MANAGER
-from pullkeeper.errors import AdmissionDenied, ClusterRbacDenied, NamespaceMissing, ObjectChanged
+from pullkeeper.errors import AdmissionDenied, ClusterRbacDenied, NamespaceMissing, ObjectChanged, PullkeeperError
 from pullkeeper.fleet.table import Member
-from pullkeeper.model import Target
+from pullkeeper.model import Target, list_found, selectors_in
 from pullkeeper.onboarding import objects
 from pullkeeper.onboarding.many import run_all, summarize
 from pullkeeper.onboarding.work import Work
 from pullkeeper.refresh.outcomes import Fresh
+from pullkeeper.refresh.search import list_targets
 
 NAME = "pull secret"
 _ROLE_PROPAGATION: Final = timedelta(seconds=20)
@@ -26,7 +28,12 @@ async def plan(work: Work) -> str:
     if work.request.refresher == "in-cluster":
         return "would be written by the cluster itself"
     api = await work.api()
-    return summarize(await run_all(work.request.named, partial(_plan, work, api)))
+    selectors = selectors_in(work.request.targets)
+    named, found = {str(target): target for target in work.request.named}, tuple[Target, ...]()
+    if selectors:
+        listing = await list_targets(api, selectors, work.tools.clock())
+        found = list_found(selectors, listing.found.keys() - named)
+    return summarize(await run_all([*named.values(), *found], partial(_plan, work, api))) or "no namespace matches yet"
 
 
 async def do(work: Work) -> str:
@@ -38,24 +45,40 @@ async def do(work: Work) -> str:
         raise RuntimeError("the cluster is located first")
     member = Member(work.member(), work.endpoint)
     written: dict[Target, Fresh] = {}
+    refused: Mapping[Target, PullkeeperError] = {}
     # The API server's authorizer takes a moment to see the role that was just created.
     async for attempt in stamina.retry_context(on=ClusterRbacDenied, attempts=8, timeout=_ROLE_PROPAGATION):
         with attempt:
-            missing = [target for target in member.cluster.named if target not in written]
-            first = await work.tools.refresher.write_first(member, missing)
+            first = await work.tools.refresher.write_first(member, written)
             written |= first.written
+            refused = first.failures
             work.first = replace(first, written=written)
-            for failure in first.failures.values():
-                raise failure
+            # What a namespace that was found refuses is the refresh's business: others come and go every day.
+            for target, failure in refused.items():
+                if target in member.cluster.named or isinstance(failure, ClusterRbacDenied):
+                    raise failure
     await run_all(written.items(), partial(_verify, api))
     drift = [f"{target} {one.written.drift}" for target, one in written.items() if one.written.drift]
-    return summarize([f"{len(written)} secrets written and verified", *drift])
+    failed = [f"{target}: {failure.category}" for target, failure in refused.items()]
+    return summarize([f"{len(written)} secrets written and verified", *failed, *drift])
 
 
 async def undo(work: Work) -> str:
     """Delete the secrets that only we have written. An adopted one existed before, and pods may need it."""
     api = await work.api()
-    return summarize(await run_all(work.targets, partial(_remove, work, api))) or "none requested"
+    targets = [*work.targets, *await _list_found(work, api)]
+    return summarize(await run_all(targets, partial(_remove, work, api))) or "none requested"
+
+
+async def _list_found(work: Work, api: Api) -> tuple[Target, ...]:
+    """Return what selectors have ever found, and what they find now: a refresh may have been faster than the end of the
+    cluster's membership.
+    """
+    found, selectors = work.found_targets, work.selectors
+    if selectors:
+        listing = await list_targets(api, selectors, work.tools.clock())
+        found |= listing.found.keys() | listing.ending
+    return list_found(selectors, found - {str(target) for target in work.targets})
 
 
 async def _verify(api: Api, outcome: tuple[Target, Fresh]) -> None:

@@ -1,0 +1,76 @@
+"""A cluster with a namespace selector: what matches is written, and offboarding removes all that has ever matched."""
+
+from typing import Any, Final
+
+import pytest
+
+from local.cloud import LocalCluster
+from local.kubernetes import recordings
+from tests.onboarding.conftest import Onboarding, list_objects, step
+from tests.refresh.test_selector import create, label, tick
+
+pytestmark = pytest.mark.servers
+_TARGETS: Final[list[dict[str, Any]]] = [
+    {"namespaceSelector": {"matchLabels": {"pull": "yes"}}, "serviceAccounts": ["default"]}
+]
+
+
+async def _secrets(cluster: LocalCluster) -> list[str]:
+    return [path.split("/")[4] for path in await list_objects(cluster) if "/secrets/" in path]
+
+
+async def _onboard(onboarding: Onboarding) -> LocalCluster:
+    """A cluster with a secret in `a`, which has lost its label since, and one in `b`, which a tick has found."""
+    cluster = await onboarding.cluster("aks-1")
+    await create(cluster, "a", pull="yes")
+    done = await onboarding.onboard(cluster, targets=_TARGETS)
+    assert step(done, "pull secret").detail == "1 secrets written and verified"
+    await label(cluster, "a", pull="no")
+    await create(cluster, "b", pull="yes")
+    await tick(onboarding.world)
+    assert await _secrets(cluster) == ["a", "b"]
+    return cluster
+
+
+async def test_offboarding_removes_all_that_a_selector_has_ever_found(onboarding: Onboarding) -> None:
+    cluster = await _onboard(onboarding)
+    await create(cluster, "c", pull="yes")  # found by no tick
+    await onboarding.offboard(cluster)
+    assert await _secrets(cluster) == []
+    account = await cluster.admin.call("GET", "/api/v1/namespaces/a/serviceaccounts/default")
+    assert not account.get("imagePullSecrets")
+
+
+async def test_a_further_offboarding_knows_what_the_first_one_left(onboarding: Onboarding) -> None:
+    """The cluster is out of the fleet by then, and no status is left."""
+    cluster = await _onboard(onboarding)
+    cluster.part.faults.add(recordings.fault("forbidden", method="PATCH"))
+    await onboarding.offboard(cluster)
+    assert await _secrets(cluster) == ["a", "b"]
+    cluster.part.faults.clear()
+    await onboarding.offboard(cluster)
+    assert await _secrets(cluster) == []
+
+
+async def test_a_dry_run_names_what_a_selector_finds(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    nothing = await onboarding.onboard(cluster, targets=_TARGETS, dryRun=True)
+    assert step(nothing, "pull secret").detail == "no namespace matches yet"
+    await create(cluster, "a", pull="yes")
+    planned = await onboarding.onboard(cluster, targets=_TARGETS, dryRun=True)
+    assert step(planned, "pull secret").detail == "would create a/ar-pull-secret"
+
+
+async def test_a_selector_that_finds_nothing_yet_is_no_failure(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    done = await onboarding.onboard(cluster, targets=_TARGETS)
+    assert step(done, "pull secret").detail == "0 secrets written and verified"
+
+
+async def test_a_found_namespace_that_refuses_keeps_no_cluster_from_the_fleet(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    for name in ("a", "b"):
+        await create(cluster, name, pull="yes")
+    cluster.part.faults.add(recordings.fault("quota", method="PATCH", path="/namespaces/a/secrets/"))
+    done = await onboarding.onboard(cluster, targets=_TARGETS)
+    assert step(done, "pull secret").detail == "1 secrets written and verified; a/ar-pull-secret: quota_exceeded"

@@ -1,0 +1,239 @@
+"""A namespace that gets the labels of a selector has its secret by the end of the next tick's run."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any, Final
+
+import pytest
+
+from local.cloud import LocalCluster
+from local.kubernetes import ApiServer, recordings
+from local.serving import Fault
+from pullkeeper.fleet.shards import shard_of
+from pullkeeper.model import SelectorTarget, Target, Wish
+from tests.world import MINUTE, World
+
+pytestmark = pytest.mark.servers
+TEAMS: Final = SelectorTarget.parse(
+    {"namespaceSelector": {"matchLabels": {"pull": "yes"}}, "exclude": ["not-me"], "serviceAccounts": ["default"]}
+)
+TICK: Final = 5 * MINUTE
+
+
+async def join(world: World, *targets: Wish) -> LocalCluster:
+    return await world.join("aks-1", targets=targets or (TEAMS,))
+
+
+async def create(cluster: LocalCluster, name: str, **labels: str) -> dict[str, Any]:
+    """Create a namespace with these labels, and with its account `default`."""
+    namespace = await label(cluster, name, **labels)
+    metadata = {"name": "default", "namespace": name, "labels": {"a": "b"}}
+    await cluster.admin.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
+    return namespace
+
+
+async def label(cluster: LocalCluster, name: str, **labels: str) -> dict[str, Any]:
+    """Give a namespace these labels and no others."""
+    return await cluster.admin.apply(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+    )
+
+
+async def end(cluster: LocalCluster, name: str) -> None:
+    """Delete a namespace with all that is in it."""
+    await cluster.admin.call("DELETE", f"/api/v1/namespaces/{name}")
+    assert isinstance(cluster.server, ApiServer)
+    cluster.server.end_namespaces()
+
+
+async def tick(world: World) -> None:
+    world.clock.advance(TICK)
+    await world.tick()
+
+
+def lists(cluster: LocalCluster) -> int:
+    return cluster.part.journal.count("GET", "/api/v1/namespaces$")
+
+
+def writes(cluster: LocalCluster) -> int:
+    return cluster.part.journal.count("PATCH", "/secrets/")
+
+
+def named(world: World, event: str) -> list[str]:
+    return [str(seen["target"]).rpartition("aks-1/")[2] for seen in world.events.named(event)]
+
+
+async def test_a_namespace_has_its_secret_and_its_accounts_name_it_at_the_next_tick(world: World) -> None:
+    cluster = await join(world)
+    await tick(world)
+    assert (await world.status(cluster)).targets == {}
+    await create(cluster, "team-a", pull="yes")
+    await create(cluster, "team-b", pull="no")
+    await create(cluster, "not-me", pull="yes")
+    await tick(world)
+
+    assert await cluster.admin.read_auths("team-a", "ar-pull-secret")
+    account = await cluster.admin.call("GET", "/api/v1/namespaces/team-a/serviceaccounts/default")
+    assert account["imagePullSecrets"] == [{"name": "ar-pull-secret"}]
+    status = await world.status(cluster)
+    assert list(status.targets) == ["team-a/ar-pull-secret"]
+    found = status.targets["team-a/ar-pull-secret"].found
+    assert found
+    assert world.clock() - found.added_at < MINUTE
+    assert found.removed_at is None
+    assert named(world, "target.added") == ["team-a/ar-pull-secret"]
+
+
+async def test_between_due_times_namespaces_are_only_listed_and_only_new_ones_written(world: World) -> None:
+    cluster = await join(world, Target(), TEAMS)
+    await create(cluster, "team-a", pull="yes")
+    await world.refresh(cluster)
+    (due,) = {one.next_due for one in (await world.status(cluster)).targets.values()}
+    world.clock.advance(due - world.clock())
+    await world.tick()
+    listed, written = lists(cluster), writes(cluster)
+    await tick(world)
+    await create(cluster, "team-b", pull="yes")
+    await tick(world)
+    assert (lists(cluster) - listed, writes(cluster) - written) == (2, 1)
+    assert world.cloud.google.exchanges <= 3
+
+
+async def test_an_hour_costs_a_list_a_tick_and_three_writes_a_secret(world: World) -> None:
+    cluster = await join(world, Target(), TEAMS)
+    await create(cluster, "team-a", pull="yes")
+    await world.refresh(cluster)
+    listed, written = lists(cluster), writes(cluster)
+    for _ in range(12):
+        await tick(world)
+    assert (lists(cluster) - listed, writes(cluster) - written) == (12, 2 * 3)
+
+
+async def test_a_shard_with_a_selector_is_due_at_every_tick_and_others_are_not(world: World) -> None:
+    cluster, plain = await join(world), await world.join("aks-2")
+    for one in (cluster, plain):
+        await world.refresh(one)
+    world.clock.advance(TICK)
+    seen = {one.shard: one.next_due for one in (await world.services.shards.totals()).shards}
+    assert seen[shard_of(cluster.id)] <= world.clock()
+    assert seen[shard_of(plain.id)] == await world.next_due(plain)
+
+
+async def test_pages_that_expire_begin_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pullkeeper.cluster.api._PAGE", 2)
+    cluster = await join(world)
+    for number in range(5):
+        await create(cluster, f"team-{number}", pull="yes")
+    cluster.part.faults.add(
+        Fault(path="/api/v1/namespaces$", method="GET", delay=timedelta(seconds=0.2), slow_only=True)
+    )
+
+    async def let_six_minutes_pass() -> None:
+        while lists(cluster) < 1:  # noqa: ASYNC110 - the journal tells no one
+            await asyncio.sleep(0.01)
+        world.clock.advance(6 * MINUTE)
+
+    status, _ = await asyncio.gather(world.refresh(cluster), let_six_minutes_pass())
+    assert len(status.targets) == 5
+    seen = [one.status for one in cluster.part.journal.requests if one.path == "/api/v1/namespaces"]
+    assert seen == [200, 410, 200, 200, 200]
+
+
+async def test_selectors_share_one_list(world: World) -> None:
+    other = SelectorTarget.parse(
+        {"namespaceSelector": {"matchExpressions": [{"key": "tier", "operator": "Exists"}]}, "secret": "other"}
+    )
+    cluster = await join(world, TEAMS, other)
+    await create(cluster, "team-a", pull="yes", tier="1")
+    await create(cluster, "team-b", tier="1")
+    await tick(world)
+    assert set((await world.status(cluster)).targets) == {"team-a/ar-pull-secret", "team-a/other", "team-b/other"}
+    assert lists(cluster) == 1
+
+
+async def test_a_named_target_comes_before_the_same_one_that_is_found(world: World) -> None:
+    cluster = await join(world, Target(namespace="team-a"), TEAMS)
+    await create(cluster, "team-a", pull="yes")
+    await tick(world)
+    (status,) = (await world.status(cluster)).targets.values()
+    assert status.found is None
+
+
+async def test_a_selector_that_finds_nothing_is_a_note_and_no_failure(world: World) -> None:
+    cluster = await join(world)
+    await tick(world)
+    search = (await world.status(cluster)).search
+    assert search
+    assert (search.category, search.note) == (None, "no namespace has the labels pull=yes")
+    assert world.events.named("secret.refresh_failed") == []
+
+
+async def test_a_refused_list_is_an_outcome_of_its_own_and_delays_no_refresh(world: World) -> None:
+    cluster = await join(world, Target(), TEAMS)
+    await create(cluster, "team-a", pull="yes")
+    await world.refresh(cluster)
+    fault = recordings.fault("forbidden-unnamed-in-cluster", path="/api/v1/namespaces$", method="GET")
+    cluster.part.faults.add(fault)
+    written = writes(cluster)
+    for _ in range(8):
+        await tick(world)
+
+    status = await world.status(cluster)
+    assert status.search
+    assert status.search.category == "cluster_rbac_denied"
+    assert "kubectl auth can-i list namespaces" in (status.search.remedy or "")
+    assert {one.state(world.clock()) for one in status.targets.values()} == {"fresh"}
+    assert writes(cluster) - written == 4
+    assert set(named(world, "secret.refresh_failed")) == {"*"}
+    assert ("*", "unknown") in {
+        (str(seen["target"]).rpartition("aks-1/")[2], seen["state"]) for seen in world.events.named("fleet.status")
+    }
+
+
+async def test_a_list_that_hangs_is_given_up_and_the_secrets_are_written(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pullkeeper.refresh.attempt._LIST_WITHIN", timedelta(seconds=0.5))
+    cluster = await join(world, Target(), TEAMS)
+    cluster.part.faults.add(Fault(path="/api/v1/namespaces$", method="GET", hang=True))
+    status = await world.refresh(cluster)
+    assert status.search
+    assert status.search.category == "cluster_unreachable"
+    assert status.targets["deepintshield/ar-pull-secret"].state(world.clock()) == "fresh"
+
+
+async def test_a_manual_refresh_lists_too(world: World) -> None:
+    cluster = await join(world)
+    await world.refresh(cluster)
+    await create(cluster, "team-a", pull="yes")
+    assert len((await world.refresh(cluster)).targets) == 1
+
+
+async def test_a_namespace_that_is_created_again_is_new_and_no_drift(world: World) -> None:
+    cluster = await join(world)
+    first = await create(cluster, "team-a", pull="yes")
+    await tick(world)
+    await end(cluster, "team-a")
+    again = await create(cluster, "team-a", pull="yes")
+    assert first["metadata"]["uid"] != again["metadata"]["uid"]
+    await tick(world)
+    assert await cluster.admin.read_auths("team-a", "ar-pull-secret")
+    assert world.events.named("drift.repaired") == []
+    assert named(world, "target.added") == ["team-a/ar-pull-secret"] * 2
+
+
+async def test_named_targets_come_first_then_those_already_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pullkeeper.refresh.search.MOST_TARGETS", 3)
+    cluster = await join(world, Target(), TEAMS)
+    for name in ("team-m", "team-n"):
+        await create(cluster, name, pull="yes")
+    await tick(world)
+    await create(cluster, "team-a", pull="yes")
+    await tick(world)
+
+    status = await world.status(cluster)
+    assert set(status.targets) == {f"{name}/ar-pull-secret" for name in ("deepintshield", "team-m", "team-n")}
+    assert status.search
+    assert status.search.category == "target_limit"
+    assert "team-a/ar-pull-secret" in (status.search.detail or "")
+    assert named(world, "secret.refresh_failed") == ["*"]

@@ -1,0 +1,182 @@
+"""A namespace that loses the labels of a selector: reported, not refreshed, and cleaned only where that is safe."""
+
+from dataclasses import replace
+from typing import Final
+
+import pytest
+
+from local.cloud import LocalCluster
+from local.kubernetes import recordings
+from pullkeeper.fleet.status import TargetStatus
+from pullkeeper.model import Target, Wish
+from tests.refresh.test_selector import TEAMS, create, end, join, label, named, tick, writes
+from tests.world import MINUTE, World
+
+pytestmark = pytest.mark.servers
+PRUNED: Final = TEAMS.model_copy(update={"prune": True})
+NAME: Final = "team-a/ar-pull-secret"
+_AN_HOUR: Final = 13
+"""Ticks, with one to spare."""
+
+
+async def lose(world: World, *targets: Wish) -> LocalCluster:
+    """A cluster whose namespace `team-a` got its secret and lost the label, as a tick has seen."""
+    cluster = await join(world, *targets)
+    await create(cluster, "team-a", pull="yes")
+    await tick(world)
+    await label(cluster, "team-a", pull="no")
+    await tick(world)
+    return cluster
+
+
+async def status_of(world: World, cluster: LocalCluster) -> TargetStatus | None:
+    return (await world.status(cluster)).targets.get(NAME)
+
+
+async def has_secret(cluster: LocalCluster) -> bool:
+    items = (await cluster.admin.call("GET", "/api/v1/namespaces/team-a/secrets"))["items"]
+    return [item["metadata"]["name"] for item in items] == ["ar-pull-secret"]
+
+
+async def ticks(world: World, number: int = _AN_HOUR) -> None:
+    for _ in range(number):
+        await tick(world)
+
+
+async def test_it_is_reported_and_not_refreshed_and_keeps_its_secret(world: World) -> None:
+    cluster = await lose(world)
+    written = writes(cluster)
+    await ticks(world, 11)
+    status = await status_of(world, cluster)
+    assert status
+    assert status.state(world.clock()) == "removed"
+    assert writes(cluster) == written
+    await ticks(world)
+    assert await status_of(world, cluster)
+    assert await has_secret(cluster)
+    assert named(world, "target.removed") == [NAME]
+    assert world.events.named("run.completed")[-1]["removed"] == 1
+
+
+async def test_with_prune_its_secret_is_deleted_after_a_tokens_life(world: World) -> None:
+    cluster = await lose(world, PRUNED)
+    await ticks(world, 11)
+    assert await has_secret(cluster)
+    await ticks(world, 2)
+    assert not await has_secret(cluster)
+    account = await cluster.admin.call("GET", "/api/v1/namespaces/team-a/serviceaccounts/default")
+    assert "imagePullSecrets" not in account or account["imagePullSecrets"] == []
+    assert await status_of(world, cluster) is None
+    details = [seen["detail"] for seen in world.events.named("target.removed")]
+    assert details == ["no selector finds its namespace; it is not refreshed any more", "the secret was deleted"]
+
+
+async def test_the_label_may_come_back(world: World) -> None:
+    cluster = await lose(world, PRUNED)
+    await ticks(world, 10)
+    await label(cluster, "team-a", pull="yes")
+    await tick(world)
+    status = await status_of(world, cluster)
+    assert status
+    assert status.state(world.clock()) == "fresh"
+    await ticks(world)
+    assert await has_secret(cluster)
+    assert world.events.named("drift.repaired") == []
+
+
+async def test_a_secret_that_another_client_has_written_too_is_kept(world: World) -> None:
+    cluster = await lose(world, PRUNED)
+    await cluster.admin.edit_secret("team-a", "ar-pull-secret", '{"auths":{}}')
+    await ticks(world)
+    assert await has_secret(cluster)
+    status = await status_of(world, cluster)
+    assert status
+    assert status.note == "not removed: it is also written by kubectl-edit"
+
+
+async def test_a_secret_that_was_created_again_is_kept(world: World) -> None:
+    cluster = await lose(world, PRUNED)
+    await cluster.admin.delete_secret("team-a", "ar-pull-secret")
+    await cluster.admin.create_secret("team-a", "ar-pull-secret", '{"auths":{}}', manager="pullkeeper")
+    await ticks(world)
+    assert await has_secret(cluster)
+
+
+async def test_lists_that_fail_begin_the_hour_again(world: World) -> None:
+    cluster = await lose(world, PRUNED)
+    await ticks(world, 8)
+    fault = recordings.fault("forbidden-unnamed-in-cluster", path="/api/v1/namespaces$", method="GET")
+    cluster.part.faults.add(fault)
+    await ticks(world, 1)
+    cluster.part.faults.clear()
+    await ticks(world, 8)
+    assert await has_secret(cluster)
+    await ticks(world, 2 * _AN_HOUR)
+    assert not await has_secret(cluster)
+
+
+async def test_without_any_list_for_long_the_hour_begins_again(world: World) -> None:
+    """The app was stopped: what happened meanwhile is not known."""
+    cluster = await lose(world, PRUNED)
+    world.clock.advance(120 * MINUTE)
+    await world.tick()
+    assert await has_secret(cluster)
+
+
+async def test_a_namespace_that_is_named_by_now_keeps_its_secret(world: World) -> None:
+    cluster = await lose(world, PRUNED)
+    wanted = cluster.member.cluster.model_copy(update={"targets": (Target(namespace="team-a"), PRUNED)})
+    await world.services.fleet.register(replace(cluster.member, cluster=wanted))
+    await ticks(world)
+    assert await has_secret(cluster)
+    status = await status_of(world, cluster)
+    assert status
+    assert status.found is None
+    assert status.state(world.clock()) == "fresh"
+
+
+async def test_without_the_selector_what_it_has_found_is_removed_and_remembered(world: World) -> None:
+    cluster = await join(world, Target(), PRUNED)
+    await create(cluster, "team-a", pull="yes")
+    await tick(world)
+    wanted = cluster.member.cluster.model_copy(update={"targets": (Target(),)})
+    await world.services.fleet.register(replace(cluster.member, cluster=wanted))
+    await ticks(world, 2 * _AN_HOUR)
+    status = await status_of(world, cluster)
+    assert status
+    assert status.state(world.clock()) == "removed"
+    assert await has_secret(cluster)
+    assert named(world, "target.removed") == [NAME]
+
+
+@pytest.mark.parametrize("case", ["policy-forbids", "forbidden"])
+async def test_where_the_app_may_not_look_without_prune_the_secret_counts_as_kept(world: World, case: str) -> None:
+    cluster = await lose(world)
+    cluster.part.faults.add(recordings.fault(case, path="/namespaces/team-a/secrets/", method="PATCH"))
+    await ticks(world)
+    status = await status_of(world, cluster)
+    assert status
+    assert (status.state(world.clock()), status.category) == ("removed", None)
+    assert world.events.named("secret.refresh_failed") == []
+
+
+async def test_a_deleted_namespace_is_forgotten_once_its_secret_would_have_expired(world: World) -> None:
+    cluster = await join(world)
+    await create(cluster, "team-a", pull="yes")
+    await tick(world)
+    await end(cluster, "team-a")
+    await tick(world)
+    assert await status_of(world, cluster)
+    await ticks(world)
+    assert await status_of(world, cluster) is None
+    assert [seen["detail"] for seen in world.events.named("target.removed")][-1] == "the secret is gone"
+
+
+async def test_a_namespace_that_is_being_deleted_is_forgotten_at_once(world: World) -> None:
+    cluster = await join(world)
+    await create(cluster, "team-a", pull="yes")
+    await tick(world)
+    await cluster.admin.call("DELETE", "/api/v1/namespaces/team-a")
+    await tick(world)
+    assert await status_of(world, cluster) is None
+    assert world.events.named("target.removed")[-1]["detail"] == "its namespace is being deleted"
