@@ -22,17 +22,8 @@ from pullkeeper.errors import NotInFleet, OperationRunning
 from pullkeeper.fleet.storage import map_storage_errors, open_table
 from pullkeeper.fleet.table import columns, entity_keys, text
 from pullkeeper.model import ClusterId
-from pullkeeper.onboarding.documents import (
-    FINAL_STATUSES,
-    Onboarding,
-    Operation,
-)
-from pullkeeper.onboarding.rows import (
-    OPERATION,
-    STATE,
-    State,
-    StoredOperation,
-)
+from pullkeeper.onboarding.documents import FINAL_STATUSES, Onboarding, Operation
+from pullkeeper.onboarding.rows import OPERATION, STATE, State, StoredOperation
 
 _RUNNING: Final = "running"
 """Partition of the index: a row for each operation that has not ended, so that the timer finds them with one query."""
@@ -151,14 +142,11 @@ class Operations:
         row = await self._cluster_row(cluster)
         return row.get("History", "").split(",") if row else []
 
-    async def list_found(self, cluster: ClusterId) -> frozenset[str]:
-        """Return the targets (`namespace/secret`) that offboardings have found in the fleet before they removed it."""
-        row = await self._cluster_row(cluster)
-        return frozenset(json.loads(text(row, _FOUND) or "[]")) if row else frozenset()
-
     async def add_found(self, cluster: ClusterId, found: Iterable[str]) -> frozenset[str]:
-        """Remember targets for this and later offboardings, until one of them has removed everything. Returns all."""
-        known = await self.list_found(cluster)
+        """Remember targets (`namespace/secret`) that an offboarding found in the fleet before it removed the cluster,
+        until an offboarding has removed everything. Returns all.
+        """
+        known = frozenset(json.loads(text(await self._cluster_row(cluster) or {}, _FOUND) or "[]"))
         if new := frozenset(found) - known:
             table = await self._table()
             entity = {**entity_keys(cluster), **columns(_FOUND, json.dumps(sorted(known | new)))}

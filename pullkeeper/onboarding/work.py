@@ -60,8 +60,8 @@ class Work:
     complete: False once something of ours that should be removed was kept. removed_credentials: in a dry run, those
     that would be removed. used_identities: lower-case names of those on which offboarding found credentials of
     the cluster. update_requested: whether this operation has asked Azure to change the cluster. progressed: whether
-    this invocation has changed something that the next one will find done. found_targets: of an offboarding, the targets
-    (`namespace/secret`) that selectors had found.
+    this invocation has changed something that the next one will find done. found_targets: of an offboarding, what
+    selectors had found (`namespace/secret`).
     """
 
     request: Onboarding
