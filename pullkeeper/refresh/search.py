@@ -115,8 +115,9 @@ def _update(
     for name in {name for name, one in kept.items() if one.found and not one.removed_at}.difference(wanted):
         if found := kept[name].found:
             kept[name] = _remove(kept[name], found, listing.at, life)
+    added_at = listing.at.replace(microsecond=0)  # shorter in the row
     for name in wanted:
-        known, found = kept.get(name), Found(namespace=listing.found[name], added_at=listing.at)
+        known, found = kept.get(name), Found(namespace=listing.found[name], added_at=added_at)
         if known is None or known.found is None or known.found.namespace != found.namespace:
             # A namespace that was deleted and created again is a new one, without a secret.
             kept[name] = TargetStatus(found=found)

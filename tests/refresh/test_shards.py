@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import count, islice
 from typing import Any
 
@@ -17,7 +17,7 @@ from pullkeeper.errors import NotInFleet, StorageUnavailable
 from pullkeeper.fleet.queues import RefreshMessage
 from pullkeeper.fleet.shard_table import Shards, ShardState
 from pullkeeper.fleet.shards import shard_of
-from pullkeeper.fleet.status import Status, TargetStatus
+from pullkeeper.fleet.status import Found, Status, TargetStatus
 from pullkeeper.fleet.table import Fleet, Member, entity_keys
 from pullkeeper.model import ClusterId
 from pullkeeper.refresh.attempt import Writer
@@ -53,8 +53,12 @@ def _failure(number: int) -> dict[str, str]:
     return {"category": "cluster_rbac_denied", "detail": f"{number} " * 60, "remedy": f"{number} " * 60}
 
 
-@pytest.mark.parametrize("failing", [False, True], ids=["fresh", "each with a failure of its own"])
-async def test_25_000_targets_fit_into_the_row_of_a_shard(world: World, *, failing: bool) -> None:
+def _found(number: int, now: datetime) -> dict[str, Any]:
+    return {"found": Found(namespace=uuid.uuid4().hex[:8], added_at=now.replace(microsecond=0) + number * 5 * MINUTE)}
+
+
+@pytest.mark.parametrize("case", ["fresh", "each with a failure of its own", "each found by a tick of its own"])
+async def test_25_000_targets_fit_into_the_row_of_a_shard(world: World, case: str) -> None:
     """The service's limits: 64 KiB a property, 1 MiB a row. Texts of failures are left out before times are."""
     ordinary = TargetStatus(issued_at=world.clock(), expires_at=world.clock())
     statuses = {}
@@ -63,7 +67,8 @@ async def test_25_000_targets_fit_into_the_row_of_a_shard(world: World, *, faili
             f"team-{target}/ar-pull-secret": ordinary.model_copy(
                 update={
                     "uid": str(uuid.UUID(int=number * 500 + target, version=4)),
-                    **(_failure(target) if failing else {}),
+                    **(_failure(target) if "failure" in case else {}),
+                    **(_found(target, world.clock()) if "found" in case else {}),
                 }
             )
             for target in range(500)
@@ -75,7 +80,8 @@ async def test_25_000_targets_fit_into_the_row_of_a_shard(world: World, *, faili
     assert statuses.keys() == found.keys()
     for cluster, status in statuses.items():
         for name, target in status.targets.items():
-            assert (target.uid, target.category) == (found[cluster].of(name).uid, found[cluster].of(name).category)
+            read = found[cluster].of(name)
+            assert (target.uid, target.category, target.found) == (read.uid, read.category, read.found)
 
 
 async def test_two_writers_of_a_shard_at_once_lose_nothing(world: World) -> None:
