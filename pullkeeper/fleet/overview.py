@@ -20,6 +20,7 @@ from pullkeeper.fleet.table import Fleet, Row
 from pullkeeper.model import Cluster, ClusterId, ClusterRef, Target
 
 _PAGE: Final = 100
+_SHARD: Final = re.compile(r"[0-9a-f]{2}")
 _KEY: Final = re.compile(r"[\w.()|-]{1,1024}", re.ASCII)
 """Part of a filter of the table service, so it allows no character that has a meaning there."""
 
@@ -80,7 +81,7 @@ class Overview:
         it. Raises InvalidRequest for an unknown state or a continuation that no page gave.
         """
         _check_state(state)
-        after = _decode(continuation)
+        after = _decode(continuation, _SHARD)
         lines: list[ClusterLine] = []
         while len(lines) < _PAGE:
             rows = await self._fleet.page(after, _PAGE)
@@ -171,12 +172,13 @@ def _encode(keys: tuple[str, str]) -> str:
     return base64.urlsafe_b64encode(json.dumps(keys).encode()).decode()
 
 
-def _decode(continuation: str | None) -> tuple[str, str] | None:
+def _decode(continuation: str | None, first_key: re.Pattern[str] = _KEY) -> tuple[str, str] | None:
     if continuation is None:
         return None
     with suppress(*MALFORMED):
-        first, second = json.loads(base64.urlsafe_b64decode(continuation))
-        if _KEY.fullmatch(first) and _KEY.fullmatch(second):
+        keys = json.loads(base64.urlsafe_b64decode(continuation))
+        first, second = keys
+        if isinstance(keys, list) and first_key.fullmatch(first) and _KEY.fullmatch(second):
             return first, second
     raise InvalidRequest("continuation: must be what the page before gave")
 

@@ -42,7 +42,8 @@ async def test_other_clusters_are_refreshed_while_one_hangs(world: World, how: s
     while not (connected.is_set() or bad.part.faults.have_fired):  # noqa: ASYNC110 - a stand-in has no event for it
         await asyncio.sleep(0.01)
     await asyncio.gather(*(world.refresh(cluster) for cluster in good))
-    assert not hanging.done()
+    if not silent:  # whose connection is closed after a few seconds
+        assert not hanging.done()
     for cluster in good:
         assert (await world.target(cluster)).state(world.clock()) == "fresh"
     hanging.cancel()

@@ -245,6 +245,8 @@ _CONTINUATIONS: Final = {
     "an array": _encode([_CANARY]),
     "text": _encode("PartitionKey"),
     "half": _encode({"PartitionKey": "a"}),
+    "one key": _encode(["00"]),
+    "a filter in a key": _encode(["00", f"a' or PartitionKey ne '{_CANARY}"]),
     "filter": _encode({"PartitionKey": f"a' or PartitionKey ne '{_CANARY}", "RowKey": "b"}),
     "more parameters": _encode({"PartitionKey": f"a&$filter={_CANARY}", "RowKey": "b"}),
     "a header": _encode({"PartitionKey": "a\r\nX-Evil: yes", "RowKey": "b"}),
