@@ -572,7 +572,7 @@ class ArmUnavailable(ArmError):
     meaning = "Azure Resource Manager did not respond, or responded with an error of its own."
     remedy_template = (
         "See https://azure.status.microsoft for an outage, and check that the app can reach the host of the setting "
-        "ARM_ENDPOINT: az functionapp config appsettings list --ids <function app id>"
+        "ARM_ENDPOINT on port 443."
     )
 
 
@@ -593,8 +593,8 @@ class ClusterChanging(ArmError):
     is_wait = True
     meaning = "Azure is changing the cluster, and takes no other change meanwhile."
     remedy_template = (
-        "az aks wait --updated --subscription {subscription} --resource-group {group} --name {name} returns once it "
-        "is done."
+        "Wait until it is done: az aks wait --updated --subscription {subscription} --resource-group {group} "
+        "--name {name}"
     )
 
 

@@ -67,7 +67,7 @@ def emit(event: Event, attributes: Mapping[str, Attribute], level: int = logging
         attributes = {**attributes, "remedy": f"docs/runbook/{attributes['category']}.md"}
     flat = {_attribute_name(key): _attribute_value(value) for key, value in attributes.items() if value is not None}
     # On one line: some values quote other services, which must not forge lines of the log.
-    text = " ".join(" ".join(f"{key}={value}".splitlines()) for key, value in flat.items())
+    text = " ".join(" ".join(f"{key}={value}" for key, value in flat.items()).splitlines())
     with _suppress_failures():
         _logger.log(level, "%s %s", event, text, extra={"microsoft.custom_event.name": event, **flat})
 

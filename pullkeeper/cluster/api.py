@@ -1,6 +1,6 @@
 """The one Kubernetes transport: server-side apply, get, patch, delete.
 
-Raw calls of `kubernetes.aio`'s ApiClient: the generated API classes cost a second of cold start, and their apply
+Raw calls of `kubernetes.aio`'s REST client: the generated API classes cost a second of cold start, and their apply
 silently becomes a merge when the content type is missing. One client per cluster and refresh. Only the retries written
 here are made. Responses to an apply are requested as metadata only, so that no secret's content ever comes back.
 """
@@ -23,6 +23,7 @@ from pullkeeper.deadline import remaining
 from pullkeeper.model import Endpoint
 from pullkeeper.retries import attempts
 from pullkeeper.tokens import ClientCertificate, EntraToken
+from pullkeeper.version import VERSION
 
 _REVIEWS: Final = "authorization.k8s.io/v1"
 _JSON: Final = "application/json"
@@ -34,6 +35,8 @@ _CONNECT_TIMEOUT: Final = 5.0
 _DEADLINE: Final = timedelta(seconds=45)
 """For all tries of one call."""
 _LONGEST_ANSWER: Final = 1024 * 1024
+_REDIRECTS: Final = range(300, 400)
+_USER_AGENT: Final = f"pullkeeper/{VERSION}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,13 +178,11 @@ class Api:
         self, method: str, path: str, query: dict[str, str], headers: dict[str, str], body: Any
     ) -> tuple[int, dict[str, Any]]:
         authorization = {"Authorization": f"Bearer {self._token.reveal()}"} if self._token else {}
-        # Not ApiClient.param_serialize, which walks through the whole body: at 3 % of a refresh.
-        url = f"{self._client.configuration.host}{path}{'?' * bool(query)}{urlencode(query)}"
-        headers = {**authorization, **headers, **self._client.default_headers}
+        url = f"https://{self._host}{path}{'?' * bool(query)}{urlencode(query)}"
+        headers = {**authorization, **headers, "User-Agent": _USER_AGENT}
         limits = aiohttp.ClientTimeout(total=remaining(_TIMEOUT), sock_connect=_CONNECT_TIMEOUT)
         try:
-            rest = self._client.rest_client
-            response = (await rest.request(method, url, headers, body, _request_timeout=limits)).response
+            response = (await self._client.request(method, url, headers, body, _request_timeout=limits)).response
             async with response:
                 text = await bounded.read(response, _LONGEST_ANSWER)
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as e:
@@ -190,6 +191,8 @@ class Api:
             raise errors.ClusterMoved(f"{self._host} does not resolve: {e}") from e
         except (aiohttp.ClientError, TimeoutError, OSError) as e:
             raise errors.ClusterUnreachable(f"{self._host}: {type(e).__name__}: {e}") from e
+        if response.status in _REDIRECTS:
+            raise errors.ClusterMoved("the server answered with a redirect")
         if response.status not in {200, 201}:
             raise map_refusal(response.status, text, response.headers)
         try:

@@ -5,16 +5,16 @@ import copy
 import os
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache, partial
-from typing import Final
+from typing import Any, Final, cast
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
-from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 
 from pullkeeper import errors
@@ -23,23 +23,23 @@ from pullkeeper.tokens import ClientCertificate
 
 _CONNECTIONS: Final = 4
 """Per cluster, however many targets it has: each costs 0.35 MB while it is open."""
-_PREPARED: Final = 2048
-"""Clients kept, some 50 KB each. To read a CA costs a third of a refresh."""
+_PREPARED: Final = 1024
+"""Clients kept, some 22 KB each. To read a CA costs a seventh of a refresh."""
 _NAMES: Final = ThreadPoolExecutor(max_workers=96, thread_name_prefix="names")
 """For name look-ups alone: one that hangs must not hold a thread that other work waits for."""
 
 
-def connect(endpoint: Endpoint, certificate: ClientCertificate | None) -> ApiClient:
+def connect(endpoint: Endpoint, certificate: ClientCertificate | None) -> RESTClientObject:
     """Create a client for the API server. Raises ClusterTlsUntrusted if the CA or our certificate cannot be used."""
     if not endpoint.ca:
         # The client would trust the system's CAs instead.
         raise errors.ClusterTlsUntrusted(f"{host_of(endpoint)}: the cluster's CA is not known")
     try:
-        prepared = _prepare(endpoint.server, endpoint.ca)
-        client = copy.copy(prepared)
-        client.rest_client = copy.copy(prepared.rest_client)
+        client = copy.copy(_prepare(endpoint.server, endpoint.ca))
         if certificate:
-            client.rest_client.ssl_context = _context(endpoint.ca, certificate)
+            client.ssl_context = _relax(ssl.create_default_context(cadata=endpoint.ca))
+            with _memory_file(f"{certificate.certificate}\n{certificate.key}") as path:
+                client.ssl_context.load_cert_chain(path)
     except ssl.SSLError as e:
         raise errors.ClusterTlsUntrusted(
             f"{host_of(endpoint)}: its CA or our certificate cannot be read: {e}"
@@ -53,39 +53,58 @@ def host_of(endpoint: Endpoint) -> str:
 
 
 @lru_cache(maxsize=_PREPARED)
-def _prepare(server: str, ca: str) -> ApiClient:
+def _prepare(server: str, ca: str) -> RESTClientObject:
     """Create a client that is never used itself: a copy shares its TLS context, and has a session of its own."""
     configuration = Configuration(host=server)
     configuration.ca_cert_data = ca
     configuration.retries = False
     configuration.connection_pool_maxsize = _CONNECTIONS
     # With trust_env, aiohttp reads netrc for every request, at half of all CPU; so the proxy is set here.
-    configuration.client_session_kwargs = {"trust_env": False, "read_bufsize": 2**16}
-    configuration.trace_configs = [_refuse_redirects()]
+    configuration.client_session_kwargs = {
+        "trust_env": False,
+        "read_bufsize": 2**16,
+        "cookie_jar": aiohttp.DummyCookieJar(),
+    }
     proxy = getproxies().get("https")
     host = server.removeprefix("https://").partition(":")[0]
     configuration.proxy = proxy if proxy and not proxy_bypass(host) else None
-    client = ApiClient(configuration)
-    client.rest_client = _Rest(configuration)
-    client.rest_client.ssl_context = _context(ca)
+    client = _Rest(configuration)
+    _relax(client.ssl_context)
     return client
 
 
-def _context(ca: str, certificate: ClientCertificate | None = None) -> ssl.SSLContext:
-    context = ssl.create_default_context(cadata=ca)
-    # Python 3.13 switches on RFC 5280 checks that AKS's own CAs have failed. Chain and name are checked all the same.
+def _relax(context: ssl.SSLContext) -> ssl.SSLContext:
+    """Leave out the RFC 5280 checks that Python 3.13 switches on and that AKS's own CAs have failed. Chain and name are
+    checked all the same.
+    """
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    if certificate:
-        with _memory_file(f"{certificate.certificate}\n{certificate.key}") as path:
-            context.load_cert_chain(path)
     return context
 
 
 class _Rest(RESTClientObject):
-    """The client's transport, with look-ups of its own."""
+    """The client's transport, with look-ups of its own and without redirects."""
 
     def _create_connector(self) -> aiohttp.TCPConnector:
         return aiohttp.TCPConnector(limit=self.maxsize, ssl=self.ssl_context, resolver=_Resolver())
+
+    def _create_pool_manager(self) -> aiohttp.ClientSession:
+        # The client calls `request` and `close` alone.
+        return cast("aiohttp.ClientSession", _Session(super()._create_pool_manager()))
+
+
+class _Session:
+    """An aiohttp session that follows no redirect: an API server never redirects; a server that does would get the
+    token.
+    """
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+
+    def request(self, **call: Any) -> Awaitable[aiohttp.ClientResponse]:
+        return self._session.request(**call, allow_redirects=False)
+
+    async def close(self) -> None:
+        await self._session.close()
 
 
 class _Resolver(AbstractResolver):
@@ -110,17 +129,6 @@ class _Resolver(AbstractResolver):
 
     async def close(self) -> None:
         """Keep the threads: they serve every cluster."""
-
-
-def _refuse_redirects() -> aiohttp.TraceConfig:
-    """An API server never redirects; a server that does would get the token."""
-
-    async def refuse(*_: object) -> None:
-        raise errors.ClusterMoved("the server answered with a redirect")
-
-    trace = aiohttp.TraceConfig()
-    trace.on_request_redirect.append(refuse)
-    return trace
 
 
 @contextmanager

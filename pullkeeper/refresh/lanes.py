@@ -52,6 +52,8 @@ async def write_all(
     """Write all targets of a cluster. has_failed: whether the last refresh of one failed. Targets for which no time is
     left are missing from the result.
     """
+    if len(targets) == 1:  # most clusters: without a task of its own
+        return {targets[0]: await write(targets[0])}
     if len(targets) <= _PROMPT + _SUSPECT:
         outcomes = await asyncio.gather(*map(write, targets))
         return dict(zip(targets, outcomes, strict=True))

@@ -24,8 +24,8 @@ _CONNECTION: Final = 0.35
 """MB, while it is open."""
 _CONNECTIONS: Final = 256
 """At most: the three bounds of pullkeeper/refresh/capacity.py."""
-_TLS: Final = 2048 * 0.05
-"""MB of prepared clients: pullkeeper/cluster/connection.py."""
+_TLS: Final = 1024 * 0.022
+"""MB of TLS contexts: pullkeeper/cluster/connection.py."""
 _ENTRY: Final = 40
 """Bytes of an ordinary target in the row of its shard: pullkeeper/fleet/status.py."""
 _EVENT: Final = 1.0
