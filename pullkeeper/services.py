@@ -27,6 +27,7 @@ from pullkeeper.fleet.queues import ONBOARDING, REFRESH, Queue
 from pullkeeper.fleet.shard_table import Shards
 from pullkeeper.fleet.storage import connect_storage
 from pullkeeper.fleet.table import Fleet
+from pullkeeper.model import ClusterId
 from pullkeeper.onboarding.documents import Handover
 from pullkeeper.onboarding.handover import build_fleet_handover
 from pullkeeper.onboarding.listing import Listing
@@ -42,6 +43,7 @@ from pullkeeper.refresh.refresh import Refresher
 from pullkeeper.refresh.revocation import Revocation
 from pullkeeper.refresh.schedule import Scheduler
 from pullkeeper.settings import STORAGE, Settings
+from pullkeeper.tokens import ClientCertificate
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ class Services:
         cloud = settings.cloud
         entra = Entra(partial(_credential, settings.client_id))
         onboarding = Entra(partial(_credential, settings.onboarding_client_id or settings.client_id))
+        one_identity = settings.onboarding_client_id in {None, settings.client_id}
         storage_credential = _credential(settings.storage_client_id or settings.client_id)
         tables, queues = connect_storage(settings, storage_credential)
         shards = Shards(tables)
@@ -87,14 +90,16 @@ class Services:
         mints = MintTable(tables, {hub.identity: name for name, hub in settings.hubs.valid.items()})
         replace_revoked = Revocation(tables, scheduler, clock).replace
         federation = Federation(entra, clock, replace_revoked, mints.record, cloud.exchange)
-        writer = Writer(federation, Access(entra, AzureClusters(refreshing_arm, clock)), settings.hubs, clock)
+        certificates: dict[ClusterId, ClientCertificate] = {}
+        access = Access(entra, AzureClusters(refreshing_arm, clock), certificates)
+        writer = Writer(federation, access, settings.hubs, clock)
         refresher = Refresher(fleet, shards, by_name[REFRESH], writer, clock)
         arm = _connect_onboarding(settings, onboarding, clock)
         clusters = AzureClusters(arm, clock)
         tools = Tools(
             clusters=clusters,
             identities=AzureIdentities(arm),
-            access=Access(onboarding, clusters),
+            access=Access(onboarding, clusters, certificates if one_identity else None),
             fleet=fleet,
             refresher=refresher,
             hubs=settings.hubs,

@@ -66,7 +66,10 @@ read_pages() {
 declare -A in_fleet=() latest=() pending=()
 read_pages /api/clusters clusters '.cluster | ascii_downcase' >"$work/fleet"
 while read -r cluster; do in_fleet[$cluster]=yes; done <"$work/fleet"
-read_pages /api/operations operations '"\(.cluster | ascii_downcase) \(.kind) \(.status) \(.id)"' >"$work/operations"
+# Dry runs change nothing. An offboarding that kept the workload is not the one that is asked for here.
+outcome='if .keepWorkload and .status == "Succeeded" then "KeptWorkload" else .status end'
+read_pages /api/operations operations \
+  "select(.dryRun | not) | [(.cluster | ascii_downcase), .kind, ($outcome), .id] | join(\" \")" >"$work/operations"
 while read -r cluster rest; do # the newest comes first
   if [[ ! ${latest[$cluster]-} ]]; then latest[$cluster]=$rest; fi
 done <"$work/operations"

@@ -11,11 +11,15 @@ from pullkeeper.tokens import ClientCertificate
 class Access:
     """Opens API servers. Client certificates (of clusters with local accounts) are kept in memory only."""
 
-    def __init__(self, entra: Entra, clusters: AzureClusters) -> None:
-        """entra, clusters: those of the identity that calls the API servers."""
+    def __init__(
+        self, entra: Entra, clusters: AzureClusters, certificates: dict[ClusterId, ClientCertificate] | None = None
+    ) -> None:
+        """entra, clusters: those of the identity that calls the API servers. certificates: to share with another access
+        under the same identity.
+        """
         self._entra = entra
         self._clusters = clusters
-        self._certificates: dict[ClusterId, ClientCertificate] = {}
+        self._certificates = {} if certificates is None else certificates
 
     async def locate(self, cluster: ClusterId, facts: ClusterFacts | None = None) -> Endpoint:
         """Read the cluster's address from Azure Resource Manager. facts: if the cluster has been read already. Raises

@@ -202,7 +202,7 @@ class OnboardingMessage(Document):
 
 
 class OperationSummary(Document):
-    """An operation without its steps."""
+    """An operation without its steps. keep_workload: of an offboarding."""
 
     id: str
     kind: Kind
@@ -210,6 +210,8 @@ class OperationSummary(Document):
     cluster: ClusterRef
     created_at: AwareDatetime
     updated_at: AwareDatetime
+    dry_run: bool = False
+    keep_workload: bool = False
 
 
 class OperationsQuery(Document):
@@ -233,8 +235,6 @@ class OperationsPage(Document):
 class Operation(OperationSummary):
     """Response of `GET /api/operations/{id}`."""
 
-    dry_run: bool = False
-    keep_workload: bool = False
     steps: tuple[Step, ...] = ()
     result: Result | None = None
 

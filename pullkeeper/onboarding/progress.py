@@ -35,8 +35,11 @@ class Progress:
     def running_step(self) -> str | None:
         return next((step.name for step in self.operation.steps if step.status == "running"), None)
 
-    async def start(self, phase: Phase) -> None:
-        await self._save("Running", self._replace(Step(name=phase.NAME, status="running")))
+    async def start(self, phase: Phase, *, saved: bool = True) -> None:
+        """saved: False for a step that ends at once: the next save records it."""
+        self._note(Step(name=phase.NAME, status="running"))
+        if saved:
+            await self._save("Running", self.operation.steps)
 
     def finish(self, phase: Phase, detail: str) -> None:
         status: StepStatus = "planned" if self.operation.dry_run else "done"

@@ -20,7 +20,7 @@ _RETENTION: Final = timedelta(days=90)
 """From the end of an operation to its removal, unless its cluster needs it longer."""
 _WORKED_ON, _QUEUED = timedelta(minutes=45), timedelta(days=1)
 _LAST_MILLISECOND: Final = 16**12 - 1
-SUMMARY: Final = ["RowKey", "Kind", "Status", "Cluster", "CreatedAt", "UpdatedAt"]
+SUMMARY: Final = ["RowKey", "Kind", "Status", "Cluster", "CreatedAt", "UpdatedAt", "DryRun", "KeepWorkload"]
 """The columns of a summary. A list of operations reads no others."""
 
 
@@ -135,6 +135,8 @@ class StoredOperation:
             "Cluster": str(self.operation.cluster),
             "CreatedAt": self.operation.created_at,
             "UpdatedAt": self.operation.updated_at,
+            "DryRun": self.operation.dry_run,
+            "KeepWorkload": self.operation.keep_workload,
             "KeptUntil": self.kept_until,
             **{f"Document{at // _MOST_CHARACTERS}": document[at : at + _MOST_CHARACTERS] for at in starts},
             **columns("Request", self.request),
@@ -163,6 +165,8 @@ def parse_summary(row: Any) -> OperationSummary:
         cluster=row["Cluster"],
         created_at=row["CreatedAt"],
         updated_at=row["UpdatedAt"],
+        dry_run=row["DryRun"],
+        keep_workload=row["KeepWorkload"],
     )
 
 

@@ -22,7 +22,7 @@ from pullkeeper.model import ClusterId, selectors_in
 from pullkeeper.onboarding.documents import FINAL_STATUSES, Onboarding, OnboardingMessage, Operation
 from pullkeeper.onboarding.messages import MOST_TRIES, Messages
 from pullkeeper.onboarding.operations import ChangedByAnother, Operations
-from pullkeeper.onboarding.phases import IN_AZURE, IN_CLUSTER, OFFBOARD, ONBOARD, handover
+from pullkeeper.onboarding.phases import IN_AZURE, IN_CLUSTER, OFFBOARD, ONBOARD, handover, is_instant
 from pullkeeper.onboarding.progress import Progress
 from pullkeeper.onboarding.rows import StoredOperation
 from pullkeeper.onboarding.work import AwaitingFederation, OutOfTime, Phase, Tools, Work
@@ -226,7 +226,7 @@ async def _run_phases(operation: Operation, work: Work, progress: Progress) -> N
         if operation.kind == "offboard" and not work.reachable and phase in IN_CLUSTER:
             progress.skip(phase, "skipped: the app cannot reach the cluster")
             continue
-        await progress.start(phase)
+        await progress.start(phase, saved=not is_instant(phase, work))
         work.stop_if_late()
         progress.finish(phase, await _run_phase(phase, work, operation))
 

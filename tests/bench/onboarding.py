@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import shutil
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -19,7 +20,6 @@ from local.clock import Clock
 from local.cloud import SUBSCRIPTION, Cloud
 from local.function_host import HostProcess
 from pullkeeper.model import ClusterId
-from tests.faults.gate import Gates, put_gates
 
 _APP: Final = Path(__file__).parents[2]
 _SETTINGS: Final = {
@@ -29,6 +29,17 @@ _SETTINGS: Final = {
     "AzureFunctionsJobHost__extensions__queues__maxPollingInterval": "00:00:00.200",
 }
 _AT_ONCE: Final = 100
+_COMPRESSED: Final = """
+import runpy
+from dataclasses import replace
+
+from pullkeeper.azure.quotas import Quotas
+
+call = Quotas.call
+Quotas.call = lambda self, quota: call(self, replace(quota, every=quota.every / {factor}))
+app = runpy.run_path({app!r})["app"]
+"""
+"""function_app.py of the app for which time is compressed. It knows the real quotas, and paces its calls by them."""
 _EVENT: Final = re.compile(
     r"^\[(?P<at>[\d :,-]+)\] \w+ (?P<event>operation\.completed|secret\.refreshed) .*?cluster=(?P<cluster>\S+)",
     re.MULTILINE,
@@ -46,13 +57,12 @@ class Event:
 
 @dataclass(slots=True)
 class OnboardingApp:
-    """host: the process of local/host with the app. gates: before the storage account."""
+    """host: the process of local/host with the app."""
 
     host: HostProcess
     azurite: Azurite
     cloud: Cloud
     tables: TableServiceClient
-    gates: Gates
     _events: list[Event] = field(default_factory=list)
     _read: int = 0
 
@@ -107,16 +117,23 @@ class OnboardingApp:
             return await asyncio.gather(*(send(*request) for request in requests))
 
 
+def compress_time(folder: Path, factor: int) -> Path:
+    """Write an app to that folder: this one, which then takes quotas to refill so many times as fast as on Azure."""
+    shutil.copy(_APP / "host.json", folder)
+    (folder / "function_app.py").write_text(_COMPRESSED.format(factor=factor, app=str(_APP / "function_app.py")))
+    return folder
+
+
 @asynccontextmanager
-async def open_app(azurite: Azurite, name: str) -> AsyncIterator[OnboardingApp]:
-    """The app with a hub, and the right to onboard, in a storage account of its own."""
-    storage = azurite.account(name)
+async def open_app(azurite: Azurite, storage: str, app: Path = _APP) -> AsyncIterator[OnboardingApp]:
+    """The app with a hub, and the right to onboard. storage: the connection string of its storage account. app: its
+    directory.
+    """
     async with (
         Cloud(Clock()) as cloud,
-        put_gates(storage) as (gated, gates),
         TableServiceClient.from_connection_string(storage) as tables,
     ):
         cloud.add_hub("main")
         cloud.arm.assign(cloud.app.principal_id, f"/subscriptions/{SUBSCRIPTION}", ONBOARDER)
-        async with HostProcess(_APP, {**cloud.environment(gated), **_SETTINGS}) as host:
-            yield OnboardingApp(host, azurite, cloud, tables, gates)
+        async with HostProcess(app, {**cloud.environment(storage), **_SETTINGS}) as host:
+            yield OnboardingApp(host, azurite, cloud, tables)

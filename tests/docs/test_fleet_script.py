@@ -153,12 +153,12 @@ class Canned:
     def __init__(self, status: str, *, known: bool = False, ends: str | None = None, **operation: Any) -> None:
         self.operation = {"id": "0" * 32, "kind": "onboard", "cluster": ONE, "steps": [], "result": None, **operation}
         self.status, self.known, self.ends = status, known, ends
-        self.posted: list[Any] = []
+        self.sent: list[Any] = []
 
     async def handle(self, request: web.Request) -> web.Response:
         operation = {**self.operation, "status": self.status}
-        if request.method == "POST":
-            self.posted.append(await request.json())
+        if request.method in {"POST", "DELETE"}:
+            self.sent.append(await request.json() if request.can_read_body else request.path)
             return web.json_response(operation, status=202)
         if request.path.endswith("0"):
             return web.json_response(operation)
@@ -166,7 +166,8 @@ class Canned:
         shown = [operation] if self.known and wanted in {None, self.status} else []
         if wanted == "Running":
             self.known, self.status = True, self.ends or self.status
-        return web.json_response({"clusters": [{"cluster": ONE}] if self.known else [], "operations": shown})
+        in_fleet = self.known and operation["kind"] == "onboard"
+        return web.json_response({"clusters": [{"cluster": ONE}] if in_fleet else [], "operations": shown})
 
 
 async def run_canned(canned: Canned, folder: Path, *arguments: str, **environment: Any) -> tuple[Run, Pipeline]:
@@ -184,7 +185,7 @@ async def run_canned(canned: Canned, folder: Path, *arguments: str, **environmen
 async def test_a_run_follows_what_is_under_way(tmp_path: Path) -> None:
     canned = Canned("Running", known=True, ends="Succeeded")
     run, _ = await run_canned(canned, tmp_path)
-    assert (run.code, run.err, canned.posted) == (SUCCEEDED, "", []), run
+    assert (run.code, run.err, canned.sent) == (SUCCEEDED, "", []), run
     lines = run.out.splitlines()
     assert lines[0].endswith("0 are done already, 1 operations to follow")
     assert [line.partition(",")[0] for line in lines[1:]] == ["0 Succeeded", "1 Succeeded"]
@@ -193,9 +194,22 @@ async def test_a_run_follows_what_is_under_way(tmp_path: Path) -> None:
 async def test_a_changed_body_is_sent_again_on_demand(tmp_path: Path) -> None:
     canned = Canned("Succeeded", known=True)
     run, _ = await run_canned(canned, tmp_path)
-    assert (run.code, canned.posted) == (SUCCEEDED, []), run
+    assert (run.code, canned.sent) == (SUCCEEDED, []), run
     run, _ = await run_canned(canned, tmp_path, PULLKEEPER_AGAIN="yes")
-    assert (run.code, canned.posted) == (SUCCEEDED, [{"hub": "main", "cluster": ONE}]), run
+    assert (run.code, canned.sent) == (SUCCEEDED, [{"hub": "main", "cluster": ONE}]), run
+
+
+async def test_a_dry_run_counts_as_nothing_done(tmp_path: Path) -> None:
+    canned = Canned("Succeeded", known=True, dryRun=True)
+    run, _ = await run_canned(canned, tmp_path)
+    assert (run.code, canned.sent) == (SUCCEEDED, [{"hub": "main", "cluster": ONE}]), run
+
+
+@pytest.mark.parametrize("kept", [False, True])
+async def test_an_offboarding_that_kept_the_workload_is_not_done(tmp_path: Path, *, kept: bool) -> None:
+    canned = Canned("Succeeded", known=True, kind="offboard", keepWorkload=kept)
+    run, _ = await run_canned(canned, tmp_path, "offboard", TAG)
+    assert (run.code, len(canned.sent)) == (SUCCEEDED, int(kept)), run
 
 
 async def test_a_run_stops_waiting_and_prints_where_to_look(tmp_path: Path) -> None:
@@ -208,7 +222,7 @@ async def test_the_body_is_sent_for_each_cluster_of_each_subscription(tmp_path: 
     canned = Canned("Succeeded")
     run, pipeline = await run_canned(canned, tmp_path, "onboard", "team one=it", "fleet.json", "first", "second")
     assert run.code == SUCCEEDED, run
-    assert canned.posted == [{"hub": "main", "cluster": ONE}] * 2
+    assert canned.sent == [{"hub": "main", "cluster": ONE}] * 2
     query = "--query [?tags.\"team one\" == 'it'].id --output tsv"
     assert pipeline.az_calls == [f"aks list --subscription {name} {query}" for name in ("first", "second")]
 

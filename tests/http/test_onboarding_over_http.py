@@ -21,7 +21,7 @@ from pullkeeper.onboarding.rows import create_operation_id
 from tests.http.conftest import App, cluster_path, onboarding_body
 
 pytestmark = [pytest.mark.servers, pytest.mark.asyncio(loop_scope="module")]
-_SUMMARY = ("id", "kind", "status", "cluster", "createdAt", "updatedAt")
+_SUMMARY = ("id", "kind", "status", "cluster", "createdAt", "updatedAt", "dryRun", "keepWorkload")
 _PHASES = [phase.NAME for phase in ONBOARD]
 
 

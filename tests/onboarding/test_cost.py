@@ -77,7 +77,7 @@ async def test_an_operation_makes_few_calls_over_few_connections(onboarding: Onb
     other = await onboarding.cluster("aks-2")
     await onboarding.onboard(other)
     await onboarding.offboard_fully(other)
-    for kind, most in (("first", 55), ("again", 40), ("offboarding", 55)):
+    for kind, most in (("first", 55), ("again", 39), ("offboarding", 55)):
         meter.read()
         if kind == "offboarding":
             begun = await onboarding.world.services.onboarder.offboard(meter.cluster.id, keep_workload=False)
@@ -89,6 +89,21 @@ async def test_an_operation_makes_few_calls_over_few_connections(onboarding: Onb
         calls = meter.read()
         assert sum(map(len, calls.values())) <= most, f"{kind}\n{describe_calls(calls)}"
         assert max(connections.values(), default=0) <= 4, f"{kind} {connections}\n{describe_calls(calls)}"
+
+
+async def test_a_client_certificate_is_asked_for_once(onboarding: Onboarding) -> None:
+    await _assert_certificate_requests(onboarding, 1)
+
+
+async def test_two_identities_ask_for_a_client_certificate_each(two_identities: Onboarding) -> None:
+    await _assert_certificate_requests(two_identities, 2)
+
+
+async def _assert_certificate_requests(onboarding: Onboarding, count: int) -> None:
+    await onboarding.onboard(await onboarding.cluster("aks-1", local_accounts=True))
+    journal = onboarding.world.cloud.arm_part.journal
+    assert journal.count("POST", "/listClusterUserCredential") == count
+    assert journal.count("GET", "/managedClusters/") == count
 
 
 @pytest.mark.parametrize("local_accounts", [False, True])

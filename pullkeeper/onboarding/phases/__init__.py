@@ -19,7 +19,7 @@ from pullkeeper.onboarding.phases import (
     retire,
     workload,
 )
-from pullkeeper.onboarding.work import Phase
+from pullkeeper.onboarding.work import Phase, Work
 
 ONBOARD: Final[tuple[Phase, ...]] = (
     inspect_cluster,
@@ -52,3 +52,8 @@ IN_AZURE: Final = frozenset({inspect_cluster, identity, federated_credential, ha
 """Those that only call Azure."""
 IN_CLUSTER: Final = frozenset({retire, workload, refresher, pull_secret, manifests})
 """What offboarding skips in a cluster that is gone or does not answer."""
+
+
+def is_instant(phase: Phase, work: Work) -> bool:
+    """Whether a phase calls neither Azure Resource Manager nor the cluster, so that nothing holds it up."""
+    return phase is handover or (phase is workload and not any(request.workload for request in work.requests))
