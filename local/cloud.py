@@ -27,7 +27,9 @@ from local.google.registry import Registry
 from local.google.token_services import Google
 from local.kubernetes import ApiServer as StandIn
 from local.serving import Authority, Faults, Journal, Server
-from pullkeeper.cluster.manifests import namespace, refresher_access
+from pullkeeper.cluster.manifests import namespace
+from pullkeeper.cluster.rights import access as rights
+from pullkeeper.cluster.rights import admission_policy
 from pullkeeper.fleet.table import Member
 from pullkeeper.model import Cluster, ClusterId, Endpoint, Target
 
@@ -186,8 +188,10 @@ class Cloud:
         admin = await self._opened.enter_async_context(Administrator(server))
         wanted = Cluster(cluster=ClusterId(SUBSCRIPTION, GROUP, name), hub=hub, targets=tuple(targets), adopt=adopt)
         namespaces = [namespace(name) for name in dict.fromkeys(target.namespace for target in wanted.named)]
-        for manifest in (*namespaces, *refresher_access(wanted.named, self.app.principal_id)):
-            if ready and (access or manifest["kind"] != "RoleBinding"):
+        principal = self.app.principal_id
+        policy = admission_policy(wanted.targets, principal, adopt=adopt)
+        for manifest in (*namespaces, *policy, *rights(wanted.targets, principal)):
+            if ready and (access or manifest["kind"] not in {"RoleBinding", "ClusterRoleBinding"}):
                 await admin.apply(manifest)
         if not ready:
             await admin.apply(cluster_admin_binding(self.app.principal_id))

@@ -4,6 +4,7 @@ import asyncio
 from typing import Final
 
 from pullkeeper.errors import AdministratorMissing, ClusterStopped, ClusterUnreachable, ClusterUnwell
+from pullkeeper.model import selectors_in
 from pullkeeper.onboarding import objects
 from pullkeeper.onboarding.phases import manifests, refresher, workload
 from pullkeeper.onboarding.work import Work
@@ -30,6 +31,16 @@ _RIGHTS: Final = (
     ("bind", _RBAC, "roles"),
 )
 """Verb, API group, resource."""
+_BY_LABEL: Final = (
+    *(
+        (verb, _RBAC, kind)
+        for kind in ("clusterroles", "clusterrolebindings")
+        for verb in ("get", "create", "patch", "delete")
+    ),
+    ("escalate", _RBAC, "clusterroles"),
+    ("bind", _RBAC, "clusterroles"),
+)
+"""For namespaceSelector. Rights to admission policies are not checked: the owner may apply ours instead."""
 
 
 async def plan(work: Work) -> str:
@@ -58,7 +69,11 @@ async def undo(work: Work) -> str:
         if e.retryable and NAME not in work.failed_steps:
             raise
         work.reachable = work.complete = False
-        kept = [*manifests.list_objects(work), *refresher.list_objects(work.requests), *workload.list_objects(work)]
+        kept = [
+            *manifests.list_objects(work),
+            *refresher.list_objects(work, work.requests),
+            *workload.list_objects(work),
+        ]
         for name in (*(f"Secret {target}" for target in work.targets), *map(objects.name_of, kept)):
             work.left.append(f"{name}: the cluster does not answer ({e.category}); offboard again once it does")
         return f"the app cannot reach the cluster ({e.detail}); the objects in it are kept"
@@ -66,9 +81,11 @@ async def undo(work: Work) -> str:
 
 async def _check_rights(work: Work) -> str:
     api = await work.api()
-    answers = await asyncio.gather(*(api.is_allowed(*right) for right in _RIGHTS))
+    by_label = any(selectors_in(request.targets) for request in work.requests)
+    rights = (*_RIGHTS, *(_BY_LABEL if by_label else ()))
+    answers = await asyncio.gather(*(api.is_allowed(*right) for right in rights))
     missing: dict[str, list[str]] = {}
-    for (verb, _, kind), allowed in zip(_RIGHTS, answers, strict=True):
+    for (verb, _, kind), allowed in zip(rights, answers, strict=True):
         if not allowed:
             missing.setdefault(verb, []).append(kind)
     if missing:
