@@ -65,7 +65,8 @@ class Operations:
         latest = await self._find(row["Operation"]) if row else None
         if latest and latest.operation.status not in FINAL_STATUSES and not latest.is_abandoned(now):
             raise _already_running(latest.operation.id, cluster)
-        stored = StoredOperation(operation, request.to_json(), "", due=now)
+        principals = latest.list_principals() if latest else ()
+        stored = StoredOperation(operation, request.to_json(), "", due=now, principals=principals)
         async with map_storage_errors("tables"):
             written = await table.upsert_entity(stored.to_entity(), mode=UpdateMode.REPLACE)
         async with map_storage_errors("tables"):

@@ -71,7 +71,9 @@ class StoredOperation:
     turn: the number of the message that continues it; any other finds nothing to do. due: when that message is to
     arrive; None while an invocation works on it. tries: how many have failed. waiting_since: when it first had to wait
     for Azure. turns: the quotas whose next call it may make, because it has waited for that. update_requested: whether
-    it has asked Azure to change the cluster. writer: marks this reader's writes.
+    it has asked Azure to change the cluster. principals: object ids of the app's identities to which operations before
+    it gave rights in the cluster, since the last offboarding that removed everything. writer: marks this reader's
+    writes.
     """
 
     operation: Operation
@@ -83,7 +85,16 @@ class StoredOperation:
     waiting_since: datetime | None = None
     turns: frozenset[str] = frozenset()
     update_requested: bool = False
+    principals: tuple[str, ...] = ()
     writer: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def list_principals(self) -> tuple[str, ...]:
+        """Return the object ids of all identities that the next operation has to know."""
+        result = self.operation.result
+        if self.operation.removed_everything:
+            return ()
+        own = [result.handover.object_id] if result and result.handover else []
+        return tuple(dict.fromkeys((*self.principals, *own)))
 
     def is_abandoned(self, now: datetime) -> bool:
         """Whether it no longer keeps another operation of its cluster from beginning: no invocation works on it, or its
@@ -109,6 +120,7 @@ class StoredOperation:
             waiting_since=row.get("WaitingSince"),
             turns=frozenset(filter(None, row.get("Turns", "").split(","))),
             update_requested=row["UpdateRequested"],
+            principals=tuple(filter(None, row.get("Principals", "").split(","))),
         )
 
     def to_summary(self) -> dict[str, Any]:
@@ -137,6 +149,7 @@ class StoredOperation:
             "WaitingSince": self.waiting_since,
             "Turns": ",".join(sorted(self.turns)) or None,
             "UpdateRequested": self.update_requested,
+            "Principals": ",".join(self.principals) or None,
         }
         return {name: value for name, value in entity.items() if value is not None}
 

@@ -162,11 +162,6 @@ class Runner:
         request = self._operations.parse_request(stored)
         if stored.operation.kind == "onboard" or listed:
             requests.append(request)
-        handovers = [
-            operation.result.handover
-            for operation, request in onboardings
-            if request.refresher == "central" and operation.result and operation.result.handover
-        ]
         issuers = (operation.result.issuer for operation, _ in reversed(onboardings) if operation.result)
         return Work(
             request=request,
@@ -176,7 +171,7 @@ class Runner:
             dry_run=stored.operation.dry_run,
             failed_steps=frozenset(step.name for step in stored.operation.steps if step.category),
             issuer=next(filter(None, issuers), None),
-            principals=tuple(dict.fromkeys(one.object_id for one in handovers)),
+            principals=stored.principals,
             update_requested=stored.update_requested,
         )
 
