@@ -35,14 +35,14 @@ async def undo(work: Work) -> str:
 
 def list_objects(work: Work, requests: Iterable[Onboarding]) -> list[dict[str, Any]]:
     """Kind and name of all objects that these onboardings may have created; needs no hub."""
-    principals = [*work.principals, work.app_claims.get("oid", "")]
+    principals = dict.fromkeys((*work.principals, work.app_claims.get("oid", "")))
     found = (manifest for request in requests for one in principals for manifest in _name_objects(work, request, one))
     return list({path_of(manifest): manifest for manifest in found}.values())
 
 
 def list_wanted(work: Work) -> list[dict[str, Any]]:
     """Kind and name of all objects that the request needs."""
-    return list(_name_objects(work, work.request, work.app_claims["oid"]))
+    return list(_name_objects(work, work.request, work.app_claims.get("oid", "")))
 
 
 def _name_objects(work: Work, request: Onboarding, principal: str) -> Iterator[dict[str, Any]]:
