@@ -9,6 +9,8 @@ from typing import Any, Protocol, Self
 
 import aiohttp
 
+from pullkeeper.cluster.api import path_of
+
 _APPLY = "application/apply-patch+yaml"
 
 
@@ -76,13 +78,7 @@ class Administrator:
 
     async def apply(self, manifest: Mapping[str, Any], *, manager: str = "kubectl") -> dict[str, Any]:
         """As `kubectl apply --server-side`."""
-        metadata = manifest["metadata"]
-        version = manifest["apiVersion"]
-        root = f"/apis/{version}" if "/" in version else f"/api/{version}"
-        space = f"/namespaces/{metadata['namespace']}" if "namespace" in metadata else ""
-        plural = manifest["kind"].lower() + "s"
-        path = f"{root}{space}/{plural}/{metadata['name']}"
-        return await self.call("PATCH", path, manifest, content_type=_APPLY, manager=manager)
+        return await self.call("PATCH", path_of(manifest), manifest, content_type=_APPLY, manager=manager)
 
     async def read_secret(self, namespace: str, name: str) -> dict[str, Any]:
         return await self.call("GET", f"/api/v1/namespaces/{namespace}/secrets/{name}")

@@ -7,7 +7,7 @@ variables alone: it has no test switch.
 import json
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +27,9 @@ from local.google.registry import Registry
 from local.google.token_services import Google
 from local.kubernetes import ApiServer as StandIn
 from local.serving import Authority, Faults, Journal, Server
-from pullkeeper.cluster.manifests import namespace, refresher_access
+from pullkeeper.cluster.manifests import namespace
+from pullkeeper.cluster.rights import access as rights
+from pullkeeper.cluster.rights import admission_policy
 from pullkeeper.fleet.table import Member
 from pullkeeper.model import Cluster, ClusterId, Endpoint, Target, Wish
 
@@ -188,12 +190,10 @@ class Cloud:
         admin = await self._opened.enter_async_context(Administrator(server))
         wanted = Cluster(cluster=ClusterId(SUBSCRIPTION, group, name), hub=hub, targets=tuple(targets), adopt=adopt)
         namespaces = [namespace(name) for name in dict.fromkeys(target.namespace for target in wanted.named)]
-        rights = (
-            *refresher_access(wanted.named, self.app.principal_id),
-            *_selector_access(wanted, self.app.principal_id),
-        )
-        for manifest in (*namespaces, *rights):
-            if ready and (access or not manifest["kind"].endswith("RoleBinding")):
+        principal = self.app.principal_id
+        policy = admission_policy(wanted.targets, principal, adopt=adopt)
+        for manifest in (*namespaces, *policy, *rights(wanted.targets, principal)):
+            if ready and (access or manifest["kind"] not in {"RoleBinding", "ClusterRoleBinding"}):
                 await admin.apply(manifest)
         if not ready:
             await admin.apply(cluster_admin_binding(self.app.principal_id))
@@ -237,32 +237,6 @@ class Cloud:
         await server.start()
         self._opened.push_async_callback(server.stop)
         return server
-
-
-def _selector_access(cluster: Cluster, principal: str) -> Iterator[dict[str, Any]]:
-    """The rights for selectors: to list namespaces, and on secrets and accounts of these names in all of them."""
-    if not cluster.selectors:
-        return
-    secrets = sorted({selector.secret for selector in cluster.selectors})
-    accounts = sorted({one.name for selector in cluster.selectors for one in selector.service_accounts})
-    prune = ["delete"] if any(selector.prune for selector in cluster.selectors) else []
-    rules = [
-        {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["list"]},
-        {"apiGroups": [""], "resources": ["secrets"], "resourceNames": secrets, "verbs": ["create", "patch", *prune]},
-    ]
-    if accounts:
-        rules.append(
-            {"apiGroups": [""], "resources": ["serviceaccounts"], "resourceNames": accounts, "verbs": ["get", "patch"]}
-        )
-    version, metadata = f"{_RBAC}/v1", {"name": "pullkeeper-refresher"}
-    yield {"apiVersion": version, "kind": "ClusterRole", "metadata": metadata, "rules": rules}
-    yield {
-        "apiVersion": version,
-        "kind": "ClusterRoleBinding",
-        "metadata": metadata,
-        "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": metadata["name"]},
-        "subjects": [{"apiGroup": _RBAC, "kind": "User", "name": principal}],
-    }
 
 
 def cluster_admin_binding(principal: str) -> dict[str, Any]:

@@ -32,7 +32,7 @@ _CLUSTER_ID = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 _ARM = "/subscriptions/{}/resourceGroups/{}/providers/Microsoft.ContainerService/managedClusters/{}"
-_RESERVED_NAMESPACE = re.compile(r"kube-.*|gatekeeper-system|azure-arc|aks-.*|calico-system|tigera-operator")
+RESERVED_NAMESPACE: Final = re.compile(r"kube-.*|gatekeeper-system|azure-arc|aks-.*|calico-system|tigera-operator")
 
 _BY_NAME, _BY_CONTENT = UNION_TAGS
 MOST_TARGETS: Final = 500
@@ -83,7 +83,7 @@ ClusterRef = Annotated[
 
 def is_reserved(namespace: str) -> bool:
     """Whether a namespace is one of the cluster's own components: it never gets a secret."""
-    return bool(_RESERVED_NAMESPACE.fullmatch(namespace))
+    return bool(RESERVED_NAMESPACE.fullmatch(namespace))
 
 
 class Target(Document):

@@ -3,7 +3,7 @@
 Rules and syntax: k8s.io/apimachinery, pkg/apis/meta/v1/validation and pkg/labels.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
@@ -82,14 +82,17 @@ class NamespaceSelector(Document):
         return self
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        return all(expression.matches(labels) for expression in self._expressions())
+        return all(expression.matches(labels) for expression in self.expressions)
 
     def __str__(self) -> str:
         """Return the value of `labelSelector`, for the API server and kubectl."""
-        return ",".join(map(str, self._expressions()))
+        return ",".join(map(str, self.expressions))
 
-    def _expressions(self) -> Iterator[LabelExpression]:
-        """Yield all conditions in one form, as Kubernetes does."""
-        for key, value in self.match_labels.items():
-            yield LabelExpression(key=key, operator="In", values=(value,))
-        yield from self.match_expressions
+    @property
+    def expressions(self) -> tuple[LabelExpression, ...]:
+        """All conditions in one form, as Kubernetes has them inside."""
+        labels = self.match_labels.items()
+        return (
+            *(LabelExpression(key=key, operator="In", values=(value,)) for key, value in labels),
+            *self.match_expressions,
+        )

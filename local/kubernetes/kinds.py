@@ -7,6 +7,7 @@ from local.kubernetes.schema import Type, definition
 
 RBAC: Final = "rbac.authorization.k8s.io"
 REVIEWS: Final = "authorization.k8s.io"
+ADMISSION: Final = "admissionregistration.k8s.io"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,21 @@ KINDS: Final = (
     ROLE_BINDINGS,
     CLUSTER_ROLES,
     CLUSTER_ROLE_BINDINGS,
+    Kind(
+        ADMISSION,
+        "validatingadmissionpolicies",
+        "ValidatingAdmissionPolicy",
+        "admissionregistration",
+        namespaced=False,
+        has_status=True,
+    ),
+    Kind(
+        ADMISSION,
+        "validatingadmissionpolicybindings",
+        "ValidatingAdmissionPolicyBinding",
+        "admissionregistration",
+        namespaced=False,
+    ),
     ACCESS_REVIEWS,
 )
 

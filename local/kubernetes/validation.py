@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from local.kubernetes import names, workloads
+from local.kubernetes import admission, names, workloads
 from local.kubernetes.calls import Call, Json, parse_json
 from local.kubernetes.kinds import RBAC, Kind
 from local.kubernetes.refusals import not_played
@@ -133,6 +133,10 @@ def _problems(kind: Kind, made: Json, old: Json | None) -> Iterator[str]:
                     yield f"the rule {rule}"
         case "RoleBinding" | "ClusterRoleBinding":
             yield from _binding_problems(made)
+        case "ValidatingAdmissionPolicy":
+            yield from admission.policy_problems(made)
+        case "ValidatingAdmissionPolicyBinding":
+            yield from admission.binding_problems(made)
         case "Service" | "Deployment" | "CronJob":
             yield from workloads.problems(kind, made, old)
 

@@ -6,6 +6,7 @@ with local accounts. AKS allows one such call a second per subscription and regi
 
 import asyncio
 import base64
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -53,6 +54,12 @@ class ClusterFacts:
     private_name: str | None
     public_name: str | None
     document: Any = field(default=None, repr=False, compare=False)
+
+    @property
+    def release(self) -> tuple[int, int]:
+        """Of Kubernetes: (1, 34). (0, 0) if Azure gives no version."""
+        found = re.match(r"(\d+)\.(\d+)", self.version)
+        return (int(found[1]), int(found[2])) if found else (0, 0)
 
     @property
     def is_changing(self) -> bool:

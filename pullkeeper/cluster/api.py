@@ -7,6 +7,7 @@ here are made. Responses to an apply are requested as metadata only, so that no 
 
 import contextlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -225,12 +226,17 @@ class Api:
         return errors.ClusterMoved(f"{self._host} does not respond as an API server does")
 
 
+def plural_of(kind: str) -> str:
+    """The resource of a kind. All kinds that Pullkeeper applies have regular plurals."""
+    return re.sub("y$", "ie", kind.lower()) + "s"
+
+
 def path_of(manifest: Mapping[str, Any]) -> str:
-    """The object's path at the API server. All kinds that Pullkeeper applies have regular plurals."""
+    """The object's path at the API server."""
     metadata, version = manifest["metadata"], manifest["apiVersion"]
     root = f"/apis/{version}" if "/" in version else f"/api/{version}"
     space = f"/namespaces/{metadata['namespace']}" if "namespace" in metadata else ""
-    return f"{root}{space}/{manifest['kind'].lower()}s/{metadata['name']}"
+    return f"{root}{space}/{plural_of(manifest['kind'])}/{metadata['name']}"
 
 
 def _may_retry(failure: errors.PullkeeperError) -> bool:

@@ -4,7 +4,6 @@ no value can become structure.
 
 import copy
 import json
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -19,28 +18,15 @@ _FOLDER: Final = Path(__file__).parents[2] / "manifests"
 TOKEN_FILE: Final = "/var/run/secrets/azure/tokens/azure-identity-token"
 
 
-def refresher_access(targets: Iterable[Target], principal: str) -> Iterator[dict[str, Any]]:
-    """Yield role and role binding for every namespace of the targets, in the order to apply them.
-
-    principal: the object id of the identity that refreshes.
-    """
-    by_namespace: dict[str, list[Target]] = defaultdict(list)
-    for target in targets:
-        by_namespace[target.namespace].append(target)
-    for namespace, within in by_namespace.items():
-        yield _role(namespace, within)
-        yield _binding(namespace, principal)
-
-
 def namespace(name: str) -> dict[str, Any]:
-    manifest = _load("namespace")
+    manifest = load("namespace")
     manifest["metadata"]["name"] = name
     return manifest
 
 
 def service_account(namespace: str, name: str, client_id: str | None) -> dict[str, Any]:
     """A service account, with the client id of its pods' identity if it has one."""
-    manifest = _load("service-account")
+    manifest = load("service-account")
     metadata = manifest["metadata"]
     metadata |= {"name": name, "namespace": namespace}
     if client_id is None:
@@ -58,7 +44,7 @@ def credential_config_map(
     trusted_accounts: service accounts whose tokens of the cluster the provider trusts. Without any, the description in
     the manifest says that Google refuses them.
     """
-    manifest = _load("credential-config")
+    manifest = load("credential-config")
     manifest["metadata"]["namespace"] = namespace
     if config is None:
         return manifest
@@ -77,7 +63,7 @@ def workload(
     target: Target, service_account: str, *, image: str, replicas: int, config_secret: str
 ) -> Iterator[dict[str, Any]]:
     """The publisher's Deployment and Service."""
-    for manifest in (_load("workload-deployment"), _load("workload-service")):
+    for manifest in (load("workload-deployment"), load("workload-service")):
         manifest["metadata"]["namespace"] = target.namespace
         if manifest["kind"] == "Deployment":
             manifest["spec"]["replicas"] = replicas
@@ -94,25 +80,8 @@ def as_text(manifests: Iterable[Mapping[str, Any]]) -> str:
     return yaml.safe_dump_all(manifests, sort_keys=False)
 
 
-def _role(namespace: str, targets: list[Target]) -> dict[str, Any]:
-    manifest = _load("refresher-role")
-    manifest["metadata"]["namespace"] = namespace
-    secrets, accounts = manifest["rules"]
-    secrets["resourceNames"] = sorted({target.secret for target in targets})
-    accounts["resourceNames"] = sorted({name for target in targets for name in target.account_names})
-    # A rule without names would allow every service account.
-    manifest["rules"] = [rule for rule in (secrets, accounts) if rule["resourceNames"]]
-    return manifest
-
-
-def _binding(namespace: str, principal: str) -> dict[str, Any]:
-    manifest = _load("refresher-rolebinding")
-    manifest["metadata"]["namespace"] = namespace
-    manifest["subjects"][0]["name"] = principal
-    return manifest
-
-
-def _load(name: str) -> dict[str, Any]:
+def load(name: str) -> dict[str, Any]:
+    """Return a manifest of the folder, to put values into."""
     return copy.deepcopy(_parse(name))
 
 

@@ -16,7 +16,14 @@ import stamina
 from pullkeeper.cluster.api import Api, ObjectMetadata
 from pullkeeper.cluster.ownership import LABELS, MANAGER, managers, release_patch
 from pullkeeper.cluster.refusals import OwnershipConflict, PatchTestFailed
-from pullkeeper.errors import ClusterError, NamespaceMissing, NamespaceTerminating, QuotaExceeded, SecretConflict
+from pullkeeper.errors import (
+    AdmissionDenied,
+    ClusterError,
+    NamespaceMissing,
+    NamespaceTerminating,
+    QuotaExceeded,
+    SecretConflict,
+)
 from pullkeeper.model import Target
 from pullkeeper.publisher.hub import Hub
 from pullkeeper.publisher.registry import dockerconfigjson
@@ -53,7 +60,10 @@ async def _resolve_conflict(
     api: Api, path: str, manifest: dict[str, Any], conflict: OwnershipConflict, *, known_uid: str | None, adopt: bool
 ) -> WriteResult:
     """Take the secret back if it is ours, take it over if it is to be adopted, else raise SecretConflict."""
-    seen = await api.look(path, "Secret")
+    try:
+        seen = await api.look(path, "Secret")
+    except AdmissionDenied:  # the policy of a cluster role shows no secret of another owner
+        raise SecretConflict(conflict.detail, conflict.context) from None
     ours = seen is None or seen.uid == known_uid or is_ours(seen)
     if not ours and not adopt:
         raise SecretConflict(conflict.detail, conflict.context) from None

@@ -58,7 +58,8 @@ class Operations:
         latest = await self._find(row["Operation"]) if row else None
         if latest and latest.operation.status not in FINAL_STATUSES and not latest.is_abandoned(now):
             raise _already_running(latest.operation.id, cluster)
-        stored = StoredOperation(operation, request.to_json(), "", due=now)
+        principals = latest.list_principals() if latest else ()
+        stored = StoredOperation(operation, request.to_json(), "", due=now, principals=principals)
         async with map_storage_errors("tables"):
             written = await table.upsert_entity(stored.to_entity(), mode=UpdateMode.REPLACE)
         async with map_storage_errors("tables"):
@@ -143,9 +144,7 @@ class Operations:
         return row.get("History", "").split(",") if row else []
 
     async def add_found(self, cluster: ClusterId, found: Iterable[str]) -> frozenset[str]:
-        """Remember targets (`namespace/secret`) that an offboarding found in the fleet before it removed the cluster,
-        until an offboarding has removed everything. Returns all.
-        """
+        """Remember what an offboarding found in the fleet, until one has removed everything. Returns all of it."""
         known = frozenset(json.loads(text(await self._cluster_row(cluster) or {}, _FOUND) or "[]"))
         if new := frozenset(found) - known:
             table = await self._table()

@@ -75,7 +75,8 @@ class StoredOperation:
     arrive; None while an invocation works on it. tries: how many have failed. waiting_since: when it first had to wait
     for Azure. turns: the quotas whose next call it may make, because it has waited for that. update_requested: whether
     it has asked Azure to change the cluster. facts, endpoint: what it has read of the cluster, so that a wait does not
-    repeat that. writer: marks this reader's writes.
+    repeat that. principals: object ids of the app's identities to which operations before it gave rights in the
+    cluster, since the last offboarding that removed everything. writer: marks this reader's writes.
     """
 
     operation: Operation
@@ -89,7 +90,16 @@ class StoredOperation:
     update_requested: bool = False
     facts: ClusterFacts | None = None
     endpoint: Endpoint | None = None
+    principals: tuple[str, ...] = ()
     writer: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def list_principals(self) -> tuple[str, ...]:
+        """Return the object ids of all identities that the next operation has to know."""
+        result = self.operation.result
+        if self.operation.removed_everything:
+            return ()
+        own = [result.handover.object_id] if result and result.handover else []
+        return tuple(dict.fromkeys((*self.principals, *own)))
 
     def is_abandoned(self, now: datetime) -> bool:
         """Whether it no longer keeps another operation of its cluster from beginning: no invocation works on it, or its
@@ -117,6 +127,7 @@ class StoredOperation:
             update_requested=row["UpdateRequested"],
             facts=ClusterFacts(**json.loads(facts)) if (facts := text(row, "Facts")) else None,
             endpoint=Endpoint.parse(endpoint) if (endpoint := text(row, "Endpoint")) else None,
+            principals=tuple(filter(None, row.get("Principals", "").split(","))),
         )
 
     def to_summary(self) -> dict[str, Any]:
@@ -149,6 +160,7 @@ class StoredOperation:
             "UpdateRequested": self.update_requested,
             **columns("Facts", _facts_json(self.facts) if self.facts else ""),
             **columns("Endpoint", self.endpoint.to_json() if self.endpoint else ""),
+            "Principals": ",".join(self.principals) or None,
         }
         return {name: value for name, value in entity.items() if value is not None}
 

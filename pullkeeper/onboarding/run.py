@@ -141,10 +141,8 @@ class Runner:
         detail = f"waiting: {reason.detail}; next try at {due:%H:%M:%SZ}, until {until:%Y-%m-%d %H:%MZ} at most"
         requested = stored.update_requested or bool(work and work.update_requested)
         turns = stored.turns | {quota} if quota else stored.turns
-        found = work.found if work else {}
-        waiting = await progress.pause(
-            detail, delay, waiting_since=since, update_requested=requested, turns=turns, **found
-        )
+        known = {"turns": turns, "update_requested": requested, **(work.found if work else {})}
+        waiting = await progress.pause(detail, delay, waiting_since=since, **known)
         return await self._messages.send(waiting)
 
     async def _fail(
@@ -184,6 +182,7 @@ class Runner:
             issuer=next(filter(None, issuers), None),
             facts=stored.facts,
             endpoint=stored.endpoint,
+            principals=stored.principals,
             update_requested=stored.update_requested,
             found_targets=found,
         )

@@ -54,11 +54,11 @@ class Work:
 
     requests: `request` and all earlier ones since the last offboarding that left other things behind: what offboarding
     has to undo. failed_steps: names of the steps at which an earlier try failed. issuer: of the cluster's service
-    account tokens; until the cluster is inspected, the one that an earlier operation found. reachable: False where the
-    app does no work in the cluster. first: the secrets that it has written.
-    manifests: what the pipeline has to apply then. left: lines of the result.
-    complete: False once something of ours that should be removed was kept. removed_credentials: in a dry run, those
-    that would be removed. used_identities: lower-case names of those on which offboarding found credentials of
+    account tokens; until the cluster is inspected, the one that an earlier operation found. principals: object ids of
+    the app's identities that earlier operations gave rights to. reachable: False where the app does no work in the
+    cluster. first: the secrets that it has written. manifests: what the pipeline has to apply then. left: lines of the
+    result. complete: False once something of ours that should be removed was kept. removed_credentials: in a dry run,
+    those that would be removed. used_identities: lower-case names of those on which offboarding found credentials of
     the cluster. update_requested: whether this operation has asked Azure to change the cluster. progressed: whether
     this invocation has changed something that the next one will find done. found_targets: of an offboarding, what
     selectors had found (`namespace/secret`).
@@ -71,6 +71,7 @@ class Work:
     dry_run: bool
     failed_steps: frozenset[str] = frozenset()
     issuer: str | None = None
+    principals: tuple[str, ...] = ()
     facts: ClusterFacts | None = None
     identity: ManagedIdentity | None = None
     endpoint: Endpoint | None = None

@@ -23,10 +23,11 @@ async def remove_secret(api: Api, cluster: Cluster, target: Target, status: Stat
     prune = any(selector.prune for selector in cluster.selectors if selector.secret == target.secret)
     try:
         seen = await pull_secret.look(api, target)
-    except (AdmissionDenied, ClusterRbacDenied):
-        if prune:
+    except (AdmissionDenied, ClusterRbacDenied) as e:
+        # Without prune we have no rights to a secret that exists there; with it, to those of ours.
+        if prune and (e.retryable or isinstance(e, ClusterRbacDenied)):
             raise
-        return Kept(None)  # without prune we have no rights to a secret that exists there
+        return Kept(f"not removed: {e.detail}" if prune else None)
     if seen is None:
         return Gone(deleted=False)
     if not prune:

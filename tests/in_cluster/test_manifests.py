@@ -10,16 +10,20 @@ import yaml
 from kubernetes_validate import utils as kubernetes_validate
 
 from pullkeeper.clouds import CLOUDS
-from pullkeeper.cluster import manifests
+from pullkeeper.cluster import manifests, rights
 from pullkeeper.cluster.in_cluster import Chain, build_refresher, schedule
 from pullkeeper.errors import InvalidRequest
-from pullkeeper.model import Target
+from pullkeeper.model import SelectorTarget, Target
 from tests.core.publisher import parsed_hub
 
 TENANT = "11111111-2222-3333-4444-555555555555"
 CLIENT = "66666666-7777-8888-9999-000000000000"
 CLOUD = CLOUDS["AzurePublic"]
 TARGET = Target(service_accounts=("deepintshield-sa",))
+SELECTOR = SelectorTarget.parse(
+    {"namespaceSelector": {"matchLabels": {"team": "a"}}, "serviceAccounts": ["default"], "prune": True}
+)
+FIRST_WITH_POLICIES = 30
 HUB = parsed_hub()
 
 
@@ -47,14 +51,15 @@ def test_every_supported_version_has_every_field(minor: int) -> None:
         manifests.namespace("deepintshield"),
         manifests.service_account("deepintshield", "deepintshield-sa", CLIENT),
         manifests.credential_config_map("deepintshield", HUB.credential_config),
-        *manifests.refresher_access([TARGET], CLIENT),
+        *rights.access([TARGET, SELECTOR], CLIENT),
         *manifests.workload(TARGET, "deepintshield-sa", image=HUB.probe, replicas=2, config_secret="config"),
     ]
-    everything = [*build("entra"), *build("kubernetes"), *around]
+    policy = rights.admission_policy([TARGET, SELECTOR], CLIENT)
+    everything = [*build("entra"), *build("kubernetes"), *around, *policy]
     files = manifests._FOLDER.glob("*.yaml")
     kinds = {one["kind"] for file in files for one in yaml.safe_load_all(file.read_text(encoding="utf-8"))}
     assert {manifest["kind"] for manifest in everything} == kinds, "a manifest without a test"
-    for manifest in everything:
+    for manifest in everything if minor >= FIRST_WITH_POLICIES else [*everything[: -len(policy)]]:
         kubernetes_validate.validate(manifest, f"1.{minor}", strict=True)
 
 

@@ -42,6 +42,8 @@ _KINDS: Final = (
     "/apis/rbac.authorization.k8s.io/v1/rolebindings",
     "/apis/rbac.authorization.k8s.io/v1/clusterroles",
     "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+    "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies",
+    "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings",
 )
 _INCIDENTAL: Final = frozenset({"uid", "resourceVersion", "creationTimestamp", "managedFields", "generation"})
 

@@ -34,7 +34,7 @@ async def test_a_step_names_a_few_of_many_objects_and_counts_the_others(onboardi
     assert await _count(cluster, "secrets") == 0
     for operation, name, last in (
         (planned, "pull secret", "and 10 more"),
-        (done, "refresher", "and 40 more"),
+        (done, "refresher", "and 42 more"),
         (offboarded, "pull secret", "and 10 more"),
     ):
         assert str(step(operation, name).detail).endswith(last)

@@ -69,7 +69,7 @@ async def test_the_objects_are_the_manifests_with_values_filled_in(onboarding: O
         and "/secrets/" not in request.path
         and request.query.get("fieldManager") == "pullkeeper"
     ]
-    assert len(applied) == 7
+    assert len(applied) == 9
     assert {request.query.get("fieldValidation") for request in applied} == {"Strict"}
 
 

@@ -43,7 +43,7 @@ async def test_everything_but_the_namespace_is_removed_and_can_be_created_again(
     before = set(await list_objects(cluster))
     await onboarding.onboard(cluster, workload=WORKLOAD)
     during = set(await list_objects(cluster))
-    assert len(during - before) == 8
+    assert len(during - before) == 10
 
     left = await onboarding.offboard_fully(cluster)
 

@@ -17,6 +17,7 @@ from tests.onboarding.conftest import (
     WORKLOAD,
     Onboarding,
     describe,
+    federated,
     list_content,
     list_objects,
     list_versions,
@@ -49,7 +50,9 @@ async def cluster(onboarding: Onboarding, server: Running) -> LocalCluster:
 
 
 async def test_planned_onboarded_onboarded_again_and_offboarded(onboarding: Onboarding, cluster: LocalCluster) -> None:
-    body = {"cluster": str(cluster.id), "hub": "main", "workload": WORKLOAD}
+    by_label = {"namespaceSelector": {"matchLabels": {"team": "a"}}, "secret": "found", "prune": True}
+    targets = [{"serviceAccounts": federated("deepintshield-sa")}, {**by_label, "serviceAccounts": ["default"]}]
+    body = {"cluster": str(cluster.id), "hub": "main", "workload": WORKLOAD, "targets": targets}
     nothing = await list_versions(cluster)
     planned = await onboarding.run({**body, "dryRun": True})
     assert {one.status for one in planned.steps} == {"planned"}, describe(planned)

@@ -6,7 +6,7 @@ PULLKEEPER_KUBERNETES work as they do for `tests/contract`.
 
 import shutil
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -19,7 +19,7 @@ from local.cloud import LocalCluster
 from local.kubernetes.apiserver import Issuer, RealApiServer
 from local.pull_check import can_pull
 from local.serving import Authority
-from pullkeeper.model import Target
+from pullkeeper.model import SelectorTarget, Target
 from tests.apiserver import at_hand
 from tests.apiserver.running import Running, a_tenant, an_api_server
 from tests.contract.cluster import Cluster, connected
@@ -103,15 +103,18 @@ def target() -> Target:
 
 
 class Join(Protocol):
-    async def __call__(self, *, hub: str = "main", adopt: bool = False) -> LocalCluster: ...
+    async def __call__(
+        self, *, hub: str = "main", adopt: bool = False, further: Sequence[SelectorTarget] = ()
+    ) -> LocalCluster: ...
 
 
 @pytest.fixture
 def join(world: World, server: RealApiServer, people: Cluster, target: Target) -> Join:
-    """Onboards the API server with the test's target, and waits until it knows the role."""
+    """Onboards the API server with the test's target and further ones, and waits until it knows the role."""
 
-    async def join(*, hub: str = "main", adopt: bool = False) -> LocalCluster:
-        cluster = await world.join("aks-1", hub, targets=[target], adopt=adopt, server=Running.of(server, "aks-1"))
+    async def join(*, hub: str = "main", adopt: bool = False, further: Sequence[SelectorTarget] = ()) -> LocalCluster:
+        targets = [target, *further]
+        cluster = await world.join("aks-1", hub, targets=targets, adopt=adopt, server=Running.of(server, "aks-1"))
         place = {"namespace": target.namespace, "resource": "secrets", "name": target.secret, "verb": "patch"}
         app = people.bearer(world.cloud.entra.token(world.cloud.app, AKS))
 

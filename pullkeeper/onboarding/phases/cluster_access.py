@@ -1,16 +1,18 @@
 """Phase: check that the identity that onboards has all rights in the cluster, before anything is changed there."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
+from pullkeeper.cluster.api import plural_of
 from pullkeeper.errors import AdministratorMissing, ClusterStopped, ClusterUnreachable, ClusterUnwell
+from pullkeeper.model import selectors_in
 from pullkeeper.onboarding import objects
 from pullkeeper.onboarding.phases import manifests, refresher, workload
 from pullkeeper.onboarding.work import Work
 
 NAME = "cluster access"
 _RBAC: Final = "rbac.authorization.k8s.io"
+_ADMISSION: Final = "admissionregistration.k8s.io"
 _ALWAYS: Final = (
     # Secrets are written and deleted, never read.
     *((verb, "", "secrets") for verb in ("create", "patch", "delete")),
@@ -23,6 +25,8 @@ _ALWAYS: Final = (
     ("bind", _RBAC, "roles"),
 )
 """Verb, API group, resource."""
+_BY_LABEL: Final = (("escalate", _RBAC, "clusterroles"), ("bind", _RBAC, "clusterroles"))
+"""For namespaceSelector."""
 
 
 async def plan(work: Work) -> str:
@@ -51,7 +55,11 @@ async def undo(work: Work) -> str:
         if e.retryable and NAME not in work.failed_steps:
             raise
         work.reachable = work.complete = False
-        kept = [*manifests.list_objects(work), *refresher.list_objects(work.requests), *workload.list_objects(work)]
+        kept = [
+            *manifests.list_objects(work),
+            *refresher.list_objects(work, work.requests),
+            *workload.list_objects(work),
+        ]
         for name in (*(f"Secret {target}" for target in work.targets), *map(objects.name_of, kept)):
             work.left.append(f"{name}: the cluster does not answer ({e.category}); offboard again once it does")
         return f"the app cannot reach the cluster ({e.detail}); the objects in it are kept"
@@ -76,13 +84,16 @@ async def _check_rights(work: Work) -> str:
 
 
 def _list_needed(work: Work) -> list[tuple[str, str, str]]:
-    """Return the rights at the kinds of objects that the operation may create or remove: verb, API group, resource."""
-    found = [*manifests.list_objects(work), *refresher.list_objects(work.requests), *workload.list_objects(work)]
-    kinds = dict.fromkeys((one["apiVersion"].rpartition("/")[0].partition("/")[0], _plural(one)) for one in found)
+    """Return the rights at the kinds of objects that the operation may create or remove: verb, API group, resource.
+
+    Those to admission policies are not checked: the owner may apply ours instead.
+    """
+    found = [*manifests.list_objects(work), *refresher.list_objects(work, work.requests), *workload.list_objects(work)]
+    kinds = dict.fromkeys(
+        (one["apiVersion"].rpartition("/")[0].partition("/")[0], plural_of(one["kind"])) for one in found
+    )
+    kinds = {kind: None for kind in kinds if kind[0] != _ADMISSION}
     needed = [(verb, group, kind) for group, kind in kinds for verb in ("get", "create", "patch")]
     needed += [("delete", group, kind) for group, kind in kinds if kind != "namespaces"]
-    return list(dict.fromkeys((*needed, *_ALWAYS)))
-
-
-def _plural(manifest: Mapping[str, Any]) -> str:
-    return f"{manifest['kind'].lower()}s"
+    by_label = _BY_LABEL if any(selectors_in(request.targets) for request in work.requests) else ()
+    return list(dict.fromkeys((*needed, *_ALWAYS, *by_label)))

@@ -1,13 +1,14 @@
 """Phase: check the cluster (the guide's prerequisites), and enable workload identity if asked (its first step)."""
 
-import re
-
 from pullkeeper.azure.clusters import ClusterFacts
 from pullkeeper.errors import ClusterChanging, ClusterGone, ClusterStopped, ClusterTooOld, WorkloadIdentityOff
+from pullkeeper.model import selectors_in
 from pullkeeper.onboarding.work import Work
 
 NAME = "inspect cluster"
 _OLDEST = (1, 24)
+_OLDEST_WITH_POLICIES = (1, 30)
+"""Of Kubernetes with ValidatingAdmissionPolicy in version v1."""
 _PRICE = (
     "The API server restarts. The issuer of service account tokens changes: pods that use such a token may need a "
     "restart. The OIDC issuer cannot be disabled again"
@@ -56,6 +57,11 @@ async def undo(work: Work) -> str:
     )
 
 
+def has_policies(work: Work) -> bool:
+    """Whether the cluster has validating admission policies."""
+    return work.facts is not None and work.facts.release >= _OLDEST_WITH_POLICIES
+
+
 def _is_as_wanted(work: Work, facts: ClusterFacts) -> bool:
     """Whether workload identity is on, or no one asks for it: without a federated account nothing needs it."""
     return facts.has_workload_identity or not work.request.enable_workload_identity
@@ -65,9 +71,14 @@ async def _check(work: Work) -> ClusterFacts:
     facts = work.facts = work.facts or await work.tools.clusters.describe(work.cluster)
     work.issuer = facts.issuer
     at = {"cluster": str(work.cluster), "group": work.cluster.resource_group, "name": work.cluster.name}
-    found = re.match(r"(\d+)\.(\d+)", facts.version)
-    if not found or (int(found[1]), int(found[2])) < _OLDEST:
+    if facts.release < _OLDEST:
         raise ClusterTooOld(f"Kubernetes {facts.version}: 1.24 is the oldest supported version", at)
+    if selectors_in(work.request.targets) and not has_policies(work):
+        reason = (
+            "1.30 is the oldest version for namespaceSelector. Its role covers every namespace, and an older cluster "
+            "has no ValidatingAdmissionPolicy to limit it to those that match. Name the namespaces, or upgrade"
+        )
+        raise ClusterTooOld(f"Kubernetes {facts.version}: {reason}", at)
     if facts.power_state != "Running":
         raise ClusterStopped(f"power state: {facts.power_state}", at)
     wanted = work.request.enable_workload_identity

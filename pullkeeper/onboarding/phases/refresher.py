@@ -3,49 +3,86 @@
 It replaces the guide's role, which may delete every secret of the namespace, and the guide's CronJob.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
-from pullkeeper.cluster import in_cluster, manifests
+from pullkeeper.cluster import in_cluster, rights
 from pullkeeper.cluster.api import path_of
+from pullkeeper.errors import AdministratorMissing, ClusterRbacDenied
 from pullkeeper.onboarding import objects
 from pullkeeper.onboarding.documents import Onboarding
+from pullkeeper.onboarding.phases.inspect_cluster import has_policies
 from pullkeeper.onboarding.work import Work
 
 NAME = "refresher"
 
 
 async def plan(work: Work) -> str:
-    return await objects.plan_all(work, _build(work))
+    async with _hand_out_policy(work):
+        return await objects.plan_all(work, _build(work))
 
 
 async def do(work: Work) -> str:
-    return await objects.apply_all(work, _build(work))
+    async with _hand_out_policy(work):
+        return await objects.apply_all(work, _build(work))
 
 
 async def undo(work: Work) -> str:
     """Runs before the secret is deleted: a CronJob that still exists, or a pod of it, would create the secret again."""
-    return await objects.remove_all(work, list_objects(work.requests))
+    return await objects.remove_all(work, list_objects(work, work.requests))
 
 
-def list_objects(requests: Iterable[Onboarding]) -> list[dict[str, Any]]:
+def list_objects(work: Work, requests: Iterable[Onboarding]) -> list[dict[str, Any]]:
     """Kind and name of all objects that these onboardings may have created; needs no hub."""
-    return list({path_of(manifest): manifest for request in requests for manifest in _name_objects(request)}.values())
+    principals = dict.fromkeys((*work.principals, work.app_claims.get("oid", "")))
+    found = (manifest for request in requests for one in principals for manifest in _name_objects(work, request, one))
+    return list({path_of(manifest): manifest for manifest in found}.values())
 
 
-def _name_objects(request: Onboarding) -> Iterator[dict[str, Any]]:
+def list_wanted(work: Work) -> list[dict[str, Any]]:
+    """Kind and name of all objects that the request needs."""
+    return list(_name_objects(work, work.request, work.app_claims.get("oid", "")))
+
+
+def _name_objects(work: Work, request: Onboarding, principal: str) -> Iterator[dict[str, Any]]:
     if request.refresher == "central":
-        yield from manifests.refresher_access(request.named, "")
+        yield from _build_access(work, request, principal)
     else:
         for target in request.named:
             yield from in_cluster.name_objects(target)
+
+
+def _build_access(work: Work, request: Onboarding, principal: str) -> list[dict[str, Any]]:
+    """The policy first, so that it is wide enough, or narrow enough, before the rights are."""
+    policy = rights.admission_policy(request.targets, principal, adopt=request.adopt) if has_policies(work) else []
+    return [*policy, *rights.access(request.targets, principal)]
+
+
+@asynccontextmanager
+async def _hand_out_policy(work: Work) -> AsyncIterator[None]:
+    """Where the cluster's owner keeps admission policies to themselves, put ours into the result, and stop: without it
+    there are no rights. Raises AdministratorMissing.
+    """
+    try:
+        yield
+    except ClusterRbacDenied as e:
+        if not str(e.context.get("object")).startswith("validatingadmissionpolic"):
+            raise
+        policy = rights.admission_policy(work.request.targets, work.app_claims["oid"], adopt=work.request.adopt)
+        work.manifests.extend(policy)
+        raise AdministratorMissing(
+            f"{e.detail}. The result holds the policy's manifests. Where someone who may applies them (kubectl apply "
+            "--server-side --field-manager=pullkeeper -f -), the identity that onboards needs only to get them",
+            {"cluster": str(work.cluster), "principal": await work.tools.access.principal()},
+        ) from None
 
 
 def _build(work: Work) -> list[dict[str, Any]]:
     """In the order to apply them. With an in-cluster refresher the app gets no role."""
     request, hub = work.request, work.hub()
     if request.refresher == "central":
-        return list(manifests.refresher_access(request.named, work.app_claims["oid"]))
+        return _build_access(work, request, work.app_claims["oid"])
     if hub is None:
         return []
     client_id, tenant = (work.identity.client_id, work.identity.tenant_id) if work.identity else ("", "")

@@ -77,7 +77,7 @@ async def _has_successor_written(work: Work, path: str) -> bool:
 
 async def _find_cron_jobs(work: Work) -> dict[str, dict[str, Any]]:
     """Return the guide's CronJobs in all namespaces by path. One of ours may have the same name."""
-    ours = {path_of(manifest) for manifest in refresher.list_objects(work.requests)}
+    ours = {path_of(manifest) for manifest in refresher.list_objects(work, work.requests)}
     namespaces = dict.fromkeys(target.namespace for target in work.targets)
     paths = [f"/apis/batch/v1/namespaces/{namespace}/cronjobs/{_GUIDE_JOB}" for namespace in namespaces]
     wanted = [path for path in paths if path not in ours]
@@ -92,8 +92,8 @@ def _is_suspended(job: Mapping[str, Any]) -> bool:
 async def _find_superseded(work: Work) -> list[dict[str, Any]]:
     """Return the refresher objects of earlier onboardings that still hold fields of ours and are not requested now."""
     api = await work.api()
-    wanted = {path_of(manifest) for manifest in refresher.list_objects([work.request])}
-    earlier = [manifest for manifest in refresher.list_objects(work.requests) if path_of(manifest) not in wanted]
+    wanted = {path_of(manifest) for manifest in refresher.list_wanted(work)}
+    earlier = [manifest for manifest in refresher.list_objects(work, work.requests) if path_of(manifest) not in wanted]
     found = await run_all([path_of(manifest) for manifest in earlier], api.find)
     return [manifest for manifest, one in zip(earlier, found, strict=True) if one and objects.has_our_fields(one)]
 
