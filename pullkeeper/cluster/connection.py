@@ -57,7 +57,7 @@ def _prepare(server: str, ca: str) -> RESTClientObject:
     """Create a client that is never used itself: a copy shares its TLS context, and has a session of its own."""
     configuration = Configuration(host=server)
     configuration.ca_cert_data = ca
-    configuration.retries = False
+    configuration.retries = None
     configuration.connection_pool_maxsize = _CONNECTIONS
     # With trust_env, aiohttp reads netrc for every request, at half of all CPU; so the proxy is set here.
     configuration.client_session_kwargs = {
