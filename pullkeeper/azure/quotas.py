@@ -31,10 +31,13 @@ class Quota:
 
 @dataclass(slots=True)
 class _Line:
-    """next: when the next operation that joins may call."""
+    """next: when the next operation that joins may call. slowed: from when the turns have the present pace: refusals of
+    earlier ones say nothing about it.
+    """
 
     next: datetime
     every: timedelta
+    slowed: datetime
 
 
 @contextmanager
@@ -87,9 +90,9 @@ class Quotas:
     def _join(self, quota: Quota, failure: PullkeeperError, *, is_turn: bool) -> PullkeeperError:
         """Return the failure with the time of the operation, at the end of the line."""
         now = self._clock()
-        line = self._lines.setdefault(quota.name, _Line(now, quota.every))
-        if is_turn:
-            line.every = min(line.every * _SLOWER, quota.every * _SLOWEST)
+        line = self._lines.setdefault(quota.name, _Line(now, quota.every, now))
+        if is_turn and now >= line.slowed:
+            line.every, line.slowed = min(line.every * _SLOWER, quota.every * _SLOWEST), line.next
         turn = max(line.next, now + (failure.retry_after or line.every))
         line.next = turn + line.every
         return type(failure)(failure.detail, {**failure.context, "quota": quota.name}, retry_after=turn - now)

@@ -72,7 +72,7 @@ def test_one_that_has_waited_calls_once_while_others_wait(quotas: Quotas) -> Non
         assert _call(quotas) == 6
 
 
-def test_a_line_slows_down_while_calls_in_their_turn_are_refused(quotas: Quotas) -> None:
+def test_a_line_slows_down_while_calls_in_their_turn_are_refused(quotas: Quotas, clock: Clock) -> None:
     """Other instances, or other programs, share the quota."""
     gaps = []
     for _ in range(12):
@@ -82,12 +82,23 @@ def test_a_line_slows_down_while_calls_in_their_turn_are_refused(quotas: Quotas)
         assert first is not None
         assert second is not None
         gaps.append(second - first)
+        clock.advance(timedelta(seconds=first))
     assert gaps == sorted(gaps)
     assert (gaps[0], gaps[-1]) == (1.5, 16)
     for _ in range(40):
         with take_turns({_QUOTA.name}):
             assert _call(quotas) is None
     assert (_call(quotas) or 0) - (_call(quotas) or 0) == -1
+
+
+def test_refusals_of_turns_of_one_pace_slow_the_line_once(quotas: Quotas) -> None:
+    """A thousand turns may have been given at a pace that was a little too fast."""
+    for _ in range(100):
+        _call(quotas, _throttled())
+    for _ in range(10):
+        with take_turns({_QUOTA.name}):
+            last = _call(quotas, _throttled())
+    assert ((_call(quotas) or 0) - (last or 0)) == 1.5
 
 
 def test_a_quota_has_a_line_of_its_own(quotas: Quotas) -> None:
