@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, get_args
 
 from pydantic import AwareDatetime, Field
@@ -15,11 +15,12 @@ from pullkeeper.document import Document
 from pullkeeper.errors import MALFORMED, InClusterRefreshStopped, InvalidRequest, NotInFleet, RefreshStopped
 from pullkeeper.fleet.shard_table import Shards, ShardState
 from pullkeeper.fleet.shards import shard_of
-from pullkeeper.fleet.status import State, Status, TargetStatus
+from pullkeeper.fleet.status import Search, State, Status, TargetStatus
 from pullkeeper.fleet.table import Fleet, Row
 from pullkeeper.model import Cluster, ClusterId, ClusterRef, Target
 
 _PAGE: Final = 100
+_NEW: Final = timedelta(hours=1)
 _SHARD: Final = re.compile(r"[01][0-9a-f]")
 _KEY: Final = re.compile(r"[\w.()|-]{1,1024}", re.ASCII)
 """Part of a filter of the table service, so it allows no character that has a meaning there."""
@@ -40,8 +41,9 @@ class TargetView(Document):
 
 class ClusterLine(Document):
     """One cluster in short. hub: its name; None where the cluster was onboarded with a hub of its own. states: how many
-    of its targets are in each state. found: how many of them namespace selectors have found. worst: the target that
-    needs attention first; None where selectors have found none.
+    of its targets are in each state. found: how many of them namespace selectors find. newly_found: those that were
+    found within the last hour. worst: the target that needs attention first; None where selectors have found none.
+    search: how the last list of namespaces went; None without a selector.
     """
 
     cluster: ClusterRef
@@ -50,7 +52,9 @@ class ClusterLine(Document):
     next_due: AwareDatetime | None = None
     states: dict[State, int] = Field(default_factory=dict)
     found: int = 0
+    newly_found: int = 0
     worst: TargetView | None = None
+    search: Search | None = None
 
 
 class ClusterView(ClusterLine):
@@ -128,14 +132,17 @@ class Overview:
         cluster, now = row.member.cluster, self._clock()
         targets = status.targets_of(cluster)
         worst = min(targets, key=lambda target: _urgency(status.of(target), now), default=None)
+        found = [one for target in targets if (one := status.of(target).found) and not one.removed_at]
         return ClusterLine(
             cluster=row.id,
             hub=cluster.hub if isinstance(cluster.hub, str) else None,
             refresher=cluster.refresher,
             next_due=status.next_due(cluster),
             states=Counter(status.of(target).state(now) for target in targets),
-            found=len(targets) - len(cluster.named),
+            found=len(found),
+            newly_found=sum(one.added_at > now - _NEW for one in found),
             worst=_view(cluster, worst, status.of(worst), now) if worst else None,
+            search=status.search if cluster.selectors else None,
         )
 
 

@@ -11,7 +11,7 @@ import pytest
 from pullkeeper.errors import InvalidRequest
 from pullkeeper.fleet.overview import ClusterView
 from pullkeeper.fleet.shards import shard_of
-from pullkeeper.fleet.status import Status, TargetStatus
+from pullkeeper.fleet.status import Found, Status, TargetStatus
 from pullkeeper.fleet.table import Member
 from pullkeeper.model import Cluster, ClusterId, Endpoint
 from tests.world import World
@@ -108,10 +108,17 @@ async def test_a_line_counts_the_states_and_names_the_worst_target(world: World)
 
 async def test_found_targets_are_counted_beside_named_ones(world: World) -> None:
     selector = {"namespaceSelector": {"matchLabels": {"team": "shop"}}}
-    await _join(world, selector, {"namespace": "bank"}, shop=TargetStatus(), till=TargetStatus())
+    now = world.clock()
+    found = {
+        "shop": Found(added_at=now),
+        "till": Found(added_at=now - timedelta(hours=2)),
+        "gone": Found(added_at=now - timedelta(hours=2), removed_at=now),
+    }
+    statuses = {name: TargetStatus(found=one) for name, one in found.items()}
+    await _join(world, selector, {"namespace": "bank"}, **statuses)
     view = await world.services.overview.one(_ID)
-    assert [target.target.partition("/")[0] for target in view.targets] == ["bank", "shop", "till"]
-    assert (view.found, view.states) == (2, {"pending": 3})
+    assert [target.target.partition("/")[0] for target in view.targets] == ["bank", "gone", "shop", "till"]
+    assert (view.found, view.newly_found, view.states) == (2, 1, {"pending": 3, "removed": 1})
 
 
 async def test_a_cluster_whose_selectors_found_nothing_has_no_worst_target(world: World) -> None:

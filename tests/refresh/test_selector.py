@@ -165,6 +165,7 @@ async def test_a_selector_that_finds_nothing_is_a_note_and_no_failure(world: Wor
     search = (await world.status(cluster)).search
     assert search
     assert (search.category, search.note) == (None, "no namespace has the labels pull=yes")
+    assert (await world.services.overview.one(cluster.member.cluster.cluster)).search == search
     assert world.events.named("secret.refresh_failed") == []
 
 
