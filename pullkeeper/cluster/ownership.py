@@ -79,6 +79,9 @@ def _has_only(manifest: Any, fields: Any) -> bool:
             items = [one for one in manifest if all(one.get(key, value) == value for key, value in keys.items())]
             if not any(_has_only(one, below) for one in items):
                 return False
+        elif kind == "v":  # a set's value
+            if json.loads(name) not in manifest:
+                return False
         elif kind != ".":
             return False
     return True

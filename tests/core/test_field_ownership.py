@@ -29,8 +29,10 @@ def found(fields: Any = None, operation: str = "Apply", **spec: Any) -> dict[str
     }
 
 
-def test_an_object_as_asked_needs_no_apply() -> None:
-    assert is_applied(found(), MANIFEST)
+@pytest.mark.parametrize("rules", [{}, {'v:"x"': {}}], ids=["a list", "a set"])
+def test_an_object_as_asked_needs_no_apply(rules: Any) -> None:
+    fields = {**FIELDS, "f:spec": {**FIELDS["f:spec"], "f:rules": rules}}
+    assert is_applied(found(fields), MANIFEST)
 
 
 @pytest.mark.parametrize(

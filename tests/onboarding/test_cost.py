@@ -77,7 +77,7 @@ async def test_an_operation_makes_few_calls_over_few_connections(onboarding: Onb
     other = await onboarding.cluster("aks-2")
     await onboarding.onboard(other)
     await onboarding.offboard_fully(other)
-    for kind, most in (("first", 55), ("again", 39), ("offboarding", 55)):
+    for kind, most in (("first", 55), ("again", 40), ("offboarding", 55)):
         meter.read()
         if kind == "offboarding":
             begun = await onboarding.world.services.onboarder.offboard(meter.cluster.id, keep_workload=False)
