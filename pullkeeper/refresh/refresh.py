@@ -23,7 +23,7 @@ from pullkeeper.refresh.attempt import Writer
 from pullkeeper.refresh.capacity import Capacity
 from pullkeeper.refresh.outcomes import ALL, Attempt, Fresh, next_status, report_outcome, report_status
 from pullkeeper.refresh.pace import quick_retry
-from pullkeeper.refresh.search import apply_search
+from pullkeeper.refresh.search import Listing, apply_search
 from pullkeeper.refresh.shard_run import ShardRun
 
 _OTHER_VERSION_AGAIN: Final = timedelta(minutes=5)
@@ -34,11 +34,14 @@ Figures = Mapping[str, telemetry.Attribute]
 
 @dataclass(frozen=True, slots=True)
 class FirstSecrets:
-    """The first secrets of a cluster, what was refused, and its shard as it was read before."""
+    """The first secrets of a cluster, what was refused, its shard as it was read before, and the list of its namespaces
+    if it has selectors.
+    """
 
     written: Mapping[Target, Fresh]
     failures: Mapping[Target, PullkeeperError]
     shard: ShardState
+    listing: Listing | None = None
 
 
 class Refresher:
@@ -108,25 +111,29 @@ class Refresher:
         before = shard.status(cluster.cluster)
         # Onboarding asked Azure a moment ago.
         before = before.model_copy(update={"located_at": self._clock(), "endpoint": None})
+        listing: Listing | None = None
         if cluster.selectors:
             result = (await self._writer.search(member, before)).search
             if isinstance(result, PullkeeperError):
                 raise result
-            before = apply_search(before, cluster, result, self._clock())
+            listing = result
+            before = apply_search(before, cluster, listing, self._clock())
         targets = [one for one in before.targets_of(cluster) if one not in written and not before.of(one).removed_at]
         hub, token = await self._writer.token(cluster, before)
         attempt = await self._writer.write(member, targets, before, hub, token, thorough=True)
         outcomes = attempt.outcomes.items()
         fresh = {target: one for target, one in outcomes if isinstance(one, Fresh)}
         failures = {target: one for target, one in outcomes if isinstance(one, PullkeeperError)}
-        return FirstSecrets(fresh, failures, shard)
+        return FirstSecrets(fresh, failures, shard, listing)
 
     async def record_first(self, member: Member, first: FirstSecrets) -> None:
         """Record the first secrets of a cluster that has joined. Raises StorageUnavailable, UnknownFormat."""
         cluster, now = member.cluster, self._clock()
 
         def change(state: ShardState) -> ShardState:
-            status = next_status(state.status(cluster.cluster), cluster, Attempt(first.written), now)
+            status = next_status(
+                state.status(cluster.cluster), cluster, Attempt(first.written, search=first.listing), now
+            )
             statuses = {**state.statuses, cluster.cluster: status}
             targets = [target for one in statuses.values() for target in one.targets.values()]
             return replace(

@@ -10,7 +10,7 @@ MANIFEST = {
     "metadata": {"name": "one", "labels": {"a": "1"}},
     "spec": {"ports": [{"port": 80}], "rules": ["x"]},
 }
-FIELDS = {
+FIELDS: dict[str, Any] = {
     "f:metadata": {"f:labels": {".": {}, "f:a": {}}},
     "f:spec": {"f:ports": {'k:{"port":80,"protocol":"TCP"}': {".": {}, "f:port": {}}}, "f:rules": {}},
 }
