@@ -224,7 +224,7 @@ async def test_a_silent_identity_endpoint_costs_no_more_than_the_deadline(monkey
 
 async def test_one_callers_deadline_does_not_take_the_token_from_another(monkeypatch: pytest.MonkeyPatch) -> None:
     slow: Answers = {"/msi/token": (b"", http(200, _ENTRA_TOKEN))}
-    async with _identity_endpoint(slow, monkeypatch, 0.8) as entra:
+    async with _identity_endpoint(slow, monkeypatch, 2 * _SHORT.total_seconds()) as entra:
         hurried = asyncio.create_task(_fail(entra.token("r")))
         await asyncio.sleep(0)
         assert (await entra.token("r")).reveal() == "canary"
