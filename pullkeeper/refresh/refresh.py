@@ -21,8 +21,9 @@ from pullkeeper.fleet.table import Fleet, Member
 from pullkeeper.model import Target
 from pullkeeper.refresh.attempt import Writer
 from pullkeeper.refresh.capacity import Capacity
-from pullkeeper.refresh.outcomes import ALL, Attempt, Fresh, next_status, report_outcome, report_status
+from pullkeeper.refresh.outcomes import ALL, Attempt, Fresh, next_status, report_status
 from pullkeeper.refresh.pace import quick_retry
+from pullkeeper.refresh.results import Results
 from pullkeeper.refresh.search import Listing, apply_search
 from pullkeeper.refresh.shard_run import ShardRun
 
@@ -129,11 +130,10 @@ class Refresher:
     async def record_first(self, member: Member, first: FirstSecrets) -> None:
         """Record the first secrets of a cluster that has joined. Raises StorageUnavailable, UnknownFormat."""
         cluster, now = member.cluster, self._clock()
+        attempt = Attempt(first.written, search=first.listing)
 
         def change(state: ShardState) -> ShardState:
-            status = next_status(
-                state.status(cluster.cluster), cluster, Attempt(first.written, search=first.listing), now
-            )
+            status = next_status(state.status(cluster.cluster), cluster, attempt, now)
             statuses = {**state.statuses, cluster.cluster: status}
             targets = [target for one in statuses.values() for target in one.targets.values()]
             return replace(
@@ -144,10 +144,9 @@ class Refresher:
                 statuses=statuses,
             )
 
-        if not await self._shards.save(change(first.shard)):
-            await self._shards.update(first.shard.shard, change)
-        for target, outcome in first.written.items():
-            report_outcome(cluster.cluster, target, outcome)
+        saved = await self._shards.save(change(first.shard)) or await self._shards.update(first.shard.shard, change)
+        before, after = (state.status(cluster.cluster) for state in (first.shard, saved))
+        Results().report(cluster.cluster, attempt, before, after)
 
     async def _run(self, message: RefreshMessage) -> Figures:
         run = ShardRun(self._fleet, self._shards, self._writer, self._capacity, message, clock=self._clock)

@@ -7,7 +7,7 @@ import pytest
 from local.cloud import LocalCluster
 from local.kubernetes import recordings
 from tests.onboarding.conftest import Onboarding, list_objects, step
-from tests.refresh.test_selector import create, label, tick
+from tests.refresh.test_selector import create, label, named, tick
 
 pytestmark = pytest.mark.servers
 _TARGETS: Final[list[dict[str, Any]]] = [
@@ -25,6 +25,7 @@ async def _onboard(onboarding: Onboarding) -> LocalCluster:
     await create(cluster, "a", pull="yes")
     done = await onboarding.onboard(cluster, targets=_TARGETS)
     assert step(done, "pull secret").detail == "1 secrets written and verified"
+    assert named(onboarding.world, "target.added") == ["a/ar-pull-secret"]
     await label(cluster, "a", pull="no")
     await create(cluster, "b", pull="yes")
     await tick(onboarding.world)
