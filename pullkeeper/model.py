@@ -38,7 +38,7 @@ _BY_NAME, _BY_CONTENT = UNION_TAGS
 MOST_TARGETS: Final = 500
 """Of a cluster, named and found ones together."""
 _MOST_SELECTORS: Final = 10
-"""Of a cluster: each has an admission policy, and is compared with every namespace."""
+"""Of a cluster: each is part of its admission policy, and is compared with every namespace."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 Namespace = Annotated[str, StringConstraints(pattern=rf"^{_LABEL}$")]
 ObjectName = Annotated[str, StringConstraints(pattern=rf"^{_LABEL}(\.{_LABEL})*$", max_length=253)]
 AccountName = Annotated[ObjectName, StringConstraints(max_length=63)]
-"""Kubernetes allows 253 characters."""
+"""Kubernetes allows 253 characters. With 63, the largest request has the size that the app accepts."""
 
 
 def is_namespace(name: str) -> bool:

@@ -107,8 +107,8 @@ class AzureClusters:
         """Ask Azure to switch on OIDC issuer and workload identity. The change takes minutes: `describe` follows it.
 
         Azure accepts whole clusters only: the cluster is changed in place as it was read, and put back under its ETag,
-        so that no field is lost. Raises as `describe` does; ClusterChanging while another change is
-        under way, ArmConflict if another client has just made one.
+        so that no field is lost. Raises as `describe` does; ClusterChanging while another change is under way,
+        ArmConflict if another client has just made one.
         """
         found = facts.document
         properties = found["properties"]

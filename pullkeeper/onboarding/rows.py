@@ -14,8 +14,6 @@ from pullkeeper.onboarding.documents import FINAL_STATUSES, Operation, Operation
 
 OPERATION: Final = "operation"
 """The partition of all operations."""
-_MOST_CHARACTERS: Final = 30_000
-"""In one property: Azure takes 32 Ki. A result with manifests can be longer."""
 _RETENTION: Final = timedelta(days=90)
 """From the end of an operation to its removal, unless its cluster needs it longer."""
 _WORKED_ON, _QUEUED = timedelta(minutes=45), timedelta(days=1)
@@ -132,12 +130,10 @@ class StoredOperation:
 
     def to_summary(self) -> dict[str, Any]:
         """Return the row of the index of ended operations."""
-        columns = {name: value for name, value in self.to_entity().items() if name in SUMMARY}
-        return {**columns, "PartitionKey": ended_partition(self.operation.status)}
+        summary = {name: value for name, value in self.to_entity().items() if name in SUMMARY}
+        return {**summary, "PartitionKey": ended_partition(self.operation.status)}
 
     def to_entity(self) -> dict[str, Any]:
-        document = self.operation.to_json()
-        starts = range(0, len(document), _MOST_CHARACTERS)
         entity = {
             "PartitionKey": OPERATION,
             "RowKey": self.operation.id,
@@ -149,7 +145,7 @@ class StoredOperation:
             "DryRun": self.operation.dry_run,
             "KeepWorkload": self.operation.keep_workload,
             "KeptUntil": self.kept_until,
-            **{f"Document{at // _MOST_CHARACTERS}": document[at : at + _MOST_CHARACTERS] for at in starts},
+            **columns("Document", self.operation.to_json()),
             **columns("Request", self.request),
             "Writer": self.writer,
             "Turn": self.turn,
@@ -183,5 +179,4 @@ def parse_summary(row: Any) -> OperationSummary:
 
 
 def parse_operation(row: Any) -> Operation:
-    parts = sorted((name for name in row if name.startswith("Document")), key=lambda name: int(name[8:]))
-    return Operation.parse("".join(row[name] for name in parts))
+    return Operation.parse(text(row, "Document"))

@@ -112,7 +112,7 @@ class Runner:
             return await progress.end("AwaitingFederation", work)
         except OutOfTime:
             if work and work.progressed:
-                return await self._messages.send(await progress.pause("continues in the next invocation", **work.found))
+                return await self._messages.send(await progress.pause("continues in the next invocation", **work.kept))
             return await self._fail(_too_slow(progress), stored, progress, work)
         except PullkeeperError as e:
             end = self._wait if e.is_wait else self._fail
@@ -141,7 +141,7 @@ class Runner:
         detail = f"waiting: {reason.detail}; next try at {due:%H:%M:%SZ}, until {until:%Y-%m-%d %H:%MZ} at most"
         requested = stored.update_requested or bool(work and work.update_requested)
         turns = stored.turns | {quota} if quota else stored.turns
-        known = {"turns": turns, "update_requested": requested, **(work.found if work else {})}
+        known = {"turns": turns, "update_requested": requested, **(work.kept if work else {})}
         waiting = await progress.pause(detail, delay, waiting_since=since, **known)
         return await self._messages.send(waiting)
 

@@ -156,10 +156,10 @@ class Work:
             raise OutOfTime
 
     @property
-    def found(self) -> dict[str, Any]:
+    def kept(self) -> dict[str, Any]:
         """What has been read of the cluster and stays: later invocations need not read it again."""
-        settled = self.facts and self.facts.has_workload_identity and not self.facts.is_changing
-        return {"facts": self.facts if settled else None, "endpoint": self.endpoint if settled else None}
+        at_rest = self.facts and self.facts.has_workload_identity and not self.facts.is_changing
+        return {"facts": self.facts if at_rest else None, "endpoint": self.endpoint if at_rest else None}
 
     def note_change(self) -> None:
         self.progressed = not self.dry_run

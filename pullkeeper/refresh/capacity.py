@@ -45,7 +45,7 @@ class Capacity:
     @asynccontextmanager
     async def place(self, *, suspect: bool = False) -> AsyncIterator[Callable[[], None]]:
         """Hold a place. Yields a function to call at each response of a cluster that is called several times: its time
-        begins anew. suspect: the cluster did not respond last time. Raises ClusterUnreachable when the call was closed
+        starts again. suspect: the cluster did not respond last time. Raises ClusterUnreachable when the call was closed
         to make room.
         """
         bound, calls = (self._suspect, self._in_suspect) if suspect else (self._prompt, self._in_prompt)

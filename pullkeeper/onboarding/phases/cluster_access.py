@@ -5,7 +5,6 @@ from typing import Final
 
 from pullkeeper.cluster.api import plural_of
 from pullkeeper.errors import AdministratorMissing, ClusterStopped, ClusterUnreachable, ClusterUnwell
-from pullkeeper.model import selectors_in
 from pullkeeper.onboarding import objects
 from pullkeeper.onboarding.phases import manifests, refresher, workload
 from pullkeeper.onboarding.work import Work
@@ -95,5 +94,5 @@ def _list_needed(work: Work) -> list[tuple[str, str, str]]:
     kinds = {kind: None for kind in kinds if kind[0] != _ADMISSION}
     needed = [(verb, group, kind) for group, kind in kinds for verb in ("get", "create", "patch")]
     needed += [("delete", group, kind) for group, kind in kinds if kind != "namespaces"]
-    by_label = _BY_LABEL if any(selectors_in(request.targets) for request in work.requests) else ()
+    by_label = _BY_LABEL if work.selectors else ()
     return list(dict.fromkeys((*needed, *_ALWAYS, *by_label)))
