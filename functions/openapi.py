@@ -1,8 +1,8 @@
 """The OpenAPI document, generated from the models that parse and write the bodies."""
 
-from typing import Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
 from pullkeeper.document import Document
@@ -14,9 +14,11 @@ from pullkeeper.version import VERSION
 
 
 class ProblemDocument(Document):
-    """RFC 9457, with category and remedy. operation: the address of the operation that already runs for the cluster."""
+    """RFC 9457, with category and remedy. type: the address of the category's page in the runbook. operation: the
+    address of the operation that already runs for the cluster.
+    """
 
-    type: str
+    type: Annotated[str, Field(json_schema_extra={"format": "uri"})]
     title: str
     status: int
     detail: str

@@ -7,6 +7,7 @@ from typing import Any, Final
 import azure.functions as func
 
 from pullkeeper.document import Document
+from pullkeeper.documentation import Documentation
 from pullkeeper.errors import (
     DeadlinePassed,
     Forbidden,
@@ -51,11 +52,11 @@ def operation_response(operation: Operation) -> func.HttpResponse:
     return accepted_response(operation, **{"Location": f"/api/operations/{operation.id}", "Retry-After": "2"})
 
 
-def problem_response(error: PullkeeperError) -> func.HttpResponse:
-    """`type` is the runbook's page, relative to the documentation."""
+def problem_response(error: PullkeeperError, documentation: Documentation) -> func.HttpResponse:
+    """`type` is the address of the category's page in the runbook."""
     status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 502)
     body = {
-        "type": f"docs/runbook/{error.category}.md",
+        "type": documentation.page(error.category),
         "title": error.meaning,
         "status": status,
         "detail": error.detail,

@@ -10,6 +10,7 @@ from functions.invocation import run
 from functions.requests import check_query, check_role
 from functions.responses import problem_response
 from pullkeeper.errors import PullkeeperError
+from pullkeeper.services import current_settings
 
 Handler = Callable[[func.HttpRequest], Awaitable[func.HttpResponse]]
 
@@ -33,7 +34,7 @@ def route(role: str | None, *query: str) -> Callable[[Handler], Handler]:
             try:
                 return await run(handler.__name__, check_and_handle())
             except PullkeeperError as e:
-                return problem_response(e)
+                return problem_response(e, current_settings().documentation)
 
         return respond
 

@@ -11,6 +11,11 @@ class Documentation:
 
     base: str = f"{REPOSITORY}/blob/main"
 
-    def page(self, category: str) -> str:
-        """Return the address of a failure category's page in the runbook."""
-        return f"{self.base}/docs/runbook/{category}.md"
+    def page(self, category: str | None) -> str | None:
+        """Return the address of a failure category's page in the runbook; None without a category."""
+        return f"{self.base}/docs/runbook/{category}.md" if category else None
+
+    @property
+    def figures(self) -> str:
+        """The address where the figures of a run are explained."""
+        return f"{self.base}/docs/runbook/README.md#the-figures-of-a-run"

@@ -12,18 +12,17 @@ _EVER: Final = datetime.min.replace(tzinfo=UTC)
 
 
 class MintProblem(Document):
-    """A failure, or a warning of a mint that succeeded. runbook: its page, relative to the root of the repository."""
+    """A failure, or a warning of a mint that succeeded. runbook: the address of its page, set where it is shown."""
 
     category: str
     detail: str
     remedy: str
-    runbook: str
+    runbook: str | None = None
     at: AwareDatetime
 
     @classmethod
     def of(cls, error: PullkeeperError, at: datetime) -> Self:
-        page = f"docs/runbook/{error.category}.md"
-        return cls(category=error.category, detail=error.detail, remedy=error.remedy, runbook=page, at=at)
+        return cls(category=error.category, detail=error.detail, remedy=error.remedy, at=at)
 
 
 class MintRecord(Document):

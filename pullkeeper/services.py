@@ -13,12 +13,14 @@ from typing import Self
 from azure.core.credentials_async import AsyncTokenCredential
 from azure.identity.aio import ManagedIdentityCredential
 
+from pullkeeper import telemetry
 from pullkeeper.azure.arm import Arm
 from pullkeeper.azure.clusters import AzureClusters
 from pullkeeper.azure.entra import Entra, claims
 from pullkeeper.azure.identities import AzureIdentities
 from pullkeeper.azure.quotas import Quotas
 from pullkeeper.cluster.access import Access
+from pullkeeper.documentation import Documentation
 from pullkeeper.errors import OnboardingRoleMissing
 from pullkeeper.fleet.creation import QUEUES, StorageObjects
 from pullkeeper.fleet.mint_table import MintTable
@@ -117,12 +119,12 @@ class Services:
             scheduler=scheduler,
             federation=federation,
             refresher=refresher,
-            onboarder=Onboarder(operations, messages, tools, settings.allowed_scopes),
+            onboarder=Onboarder(operations, messages, tools, settings.allowed_scopes, settings.documentation),
             listing=Listing(tables, operations, clock),
             messages=messages,
             runner=Runner(operations, messages, tools, settings.onboarding_wait),
             retention=Retention(tables, operations, fleet, clock),
-            overview=Overview(fleet, shards, clock),
+            overview=Overview(fleet, shards, settings.documentation, clock),
             handover=partial(build_fleet_handover, tools),
             queues=by_name,
             storage_objects=StorageObjects(tables, queues),
@@ -130,6 +132,10 @@ class Services:
             clock=clock,
             _connections=_close_later(mints.finish, *(client.close for client in clients)),
         )
+
+    @property
+    def documentation(self) -> Documentation:
+        return self.settings.documentation
 
     async def close(self) -> None:
         """Finish what is under way in the background, and close all connections."""
@@ -171,6 +177,7 @@ def services() -> Services:
     services are closed when its event loop ends in order.
     """
     built = Services.build(os.environ, lambda: datetime.now(UTC))
+    telemetry.documentation = built.documentation
     limit_garbage_collection()
     _background.append(asyncio.get_running_loop().create_task(_create_and_close(built)))
     return built

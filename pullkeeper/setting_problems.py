@@ -33,13 +33,14 @@ _NEEDED: Final = {
 
 class Problem(Document):
     """What an operator should correct. error: something does not run because of it. setting: the one that is missing,
-    wrong or misspelled, if it is one.
+    wrong or misspelled, if it is one. runbook: the address of the page about it, if there is one.
     """
 
     setting: str | None = None
     severity: Literal["error", "warning"]
     detail: str
     remedy: str
+    runbook: str | None = None
 
 
 def find_problems(

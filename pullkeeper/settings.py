@@ -14,11 +14,16 @@ from pydantic import Field, PlainValidator, PrivateAttr, StringConstraints, Vali
 
 from pullkeeper.clouds import CLOUDS, AzureCloud, CloudName
 from pullkeeper.document import Document
+from pullkeeper.documentation import Documentation
 from pullkeeper.errors import InvalidSetting
 from pullkeeper.hubs import Hubs
 from pullkeeper.setting_problems import Problem, find_problems, is_host, split
 
 _Url = Annotated[str, StringConstraints(pattern=r"^https://[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?(/[a-z0-9]*)?$")]
+_DocumentationUrl = Annotated[
+    str,
+    StringConstraints(pattern=r"^https://[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?(/[A-Za-z0-9._~-]{1,100}){0,20}/?$"),
+]
 Service = Literal["blob", "queue", "table"]
 STORAGE: Final = (
     "AZURE_CLOUD",
@@ -71,6 +76,9 @@ class Settings(Document):
 
     authority_host: Annotated[_Url | None, Field(alias="AZURE_AUTHORITY_HOST")] = None
     """Entra at another address than the cloud's. Refreshers that run in a cluster ask there."""
+
+    documentation_url: Annotated[_DocumentationUrl, Field(alias="DOCUMENTATION_URL")] = Documentation().base
+    """The address of the folder that contains `docs`: where remedies link to the pages of the runbook."""
 
     storage: Annotated[str | None, Field(alias="AzureWebJobsStorage", repr=False)] = None
     """A connection string: for development only (Azurite)."""
@@ -152,6 +160,10 @@ class Settings(Document):
         """The cloud, with the addresses that settings override."""
         named = CLOUDS[self.cloud_name]
         return replace(named, arm=self.arm_endpoint or named.arm, authority=self.authority_host or named.authority)
+
+    @property
+    def documentation(self) -> Documentation:
+        return Documentation(self.documentation_url.rstrip("/"))
 
     @property
     def onboarding_wait(self) -> timedelta:

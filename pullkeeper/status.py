@@ -10,12 +10,13 @@ from pydantic import AwareDatetime
 
 from pullkeeper import telemetry
 from pullkeeper.document import Document
+from pullkeeper.documentation import Documentation
 from pullkeeper.errors import InvalidSetting, PullkeeperError, UnknownFormat
 from pullkeeper.fleet.creation import StorageObjects
 from pullkeeper.fleet.queues import Queue
 from pullkeeper.fleet.shard_table import Shards
 from pullkeeper.hubs import Hubs
-from pullkeeper.mints import MintRecord
+from pullkeeper.mints import MintProblem, MintRecord
 from pullkeeper.setting_problems import Problem
 from pullkeeper.settings import Settings
 from pullkeeper.version import VERSION
@@ -29,8 +30,17 @@ class ConfiguredHub(Document):
     fault: str | None = None
 
 
+HubState = Literal["ok", "warning", "failed", "unknown"]
+
+
 class HubStatus(MintRecord, ConfiguredHub):
-    """A hub of the setting HUBS, and how its mints went, in whichever process: nothing if storage cannot be read."""
+    """A hub of the setting HUBS, and how its mints went, in whichever process: nothing if storage cannot be read.
+
+    state: failed where the setting is wrong, or the last mint has failed. unknown where no valid token is known of: no
+    cluster has needed one, or storage cannot be read.
+    """
+
+    state: HubState = "unknown"
 
 
 class Totals(Document):
@@ -43,10 +53,11 @@ class Totals(Document):
 
 class AppStatus(Document):
     """queues: messages in each, hidden ones included. totals and queues are missing if storage cannot be read: then
-    `problems` says why. last_run: of the scheduler.
+    `problems` says why. last_run: of the scheduler. documentation: the address of the folder that contains `docs`.
     """
 
     version: str
+    documentation: str
     problems: tuple[Problem, ...]
     hubs: tuple[HubStatus, ...]
     totals: Totals | None = None
@@ -78,7 +89,13 @@ async def read_status(settings: Settings, connect: Callable[[], Sources]) -> App
     """Return the status of the app. Does not fail if a setting is wrong or storage cannot be read: that is a problem in
     it. connect: returns the services of this process.
     """
-    status = AppStatus(version=VERSION, problems=settings.problems, hubs=_hubs(settings.hubs, {}))
+    documentation = settings.documentation
+    status = AppStatus(
+        version=VERSION,
+        documentation=documentation.base,
+        problems=settings.problems,
+        hubs=_hubs(settings.hubs, {}),
+    )
     try:
         sources = connect()
     except InvalidSetting:
@@ -88,18 +105,19 @@ async def read_status(settings: Settings, connect: Callable[[], Sources]) -> App
         seen = await sources.shards.totals()
         depths = await asyncio.gather(*(queue.depth() for queue in sources.queues.values()))
     except PullkeeperError as e:
-        problems.append(_problem("error", e))
+        problems.append(_problem("error", e, documentation))
         return status.model_copy(update={"problems": tuple(problems)})
     queues = dict(zip(sources.queues, depths, strict=True))
-    totals = Totals(clusters=seen.clusters, targets=seen.states, overdue=seen.overdue(sources.clock()))
+    now = sources.clock()
+    totals = Totals(clusters=seen.clusters, targets=seen.states, overdue=seen.overdue(now))
     problems += [
-        _problem("warning", UnknownFormat(f"the row of hub {name} in the table shards"))
+        _problem("warning", UnknownFormat(f"the row of hub {name} in the table shards"), documentation)
         for name, hub in settings.hubs.valid.items()
         if seen.hubs.get(hub.identity, MintRecord()) is None
     ]
     found = {
         "problems": tuple(problems),
-        "hubs": _hubs(settings.hubs, seen.hubs),
+        "hubs": tuple(_explain(hub, documentation, now) for hub in _hubs(settings.hubs, seen.hubs)),
         "totals": totals,
         "last_run": seen.last_run,
         "queues": queues,
@@ -107,8 +125,13 @@ async def read_status(settings: Settings, connect: Callable[[], Sources]) -> App
     return status.model_copy(update=found)
 
 
-def _problem(severity: Literal["error", "warning"], failure: PullkeeperError) -> Problem:
-    return Problem(severity=severity, detail=f"{failure.category}: {failure.detail}", remedy=failure.final_remedy)
+def _problem(severity: Literal["error", "warning"], failure: PullkeeperError, documentation: Documentation) -> Problem:
+    return Problem(
+        severity=severity,
+        detail=f"{failure.category}: {failure.detail}",
+        remedy=failure.final_remedy,
+        runbook=documentation.page(failure.category),
+    )
 
 
 def _hubs(hubs: Hubs, records: Mapping[str, MintRecord | None]) -> tuple[HubStatus, ...]:
@@ -117,5 +140,19 @@ def _hubs(hubs: Hubs, records: Mapping[str, MintRecord | None]) -> tuple[HubStat
         HubStatus(name=name, registries=hub.registries, **dict(records.get(hub.identity) or MintRecord()))
         for name, hub in hubs.valid.items()
     ]
-    wrong = [HubStatus(name=name, fault=fault) for name, fault in hubs.faults.items() if name]
+    wrong = [HubStatus(name=name, fault=fault, state="failed") for name, fault in hubs.faults.items() if name]
     return (*right, *wrong)
+
+
+def _explain(hub: HubStatus, documentation: Documentation, now: datetime) -> HubStatus:
+    """Return a hub with its state, and the pages of its warning and its failure."""
+
+    def link(problem: MintProblem | None) -> MintProblem | None:
+        return problem and problem.model_copy(update={"runbook": documentation.page(problem.category)})
+
+    state: HubState = "warning" if hub.warning else "ok"
+    if hub.fault or hub.failure:
+        state = "failed"
+    elif hub.expires_at is None or hub.expires_at <= now:
+        state = "unknown"
+    return hub.model_copy(update={"state": state, "warning": link(hub.warning), "failure": link(hub.failure)})

@@ -14,6 +14,7 @@ from typing import Final, Literal
 
 from opentelemetry import metrics
 
+from pullkeeper.documentation import Documentation
 from pullkeeper.errors import InternalError
 
 Event = Literal[
@@ -46,6 +47,8 @@ for _sdk in (*_SDKS, *(f"azure.{part}" for part in _AZURE_SDKS)):
     logging.getLogger(_sdk).setLevel(logging.WARNING)
 logging.getLogger("stamina").setLevel(logging.ERROR)
 _meter = metrics.get_meter("pullkeeper")
+documentation = Documentation()
+"""Where remedies lead that are pages. The composition root sets it, once per process."""
 
 remaining_lifetime = _meter.create_histogram("secret.remaining_lifetime", unit="s")
 """Of the token in a secret, measured at every run of the timer."""
@@ -65,8 +68,8 @@ def emit(event: Event, attributes: Mapping[str, Attribute], level: int = logging
 
     The message has all of it too, because outside OpenTelemetry mode the message is all that the host keeps.
     """
-    if "category" in attributes and "remedy" not in attributes:
-        attributes = {**attributes, "remedy": f"docs/runbook/{attributes['category']}.md"}
+    if (category := attributes.get("category")) and "remedy" not in attributes:
+        attributes = {**attributes, "remedy": documentation.page(str(category))}
     flat = {_attribute_name(key): _attribute_value(value) for key, value in attributes.items() if value is not None}
     # On one line: some values quote other services, which must not forge lines of the log.
     text = " ".join(" ".join(f"{key}={value}" for key, value in flat.items()).splitlines())

@@ -12,6 +12,7 @@ from typing import Final, get_args
 from pydantic import AwareDatetime, Field
 
 from pullkeeper.document import Document
+from pullkeeper.documentation import Documentation
 from pullkeeper.errors import MALFORMED, InClusterRefreshStopped, InvalidRequest, NotInFleet, RefreshStopped
 from pullkeeper.fleet.shard_table import Shards, ShardState
 from pullkeeper.fleet.shards import shard_of
@@ -27,7 +28,7 @@ _KEY: Final = re.compile(r"[\w.()|-]{1,1024}", re.ASCII)
 
 
 class TargetView(Document):
-    """One secret with its status."""
+    """One secret with its status. runbook: the address of the category's page."""
 
     target: str
     state: State
@@ -36,6 +37,7 @@ class TargetView(Document):
     category: str | None = None
     detail: str | None = None
     remedy: str | None = None
+    runbook: str | None = None
     note: str | None = None
 
 
@@ -75,9 +77,12 @@ class FleetPage(Document):
 class Overview:
     """Reads the fleet's tables. Raises StorageUnavailable."""
 
-    def __init__(self, fleet: Fleet, shards: Shards, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, fleet: Fleet, shards: Shards, documentation: Documentation, clock: Callable[[], datetime]
+    ) -> None:
         self._fleet = fleet
         self._shards = shards
+        self._documentation = documentation
         self._clock = clock
 
     async def page(self, state: str | None, continuation: str | None) -> tuple[tuple[ClusterLine, ...], str | None]:
@@ -118,7 +123,7 @@ class Overview:
         page = found[:_PAGE]
         return ClusterView(
             **dict(self._line(Row(cluster, member), status)),
-            targets=tuple(_view(wanted, target, status.of(target), now) for target in page),
+            targets=tuple(self._view(wanted, target, status.of(target)) for target in page),
             continuation=_encode((page[-1].namespace, page[-1].secret)) if len(found) > len(page) else None,
         )
 
@@ -126,7 +131,12 @@ class Overview:
         if row.member is None:
             fault = row.fault or NotInFleet("the row cannot be read")
             unread = TargetView(
-                target="-", state="unknown", category=fault.category, detail=fault.detail, remedy=fault.remedy
+                target="-",
+                state="unknown",
+                category=fault.category,
+                detail=fault.detail,
+                remedy=fault.remedy,
+                runbook=self._documentation.page(fault.category),
             )
             return ClusterLine(cluster=row.id, states={"unknown": 1}, worst=unread)
         cluster, now = row.member.cluster, self._clock()
@@ -141,23 +151,27 @@ class Overview:
             states=Counter(status.of(target).state(now) for target in targets),
             found=len(found),
             newly_found=sum(one.added_at > now - _NEW for one in found),
-            worst=_view(cluster, worst, status.of(worst), now) if worst else None,
-            search=status.search if cluster.selectors else None,
+            worst=self._view(cluster, worst, status.of(worst)) if worst else None,
+            search=self._view_search(status.search) if cluster.selectors and status.search else None,
         )
 
+    def _view(self, cluster: Cluster, target: Target, status: TargetStatus) -> TargetView:
+        now = self._clock()
+        explained = explain_expiry(cluster, target, status, now)
+        return TargetView(
+            target=str(target),
+            state=explained.state(now),
+            expires_at=explained.expires_at,
+            last_success=explained.last_success,
+            category=explained.category,
+            detail=explained.detail,
+            remedy=explained.remedy,
+            runbook=self._documentation.page(explained.category),
+            note=explained.note,
+        )
 
-def _view(cluster: Cluster, target: Target, status: TargetStatus, now: datetime) -> TargetView:
-    explained = explain_expiry(cluster, target, status, now)
-    return TargetView(
-        target=str(target),
-        state=explained.state(now),
-        expires_at=explained.expires_at,
-        last_success=explained.last_success,
-        category=explained.category,
-        detail=explained.detail,
-        remedy=explained.remedy,
-        note=explained.note,
-    )
+    def _view_search(self, search: Search) -> Search:
+        return search.model_copy(update={"runbook": self._documentation.page(search.category)})
 
 
 _WORST_FIRST: Final[tuple[State, ...]] = ("expired", "pending", "stale", "unknown", "fresh", "removed")

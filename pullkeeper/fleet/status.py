@@ -33,7 +33,7 @@ class Search(Document):
 
     since: lists have been complete, at every tick, since then. listed_at: the last complete one. category, detail,
     remedy: of a failure, or of namespaces that exceed the limit of targets. failures: lists in a row without a
-    response. note: which selector has found nothing.
+    response. note: which selector has found nothing. runbook: the category's page, set where the search is shown.
     """
 
     since: AwareDatetime | None = None
@@ -43,6 +43,7 @@ class Search(Document):
     category: str | None = None
     detail: str | None = None
     remedy: str | None = None
+    runbook: str | None = None
     note: str | None = None
 
 

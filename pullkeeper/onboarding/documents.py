@@ -166,11 +166,14 @@ StepStatus = Literal["pending", "running", "done", "planned", "failed", "skipped
 
 
 class Step(Document):
+    """runbook: the address of the category's page, set where the step is shown."""
+
     name: str
     status: StepStatus = "pending"
     detail: str | None = None
     category: str | None = None
     remedy: str | None = None
+    runbook: str | None = None
 
 
 OperationStatus = Literal["Queued", "Running", "Succeeded", "AwaitingFederation", "Failed"]

@@ -1,5 +1,6 @@
 """Use case: accept onboardings and offboardings, as operations that run from the queue."""
 
+from pullkeeper.documentation import Documentation
 from pullkeeper.errors import Forbidden, InvalidRequest, OperationRunning, PullkeeperError
 from pullkeeper.model import ClusterId
 from pullkeeper.onboarding.documents import Kind, Onboarding, Operation
@@ -13,11 +14,19 @@ from pullkeeper.onboarding.work import Tools
 class Onboarder:
     """allowed: subscriptions and resource groups (resource ids) whose clusters may be onboarded."""
 
-    def __init__(self, operations: Operations, messages: Messages, tools: Tools, allowed: frozenset[str]) -> None:
+    def __init__(
+        self,
+        operations: Operations,
+        messages: Messages,
+        tools: Tools,
+        allowed: frozenset[str],
+        documentation: Documentation,
+    ) -> None:
         self._operations = operations
         self._messages = messages
         self._tools = tools
         self._allowed = allowed
+        self._documentation = documentation
 
     async def onboard(self, request: Onboarding) -> Operation:
         """Raises Forbidden, InvalidRequest, OperationRunning, StorageUnavailable."""
@@ -42,8 +51,11 @@ class Onboarder:
         return await self._begin("offboard", request, keep_workload=keep_workload, undo_own_request=unknown)
 
     async def get_operation(self, identifier: str) -> Operation:
-        """Raises NotInFleet."""
-        return (await self._operations.load(identifier)).operation
+        """Return an operation with the pages of its failures. Raises NotInFleet."""
+        operation = (await self._operations.load(identifier)).operation
+        page = self._documentation.page
+        steps = (step.model_copy(update={"runbook": page(step.category)}) for step in operation.steps)
+        return operation.model_copy(update={"steps": tuple(steps)})
 
     def _check_scope(self, cluster: ClusterId) -> None:
         scopes = {

@@ -23,8 +23,6 @@ _TOLERANCE: Final = 1.2
 _LOOK_EVERY: Final = timedelta(hours=1)
 """For shards whose row was lost, with the table or by hand: the one cost of a tick that grows with the fleet."""
 _LOUD: Final = frozenset({"overdue", "other_version", "slow_tick_seconds"})
-_EXPLAINED: Final = "docs/runbook/README.md#the-figures-of-a-run"
-"""What each of these figures means, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +63,7 @@ class Scheduler:
                 await self._shards.record_run(now, now if looks else seen.looked_at)
             depths = await self._report_depths()
             if _LOUD & {name for name, value in figures.items() if value}:
-                figures["remedy"] = _EXPLAINED
+                figures["remedy"] = telemetry.documentation.figures
             else:
                 level = logging.INFO
             figures |= depths

@@ -9,6 +9,7 @@ import pytest
 
 import pullkeeper
 from pullkeeper.clouds import PUBLIC
+from pullkeeper.documentation import Documentation
 from pullkeeper.errors import InvalidSetting
 from pullkeeper.settings import STORAGE, Settings
 from tests.core.hostile import cases
@@ -74,6 +75,36 @@ def test_variables_of_the_platform_are_no_problem() -> None:
     }
 
     assert Settings.read({**_IN_AZURE, **others}) == Settings.read(_IN_AZURE)
+
+
+def test_a_slash_at_the_end_of_the_documentations_address_makes_no_difference() -> None:
+    pages = {
+        Settings.read({**_IN_AZURE, "DOCUMENTATION_URL": f"https://git.example:8443/a/b{slash}"}).documentation.page(
+            "x"
+        )
+        for slash in ("", "/")
+    }
+    assert pages == {"https://git.example:8443/a/b/docs/runbook/x.md"}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "docs",
+        "http://docs.example",
+        "javascript:alert(1)",
+        "https://docs.example/?path=",
+        "https://docs.example/#top",
+        "https://docs.example/a b",
+        "https://docs.example/<a>",
+        "https://user:canary@docs.example",
+    ],
+)
+def test_the_documentations_address_is_a_plain_address(value: str) -> None:
+    """It is shown as a link."""
+    fault = _fault({**_IN_AZURE, "DOCUMENTATION_URL": value}, "DOCUMENTATION_URL")
+    assert "canary" not in fault
+    assert Settings.read({"DOCUMENTATION_URL": value}).documentation == Documentation()
 
 
 def test_a_setting_without_a_value_counts_as_not_set() -> None:

@@ -112,14 +112,17 @@ def test_the_message_alone_says_what_happened_and_what_to_do(caplog: pytest.LogC
     failure = {"target": "c1/d/s", "category": "quota_exceeded", "detail": "no room"}
     telemetry.emit("secret.refresh_failed", {**failure, "remedy": "kubectl describe quota"}, logging.WARNING)
     telemetry.emit("message.poisoned", failure, logging.ERROR)
+    telemetry.emit("operation.completed", {"category": None})
 
-    first, second = (record.getMessage() for record in caplog.records)
+    first, second, third = (record.getMessage() for record in caplog.records)
     assert first == (
         "secret.refresh_failed target=c1/d/s category=quota_exceeded detail=no room remedy=kubectl describe quota"
     )
     assert second == (
-        "message.poisoned target=c1/d/s category=quota_exceeded detail=no room remedy=docs/runbook/quota_exceeded.md"
+        "message.poisoned target=c1/d/s category=quota_exceeded detail=no room "
+        f"remedy={telemetry.documentation.base}/docs/runbook/quota_exceeded.md"
     )
+    assert third == "operation.completed "
 
 
 @pytest.mark.parametrize("library", ["azure.core.pipeline.policies.http_logging_policy", "azure.storage", "urllib3"])

@@ -9,9 +9,11 @@ from typing import get_args
 
 import pytest
 
+from functions.openapi import document
 from pullkeeper import errors, telemetry
+from pullkeeper.documentation import Documentation
 from pullkeeper.errors import PullkeeperError
-from tests.docs.pages import RUNBOOK, Block, blocks, read, rows
+from tests.docs.pages import ROOT, RUNBOOK, Block, anchors, blocks, read, rows
 
 INDEX = RUNBOOK / "README.md"
 CATEGORIES = {kind.category: kind for kind in errors.categories()}
@@ -53,6 +55,29 @@ def read_opening(category: str) -> str:
 def test_every_category_has_a_page_and_every_page_a_category() -> None:
     pages = {page.stem for page in RUNBOOK.glob("*.md")} - {INDEX.stem}
     assert pages == {*CATEGORIES, NOT_A_FAILURE}
+
+
+@each_page
+def test_the_address_of_a_page_leads_to_it(category: str) -> None:
+    base = "https://docs.example/main"
+    address = Documentation(base).page(category)
+    assert address
+    assert ROOT / address.removeprefix(f"{base}/") == RUNBOOK / f"{category}.md"
+
+
+def test_the_address_of_the_figures_of_a_run_leads_to_them() -> None:
+    address, _, anchor = Documentation("").figures.partition("#")
+    assert ROOT / address.lstrip("/") == INDEX
+    assert anchor in anchors(INDEX)
+
+
+def test_what_has_a_category_has_the_address_of_its_page() -> None:
+    shown = {
+        name: {*one["properties"]} for name, one in document()["components"]["schemas"].items() if "properties" in one
+    }
+    explained = {name for name, fields in shown.items() if "category" in fields}
+    assert {"TargetView", "Search", "Step", "MintProblem", "ProblemDocument"} <= explained
+    assert [name for name in explained if not shown[name] & {"runbook", "type"}] == []
 
 
 def test_the_index_lists_the_categories_in_the_order_of_the_code() -> None:

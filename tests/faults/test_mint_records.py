@@ -20,13 +20,22 @@ from tests.faults.triggers import FUNCTIONS
 from tests.world import MINUTE, World
 
 pytestmark = pytest.mark.servers
-_NEVER: Final = {"lastMint": None, "expiresAt": None, "mintSeconds": None, "warning": None, "failure": None}
+_NEVER: Final = {
+    "lastMint": None,
+    "expiresAt": None,
+    "mintSeconds": None,
+    "warning": None,
+    "failure": None,
+    "state": "unknown",
+}
+_DOCUMENTATION: Final = "https://docs.example/pullkeeper"
 _STS: Final = "/v1/token$"
 
 
 @pytest.fixture(autouse=True)
 def settings(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The route uses the world's services and settings."""
+    world.settings["DOCUMENTATION_URL"] = f"{_DOCUMENTATION}/"
     monkeypatch.setattr(status, "services", lambda: world.services)
     monkeypatch.setattr(status, "current_settings", lambda: world.services.settings)
 
@@ -73,7 +82,9 @@ async def test_a_mint_is_reported_with_its_times(world: World) -> None:
     assert began < minted < world.clock()
     assert hub["expiresAt"] == (await world.target(cluster)).model_dump(mode="json")["expires_at"]
     assert 0 < hub["mintSeconds"] <= (minted - began).total_seconds() + 0.001
-    assert (hub["warning"], hub["failure"]) == (None, None)
+    assert (hub["state"], hub["warning"], hub["failure"]) == ("ok", None, None)
+    world.clock.advance(60 * MINUTE)
+    assert await _hub(world) == {**hub, "state": "unknown"}
 
 
 async def test_a_deleted_probe_image_is_a_warning_until_a_mint_finds_it_again(world: World) -> None:
@@ -81,9 +92,9 @@ async def test_a_deleted_probe_image_is_a_warning_until_a_mint_finds_it_again(wo
     world.cloud.registries[0].remove_image(image)
     await world.refresh(cluster)
     hub = await _hub(world)
-    assert (hub["warning"]["category"], hub["failure"]) == ("probe_image_missing", None)
+    assert (hub["state"], hub["warning"]["category"], hub["failure"]) == ("warning", "probe_image_missing", None)
     assert f"gcloud artifacts docker tags list {_parse(world).probe_image.host}/{image}" in hub["warning"]["remedy"]
-    assert hub["warning"]["runbook"] == "docs/runbook/probe_image_missing.md"
+    assert hub["warning"]["runbook"] == f"{_DOCUMENTATION}/docs/runbook/probe_image_missing.md"
     assert hub["warning"]["at"] == hub["lastMint"]
 
     world.cloud.registries[0].add_image(image, "latest")
@@ -111,8 +122,9 @@ async def test_a_failing_exchange_is_a_failure_until_the_next_mint(world: World)
     await world.refresh(cluster)
     hub = await _hub(world)
     failure = hub.pop("failure")
-    assert hub == {key: value for key, value in before.items() if key != "failure"}
-    assert (failure["category"], failure["runbook"]) == ("google_unavailable", "docs/runbook/google_unavailable.md")
+    assert hub == {**{key: value for key, value in before.items() if key != "failure"}, "state": "failed"}
+    assert failure["category"] == "google_unavailable"
+    assert failure["runbook"] == f"{_DOCUMENTATION}/docs/runbook/google_unavailable.md"
     assert failure["detail"]
     assert failure["remedy"]
     assert failure["at"] > hub["lastMint"]
@@ -126,7 +138,7 @@ async def test_a_failing_exchange_is_a_failure_until_the_next_mint(world: World)
 async def test_a_token_that_the_registry_refuses_is_a_failure(world: World) -> None:
     world.cloud.registry_parts[0].faults.add(Fault(path="/v2/token", status=403))
     await world.refresh(await world.join("aks-1"))
-    assert {**_NEVER, "failure": (await _hub(world))["failure"]} == await _hub(world)
+    assert {**_NEVER, "state": "failed", "failure": (await _hub(world))["failure"]} == await _hub(world)
     assert (await _hub(world))["failure"]["category"] == "registry_denied"
 
 
@@ -176,6 +188,14 @@ async def test_a_row_holds_no_token(world: World, rows: TableClient) -> None:
     assert {*row} == {"PartitionKey", "RowKey", "Format", "Record"}
     assert {*json.loads(row["Record"])} == {"lastMint", "expiresAt", "mintSeconds"}
     assert (await world.read_token(cluster))[:12] not in row["Record"]
+
+
+async def test_a_row_holds_the_category_and_no_address(world: World, rows: TableClient) -> None:
+    """The setting may change."""
+    world.cloud.google_part.faults.add(Fault(path=_STS))
+    await world.refresh(await world.join("aks-1"))
+    failure = json.loads((await _row(world, rows))["Record"])["failure"]
+    assert {*failure} == {"category", "detail", "remedy", "at"}
 
 
 async def test_a_hub_that_fails_for_a_fleet_is_written_every_five_minutes(world: World, rows: TableClient) -> None:

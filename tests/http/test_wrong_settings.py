@@ -94,6 +94,7 @@ async def test_right_settings_are_healthy(app: App) -> None:
         ("ARM_ENDPOINT", f"http://{_CANARY}"),
         ("AZURE_AUTHORITY_HOST", _CANARY),
         ("ONBOARDING_SCOPES", _CANARY),
+        ("DOCUMENTATION_URL", f"http://{_CANARY}"),
         ("AzureWebJobsStorage", ""),
         ("AzureWebJobsStorage", _CANARY),
     ],
@@ -147,6 +148,7 @@ async def test_a_wrong_hub_is_named_where_it_is_needed(app: App) -> None:
     hubs = {hub["name"]: hub["fault"] for hub in (await app.status())["hubs"]}
     assert hubs["main"] is None
     assert hubs["wrong"].startswith("HUBS.wrong.")
+    assert {hub["name"]: hub["state"] for hub in (await app.status())["hubs"]} == {"main": "unknown", "wrong": "failed"}
 
 
 async def test_clusters_of_right_hubs_are_refreshed_beside_a_wrong_one(app: App) -> None:

@@ -3,6 +3,7 @@
 import pytest
 from azure.data.tables.aio import TableServiceClient
 
+from pullkeeper import telemetry
 from pullkeeper.fleet.shards import shard_of
 from tests.world import MINUTE, World
 
@@ -38,7 +39,7 @@ async def test_a_refresh_that_has_stopped_shows_as_overdue_shards(world: World) 
     await world.services.scheduler.run()
     event = world.events.named("run.completed")[-1]
     assert event["overdue"] == 1
-    assert event["remedy"] == "docs/runbook/README.md#the-figures-of-a-run"
+    assert event["remedy"] == telemetry.documentation.figures
 
 
 async def test_what_a_crash_took_is_sent_again_by_the_next_tick(world: World) -> None:

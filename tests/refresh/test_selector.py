@@ -183,6 +183,9 @@ async def test_a_refused_list_is_an_outcome_of_its_own_and_delays_no_refresh(wor
     assert status.search
     assert status.search.category == "cluster_rbac_denied"
     assert "kubectl auth can-i list namespaces" in (status.search.remedy or "")
+    page = world.services.documentation.page("cluster_rbac_denied")
+    shown = (await world.services.overview.one(cluster.id)).search
+    assert shown == status.search.model_copy(update={"runbook": page})
     assert {one.state(world.clock()) for one in status.targets.values()} == {"fresh"}
     assert writes(cluster) - written == 4
     assert set(named(world, "secret.refresh_failed")) == {"*"}
