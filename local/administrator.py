@@ -76,9 +76,12 @@ class Administrator:
             parsed: dict[str, Any] = json.loads(text)
             return parsed
 
-    async def apply(self, manifest: Mapping[str, Any], *, manager: str = "kubectl") -> dict[str, Any]:
-        """As `kubectl apply --server-side`."""
-        return await self.call("PATCH", path_of(manifest), manifest, content_type=_APPLY, manager=manager)
+    async def apply(
+        self, manifest: Mapping[str, Any], *, manager: str = "kubectl", force: bool = False
+    ) -> dict[str, Any]:
+        """As `kubectl apply --server-side`. force: as `--force-conflicts`."""
+        path = f"{path_of(manifest)}?force={str(force).lower()}"
+        return await self.call("PATCH", path, manifest, content_type=_APPLY, manager=manager)
 
     async def read_secret(self, namespace: str, name: str) -> dict[str, Any]:
         return await self.call("GET", f"/api/v1/namespaces/{namespace}/secrets/{name}")

@@ -17,9 +17,9 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from local.administrator import Administrator, ApiServer
-from local.azure.arm import CLUSTER_USER, Arm
+from local.azure.arm import CLUSTER_USER, ONBOARDER, Arm
 from local.azure.assertions import Assertions
-from local.azure.entra import EXCHANGE_ID, Entra, IdentityEndpoint
+from local.azure.entra import EXCHANGE_ID, Entra, Identity, IdentityEndpoint
 from local.azure.managed_cluster import ManagedCluster
 from local.clock import Clock
 from local.google.provider import Provider
@@ -53,12 +53,20 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class LocalHub:
-    """A hub at Google. document: the hub in the format of the setting HUBS. image: PROJECT/REPOSITORY/IMAGE."""
+    """A hub at Google. document: the hub in the format of the setting HUBS. principal: the app's identity, as the pool
+    names it. reader: who may read the repositories. image: PROJECT/REPOSITORY/IMAGE.
+    """
 
     document: Mapping[str, Any]
     provider: Provider
     service_account: str
+    principal: str
+    reader: str
     image: str
+
+    @property
+    def repository(self) -> str:
+        return self.image.rpartition("/")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +95,7 @@ class Cloud:
         self.clock = clock
         self.authority = authority or Authority()
         self.entra = entra.with_clock(clock) if entra else Entra(clock)
-        self.app = self.entra.add_identity("pullkeeper")
+        self.app = self.onboarder = self.entra.add_identity("pullkeeper")
         self.identity = IdentityEndpoint(self.entra, clock, [self.app])
         parts = self.identity_part, self.google_part, self.arm_part = Part(), Part(), Part()
         self.google = Google(self.entra, clock, middlewares=parts[1].middlewares)
@@ -116,6 +124,13 @@ class Cloud:
     async def __aexit__(self, *_: object) -> None:
         await self._opened.aclose()
 
+    def add_onboarder(self) -> Identity:
+        """Have a second identity onboard. It is administrator of the clusters to come, and the app's own is not."""
+        self.onboarder = self.entra.add_identity("pullkeeper-onboarding")
+        self.identity.assign(self.onboarder)
+        self.arm.assign(self.onboarder.principal_id, f"/subscriptions/{SUBSCRIPTION}", ONBOARDER)
+        return self.onboarder
+
     @property
     def issuer_discovery(self) -> str:
         """The URL at which a real API server finds the tenant's keys."""
@@ -136,11 +151,12 @@ class Cloud:
         principal = f"principal://iam.googleapis.com/{pool}/subject/{subject}"
         self.google.add_service_account(email)
         self.google.bind(email, principal)
+        reader = f"serviceAccount:{email}" if impersonate else principal
         image = f"{_PROJECT}/{name}/deepintshield"
         hosts = [server.host for server in self._registry_servers[:registries]]
         for registry in self.registries[:registries]:
             registry.add_image(image, "latest")
-            registry.grant(f"{_PROJECT}/{name}", f"serviceAccount:{email}" if impersonate else principal)
+            registry.grant(f"{_PROJECT}/{name}", reader)
         google = self._google_server.url
         impersonation = f"{google}/v1/projects/-/serviceAccounts/{email}:generateAccessToken"
         config = {
@@ -162,7 +178,7 @@ class Cloud:
             "probe": f"{hosts[0]}/{image}:latest",
             "tokenLifetime": lifetime,
         }
-        self.hubs[name] = hub = LocalHub(document, provider, email, image)
+        self.hubs[name] = hub = LocalHub(document, provider, email, principal, reader, image)
         return hub
 
     async def add_cluster(
@@ -181,7 +197,8 @@ class Cloud:
         """Start a cluster that Azure knows, with the namespaces and the refresher's role that onboarding creates.
 
         server: a real API server, not yet started, in place of the stand-in. access: whether the role exists. ready:
-        False for a cluster that is still to be onboarded: the app is its administrator, and it is empty.
+        False for a cluster that is still to be onboarded: the identity that onboards is its administrator, and it is
+        empty.
         """
         part = Part()
         server = server or StandIn(name, self.entra, self.clock, middlewares=part.middlewares)
@@ -196,7 +213,7 @@ class Cloud:
             if ready and (access or manifest["kind"] not in {"RoleBinding", "ClusterRoleBinding"}):
                 await admin.apply(manifest)
         if not ready:
-            await admin.apply(cluster_admin_binding(self.app.principal_id))
+            await admin.apply(cluster_admin_binding(self.onboarder.principal_id))
         self.arm.clusters.add(
             ManagedCluster(
                 resource_id=str(wanted.cluster),
@@ -222,6 +239,7 @@ class Cloud:
         return {
             **({"AzureWebJobsStorage": storage} if isinstance(storage, str) else storage),
             "AZURE_CLIENT_ID": self.app.client_id,
+            **({} if self.onboarder is self.app else {"ONBOARDING_CLIENT_ID": self.onboarder.client_id}),
             "ARM_ENDPOINT": self._arm_server.url,
             "AZURE_AUTHORITY_HOST": self._entra_server.url,
             "TRUSTED_GOOGLE_HOSTS": ",".join(hosts),

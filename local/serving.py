@@ -4,7 +4,8 @@ import asyncio
 import json
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -41,8 +42,12 @@ class Authority:
 
     def server_context(self, *hosts: str) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._ca.issue_cert(*(hosts or (_ADDRESS, "localhost"))).configure_cert(context)
+        self.certify(context, *hosts)
         return context
+
+    def certify(self, context: ssl.SSLContext, *hosts: str) -> None:
+        """Give a server's context a new certificate."""
+        self._ca.issue_cert(*(hosts or (_ADDRESS, "localhost"))).configure_cert(context)
 
 
 class Server:
@@ -60,6 +65,11 @@ class Server:
             self._context.verify_mode = ssl.CERT_OPTIONAL
             self._context.load_verify_locations(cadata=client_ca_pem)
         self._runner: web.AppRunner | None = None
+
+    def certify(self, authority: Authority) -> None:
+        """Present a certificate of this authority to new connections."""
+        if self._context:
+            authority.certify(self._context)
 
     async def start(self) -> None:
         # Requests that hang on purpose end with the server, which does not wait for clients to disconnect.
@@ -130,6 +140,15 @@ class Faults:
 
     def clear(self) -> None:
         self._faults.clear()
+
+    @contextmanager
+    def inject(self, fault: Fault) -> Iterator[None]:
+        """Apply this fault before all others meanwhile."""
+        self._faults.insert(0, fault)
+        try:
+            yield
+        finally:
+            self._faults = [one for one in self._faults if one is not fault]
 
     @property
     def have_fired(self) -> bool:

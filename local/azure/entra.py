@@ -215,6 +215,12 @@ class IdentityEndpoint:
         """The variables that App Service sets for an app."""
         return {"IDENTITY_ENDPOINT": f"{url}/msi/token", "IDENTITY_HEADER": self.secret}
 
+    def assign(self, identity: Identity) -> None:
+        self._assigned[identity.client_id] = identity
+
+    def unassign(self, identity: Identity) -> None:
+        del self._assigned[identity.client_id]
+
     def clear_cache(self) -> None:
         self._cache.clear()
 

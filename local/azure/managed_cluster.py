@@ -18,7 +18,8 @@ class ManagedCluster:
     """One cluster. Tests change its attributes as its owner would.
 
     server: address of the API server. ca_pem: CA of its serving certificate. client_certificate, client_key: PEM, of a
-    cluster with local accounts; without them it is integrated with Entra. oidc_issuer: None while the issuer is off.
+    cluster with local accounts; without them it is integrated with Entra. tenant: whose tokens it accepts, if another
+    than its own. oidc_issuer: None while the issuer is off.
     private_server: of a private cluster, the address under the name that only its private DNS zone knows. `server` then
     has its public name, which resolves to the same private address. Without public_fqdn there is no such name.
     future_issuer: the address it gets when it is switched on; by default one as AKS makes them. rest: whatever else
@@ -30,6 +31,7 @@ class ManagedCluster:
     ca_pem: str
     client_certificate: str | None = None
     client_key: str | None = None
+    tenant: str | None = None
     private_server: str | None = None
     public_fqdn: bool = True
     version: str = "1.34.2"
@@ -105,7 +107,11 @@ class ManagedCluster:
                 ),
                 **({"status": {"provisioningError": self._failure}} if self._failure else {}),
                 "securityProfile": {"workloadIdentity": {"enabled": True}} if self.workload_identity else {},
-                **({} if self.client_certificate else {"aadProfile": {"managed": True, "tenantID": tenant}}),
+                **(
+                    {}
+                    if self.client_certificate
+                    else {"aadProfile": {"managed": True, "tenantID": self.tenant or tenant}}
+                ),
             },
         }
 

@@ -109,6 +109,9 @@ class Google:
         """
         self._accounts[email].users.add(principal)
 
+    def unbind(self, email: str, principal: str) -> None:
+        self._accounts[email].users.discard(principal)
+
     def lookup(self, token: str) -> Issued | None:
         """What a token is good for; None if it is unknown or has expired."""
         issued = self._issued.get(token)

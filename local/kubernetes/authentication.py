@@ -1,10 +1,11 @@
 """Who calls: a client certificate of the cluster, a bearer JWT of the local Entra, or the anonymous user."""
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from jwt.exceptions import PyJWTError
+from jwt.exceptions import InvalidTokenError, PyJWTError
 
 from local.kubernetes.refusals import refuse
 
@@ -18,6 +19,16 @@ class Issuer(Protocol):
     """The part of the local Entra that is needed here. `verify` raises PyJWTError for a token that it did not issue."""
 
     def verify(self, token: str, audience: str) -> dict[str, Any]: ...
+
+
+class OtherTenant:
+    """A tenant that issued none of the tokens here."""
+
+    def __init__(self) -> None:
+        self.id = str(uuid.uuid4())
+
+    def verify(self, token: str, audience: str) -> dict[str, Any]:  # noqa: ARG002 - of an Issuer
+        raise InvalidTokenError(f"not of the tenant {self.id}")
 
 
 @dataclass(frozen=True, slots=True)

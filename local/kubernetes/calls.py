@@ -129,6 +129,8 @@ def parse(request: web.Request, user: User) -> Call:
 
 def _verb(request: web.Request, kind: Kind, namespace: str, name: str) -> Verb:
     content = request.headers.get("Content-Type", "").partition(";")[0]
+    if kind.read_only and request.method != "GET":
+        raise not_played(f"{request.method} of {kind.plural}")
     placed = bool(namespace) or not kind.namespaced
     match request.method:
         case "GET" if not name:

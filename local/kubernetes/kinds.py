@@ -24,6 +24,8 @@ class Kind:
     """Has a status that only its own subresource writes."""
     returns_deleted: bool = False
     """DELETE is answered with the object, not with a Status."""
+    read_only: bool = False
+    """Clients only read it: what controllers and nodes do with it is not played."""
 
     @property
     def api_version(self) -> str:
@@ -44,6 +46,7 @@ class Kind:
 
 
 NAMESPACES: Final = Kind("", "namespaces", "Namespace", "core", namespaced=False, has_status=True)
+PODS: Final = Kind("", "pods", "Pod", "core", has_status=True, read_only=True)
 ROLES: Final = Kind(RBAC, "roles", "Role", "rbac")
 ROLE_BINDINGS: Final = Kind(RBAC, "rolebindings", "RoleBinding", "rbac")
 CLUSTER_ROLES: Final = Kind(RBAC, "clusterroles", "ClusterRole", "rbac", namespaced=False)
@@ -56,6 +59,7 @@ KINDS: Final = (
     Kind("", "secrets", "Secret", "core"),
     Kind("", "configmaps", "ConfigMap", "core"),
     Kind("", "serviceaccounts", "ServiceAccount", "core", returns_deleted=True),
+    PODS,
     Kind("", "services", "Service", "core", has_status=True, returns_deleted=True),
     Kind("apps", "deployments", "Deployment", "apps", has_status=True),
     Kind("batch", "cronjobs", "CronJob", "batch", has_status=True),

@@ -13,7 +13,7 @@ from local.kubernetes import bootstrap, calls, validation
 from local.kubernetes.authentication import MASTERS, Issuer, authenticate
 from local.kubernetes.authorization import Rbac
 from local.kubernetes.calls import Attributes, Call, Json
-from local.kubernetes.kinds import ACCESS_REVIEWS
+from local.kubernetes.kinds import ACCESS_REVIEWS, PODS
 from local.kubernetes.objects import Objects
 from local.kubernetes.refusals import Refusal, not_played
 from local.kubernetes.store import Store
@@ -26,7 +26,8 @@ _REVIEWED: Final = {"verb", "group", "resource", "subresource", "namespace", "na
 class ApiServer:
     """A cluster's API server under its own CA. Start it, and call `url` with a client certificate or a token.
 
-    `middlewares` run before authentication, the first one outermost: a `Journal`'s, then that of `Faults`.
+    `issuer`: whose tokens it accepts. `middlewares` run before authentication, the first one outermost: a `Journal`'s,
+    then that of `Faults`.
     """
 
     def __init__(
@@ -38,8 +39,8 @@ class ApiServer:
         middlewares: Sequence[Middleware] = (),
     ) -> None:
         self.name = name
-        self._issuer = entra
-        store = Store()
+        self.issuer = entra
+        self._store = store = Store()
         bootstrap.fill(store, clock)
         self._rbac = Rbac(store)
         self._objects = Objects(store, clock, self._rbac)
@@ -58,6 +59,14 @@ class ApiServer:
     async def start(self) -> None:
         await self._server.start()
 
+    async def present(self, authority: Authority | None = None) -> None:
+        """Close all connections, and present a certificate of another CA, as a proxy that intercepts TLS does; without
+        one, of the cluster's own again.
+        """
+        await self.stop()
+        self._server.certify(authority or Authority(self._ca))
+        await self.start()
+
     async def stop(self) -> None:
         """Stop listening. What is stored stays for the next start: a cluster that is unreachable for a while."""
         await self._server.stop()
@@ -72,10 +81,19 @@ class ApiServer:
         """Complete the deletion of namespaces that are terminating, as a controller of a real cluster does."""
         self._objects.end_namespaces()
 
+    def put_pod(self, pod: Json) -> None:
+        """Keep a pod with its status, as the scheduler and the kubelet of a real cluster leave it."""
+        self._store.put(PODS, pod)
+
+    def remove_pod(self, namespace: str, name: str) -> None:
+        """Remove a pod if it is there."""
+        if self._store.get(PODS, namespace, name):
+            self._store.delete(PODS, namespace, name)
+
     async def _handle(self, request: web.Request) -> web.Response:
         try:
             certificate = request.transport.get_extra_info("peercert") if request.transport else None
-            user = authenticate(self._issuer, certificate, request.headers.get("Authorization", ""))
+            user = authenticate(self.issuer, certificate, request.headers.get("Authorization", ""))
             call = calls.parse(request, user)
             self._rbac.check(call)
             status, body = self._answer(call, await calls.read(request))

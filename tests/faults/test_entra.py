@@ -49,7 +49,7 @@ async def test_a_wrong_header_is_denied(world: World, monkeypatch: pytest.Monkey
 
 async def test_an_identity_that_is_not_assigned_is_denied_at_once(world: World) -> None:
     clusters = [await world.join(f"aks-{n}") for n in range(4)]
-    world.cloud.identity._assigned.clear()
+    world.cloud.identity.unassign(world.cloud.app)
     categories = await asyncio.gather(*(world.refresh_category(cluster) for cluster in clusters))
     assert {"entra_denied"} == set(categories)
     assert world.cloud.identity_part.journal.count() == 1

@@ -10,10 +10,9 @@ import stamina
 
 from local.azure.arm import ONBOARDER
 from local.azure.assertions import FederatedCredential
-from local.azure.entra import Identity
 from local.azure.managed_cluster import ManagedCluster
 from local.azure.managed_identities import ManagedIdentity
-from local.cloud import GROUP, SUBSCRIPTION, LocalCluster, cluster_admin_binding
+from local.cloud import GROUP, SUBSCRIPTION, LocalCluster
 from pullkeeper.onboarding.documents import FINAL_STATUSES, OnboardingMessage, Operation, Step
 from pullkeeper.onboarding.documents import Onboarding as Request
 from pullkeeper.onboarding.rows import StoredOperation
@@ -50,17 +49,11 @@ _INCIDENTAL: Final = frozenset({"uid", "resourceVersion", "creationTimestamp", "
 
 @dataclass(frozen=True, slots=True)
 class Onboarding:
-    """stronger: the identity that onboards, where it is another than the app's."""
-
     world: World
-    stronger: Identity | None = None
 
-    async def cluster(self, name: str, **options: Any) -> LocalCluster:
+    async def cluster(self, name: str, hub: str = "main", **options: Any) -> LocalCluster:
         """Add a cluster that exists in Azure and is not prepared in any way."""
-        cluster = await self.world.cloud.add_cluster(name, "main", ready=False, **options)
-        if self.stronger:
-            await cluster.admin.apply(cluster_admin_binding(self.stronger.principal_id))
-        return cluster
+        return await self.world.cloud.add_cluster(name, hub, ready=False, **options)
 
     async def run(self, body: Mapping[str, Any]) -> Operation:
         """Onboard, and process the operation to its end."""
@@ -236,13 +229,9 @@ def onboarding(world: World) -> Onboarding:
 @pytest.fixture
 def two_identities(world: World) -> Onboarding:
     """A stronger identity onboards, and the app's own has only the rights to refresh."""
-    cloud = world.cloud
-    stronger = cloud.entra.add_identity("pullkeeper-onboarding")
-    cloud.identity._assigned[stronger.client_id] = stronger
-    cloud.arm.assign(stronger.principal_id, f"/subscriptions/{SUBSCRIPTION}", ONBOARDER)
+    world.cloud.add_onboarder()
     world.settings["ONBOARDING_SCOPES"] = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}"
-    world.settings["ONBOARDING_CLIENT_ID"] = stronger.client_id
-    return Onboarding(world, stronger)
+    return Onboarding(world)
 
 
 @pytest.fixture

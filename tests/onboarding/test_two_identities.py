@@ -10,7 +10,7 @@ pytestmark = pytest.mark.servers
 
 
 async def test_refreshing_never_uses_the_stronger_identity(two_identities: Onboarding) -> None:
-    onboarding, world, strong = two_identities, two_identities.world, two_identities.stronger
+    onboarding, world, strong = two_identities, two_identities.world, two_identities.world.cloud.onboarder
     assert strong is not None
     cloud, cluster = world.cloud, await onboarding.cluster("aks-1")
 
