@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
+from pullkeeper.diagnosis.report import Diagnosis
 from pullkeeper.document import Document
 from pullkeeper.fleet.overview import ClusterView, FleetPage
 from pullkeeper.fleet.status import State
@@ -46,6 +47,8 @@ _ROUTES: Final[tuple[tuple[str, str, str, tuple[str, ...], type[BaseModel] | Non
     ("post", "/clusters", "Onboard a cluster", (), Onboarding, 202, Operation),
     ("get", _CLUSTER, "One cluster, its targets page by page", ("state", "continuation"), None, 200, ClusterView),
     ("delete", _CLUSTER, "Offboard a cluster", ("keepWorkload", "dryRun"), None, 202, Operation),
+    ("get", f"{_CLUSTER}/diagnosis", "The hops from the app to a cluster's pods", (), None, 200, Diagnosis),
+    ("get", "/hubs/{hub}/diagnosis", "The hops from the app to a hub's images", (), None, 200, Diagnosis),
     ("post", f"{_CLUSTER}/refresh", "Refresh one cluster now", (), None, 202, Queued),
     ("post", "/refresh", "Refresh the whole fleet now", (), None, 202, Queued),
     (

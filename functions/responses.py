@@ -20,11 +20,13 @@ from pullkeeper.errors import (
     StorageUnavailable,
     TooLarge,
     UnknownFormat,
+    UnknownHub,
 )
 from pullkeeper.onboarding.documents import Operation
 
 _STATUS: Final[Mapping[type[PullkeeperError], int]] = {
     NotInFleet: 404,
+    UnknownHub: 404,
     Forbidden: 403,
     OperationRunning: 409,
     TooLarge: 413,

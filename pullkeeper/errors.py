@@ -10,10 +10,10 @@ foreign errors into these classes. No code above an adapter looks at an HTTP sta
     │                     clock_skew, impersonation_denied, service_account_missing, lifetime_not_allowed
     ├── RegistryError     registry_denied, registry_unavailable*, probe_image_missing
     ├── ClusterError      cluster_*, admission_denied*, quota_exceeded, namespace_*, target_limit, secret_*,
-    │                     object_conflict
+    │                     object_conflict, object_drifted, image_pull_failing
     ├── ArmError          arm_denied, arm_throttled*, arm_unavailable*, arm_conflict*, cluster_changing*, scope_locked,
     │                     provider_not_registered, policy_denied, workload_identity_off, identity_limit,
-    │                     federated_credential_conflict*
+    │                     federated_credential_conflict*, federated_credential_mismatch
     ├── StorageUnavailable*, UnknownFormat*, RefreshStopped, InvalidRequest, InternalError
                                                                       (* a retry within seconds can help)
 
@@ -441,6 +441,17 @@ class NamespaceListDenied(ClusterRbacDenied):
     )
 
 
+class ObjectNotVisible(ClusterRbacDenied):
+    """No identity of the app may see an object that only a diagnosis looks at."""
+
+    meaning = "No identity of the app may see this in the cluster. No refresh needs it: only the diagnosis asks."
+    remedy_template = (
+        "If the diagnosis shall see it: kubectl create clusterrole pullkeeper-diagnosis-{kind} {rule} and "
+        "kubectl create clusterrolebinding pullkeeper-diagnosis-{kind} --clusterrole=pullkeeper-diagnosis-{kind} "
+        "--user={principal}"
+    )
+
+
 class ClusterThrottled(ClusterError):
     category = "cluster_throttled"
     retryable = True
@@ -542,6 +553,56 @@ class ObjectImmutable(ObjectConflict):
     )
 
 
+class ObjectDrifted(ClusterError):
+    """No exception of a call: what a diagnosis finds."""
+
+    category = "object_drifted"
+    meaning = "An object that onboarding made is missing, or no longer has the content that it was given."
+    remedy_template = (
+        "kubectl get {object} -n {namespace} -o yaml shows what it has now. Onboard the cluster again "
+        "(POST /api/clusters), which makes it as it should be."
+    )
+
+
+class SecretMissing(ObjectDrifted):
+    """The next refresh creates it."""
+
+    meaning = "An object that onboarding made is missing: the pull secret. Pods that start now cannot pull."
+    remedy_template = "Refresh the cluster: POST /api/clusters/{subscription}/{group}/{name}/refresh"
+
+
+class ImagePullFailing(ClusterError):
+    """No exception of a call: what a diagnosis finds. These pods have the secret."""
+
+    category = "image_pull_failing"
+    meaning = "A pod waits for an image of the hub's registries."
+    remedy_template = (
+        "kubectl describe pod {pod} -n {namespace} shows the registry's response. If the secret was written after the "
+        "pod, wait: the kubelet tries again within five minutes."
+    )
+
+
+class PodWithoutSecret(ImagePullFailing):
+    """Its account names the secret, but did not yet when the pod was created: admission copies the names only then."""
+
+    meaning = "A pod waits for an image of the hub's registries, and was created before its account named the secret."
+    remedy_template = (
+        "Let its owner create it again: kubectl delete pod {pod} -n {namespace}. All pods of a Deployment: "
+        "kubectl rollout restart deployment <deployment> -n {namespace}"
+    )
+
+
+class PodOutsideOfTargets(ImagePullFailing):
+    """Neither the pod nor its account names the secret."""
+
+    meaning = "A pod waits for an image of the hub's registries, and neither it nor its account names the secret."
+    remedy_template = (
+        "Add the account {account} to serviceAccounts of the target and onboard the cluster again "
+        "(POST /api/clusters), or name the secret in imagePullSecrets of the pod's template. Then: "
+        "kubectl delete pod {pod} -n {namespace}"
+    )
+
+
 class ArmError(PullkeeperError):
     """A call to Azure Resource Manager failed."""
 
@@ -577,6 +638,17 @@ class LinkedRightMissing(OnboardingRoleMissing):
         "az role assignment create --assignee-object-id {principal} --assignee-principal-type ServicePrincipal "
         "--role '<a role with {linked_action}>' --scope {linked_scope}. docs/onboarding.md names one. "
         "Or let the cluster's owner enable workload identity."
+    )
+
+
+class IdentityNotVisible(ArmDenied):
+    """Only onboarding and a diagnosis look at it."""
+
+    meaning = "The identity that onboards may not read managed identities in Azure. No refresh needs it."
+    remedy_template = (
+        "If the diagnosis shall see it: az role assignment create --assignee-object-id {principal} "
+        "--assignee-principal-type ServicePrincipal --role Reader "
+        "--scope /subscriptions/{subscription}/resourceGroups/{group}"
     )
 
 
@@ -688,6 +760,20 @@ class FederatedCredentialBusy(FederatedCredentialConflict):
     is_wait = True
 
 
+class FederatedCredentialMismatch(ArmError):
+    """No exception of a call: what a diagnosis finds."""
+
+    category = "federated_credential_mismatch"
+    meaning = (
+        "No federated credential of the cluster's identity has the issuer, subject and audience of its service "
+        "account. Azure compares every character."
+    )
+    remedy_template = (
+        "Onboard the cluster again (POST /api/clusters), which adds the right one. What is there: az identity "
+        "federated-credential list --subscription {subscription} --resource-group {group} --identity-name {identity}"
+    )
+
+
 class StorageUnavailable(PullkeeperError):
     category = "storage_unavailable"
     retryable = True
@@ -772,6 +858,10 @@ class OperationRunning(InvalidRequest):
 
 class NotInFleet(InvalidRequest):
     """The cluster is not onboarded, or has been offboarded."""
+
+
+class UnknownHub(InvalidRequest):
+    """The setting HUBS has no hub of that name."""
 
 
 class UnknownFormat(PullkeeperError):

@@ -107,6 +107,11 @@ class Target(Document):
     def account_names(self) -> tuple[str, ...]:
         return tuple(account.name for account in self.service_accounts)
 
+    def list_federated(self, *, has_job: bool) -> list[str]:
+        """Return the accounts to federate: those that ask for it, and the first one if it runs an in-cluster job."""
+        accounts = self.service_accounts
+        return [one.name for one in accounts if one.federate or (has_job and one is accounts[0])]
+
     def __str__(self) -> str:
         return f"{self.namespace}/{self.secret}"
 

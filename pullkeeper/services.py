@@ -20,6 +20,9 @@ from pullkeeper.azure.entra import Entra, claims
 from pullkeeper.azure.identities import AzureIdentities
 from pullkeeper.azure.quotas import Quotas
 from pullkeeper.cluster.access import Access
+from pullkeeper.diagnosis.diagnostics import Diagnostics
+from pullkeeper.diagnosis.tools import Tools as DiagnosisTools
+from pullkeeper.diagnosis.tools import Trust
 from pullkeeper.documentation import Documentation
 from pullkeeper.errors import OnboardingRoleMissing
 from pullkeeper.fleet.creation import QUEUES, StorageObjects
@@ -30,8 +33,9 @@ from pullkeeper.fleet.shard_table import Shards
 from pullkeeper.fleet.storage import connect_storage
 from pullkeeper.fleet.table import Fleet
 from pullkeeper.model import ClusterId
-from pullkeeper.onboarding.documents import Handover
+from pullkeeper.onboarding.documents import Handover, Onboarding
 from pullkeeper.onboarding.handover import build_fleet_handover
+from pullkeeper.onboarding.identity_names import list_identity_names
 from pullkeeper.onboarding.listing import Listing
 from pullkeeper.onboarding.messages import Messages
 from pullkeeper.onboarding.onboarder import Onboarder
@@ -39,6 +43,7 @@ from pullkeeper.onboarding.operations import Operations
 from pullkeeper.onboarding.retention import Retention
 from pullkeeper.onboarding.run import Runner
 from pullkeeper.onboarding.work import Tools
+from pullkeeper.publisher.chain import Chain
 from pullkeeper.publisher.federation import Federation
 from pullkeeper.refresh.attempt import Writer
 from pullkeeper.refresh.refresh import Refresher
@@ -64,6 +69,7 @@ class Services:
     runner: Runner
     retention: Retention
     overview: Overview
+    diagnostics: Diagnostics
     handover: Callable[[str | None], Awaitable[Handover]]
     queues: Mapping[str, Queue]
     storage_objects: StorageObjects
@@ -81,7 +87,6 @@ class Services:
         cloud = settings.cloud
         entra = Entra(partial(_credential, settings.client_id))
         onboarding = Entra(partial(_credential, settings.onboarding_client_id or settings.client_id))
-        one_identity = settings.onboarding_client_id in {None, settings.client_id}
         storage_credential = _credential(settings.storage_client_id or settings.client_id)
         tables, queues = connect_storage(settings, storage_credential)
         shards = Shards(tables)
@@ -90,8 +95,8 @@ class Services:
         refreshing_arm = Arm(entra, settings.fault("ARM_ENDPOINT") or cloud.arm, cloud.arm_resource)
         scheduler = Scheduler(fleet, shards, by_name, clock)
         mints = MintTable(tables, {hub.identity: name for name, hub in settings.hubs.valid.items()})
-        replace_revoked = Revocation(tables, scheduler, clock).replace
-        federation = Federation(entra, clock, replace_revoked, mints.record, cloud.exchange)
+        revocation = Revocation(tables, scheduler, clock)
+        federation = Federation(entra, clock, revocation.replace, mints.record, cloud.exchange)
         certificates: dict[ClusterId, ClientCertificate] = {}
         access = Access(entra, AzureClusters(refreshing_arm, clock), certificates)
         writer = Writer(federation, access, settings.hubs, clock)
@@ -101,7 +106,7 @@ class Services:
         tools = Tools(
             clusters=clusters,
             identities=AzureIdentities(arm),
-            access=Access(onboarding, clusters, certificates if one_identity else None),
+            access=Access(onboarding, clusters, certificates if settings.has_one_identity else None),
             fleet=fleet,
             refresher=refresher,
             hubs=settings.hubs,
@@ -125,6 +130,7 @@ class Services:
             runner=Runner(operations, messages, tools, settings.onboarding_wait),
             retention=Retention(tables, operations, fleet, clock),
             overview=Overview(fleet, shards, settings.documentation, clock),
+            diagnostics=_build_diagnostics(settings, tools, operations, shards, (entra, refreshing_arm, access)),
             handover=partial(build_fleet_handover, tools),
             queues=by_name,
             storage_objects=StorageObjects(tables, queues),
@@ -151,6 +157,40 @@ def _connect_onboarding(settings: Settings, entra: Entra, clock: Callable[[], da
     cloud = settings.cloud
     endpoint = settings.fault("AZURE_AUTHORITY_HOST") or settings.fault("ARM_ENDPOINT") or cloud.arm
     return Arm(entra, endpoint, cloud.arm_resource, denied=OnboardingRoleMissing, quotas=Quotas(clock))
+
+
+def _build_diagnostics(
+    settings: Settings,
+    tools: Tools,
+    operations: Operations,
+    shards: Shards,
+    refreshing: tuple[Entra, Arm, Access],
+) -> Diagnostics:
+    """tools: act as the identity that onboards. refreshing: as the one that refreshes."""
+    entra, arm, access = refreshing
+
+    async def read_trust(cluster: ClusterId) -> Trust:
+        requests = [request for _, request in await operations.list_onboardings(cluster)]
+        latest = requests[-1] if requests else Onboarding(cluster=cluster)
+        return Trust(list_identity_names(cluster, latest.identity), latest.audience)
+
+    return Diagnostics(
+        DiagnosisTools(
+            entra=entra,
+            chain=Chain(entra, tools.clock, tools.cloud.exchange),
+            clusters=AzureClusters(arm, tools.clock),
+            access=access,
+            identities=tools.identities,
+            onboarding_access=None if settings.has_one_identity else tools.access,
+            fleet=tools.fleet,
+            shards=shards,
+            read_trust=read_trust,
+            hubs=tools.hubs,
+            cloud=tools.cloud,
+            documentation=settings.documentation,
+            clock=tools.clock,
+        )
+    )
 
 
 def _close_later(*closes: Callable[[], Awaitable[None]]) -> AsyncExitStack:

@@ -166,6 +166,11 @@ class Settings(Document):
         return Documentation(self.documentation_url.rstrip("/"))
 
     @property
+    def has_one_identity(self) -> bool:
+        """Whether the identity that refreshes onboards too."""
+        return self.onboarding_client_id in {None, self.client_id}
+
+    @property
     def onboarding_wait(self) -> timedelta:
         return timedelta(hours=self.onboarding_wait_hours)
 

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextvars import Context
 from datetime import timedelta
 from http import HTTPStatus
@@ -42,6 +42,7 @@ _NOT_CACHED: Final = "{}"
 """A managed identity ignores claims, but a request with claims is never answered from the SDK's cache. Replacing the
 credential instead would take it away from calls that are under way.
 """
+_CLAIMS: Final = ("oid", "iss", "aud", "tid", "appid", "azp")
 AKS = "6dae42f8-4368-4678-94ff-3960e28e3630"
 """The application id of every Entra-integrated AKS API server: public, the same in all tenants."""
 
@@ -149,13 +150,13 @@ def _no_answer(resource: str) -> EntraUnavailable:
     return EntraUnavailable("the identity endpoint did not respond in time", {"resource": resource})
 
 
-def claims(token: EntraToken) -> dict[str, str]:
-    """Read `oid`, `iss`, `aud`, `tid`, and `appid` or `azp` from one of our own tokens, for messages and handovers.
-    The signature is not checked. Returns an empty dict for anything but a token.
+def claims(token: EntraToken, names: Collection[str] = _CLAIMS) -> dict[str, str]:
+    """Read claims from one of our own tokens, for messages and handovers. The signature is not checked. Returns an
+    empty dict for anything but a token.
     """
     try:
         payload = token.reveal().split(".")[1]
         known = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        return {name: str(known[name]) for name in ("oid", "iss", "aud", "tid", "appid", "azp") if name in known}
+        return {name: str(known[name]) for name in names if name in known}
     except (IndexError, ValueError, TypeError):
         return {}

@@ -66,11 +66,15 @@ class ManagedIdentity:
 
 @dataclass(frozen=True, slots=True)
 class FederatedCredential:
-    """The tokens that Entra accepts for an identity. Azure compares every character, a slash at the end included."""
+    """The tokens that Entra accepts for an identity. Azure compares every character, a slash at the end included.
+
+    audience: as Azure has it; "" for one that is still to be written.
+    """
 
     name: str
     issuer: str
     subject: str
+    audience: str = ""
 
 
 class AzureIdentities:
@@ -111,7 +115,9 @@ class AzureIdentities:
         client = await self._client(identity.subscription)
         async with self._arm.map_errors(identity.context, missing=FederatedCredentialConflict):
             return [
-                FederatedCredential(str(found.name), str(found.issuer), str(found.subject))
+                FederatedCredential(
+                    str(found.name), str(found.issuer), str(found.subject), ",".join(found.audiences or ())
+                )
                 async for found in client.federated_identity_credentials.list(identity.resource_group, identity.name)
             ]
 

@@ -9,7 +9,6 @@ import contextlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Self
 from urllib.parse import urlencode
@@ -18,7 +17,7 @@ import aiohttp
 
 from pullkeeper import bounded, errors
 from pullkeeper.cluster.connection import connect, host_of
-from pullkeeper.cluster.ownership import MANAGER, OBSERVER, managers
+from pullkeeper.cluster.ownership import MANAGER, OBSERVER, ObjectMetadata
 from pullkeeper.cluster.refusals import NotFound, PatchTestFailed, map_refusal
 from pullkeeper.deadline import remaining
 from pullkeeper.model import Endpoint
@@ -44,30 +43,14 @@ _REDIRECTS: Final = range(300, 400)
 _USER_AGENT: Final = f"pullkeeper/{VERSION}"
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectMetadata:
-    """An object's metadata, as the response to an apply has it. created: the apply created the object."""
-
-    created: bool
-    metadata: Mapping[str, Any]
-
-    @property
-    def uid(self) -> str:
-        # Stored and logged, and a broken server may put anything there.
-        return errors.redact(str(self.metadata["uid"]))
-
-    @property
-    def managers(self) -> frozenset[str]:
-        """The field managers of the object, without the observer."""
-        return managers(self.metadata)
-
-
 class Api:
     """One cluster's API server. `async with` it; calls raise ClusterError."""
 
-    def __init__(self, endpoint: Endpoint, credential: EntraToken | ClientCertificate, *, dry: bool = False) -> None:
-        """credential: a token for AKS, or a client certificate. dry: the server checks every write, and keeps none.
-        Raises ClusterTlsUntrusted.
+    def __init__(
+        self, endpoint: Endpoint, credential: EntraToken | ClientCertificate | None, *, dry: bool = False
+    ) -> None:
+        """credential: a token for AKS, or a client certificate; None to call as no one. dry: the server checks every
+        write, and keeps none. Raises ClusterTlsUntrusted.
         """
         self._dry = {"dryRun": "All"} if dry else {}
         self._host = host_of(endpoint)
@@ -93,12 +76,13 @@ class Api:
             query["fieldValidation"] = "Strict"
         return await self._apply(path, body, query)
 
-    async def look(self, path: str, kind: str) -> ObjectMetadata | None:
+    async def look(self, path: str, kind: str, **fields: str) -> ObjectMetadata | None:
         """Read an object's metadata with no right but `patch` on its name: the server answers the dry run of an empty
-        apply with the metadata of the object that exists. None if there is none.
+        apply with the metadata of the object that exists. None if there is none. fields: with these; those with another
+        value raise OwnershipConflict.
         """
         namespace, _, name = path.split("/")[-3:]
-        body = {"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": namespace}}
+        body = {"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": namespace}, **fields}
         seen = await self._apply(path, body, {"fieldManager": OBSERVER, "dryRun": "All"})
         return None if seen.created else seen
 
@@ -127,6 +111,14 @@ class Api:
         except (KeyError, TypeError, AttributeError):
             raise self._no_api_server() from None
 
+    async def list_objects(self, path: str, most: int) -> list[dict[str, Any]]:
+        """Return up to `most` whole objects, of whatever fits into 8 MiB. Never secrets."""
+        _, answer = await self._call_with_retries("GET", path, {"limit": str(most)}, {"Accept": _JSON}, None)
+        items = answer.get("items")
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            raise self._no_api_server()
+        return items
+
     async def withdraw(self, path: str, manifest: Mapping[str, Any], uid: str) -> ObjectMetadata:
         """Remove every field that we have applied to the object with this uid: an empty apply does that."""
         metadata = {key: manifest["metadata"][key] for key in ("name", "namespace") if key in manifest["metadata"]}
@@ -145,9 +137,10 @@ class Api:
         with contextlib.suppress(NotFound):
             await self._call_with_retries("DELETE", path, {}, headers, body)
 
-    async def is_allowed(self, verb: str, group: str, resource: str) -> bool:
-        """Whether we have that right in every namespace."""
+    async def is_allowed(self, verb: str, group: str, resource: str, namespace: str = "", name: str = "") -> bool:
+        """Whether we have that right in a namespace, or in every one, for an object, or for all."""
         attributes = {"verb": verb, "group": group, "resource": resource}
+        attributes |= {key: value for key, value in {"namespace": namespace, "name": name}.items() if value}
         review = {"apiVersion": _REVIEWS, "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": attributes}}
         headers = {"Accept": _JSON, "Content-Type": _JSON}
         path = f"/apis/{_REVIEWS}/selfsubjectaccessreviews"
@@ -202,7 +195,7 @@ class Api:
         try:
             response = (await self._client.request(method, url, headers, body, _request_timeout=limits)).response
             async with response:
-                longest = _LONGEST_PAGE if headers.get("Accept") == _METADATA_LIST else _LONGEST_ANSWER
+                longest = _LONGEST_PAGE if "limit" in query else _LONGEST_ANSWER
                 text = await bounded.read(response, longest)
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as e:
             raise errors.ClusterTlsUntrusted(f"{self._host}: {e}") from e

@@ -5,6 +5,7 @@ https://kubernetes.io/docs/reference/using-api/server-side-apply/#managing-field
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from pullkeeper import errors
@@ -15,6 +16,24 @@ OBSERVER: Final = "pullkeeper-diagnosis"
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 LABELS: Final = {MANAGED_BY: MANAGER}
 """The labels of the objects that we create."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectMetadata:
+    """An object's metadata, as the response to an apply has it. created: the apply created the object."""
+
+    created: bool
+    metadata: Mapping[str, Any]
+
+    @property
+    def uid(self) -> str:
+        # Stored and logged, and a broken server may put anything there.
+        return errors.redact(str(self.metadata["uid"]))
+
+    @property
+    def managers(self) -> frozenset[str]:
+        """The field managers of the object, without the observer."""
+        return managers(self.metadata)
 
 
 def managers(metadata: Mapping[str, Any], *field: str) -> frozenset[str]:

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import stamina
 
-from pullkeeper.cluster.api import Api, ObjectMetadata
-from pullkeeper.cluster.ownership import LABELS, MANAGER, managers, release_patch
+from pullkeeper.cluster.api import Api
+from pullkeeper.cluster.ownership import LABELS, MANAGER, ObjectMetadata, managers, release_patch
 from pullkeeper.cluster.refusals import OwnershipConflict, PatchTestFailed
 from pullkeeper.errors import (
     AdmissionDenied,
@@ -107,7 +107,7 @@ async def add_reference(api: Api, target: Target, service_account: str) -> None:
 
     The list has one owner as a whole, so an apply would remove the names of others: one name is appended instead.
     """
-    path = _account_path(target, service_account)
+    path = account_path(target, service_account)
     entry = {"name": target.secret}
     async for attempt in _attempts():
         with attempt:
@@ -127,7 +127,7 @@ async def remove_reference(api: Api, target: Target, service_account: str) -> di
 
     Returns the account if it still names the secret, because another manager owns the list.
     """
-    path = _account_path(target, service_account)
+    path = account_path(target, service_account)
     entry = {"name": target.secret}
     async for attempt in _attempts():
         with attempt:
@@ -144,7 +144,7 @@ async def remove_reference(api: Api, target: Target, service_account: str) -> di
     raise AssertionError("stamina raises the last error")
 
 
-def _account_path(target: Target, service_account: str) -> str:
+def account_path(target: Target, service_account: str) -> str:
     return f"/api/v1/namespaces/{target.namespace}/serviceaccounts/{service_account}"
 
 

@@ -26,7 +26,6 @@ ResourceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9
 """Name of a managed identity or a federated credential. Azure's rule for the latter is the stricter one."""
 _LONGEST_SUBJECT: Final = 127
 """Of google.subject, in bytes. STS refuses a longer one: https://github.com/google-github-actions/auth/issues/124."""
-GUIDE_IDENTITY: Final = "deepintshield-pull-identity"
 
 
 class Onboarding(Document):
@@ -108,12 +107,9 @@ class Onboarding(Document):
         """Namespace and name of each service account whose tokens are to be trusted as the cluster's identity: those
         that ask for it, and those that in-cluster refreshers run under.
         """
-        jobs = self.refresher == "in-cluster"
+        has_job = self.refresher == "in-cluster"
         accounts = (
-            (target.namespace, account.name)
-            for target in self.named
-            for account in target.service_accounts
-            if account.federate or (jobs and account is target.service_accounts[0])
+            (target.namespace, name) for target in self.named for name in target.list_federated(has_job=has_job)
         )
         return tuple(dict.fromkeys(accounts))
 

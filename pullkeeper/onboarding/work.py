@@ -15,7 +15,8 @@ from pullkeeper.deadline import remaining
 from pullkeeper.errors import PolicyDenied, PullkeeperError, ScopeLocked
 from pullkeeper.fleet.table import Fleet
 from pullkeeper.model import Cluster, ClusterId, Endpoint, SelectorTarget, Target, selectors_in
-from pullkeeper.onboarding.documents import GUIDE_IDENTITY, Handover, Onboarding
+from pullkeeper.onboarding.documents import Handover, Onboarding
+from pullkeeper.onboarding.identity_names import GUIDE_IDENTITY, list_identity_names, own_identity
 from pullkeeper.publisher.hub import Hub
 from pullkeeper.refresh.refresh import FirstSecrets, Refresher
 
@@ -101,8 +102,7 @@ class Work:
 
     @property
     def own_identity(self) -> str:
-        """The name of the cluster's own identity: 91 characters at most, and Azure allows 128."""
-        return f"{GUIDE_IDENTITY}-{self.cluster.name}"
+        return own_identity(self.cluster)
 
     @property
     def wanted_identity(self) -> str:
@@ -112,8 +112,7 @@ class Work:
     @property
     def identity_names(self) -> tuple[str, ...]:
         """The names of the identities that may trust service accounts of the requests."""
-        by_default = GUIDE_IDENTITY, self.own_identity
-        named = ((request.identity,) if request.identity else by_default for request in self.requests)
+        named = (list_identity_names(self.cluster, request.identity) for request in self.requests)
         return tuple(dict.fromkeys(name for names in named for name in names))
 
     @property

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from pullkeeper import telemetry
-from pullkeeper.azure.entra import Entra, claims
+from pullkeeper.azure.entra import Entra
 from pullkeeper.clouds import PUBLIC
 from pullkeeper.deadline import has_passed, remaining
 from pullkeeper.errors import (
@@ -24,6 +24,7 @@ from pullkeeper.errors import (
 )
 from pullkeeper.mints import MintRecord
 from pullkeeper.publisher import registry
+from pullkeeper.publisher.chain import Chain, principal_of
 from pullkeeper.publisher.hub import Hub
 from pullkeeper.retries import attempts
 from pullkeeper.tokens import Token
@@ -86,8 +87,7 @@ class Federation:
         exchange: str = PUBLIC.exchange,
     ) -> None:
         """exchange: the resource of the Entra tokens for hubs that name none."""
-        self._entra = entra
-        self._exchange = exchange
+        self._chain = Chain(entra, clock, exchange)
         self._clock = clock
         self._replace_revoked = replace_revoked
         self._record = record
@@ -213,24 +213,8 @@ class Federation:
         raise AssertionError("stamina raises the last error")
 
     async def _mint_once(self, hub: Hub, *, fresh: bool) -> tuple[Token, str]:
-        # Imported when first needed: a refresher imports it once, an instance that serves only HTTP never.
-        from pullkeeper.publisher import google  # noqa: PLC0415
-
-        resource = hub.entra_resource or self._exchange
-        subject = await self._entra.token(resource, fresh=fresh)
-        about = claims(subject)
-        principal = about.get("oid", "<object id>")
-        try:
-            token = await asyncio.to_thread(google.exchange, hub, subject, self._clock(), remaining(2 * google.TIMEOUT))
-        except PullkeeperError as e:
-            raise e.with_context(
-                **hub.credential_config.ids,
-                resource=resource,
-                audience=about.get("aud", "<audience>"),
-                issuer=about.get("iss", "<issuer>"),
-                principal=principal,
-            ) from None
-        return token, principal
+        subject = await self._chain.entra_token(hub, fresh=fresh)
+        return await self._chain.google_token(hub, subject), principal_of(subject)
 
 
 async def _probe(hub: Hub, token: Token, principal: str) -> RegistryError | None:

@@ -57,7 +57,7 @@ _CONSUMER: Final = re.compile(r"projects/([a-z0-9-]{1,63})")
 
 def exchange(hub: Hub, entra_token: EntraToken, now: datetime, limit: float) -> Token:
     """Exchange an Entra token and impersonate the hub's service account. Without a service account, return the
-    federated token itself. Blocks: run it in a thread. Raises GoogleError of every category.
+    federated token itself. Blocks: run it in a thread. Raises GoogleError, with the call's address (`url`) as context.
 
     now: the time of this machine. Where Google's differs, the token's life is counted on Google's clock, and
     `clock.skewed` is emitted. limit: in seconds, for both calls together; each takes TIMEOUT at most.
@@ -82,10 +82,10 @@ def exchange(hub: Hub, entra_token: EntraToken, now: datetime, limit: float) -> 
         malformed = type(e).__name__
     # Raised out here: these quote the response, which may contain a token, and even a suppressed context keeps them.
     if malformed:
-        raise GoogleUnavailable(f"Google's response is malformed ({malformed})")
+        raise GoogleUnavailable(f"Google's response is malformed ({malformed})", {"url": call.url})
     token, expiry = credentials.token, credentials.expiry
     if not is_token(token) or not expiry:
-        raise GoogleUnavailable("Google's response has no token")
+        raise GoogleUnavailable("Google's response has no token", {"url": call.url})
     # google-auth's expiry is naive UTC: IAM's own, or, for a federated token, counted from the machine's clock.
     since = (call.date or now) if config.service_account_impersonation_url else datetime.now(UTC)
     if call.date:
@@ -93,7 +93,7 @@ def exchange(hub: Hub, entra_token: EntraToken, now: datetime, limit: float) -> 
     # A longer life than was requested would mean a wrong clock.
     life = min(expiry.replace(tzinfo=UTC) - since, hub.life)
     if life <= timedelta():
-        raise GoogleUnavailable("Google's response has an expired token")
+        raise GoogleUnavailable("Google's response has an expired token", {"url": call.url})
     return Token(token, now, now + life)
 
 
@@ -163,11 +163,12 @@ class _Supplier(identity_pool.SubjectTokenSupplier):
 class _Transport(transport.Request):
     """One POST, without redirects and with limits of time and size. Raises a failure category for anything but 200.
 
-    date: of the last response, on Google's clock; None if it had none.
+    url: of the last call. date: of its response, on Google's clock; None if it had none.
     """
 
     def __init__(self, session: requests.Session, until: float) -> None:
         """until: the end of the last call, on the monotonic clock."""
+        self.url = ""
         self.date: datetime | None = None
         self._session = session
         self._until = until
@@ -181,10 +182,10 @@ class _Transport(transport.Request):
         timeout: float | None = None,  # noqa: ARG002 - google-auth sets none
         **_: object,
     ) -> "_Answer":
-        host = url.split("/")[2]
+        self.url, host = url, url.split("/")[2]
         seconds = min(TIMEOUT, self._until - time.monotonic())
         if seconds <= 0:
-            raise GoogleUnavailable(f"{host}: no time is left for the call")
+            raise GoogleUnavailable(f"{host}: no time is left for the call", {"url": url})
         broken = None
         try:
             with self._session.request(
@@ -203,11 +204,11 @@ class _Transport(transport.Request):
             broken = type(e).__name__
         # Raised out here, because the context would keep the request, token and all.
         if broken:
-            raise GoogleUnavailable(f"{host}: {broken}")
+            raise GoogleUnavailable(f"{host}: {broken}", {"url": url})
         if answer.status_code != _OK:
-            raise map_refusal(answer.status_code, data, answer.headers)
+            raise map_refusal(answer.status_code, data, answer.headers).with_context(url=url)
         if len(data) > _LONGEST_ANSWER:
-            raise GoogleUnavailable(f"{host}: a response of more than {_LONGEST_ANSWER} bytes")
+            raise GoogleUnavailable(f"{host}: a response of more than {_LONGEST_ANSWER} bytes", {"url": url})
         self.date = _parse_date(answer.headers)
         return _Answer(answer.status_code, answer.headers, data)
 

@@ -87,7 +87,7 @@ class Writer:
     ) -> Attempt:
         """Write the token into these targets of a cluster. Failures are outcomes; nothing is raised."""
         job = _Job(member.cluster, targets, hub, token, before, thorough, watch)
-        known = _newest_endpoint(member, before)
+        known = newest_endpoint(member, before)
         outcomes = await self._push(job, known)
         if not _may_have_moved(outcomes.values(), known) or self._was_located_lately(before):
             return Attempt(outcomes)
@@ -102,7 +102,7 @@ class Writer:
 
     async def search(self, member: Member, before: Status) -> Attempt:
         """List the namespaces of the cluster's selectors. A failure is part of the result; nothing is raised."""
-        known = _newest_endpoint(member, before)
+        known = newest_endpoint(member, before)
         result = await self._list(member.cluster, known)
         if not _may_have_moved([result], known) or self._was_located_lately(before):
             return Attempt({}, search=result)
@@ -191,7 +191,8 @@ async def _reference(api: Api, target: Target) -> str | None:
     return f"no such service account yet: {', '.join(missing)}" if missing else None
 
 
-def _newest_endpoint(member: Member, before: Status) -> Endpoint:
+def newest_endpoint(member: Member, before: Status) -> Endpoint:
+    """Return the address that was read last: at onboarding, or when the cluster had moved."""
     return max(filter(None, (member.endpoint, before.endpoint)), key=lambda endpoint: endpoint.read_at)
 
 

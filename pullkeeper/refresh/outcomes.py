@@ -8,7 +8,7 @@ from typing import Final, Self
 
 from pullkeeper import telemetry
 from pullkeeper.cluster import pull_secret
-from pullkeeper.cluster.api import ObjectMetadata
+from pullkeeper.cluster.ownership import ObjectMetadata
 from pullkeeper.errors import PullkeeperError
 from pullkeeper.fleet.shards import shard_of
 from pullkeeper.fleet.status import Search, Status, TargetStatus

@@ -83,7 +83,7 @@ async def test_a_cluster_with_local_accounts_needs_no_entra_token(world: World) 
 
 
 async def test_a_cancelled_caller_leaves_the_response_to_the_others(world: World) -> None:
-    entra = world.services.refresher._writer._federation._entra
+    entra = world.services.refresher._writer._federation._chain._entra
     world.cloud.identity_part.faults.add(Fault(delay=timedelta(seconds=0.2), slow_only=True))
     cancelled, waiting = (asyncio.create_task(entra.token(EXCHANGE)) for _ in range(2))
     while not world.cloud.identity_part.faults.have_fired:  # noqa: ASYNC110 - a stand-in has no event for it

@@ -54,6 +54,8 @@ INVOCATIONS: dict[str, tuple[dict[str, Any], int, str]] = {
     "refresh_cluster": (http("POST", "clusters/s/g/n/refresh", **ROUTE), SUCCESS, "404"),
     "clusters": (http("GET", "clusters"), SUCCESS, "200"),
     "cluster": (http("GET", "clusters/s/g/n", **ROUTE), SUCCESS, "404"),
+    "cluster_diagnosis": (http("GET", "clusters/s/g/n/diagnosis", **ROUTE), SUCCESS, "404"),
+    "hub_diagnosis": (http("GET", "hubs/none/diagnosis", hub="none"), SUCCESS, "404"),
     "onboard": (http("POST", "clusters"), SUCCESS, "400"),
     "offboard": (http("DELETE", "clusters/s/g/n", **ROUTE), SUCCESS, "403"),
     "operations": (http("GET", "operations"), SUCCESS, "200"),

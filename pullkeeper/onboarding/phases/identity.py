@@ -7,7 +7,7 @@ the cluster already, it stays, because the publisher trusts it.
 
 from pullkeeper.azure.identities import SHARED, ManagedIdentity
 from pullkeeper.errors import Forbidden
-from pullkeeper.onboarding.documents import GUIDE_IDENTITY
+from pullkeeper.onboarding.identity_names import GUIDE_IDENTITY
 from pullkeeper.onboarding.phases import federated_credential
 from pullkeeper.onboarding.work import Work
 

@@ -1,0 +1,98 @@
+"""The hop of the pods: those that wait for an image of the hub's registries, and whether they have the secret."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from pullkeeper.diagnosis.course import Course, Step, build_hop, skipped
+from pullkeeper.diagnosis.patient import Namespaces, Patient
+from pullkeeper.diagnosis.report import Hop, HopName
+from pullkeeper.diagnosis.view import examine_all
+from pullkeeper.errors import (
+    MALFORMED,
+    ClusterRbacDenied,
+    ImagePullFailing,
+    PodOutsideOfTargets,
+    PodWithoutSecret,
+    PullkeeperError,
+)
+from pullkeeper.model import Target
+
+_NAME: Final[HopName] = "pods"
+_WAITING: Final = frozenset({"ErrImagePull", "ImagePullBackOff"})
+_MOST: Final = 200
+"""Pods that are read in a namespace: some 2 MiB."""
+
+
+async def check_pods(course: Course, opened: Step[Patient], namespaces: Step[Namespaces]) -> None:
+    patient, found = await course.need(_NAME, opened), await course.need(_NAME, namespaces)
+    registries = patient.hub.registries if patient.hub else ()
+    waiting: list[Hop] = []
+
+    async def examine(namespace: str) -> Hop:
+        if found.block(namespace):
+            return skipped(_NAME, "namespace", namespace)
+        try:
+            pods = await patient.view.see(lambda api: api.list_objects(f"/api/v1/namespaces/{namespace}/pods", _MOST))
+        except ClusterRbacDenied as e:
+            return patient.hide(course, _NAME, namespace, e, "--verb=list --resource=pods")
+        targets = [target for target in patient.targets if target.namespace == namespace]
+        hops = [hop for pod in pods for hop in _judge(course, pod, registries, targets)]
+        waiting.extend(hops)
+        more = f" (the first {_MOST})" if len(pods) == _MOST else ""
+        return build_hop(_NAME, "ok", f"{len(pods)} pods{more}, {len(hops)} of them wait", subject=namespace)
+
+    hops, unseen = await examine_all(patient.namespaces, examine)
+    course.add_all(_NAME, [*waiting, *hops], what="namespaces and waiting pods", unseen=unseen)
+
+
+def _judge(course: Course, pod: Mapping[str, Any], registries: tuple[str, ...], targets: list[Target]) -> Iterator[Hop]:
+    """Yield a hop for a pod that waits."""
+    try:
+        images = {image: reason for image, reason in _find_waiting(pod) if image.partition("/")[0] in registries}
+        metadata, spec = pod["metadata"], pod["spec"]
+        secrets = {str(one["name"]) for one in spec.get("imagePullSecrets") or ()}
+        account, name, namespace = (
+            str(spec.get("serviceAccountName") or "default"),
+            metadata["name"],
+            metadata["namespace"],
+        )
+        since = _since(pod)
+    except MALFORMED:
+        return
+    if not images:
+        return
+    context = {"pod": name, "namespace": namespace, "account": account}
+    named = [target.secret for target in targets if account in target.account_names]
+    detail = f"pod {name} waits for {', '.join(images)} since {since}"
+    if secrets.intersection(target.secret for target in targets):
+        failure: PullkeeperError = ImagePullFailing(f"{detail}; it has the secret", context)
+    elif named:
+        failure = PodWithoutSecret(f"{detail}; it lacks the secret {named[0]}, though its account names it", context)
+    else:
+        failure = PodOutsideOfTargets(f"{detail}; neither it nor its account {account} names the secret", context)
+    evidence = {
+        "since": since,
+        "images": ", ".join(f"{image} ({reason})" for image, reason in images.items()),
+        "imagePullSecrets": ", ".join(sorted(secrets)) or "none",
+        "service account": account,
+        "owner": ", ".join(f"{one['kind']}/{one['name']}" for one in metadata.get("ownerReferences") or ()) or "none",
+    }
+    yield course.explain(_NAME, failure, "warning", subject=f"{namespace}/{name}", evidence=evidence)
+
+
+def _find_waiting(pod: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield image and reason of each container that waits for its image."""
+    status = pod.get("status") or {}
+    for part in ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"):
+        for container in status.get(part) or ():
+            reason = ((container.get("state") or {}).get("waiting") or {}).get("reason")
+            if reason in _WAITING:
+                yield str(container["image"]), str(reason)
+
+
+def _since(pod: Mapping[str, Any]) -> str:
+    """Return since when the pod has not been ready; else since when it exists."""
+    for condition in (pod.get("status") or {}).get("conditions") or ():
+        if condition.get("type") == "ContainersReady" and condition.get("lastTransitionTime"):
+            return str(condition["lastTransitionTime"])
+    return str(pod["metadata"]["creationTimestamp"])

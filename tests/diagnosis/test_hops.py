@@ -1,0 +1,40 @@
+"""Promise 9: whatever breaks, the diagnosis names that hop and blames no other."""
+
+from typing import get_args
+
+import pytest
+
+from local.hops import HOPS, break_hop, find_break
+from pullkeeper.diagnosis.report import HopName
+from tests.diagnosis.conftest import Doctor, format_hops
+
+pytestmark = pytest.mark.servers
+WAYS = [(hop, variant) for hop, ways in HOPS.items() for variant in ways]
+WARNINGS = {("registry-permission", "second-registry"), ("probe-image", "deleted"), ("secret", "edited")}
+"""What harms no refresh, or is repaired by the next one."""
+
+
+async def test_all_hops_of_a_healthy_cluster_are_ok(doctor: Doctor) -> None:
+    diagnosis = await doctor.examine(await doctor.onboard())
+    assert (diagnosis.state, {hop.state for hop in diagnosis.hops}) == ("ok", {"ok"}), format_hops(diagnosis)
+    assert tuple(hop.name for hop in diagnosis.hops) == get_args(HopName)
+
+
+@pytest.mark.parametrize(("hop", "variant"), WAYS)
+async def test_the_broken_hop_is_named_and_no_other_is_blamed(doctor: Doctor, hop: HopName, variant: str) -> None:
+    """All others are ok, or skipped because of it. After the repair all is well."""
+    cluster = await doctor.onboard(hub="two" if variant == "second-registry" else "main")
+    async with break_hop(doctor.world.cloud, cluster, hop, variant):
+        diagnosis = await doctor.examine(cluster)
+        wrong = [one for one in diagnosis.hops if one.state in {"failed", "warning"}]
+        others = [one for one in diagnosis.hops if one.name != hop]
+        is_warning = hop == "pods" or (hop, variant) in WARNINGS
+        assert {(one.name, one.state) for one in wrong} == {(hop, "warning" if is_warning else "failed")}, format_hops(
+            diagnosis
+        )
+        assert {one.because for one in others if one.state != "ok"} <= {hop}, format_hops(diagnosis)
+        assert diagnosis.state == wrong[0].state
+        assert hop == "namespace" or find_break(hop, variant).category in {wrong[0].category, None}
+    await doctor.world.refresh(cluster)
+    repaired = await doctor.examine(cluster)
+    assert repaired.state == "ok", format_hops(repaired)
