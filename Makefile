@@ -11,7 +11,7 @@ AZURITE = local/azurite/node_modules/.package-lock.json
 JUDGES  = .venv-judges
 WITH_HOST = $(if $(filter func,$(HOST)),CORE_TOOLS=$(FUNC))
 
-.PHONY: demo up test test-e2e check bench bench-quick start setup judges lock clean
+.PHONY: demo up test test-e2e check bench bench-quick start setup judges infra lock clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -48,6 +48,9 @@ start: setup ## Run Azure Functions Core Tools, with local.settings.json and Azu
 	func start
 
 judges: $(JUDGES)/.ready ## Install the Azure CLI (0.7 GB) and linters that tests/docs use; needs Go
+
+infra: $(VENV)/.ready ## Compile infra/ to the template of the Deploy to Azure button, and predict what it deploys
+	$(BIN)/python -m tests.infra.compiler
 
 lock: $(VENV)/.ready ## Pin the newest versions, with hashes
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --upgrade \

@@ -55,7 +55,7 @@ def test_every_block_has_a_language() -> None:
     assert [str(block) for block in blocks("")] == []
 
 
-FOLDERS = "function_app.py|functions|pullkeeper|manifests|local|tests|docs"
+FOLDERS = "function_app.py|functions|pullkeeper|manifests|infra|local|tests|docs"
 
 
 @each_page

@@ -1,0 +1,109 @@
+"""What a deployment creates: the rules hold for every set of parameters, and each set has what it asks for."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.azure.arm import CLUSTER_USER, ONBOARDER
+from pullkeeper.settings import Settings
+from tests.docs.test_reference import registered_routes
+from tests.infra import rules
+from tests.infra.compiler import PARAMETERS, SETS, Resource, read_resources
+from tests.infra.rules import RULES, Rule, of_type
+
+
+def resources_of(name: str) -> list[Resource]:
+    return read_resources(PARAMETERS / f"{name}.bicepparam")
+
+
+@pytest.mark.parametrize("parameters", SETS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_a_rule_holds(rule: Rule, parameters: Path) -> None:
+    assert rule(read_resources(parameters)) == []
+
+
+def test_every_right_that_is_explained_is_granted() -> None:
+    granted = {grant for parameters in SETS for grant in rules.grants(read_resources(parameters))}
+    assert rules.explained() == granted
+
+
+def actions(resources: list[Resource]) -> dict[str, set[str]]:
+    return {
+        re.sub(r" \(.*", "", role["properties"]["roleName"]): set(role["properties"]["permissions"][0]["actions"])
+        for role in of_type(resources, rules.ROLE)
+    }
+
+
+def test_custom_roles_have_the_actions_that_the_local_azure_asks_for() -> None:
+    """All tests of refreshing and onboarding pass with these rights, and no others."""
+    roles = actions(resources_of("many-clusters"))
+    assert roles["Pullkeeper refresh"] == CLUSTER_USER
+    assert roles["Pullkeeper onboarding"] | roles["Pullkeeper identities"] == ONBOARDER
+
+
+def test_storage_is_reached_by_private_endpoints_alone() -> None:
+    for name in ("private-network", "easy-auth"):
+        resources = resources_of(name)
+        (account,) = of_type(resources, rules.STORAGE)
+        assert account["properties"]["publicNetworkAccess"] == "Disabled"
+        assert account["properties"]["networkAcls"] == {"bypass": "None", "defaultAction": "Deny"}
+        connections = [
+            connection["properties"]
+            for endpoint in of_type(resources, "Microsoft.Network/privateEndpoints")
+            for connection in endpoint["properties"]["privateLinkServiceConnections"]
+        ]
+        assert {connection["privateLinkServiceId"] for connection in connections} == {account["id"]}
+        assert [connection["groupIds"] for connection in connections] == [["blob"], ["queue"], ["table"]]
+        (app,) = of_type(resources, rules.SITE)
+        assert "/subnets/" in app["properties"]["virtualNetworkSubnetId"]
+
+
+def test_without_a_network_the_account_is_open_to_tokens_alone() -> None:
+    (account,) = of_type(resources_of("minimal"), rules.STORAGE)
+    assert account["properties"]["publicNetworkAccess"] == "Enabled"
+    assert account["properties"]["allowSharedKeyAccess"] is False
+
+
+def auth_settings(name: str) -> list[dict[str, Any]]:
+    configs = of_type(resources_of(name), rules.CONFIG)
+    return [one["properties"] for one in configs if one["name"].endswith("/authsettingsV2")]
+
+
+def test_callers_sign_in_for_every_route_that_is_not_anonymous() -> None:
+    (settings,) = auth_settings("easy-auth")
+    validation = settings["globalValidation"]
+    assert (validation["requireAuthentication"], validation["unauthenticatedClientAction"]) == (True, "Return401")
+    anonymous = {route.removeprefix("GET ") for route, key in registered_routes().items() if key == "none"}
+    assert set(validation["excludedPaths"]) - {"/api/dashboard"} == anonymous - {"/api/dashboard"}
+    assert auth_settings("minimal") == []
+
+
+def test_the_hubs_arrive_as_the_app_reads_them() -> None:
+    assert [*Settings.read(rules.settings_of(resources_of("easy-auth"))).hubs.valid] == ["deepintshield"]
+
+
+def test_clusters_that_may_be_onboarded_are_those_with_rights() -> None:
+    allowed = Settings.read(rules.settings_of(resources_of("many-clusters"))).allowed_scopes
+    identities = {
+        one["id"].partition(f"/providers/{rules.ASSIGNMENT}")[0].lower()
+        for one in of_type(resources_of("many-clusters"), rules.ASSIGNMENT)
+    }
+    assert {scope for scope in identities if "/providers/" not in scope} == allowed
+
+
+def test_a_cluster_in_a_list_gives_no_right_at_its_neighbours() -> None:
+    """Beside the identities of its group, which lie where the cluster lies."""
+    group = "/subscriptions/22222222-2222-2222-2222-222222222222/resourceGroups/shop"
+    at_group = [
+        one["properties"]["roleDefinitionId"].rpartition("/")[2]
+        for one in of_type(resources_of("many-clusters"), rules.ASSIGNMENT)
+        if one["id"].startswith(f"{group}/providers/{rules.ASSIGNMENT}/")
+    ]
+    (identities,) = (
+        role["name"]
+        for role in of_type(resources_of("many-clusters"), rules.ROLE)
+        if role["properties"]["roleName"].startswith("Pullkeeper identities")
+    )
+    assert at_group == [identities]
