@@ -43,6 +43,9 @@ var suffix = uniqueString(resourceGroup().id, name)
 var storageName = 'pk${suffix}'
 var isPrivate = (network.?mode ?? 'none') != 'none'
 
+// The address of the project is in one place, which a fork changes, and then compiles the template again.
+var documentationUrl = '${split(split(loadTextContent('../pullkeeper/version.py'), 'REPOSITORY = "')[1], '"')[0]}/blob/main'
+
 var storageSettings = toObject(
   ['blob', 'queue', 'table'],
   service => 'AzureWebJobsStorage__${service}ServiceUri',
@@ -131,6 +134,21 @@ module app 'app.bicep' = {
       },
       settings
     )
+  }
+}
+
+module views 'monitoring/monitoring.bicep' = {
+  params: {
+    location: monitoring.?workspaceLocation ?? location
+    tags: tags
+    name: name
+    workspaceId: telemetry.outputs.workspaceId
+    actionGroups: monitoring.?actionGroups ?? []
+    dashboardUrl: '${app.outputs.url}/api/dashboard'
+    documentationUrl: settings.?DOCUMENTATION_URL ?? documentationUrl
+    alerts: monitoring.?alerts ?? true
+    workbook: monitoring.?workbook ?? true
+    grafana: monitoring.?grafana ?? true
   }
 }
 

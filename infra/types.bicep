@@ -89,6 +89,9 @@ type Monitoring = {
   @description('Resource id of a Log Analytics workspace. By default one is created.')
   workspaceId: string?
 
+  @description('Region of that workspace, where alert rules have to be. That of the app by default.')
+  workspaceLocation: string?
+
   @description('Days for which a created workspace keeps logs. 30 by default.')
   @minValue(30)
   @maxValue(730)
@@ -96,6 +99,15 @@ type Monitoring = {
 
   @description('Resource ids of action groups that alerts call. None by default: then alerts are visible in the Portal only.')
   actionGroups: string[]?
+
+  @description('Deploy the alert rules. true by default.')
+  alerts: bool?
+
+  @description('Deploy the workbook. true by default.')
+  workbook: bool?
+
+  @description('Deploy the dashboard with Grafana. true by default.')
+  grafana: bool?
 
   @description('Log each write and deletion in the storage account. false by default.')
   auditStorage: bool?

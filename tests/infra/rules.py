@@ -29,6 +29,9 @@ _NAMES: Final[Mapping[str, str]] = {
     ASSIGNMENT: _GUID,
     ROLE: _GUID,
     "Microsoft.Consumption/budgets": rf"(?=.{{1,63}}$){_PLAIN_NAME}",
+    "Microsoft.Dashboard/dashboards": rf"(?=.{{2,23}}$){_PLAIN_NAME}",
+    "Microsoft.Insights/scheduledQueryRules": rf"(?=.{{1,260}}$){_PLAIN_NAME}",
+    "Microsoft.Insights/workbooks": _GUID,
     "Microsoft.Insights/components": rf"(?=.{{1,260}}$){_PLAIN_NAME}",
     "Microsoft.ManagedIdentity/userAssignedIdentities": rf"(?=.{{3,128}}$){_PLAIN_NAME}",
     "Microsoft.Network/natGateways": rf"(?=.{{1,80}}$){_PLAIN_NAME}",
@@ -47,6 +50,7 @@ _NAMES: Final[Mapping[str, str]] = {
 }
 _FIXED: Final = {
     # Children whose names Azure or this app's own parts prescribe.
+    "Microsoft.Dashboard/dashboards/dashboardDefinitions",
     "Microsoft.Insights/diagnosticSettings",
     "Microsoft.Network/privateDnsZones",
     "Microsoft.Network/privateDnsZones/virtualNetworkLinks",

@@ -14,7 +14,7 @@ from tests.infra import compiler, rules
 from tests.infra.compiler import INFRA, PARAMETERS, SETS, TEMPLATE
 from tests.infra.rules import of_type
 
-ENTRY_POINTS = [INFRA / f"{name}.bicep" for name in ("main", "resources", "access")]
+ENTRY_POINTS = [INFRA / f"{name}.bicep" for name in ("main", "resources", "access", "monitoring/planned-work")]
 UP_TO_DATE = "make infra writes it again"
 
 

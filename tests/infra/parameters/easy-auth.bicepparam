@@ -10,6 +10,7 @@ param network = {
 }
 param monitoring = {
   workspaceId: '/subscriptions/22222222-2222-2222-2222-222222222222/resourceGroups/logs/providers/Microsoft.OperationalInsights/workspaces/central'
+  workspaceLocation: 'northeurope'
 }
 param hubs = {
   deepintshield: {
@@ -24,5 +25,5 @@ param hubs = {
     probe: 'europe-docker.pkg.dev/deepintshield-images/acme/deepintshield:latest'
   }
 }
-param settings = { ONBOARDING_WAIT_HOURS: '48' }
+param settings = { DOCUMENTATION_URL: 'https://example.com/pullkeeper', ONBOARDING_WAIT_HOURS: '48' }
 param packageUri = 'https://example.com/pullkeeper-0.1.0.zip'

@@ -11,3 +11,4 @@ param clusterScopes = concat(
   ['${there}/resourceGroups/edge', '${there}/resourceGroups/edge/providers/Microsoft.ContainerService/managedClusters/one-of-it'],
   ['/subscriptions/55555555-5555-5555-5555-555555555555']
 )
+param monitoring = { alerts: false, workbook: false, grafana: false }
