@@ -22,7 +22,7 @@ setup: $(VENV)/.ready $(AZURITE) ## Install what the other targets need (they do
 demo: setup ## Run a fleet on this machine: onboard, refresh, break, repair, offboard
 	$(WITH_HOST) $(BIN)/python -m local.demo --clusters $(CLUSTERS)
 
-up: setup ## The same, and keep it running until Ctrl-C
+up: setup ## Keep such a fleet running until Ctrl-C, to break and repair it by hand
 	$(WITH_HOST) $(BIN)/python -m local.demo --clusters $(CLUSTERS) --keep
 
 test: setup ## Run all tests (TESTS=tests/refresh: a part)

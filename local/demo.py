@@ -1,8 +1,9 @@
-"""`make demo`: a fleet on this machine. It is onboarded over HTTP and refreshed by the timer; secrets are deleted and
-edited, repaired, and checked against the registries; one cluster is offboarded.
+"""`make demo`: a fleet on this machine. It is onboarded over HTTP and refreshed by the timer; hops are broken; secrets
+are deleted and edited, repaired, and checked against the registries; one cluster is offboarded. `make up` keeps the
+fleet running, to break and repair it by hand.
 
-The app runs as on Azure, storage by identity included. Only time is shortened: the hubs ask for tokens of less than a
-minute, and all times in Pullkeeper are fractions of a token's life.
+The app runs as on Azure, with an identity each to refresh, to onboard and for storage. Only time is shortened: the hubs
+ask for tokens of less than a minute, and all times in Pullkeeper are fractions of a token's life.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,19 +27,21 @@ from rich.console import Console
 from rich.table import Table
 
 from local.administrator import ApiServer
-from local.azure.arm import ONBOARDER
 from local.azure.credential import LocalCredential
 from local.azurite import Azurite
+from local.breaks.cluster import OLD_SECRET
 from local.clock import Clock
 from local.cloud import SUBSCRIPTION, Cloud
+from local.control import Control
 from local.function_host import HostProcess, host_process
+from local.hops import find_break
 from local.kubernetes.apiserver import Etcd, Issuer, RealApiServer, binaries
 from local.process import Folder
 from local.pull_check import can_pull
 from local.serving import Authority
+from pullkeeper.diagnosis.report import HopName
 from pullkeeper.fleet.shard_table import Shards
 from pullkeeper.fleet.status import TargetStatus
-from pullkeeper.fleet.table import Fleet
 
 _APP: Final = Path(__file__).parent.parent
 _TOKEN_LIFE: Final = 36
@@ -46,44 +49,35 @@ _TOKEN_LIFE: Final = 36
 _TIME_LIMIT: Final = 300.0
 """Seconds: the demo fails if a step is not reached by then."""
 _SCOPE: Final = f"/subscriptions/{SUBSCRIPTION}"
-_OLD_SECRET: Final = '{"auths":{"europe-docker.pkg.dev":{"username":"oauth2accesstoken","password":"x","auth":"eA=="}}}'
-"""As the older CronJob would have written it."""
 _COLOURS: Final = {"fresh": "green", "stale": "yellow", "pending": "yellow", "expired": "red"}
 _SECRET: Final = ("deepintshield", "ar-pull-secret")
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A cluster of the demo, and how it should end.
-
-    note: what happens to it. category: of its failure; None for clusters that are onboarded in the demo and end fresh.
-    The others are already in the fleet and broken: onboarding would stop at what is wrong with them.
-    """
+    """A cluster of the demo. hop: what breaks after it was onboarded; None for clusters that end fresh."""
 
     name: str
     hub: str
-    note: str = ""
-    category: str | None = None
+    hop: HopName | None = None
 
 
 _CLUSTERS: Final = (
-    *(Planned(f"shop-{region}", "retail") for region in ("west", "north", "east")),
-    Planned("shop-south", "retail", "its secret is deleted later"),
-    Planned("shop-lab", "retail", "its secret is edited later"),
-    Planned("shop-legacy", "retail", "its secret belongs to an older CronJob", "secret_conflict"),
+    *(Planned(f"shop-{place}", "retail") for place in ("west", "north", "east", "south", "lab")),
+    Planned("shop-legacy", "retail", "secret"),
     *(Planned(f"bank-{region}", "finance") for region in ("west", "north", "east", "south")),
-    Planned("bank-audit", "finance", "the refresher's role is missing", "cluster_rbac_denied"),
-    Planned("bank-edge", "finance", "its API server is stopped", "cluster_unreachable"),
+    Planned("bank-audit", "finance", "permission"),
+    Planned("bank-edge", "finance", "api-server"),
 )
-_HEALTHY: Final = tuple(cluster.name for cluster in _CLUSTERS if not cluster.category)
-_BROKEN: Final = {cluster.name: cluster.category for cluster in _CLUSTERS if cluster.category}
+_HEALTHY: Final = tuple(cluster.name for cluster in _CLUSTERS if not cluster.hop)
+_BROKEN: Final = {cluster.name: find_break(cluster.hop).category for cluster in _CLUSTERS if cluster.hop}
 
 
 @dataclass(slots=True)
 class Demo:
     console: Console
     cloud: Cloud
-    fleet: Fleet
+    control: Control
     shards: Shards
     host: HostProcess
     started: float
@@ -154,6 +148,7 @@ async def main() -> int:
         await azurite.start()
         opened.push_async_callback(azurite.stop)
         cloud = await opened.enter_async_context(Cloud(Clock(), authority))
+        cloud.add_onboarder()
         for hub, registries in (("retail", 1), ("finance", 2)):
             cloud.add_hub(hub, lifetime=_TOKEN_LIFE, registries=registries)
         tables = TableServiceClient(
@@ -162,30 +157,37 @@ async def main() -> int:
             connection_verify=str(cloud.trust_file),
         )
         await opened.enter_async_context(tables)
-        environment = _environment(cloud, azurite)
-        shards = Shards(tables)
-        fleet = Fleet(tables, shards, frozenset(), cloud.clock)
-        demo = Demo(console, cloud, fleet, shards, host_process(_APP, environment), started)
+        host = host_process(_APP, _environment(cloud, azurite))
+        demo = Demo(console, cloud, Control(cloud, host.restart), Shards(tables), host, started)
         demo.report("Storage (Azurite), Entra, Azure Resource Manager, Google and two registries are running")
         await _start_clusters(demo, await _api_servers(options.clusters, cloud, opened))
-        await opened.enter_async_context(demo.host)
+        await opened.enter_async_context(host)
         demo.report(f"The function app is running at {demo.host.url}; its timer fires every second")
         headers = {"x-functions-key": demo.host.keys.default}
         session = await opened.enter_async_context(aiohttp.ClientSession(demo.host.url, headers=headers))
         await _onboard(demo, session)
-        wrong = await _refresh_and_repair(demo)
-        _show(demo, await demo.read_targets(), wrong)
+        before = await _break_some(demo)
         if options.keep:
+            _show(demo, await demo.read_targets())
+            await demo.control.serve(opened)
             await _keep_running(demo)
-        else:
-            await _offboard(demo, session)
-        return 1 if wrong else 0
+            return 0
+        wrong = await _refresh_and_repair(demo, before)
+        _show(demo, await demo.read_targets())
+        if wrong:
+            console.print(f"[red]These clusters did not end as planned: {', '.join(wrong)}[/red]")
+            return 1
+        console.print("[green]Every cluster ended as planned.[/green]")
+        await _offboard(demo, session)
+        return 0
 
 
 def _environment(cloud: Cloud, azurite: Azurite) -> dict[str, str]:
     """The settings as on Azure. The polling of host.json is shortened in proportion to the tokens' life."""
+    storage = cloud.entra.add_identity("pullkeeper-storage")
+    cloud.identity.assign(storage)
     return {
-        **cloud.environment(azurite.identity_settings("demo", cloud.app.client_id)),
+        **cloud.environment(azurite.identity_settings("demo", storage.client_id)),
         "REFRESH_SCHEDULE": "* * * * * *",
         "ONBOARDING_SCOPES": _SCOPE,
         "AzureFunctionsJobHost__extensions__queues__visibilityTimeout": "00:00:01",
@@ -208,38 +210,26 @@ async def _api_servers(kind: str, cloud: Cloud, opened: AsyncExitStack) -> Calla
 
 
 async def _start_clusters(demo: Demo, create_server: Callable[[str], ApiServer | None]) -> None:
-    demo.cloud.arm.assign(demo.cloud.app.principal_id, _SCOPE, ONBOARDER)
     slots = asyncio.Semaphore(3)  # a real API server takes seconds to start, and most of a processor
 
     async def start(planned: Planned) -> None:
         async with slots:
-            cluster = await demo.cloud.add_cluster(
+            await demo.cloud.add_cluster(
                 planned.name,
                 planned.hub,
-                access=planned.category != "cluster_rbac_denied",
                 local_accounts=planned.name == "shop-north",
                 server=create_server(planned.name),
-                ready=planned.category is not None,
+                ready=False,
             )
-            if planned.category is None:
-                return
-            if planned.category == "secret_conflict":
-                await cluster.admin.create_secret(*_SECRET, _OLD_SECRET)
-            if planned.category == "cluster_unreachable":
-                await cluster.server.stop()
-            await demo.fleet.register(cluster.member)
 
     with demo.console.status("Starting clusters"):
         await asyncio.gather(*map(start, _CLUSTERS))
-    demo.report(f"{len(_HEALTHY)} empty clusters are running")
-    for planned in _CLUSTERS:
-        if planned.category:
-            demo.report(f"{planned.name} is in the fleet already, but {planned.note}")
+    demo.report(f"{len(_CLUSTERS)} empty clusters are running")
 
 
 async def _onboard(demo: Demo, session: aiohttp.ClientSession) -> None:
     """All at once, as many pipelines would: one call each, then polling."""
-    demo.report(f"{len(_HEALTHY)} clusters are onboarded at once: POST /api/clusters, then polling")
+    demo.report(f"{len(_CLUSTERS)} clusters are onboarded at once: POST /api/clusters, then polling")
 
     async def onboard(planned: Planned) -> None:
         body = {
@@ -252,32 +242,41 @@ async def _onboard(demo: Demo, session: aiohttp.ClientSession) -> None:
         operation = await demo.call(session, "POST", "/api/clusters", body=body, verbose=verbose)
         demo.report(f"{planned.name} is onboarded in {operation['result']['seconds']} s with hub {planned.hub}")
 
-    await asyncio.gather(*(onboard(planned) for planned in _CLUSTERS if not planned.category))
+    await asyncio.gather(*map(onboard, _CLUSTERS))
 
 
-async def _refresh_and_repair(demo: Demo) -> list[str]:
-    """Run two refresh cycles, with damage in between. Return the clusters that did not end as planned."""
-    cloud = demo.cloud
-
-    def are_fresh(targets: dict[str, TargetStatus], since: datetime | None = None) -> bool:
-        healthy = [targets[name] for name in _HEALTHY]
-        return all(one.issued_at and (since is None or one.issued_at > since) and not one.category for one in healthy)
-
-    await demo.wait_until(f"{len(_HEALTHY)} secrets are fresh", are_fresh)
-    minted = cloud.google_part.journal.count("POST", "generateAccessToken")
-    demo.report(f"Google has issued {minted} tokens so far, for {len(cloud.hubs)} hubs")
+async def _break_some(demo: Demo) -> dict[str, TargetStatus]:
+    """Break what is planned, and wait until the timer's refreshes report it. Return how the fleet was before."""
+    await demo.wait_until(f"{len(_CLUSTERS)} secrets are fresh", lambda targets: _are_fresh(targets, targets))
+    minted = demo.cloud.google_part.journal.count("POST", "generateAccessToken")
+    demo.report(f"Google has issued {minted} tokens so far, for {len(demo.cloud.hubs)} hubs")
+    before = await demo.read_targets()
+    for planned in _CLUSTERS:
+        if planned.hop:
+            broken, *_ = await demo.control.break_hop(planned.hop, planned.name)
+            demo.report(broken)
     await demo.wait_until(
         f"The {len(_BROKEN)} broken clusters are reported with their causes",
         lambda targets: all(targets[name].category == category for name, category in _BROKEN.items()),
     )
-    before = await demo.read_targets()
-    await cloud.clusters["shop-south"].admin.delete_secret(*_SECRET)
-    await cloud.clusters["shop-lab"].admin.edit_secret(*_SECRET, _OLD_SECRET)
+    return before
+
+
+def _are_fresh(targets: Mapping[str, TargetStatus], names: Iterable[str], since: datetime | None = None) -> bool:
+    found = [targets[name] for name in names]
+    return all(one.issued_at and (since is None or one.issued_at > since) and not one.category for one in found)
+
+
+async def _refresh_and_repair(demo: Demo, before: Mapping[str, TargetStatus]) -> list[str]:
+    """Damage two secrets, and wait for the next refresh. Return the clusters that did not end as planned."""
+    cloud = demo.cloud
+    for name, variant in (("shop-south", "deleted"), ("shop-lab", "edited")):
+        broken, *_ = await demo.control.break_hop("secret", name, variant)
+        demo.report(broken)
     edited = cloud.clock()
-    demo.report("The secret of shop-south is deleted, that of shop-lab is overwritten (kubectl edit)")
     await demo.wait_until(
         "The next refresh replaced every token before half of its life, and repaired both secrets",
-        lambda targets: are_fresh(targets, edited),
+        lambda targets: _are_fresh(targets, _HEALTHY, edited),
     )
     pulling = [name for name in _HEALTHY if await demo.can_pull(name)]
     demo.report(f"{len(pulling)} of {len(_HEALTHY)} secrets can pull the image: registry handshake and manifest")
@@ -285,12 +284,11 @@ async def _refresh_and_repair(demo: Demo) -> list[str]:
     kept = [name for name in _HEALTHY if after[name].uid == before[name].uid]
     demo.report(f"{len(kept)} secrets kept their UID; only the deleted one was created again")
     wrong = {name for name in _HEALTHY if name not in pulling or (name in kept) == (name == "shop-south")}
-    if await cloud.clusters["shop-legacy"].admin.read_auths(*_SECRET) != json.loads(_OLD_SECRET)["auths"]:
+    if await cloud.clusters["shop-legacy"].admin.read_auths(*_SECRET) != json.loads(OLD_SECRET)["auths"]:
         wrong.add("shop-legacy")
-    for planned in _CLUSTERS:
-        state = "pending" if planned.category else "fresh"
-        if (after[planned.name].state(cloud.clock()), after[planned.name].category) != (state, planned.category):
-            wrong.add(planned.name)
+    for name, status in after.items():
+        if status.category != _BROKEN.get(name) or (status.state(cloud.clock()) == "fresh") == (name in _BROKEN):
+            wrong.add(name)
     return sorted(wrong)
 
 
@@ -302,7 +300,7 @@ async def _offboard(demo: Demo, session: aiohttp.ClientSession) -> None:
     demo.report(f"shop-east is offboarded; left behind: {', '.join(left) or 'nothing'}")
 
 
-def _show(demo: Demo, targets: dict[str, TargetStatus], wrong: list[str]) -> None:
+def _show(demo: Demo, targets: Mapping[str, TargetStatus]) -> None:
     table = Table(title="The fleet", title_justify="left", caption=f"The tokens of this demo live {_TOKEN_LIFE} s.")
     for column in ("cluster", "target", "state", "seconds left", "last success", "category"):
         table.add_column(column, no_wrap=True)
@@ -322,21 +320,25 @@ def _show(demo: Demo, targets: dict[str, TargetStatus], wrong: list[str]) -> Non
     for name, target in targets.items():
         if target.category:
             demo.console.print(f"[bold]{name}[/]: {target.detail}\n  [cyan]remedy[/] {target.remedy}", soft_wrap=True)
-    if wrong:
-        demo.console.print(f"[red]These clusters did not end as planned: {', '.join(wrong)}[/red]")
-    else:
-        demo.console.print("[green]Every cluster ended as planned.[/green]")
 
 
 async def _keep_running(demo: Demo) -> None:
-    host, cluster = demo.host, demo.cloud.clusters["shop-west"].id
-    path = f"{cluster.subscription}/{cluster.resource_group}/{cluster.name}"
+    url, key = demo.host.url, demo.host.keys.default
     demo.console.print(
-        f"\nIt runs until Ctrl-C. Look at it:\n"
-        f"  curl {host.url}/api/health\n"
-        f"  curl -X POST -H 'x-functions-key: {host.keys.default}' -d '' {host.url}/api/clusters/{path}/refresh\n"
-        f"  tail -f {host.log}",
+        f"\nThe fleet runs until Ctrl-C. Its dashboard:\n"
+        f"  {url}/api/dashboard?code={key}\n"
+        f"Its command line, in another terminal:\n"
+        f"  . {Path(sys.prefix) / 'bin' / 'activate'}; alias pullkeeper='python -m pullkeeper.cli'\n"
+        f"  export PULLKEEPER_URL={url} PULLKEEPER_KEY={key}\n"
+        f"  pullkeeper get clusters\n"
+        f"Break something, look at it, and repair it:\n"
+        f"  python -m local.break registry-permission shop-west\n"
+        f"  pullkeeper refresh shop-west; pullkeeper doctor shop-west\n"
+        f"  python -m local.fix registry-permission shop-west\n"
+        f"  python -m local.break --list\n"
+        f"The app's log: {demo.host.log}",
         soft_wrap=True,
+        markup=False,
     )
     stopping = asyncio.Event()
     _call_on_signal(stopping.set)

@@ -54,6 +54,7 @@ class HostProcess:
         patience: timedelta = timedelta(minutes=1),
     ) -> None:
         self.url = ""
+        self.port = 0
         self.keys = Keys.generate()
         self._app = app
         self._options = options
@@ -68,13 +69,7 @@ class HostProcess:
         self._folder = tempfile.TemporaryDirectory(prefix="pullkeeper-host-")
         self.log = Path(self._folder.name) / "log"
         try:
-            with self.log.open("wb") as output:
-                self._process = await self._start(Path(self._folder.name), output.fileno())
-            try:
-                self.url = await self._wait_until_ready()
-            except BaseException:
-                await self.kill()
-                raise
+            await self._run()
         except BaseException:
             self._close()
             raise
@@ -102,11 +97,27 @@ class HostProcess:
         """End it as a crash would."""
         await self._end(signal.SIGKILL)
 
+    async def restart(self) -> None:
+        """Stop it, and start it at the same address with the same keys."""
+        await self.stop()
+        await self._run()
+
+    async def _run(self) -> None:
+        """Start it and wait until it is ready."""
+        with self.log.open("wb") as output:
+            self._process = await self._start(Path(self._folder.name), output.fileno())
+        try:
+            self.url = await self._wait_until_ready()
+        except BaseException:
+            await self.kill()
+            raise
+        self.port = int(self.url.rpartition(":")[2])
+
     async def _start(self, folder: Path, output: int) -> asyncio.subprocess.Process:
         keys = folder / "keys.json"
         self.keys = Keys.at(keys)
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "local.host", "--app", str(self._app), "--port", "0", "--with-stdin"),
+            *(sys.executable, "-m", "local.host", "--app", str(self._app), "--port", str(self.port), "--with-stdin"),
             *("--keys", str(keys), *self._options),
             cwd=_ROOT,
             env=self._environment,
@@ -150,16 +161,17 @@ class CoreToolsProcess(HostProcess):
 
     async def _start(self, folder: Path, output: int) -> asyncio.subprocess.Process:
         copy = folder / "app"
-        shutil.copytree(self._app, copy, ignore=_NOT_DEPLOYED)
+        shutil.copytree(self._app, copy, ignore=_NOT_DEPLOYED, dirs_exist_ok=True)
         # Core Tools runs the first Python on PATH.
         path = os.pathsep.join((str(Path(sys.executable).parent), self._environment["PATH"]))
         values = {"FUNCTIONS_WORKER_RUNTIME": "python", **self._settings}
         (copy / "local.settings.json").write_text(json.dumps({"IsEncrypted": False, "Values": values}))
         with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
+            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            free.bind(("127.0.0.1", self.port))
+            self.port = free.getsockname()[1]
         return await asyncio.create_subprocess_exec(
-            *(self._program, "start", "--port", str(self._port)),
+            *(self._program, "start", "--port", str(self.port)),
             cwd=copy,
             env={**self._environment, "PATH": path},
             stdin=asyncio.subprocess.DEVNULL,
@@ -169,7 +181,7 @@ class CoreToolsProcess(HostProcess):
         )
 
     async def _find_url(self) -> str | None:
-        url = f"http://127.0.0.1:{self._port}"
+        url = f"http://127.0.0.1:{self.port}"
         with suppress(aiohttp.ClientError, ValueError):
             async with aiohttp.ClientSession() as session, session.get(f"{url}/admin/host/status") as answer:
                 if answer.ok and (await answer.json())["state"] == "Running":

@@ -34,7 +34,8 @@ _CREDENTIAL: Final = (
 )
 _ANNOTATE: Final = "kubectl annotate serviceaccount <account> -n {namespace} "
 _ONBOARD: Final = "onboard the cluster again (POST /api/clusters)"
-_BY_ITSELF: Final = "the next refresh repairs it"
+BY_ITSELF: Final = "the next refresh repairs it"
+"""A repair that is no one's work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,8 +225,8 @@ HOPS: Final[Mapping[HopName, Mapping[str, Break]]] = {
             "onboard the cluster again with adopt: true, or kubectl delete secret {secret} -n {namespace}",
             "secret_conflict",
         ),
-        "edited": Break(cluster.edit_secret, "kubectl edit secret {secret} -n {namespace}", _BY_ITSELF),
-        "deleted": Break(cluster.delete_secret, "kubectl delete secret {secret} -n {namespace}", _BY_ITSELF),
+        "edited": Break(cluster.edit_secret, "kubectl edit secret {secret} -n {namespace}", BY_ITSELF),
+        "deleted": Break(cluster.delete_secret, "kubectl delete secret {secret} -n {namespace}", BY_ITSELF),
     },
     "pods": {
         "without-secret": Break(

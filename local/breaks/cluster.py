@@ -8,6 +8,7 @@ from typing import Any, Final
 from local.breaks import Breaking, CannotBreak, change, hub_of, stand_in
 from local.breaks.azure import managed
 from local.cloud import Cloud, LocalCluster
+from local.kubernetes.apiserver import RealApiServer
 from local.kubernetes.authentication import OtherTenant
 from local.serving import Authority
 from pullkeeper.cluster.api import path_of
@@ -27,7 +28,11 @@ _MERGE: Final = "application/merge-patch+json"
 
 @asynccontextmanager
 async def stop_server(_: Cloud, cluster: LocalCluster) -> AsyncIterator[None]:
-    server = stand_in(cluster)
+    server = cluster.server
+    if isinstance(server, RealApiServer):
+        with server.suspend():  # once stopped, it would start empty and elsewhere
+            yield
+        return
     await server.stop()
     yield
     await server.start()
@@ -43,16 +48,16 @@ async def intercept_tls(_: Cloud, cluster: LocalCluster) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def change_tenant(cloud: Cloud, cluster: LocalCluster) -> AsyncIterator[None]:
-    azure, other = managed(cloud, cluster), OtherTenant()
-    if azure.client_certificate:
-        raise CannotBreak(f"{cluster.id.name} has local accounts: it accepts a client certificate, and no token")
-    with change(azure, tenant=other.id), change(stand_in(cluster), issuer=other):
+    other = OtherTenant()
+    _check_entra(cloud, cluster)
+    with change(managed(cloud, cluster), tenant=other.id), change(stand_in(cluster), issuer=other):
         yield
 
 
 @asynccontextmanager
 async def remove_bindings(cloud: Cloud, cluster: LocalCluster) -> AsyncIterator[None]:
     """Delete every binding of the app's identity that reaches the target."""
+    _check_entra(cloud, cluster)
     found = [
         binding
         for path in (f"{_RBAC}/namespaces/{cluster.target.namespace}/rolebindings", f"{_RBAC}/clusterrolebindings")
@@ -66,8 +71,9 @@ async def remove_bindings(cloud: Cloud, cluster: LocalCluster) -> AsyncIterator[
 
 
 @asynccontextmanager
-async def delete_namespace(_: Cloud, cluster: LocalCluster) -> AsyncIterator[None]:
+async def delete_namespace(cloud: Cloud, cluster: LocalCluster) -> AsyncIterator[None]:
     """Delete the target's namespace and what is in it. The repair leaves the secret to the next refresh."""
+    _check_entra(cloud, cluster)
     server, path = stand_in(cluster), f"namespaces/{cluster.target.namespace}"
     namespace = await cluster.admin.call("GET", f"/api/v1/{path}")
     content = [
@@ -209,6 +215,12 @@ def _waiting_pod(image: str, since: str) -> Json:
             ],
         },
     }
+
+
+def _check_entra(cloud: Cloud, cluster: LocalCluster) -> None:
+    """Raises CannotBreak for a cluster with local accounts."""
+    if managed(cloud, cluster).client_certificate:
+        raise CannotBreak(f"{cluster.id.name} has local accounts: the app is its administrator, by a certificate")
 
 
 async def _list(cluster: LocalCluster, path: str) -> list[Json]:

@@ -112,6 +112,10 @@ class RealApiServer:
         self._process.stop()
         self._port.release()
 
+    def suspend(self) -> AbstractContextManager[None]:
+        """Answers nothing meanwhile."""
+        return self._process.suspend()
+
     def _arguments(self, folder: Path) -> list[str]:
         prefix, first = self._etcd.next_prefix()
         serving = folder / "serving.pem"

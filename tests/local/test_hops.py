@@ -66,6 +66,14 @@ def test_every_hop_can_be_broken() -> None:
     assert tuple(HOPS) == get_args(HopName)
 
 
+@pytest.mark.parametrize("hop", ["authentication", "permission", "namespace"])
+async def test_the_administrator_by_certificate_is_not_stopped(world: World, hop: HopName) -> None:
+    cluster = await world.join("aks-1", local_accounts=True)
+    with pytest.raises(CannotBreak, match="local accounts"):
+        async with break_hop(world.cloud, cluster, hop):
+            pass
+
+
 async def test_what_is_not_there_cannot_be_broken(world: World) -> None:
     """This cluster has only what a refresh needs."""
     cluster = await world.join("aks-1")

@@ -1,0 +1,140 @@
+"""`make up`, and its fleet broken and repaired by hand, as the README shows it."""
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+import pytest
+
+from local.cloud import GROUP, SUBSCRIPTION
+from local.control_client import SOCKET
+from local.hops import HOPS
+from pullkeeper.diagnosis.report import HopName
+from pullkeeper.model import ClusterId
+
+Hops = Mapping[str, tuple[HopName, str]]
+"""Hop and way by the cluster's name."""
+
+CLUSTERS: Final[Hops] = {
+    "shop-west": ("cluster-state", "stopped"),
+    "shop-east": ("authentication", "tenant"),
+    "shop-south": ("namespace", "deleted"),
+    "shop-lab": ("api-server", "certificate"),
+    "bank-west": ("permission", "binding"),
+    "bank-north": ("secret", "conflict"),
+}
+BROKEN_BY_THE_DEMO: Final[Hops] = {
+    "shop-legacy": ("secret", "conflict"),
+    "bank-audit": ("permission", "binding"),
+    "bank-edge": ("api-server", "stopped"),
+}
+REPAIRED_BY_ONBOARDING: Final = ("shop-south", "bank-west", "bank-north")
+HUBS: Final[tuple[Hops, ...]] = (
+    {"shop-west": ("token-exchange", "audience"), "bank-west": ("impersonation", "binding")},
+    {"shop-west": ("registry-permission", "reader")},
+    {"shop-west": ("managed-identity", "removed")},
+    {"shop-west": ("entra-token", "resource")},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """A running demo, as a person with two terminals uses it."""
+
+    environment: Mapping[str, str]
+    session: aiohttp.ClientSession
+
+    async def run(self, action: str, cluster: str, hop: str, *way: str) -> None:
+        arguments = (sys.executable, "-m", f"local.{action}", hop, cluster, *way)
+        process = await asyncio.create_subprocess_exec(
+            *arguments, env=self.environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
+        output, _ = await process.communicate()
+        assert process.returncode == 0, output.decode()
+
+    async def break_all(self, hops: Hops) -> None:
+        await asyncio.gather(*(self.run("break", name, hop, "--as", way) for name, (hop, way) in hops.items()))
+        expected = {name: HOPS[hop][way].category for name, (hop, way) in hops.items()}
+        assert await self.refresh(expected) == expected
+
+    async def fix_all(self, hops: Hops) -> None:
+        await asyncio.gather(*(self.run("fix", name, hop) for name, (hop, _) in hops.items()))
+        expected = dict.fromkeys(hops)
+        assert await self.refresh(expected) == expected
+
+    async def onboard(self, names: Iterable[str]) -> None:
+        """Onboard clusters again, as the remedies of their hops say, and wait until they are fresh."""
+        for name in names:
+            wanted = {
+                "cluster": str(ClusterId(SUBSCRIPTION, GROUP, name)),
+                "identity": f"{name}-identity",
+                "adopt": True,
+            }
+            wanted["hub"] = "retail" if name.startswith("shop") else "finance"
+            (await self.session.post("/api/clusters", json=wanted)).raise_for_status()
+        expected = dict.fromkeys(names)
+        assert await self.refresh(expected) == expected
+
+    async def refresh(self, expected: Mapping[str, str | None]) -> Mapping[str, str | None]:
+        """Refresh the clusters until they are as expected, for 20 s at most. Return their categories; None: fresh."""
+        try:
+            async with asyncio.timeout(20):
+                while (seen := await self.read_categories(expected)) != expected:
+                    for name in expected:
+                        if seen[name] != expected[name]:
+                            (await self.session.post(f"{_path(name)}/refresh")).raise_for_status()
+                    await asyncio.sleep(0.5)
+        except TimeoutError:
+            pass
+        return seen
+
+    async def read_categories(self, names: Mapping[str, object]) -> dict[str, str | None]:
+        views = {name: await (await self.session.get(_path(name))).json() for name in names}
+        return {
+            name: None if {*view["states"]} == {"fresh"} else view["worst"]["category"] for name, view in views.items()
+        }
+
+
+@asynccontextmanager
+async def run_demo(folder: Path) -> AsyncIterator[Demo]:
+    environment = {**os.environ, SOCKET: str(folder / "socket"), "PYTHONUNBUFFERED": "1"}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "local.demo", "--keep"), env=environment, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        output = ""
+        while not (found := re.search(r"PULLKEEPER_URL=(\S+) PULLKEEPER_KEY=(\S+)", output)):
+            line = await process.stdout.readline()
+            assert line, output
+            output += line.decode()
+        url, key = found.groups()
+        async with aiohttp.ClientSession(url, headers={"x-functions-key": key}) as session:
+            yield Demo(environment, session)
+    finally:
+        process.send_signal(signal.SIGINT)
+        await process.communicate()
+
+
+def _path(name: str) -> str:
+    return f"/api/clusters/{SUBSCRIPTION}/{GROUP}/{name}"
+
+
+@pytest.mark.servers
+@pytest.mark.timeout(300)
+async def test_each_hop_of_a_refresh_is_broken_reported_and_repaired(tmp_path: Path) -> None:
+    async with run_demo(tmp_path) as demo:
+        await demo.break_all(CLUSTERS)
+        await demo.onboard(REPAIRED_BY_ONBOARDING)
+        await demo.fix_all({**CLUSTERS, **BROKEN_BY_THE_DEMO})
+        for hops in HUBS:
+            await demo.break_all(hops)
+            await demo.fix_all(hops)
