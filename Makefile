@@ -8,6 +8,7 @@ FUNC   ?= func
 BIN     = $(VENV)/bin
 UV     := $(or $(shell uv --version >/dev/null 2>&1 && command -v uv),$(BIN)/uv)
 AZURITE = local/azurite/node_modules/.package-lock.json
+AXE     = tests/dashboard/axe/node_modules/.package-lock.json
 JUDGES  = .venv-judges
 WITH_HOST = $(if $(filter func,$(HOST)),CORE_TOOLS=$(FUNC))
 
@@ -25,7 +26,7 @@ demo: setup ## Run a fleet on this machine: onboard, refresh, break, repair, off
 up: setup ## Keep such a fleet running until Ctrl-C, to break and repair it by hand
 	$(WITH_HOST) $(BIN)/python -m local.demo --clusters $(CLUSTERS) --keep
 
-test: setup ## Run all tests (TESTS=tests/refresh: a part)
+test: setup $(AXE) ## Run all tests (TESTS=tests/refresh: a part)
 	$(BIN)/pytest -n 4 $(TESTS)
 
 test-e2e: setup ## Run tests/end_to_end (HOST=func: on Core Tools, as for demo and up)
@@ -61,7 +62,7 @@ lock: $(VENV)/.ready ## Pin the newest versions, with hashes
 	  --custom-compile-command "make lock" tests/docs/judges/requirements.in -o tests/docs/judges/requirements.txt
 
 clean: ## Remove what setup made
-	rm -rf .venv* local/azurite/node_modules
+	rm -rf .venv* local/azurite/node_modules tests/dashboard/axe/node_modules
 
 # uv takes seconds where pip takes a minute. It reads no configuration of pip's, so it is given pip's index.
 $(VENV)/.ready: requirements-dev.txt | $(UV)
@@ -87,6 +88,6 @@ $(JUDGES)/.ready: tests/docs/judges/requirements.txt tests/docs/judges/go.sum | 
 	GOBIN=$(CURDIR)/$(JUDGES)/bin CGO_ENABLED=0 GOWORK=off go -C tests/docs/judges install -trimpath tool
 	touch $@
 
-$(AZURITE): local/azurite/package-lock.json
-	npm ci --prefix local/azurite --silent --no-fund --no-audit
+$(AZURITE) $(AXE): %/node_modules/.package-lock.json: %/package-lock.json
+	npm ci --prefix $* --silent --no-fund --no-audit
 	touch $@

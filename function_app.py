@@ -2,8 +2,8 @@
 
 import azure.functions as func
 
-from functions import diagnosis, fleet, onboarding, refresh, schedule, status
+from functions import dashboard, diagnosis, fleet, onboarding, refresh, schedule, status
 
 app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
-for part in (schedule, refresh, onboarding, fleet, diagnosis, status):
+for part in (schedule, refresh, onboarding, fleet, diagnosis, status, dashboard):
     app.register_functions(part.blueprint)

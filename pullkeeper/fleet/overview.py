@@ -28,10 +28,11 @@ _KEY: Final = re.compile(r"[\w.()|-]{1,1024}", re.ASCII)
 
 
 class TargetView(Document):
-    """One secret with its status. runbook: the address of the category's page."""
+    """One secret with its status. issued_at, expires_at: of its token. runbook: the address of the category's page."""
 
     target: str
     state: State
+    issued_at: AwareDatetime | None = None
     expires_at: AwareDatetime | None = None
     last_success: AwareDatetime | None = None
     category: str | None = None
@@ -161,6 +162,7 @@ class Overview:
         return TargetView(
             target=str(target),
             state=explained.state(now),
+            issued_at=explained.issued_at,
             expires_at=explained.expires_at,
             last_success=explained.last_success,
             category=explained.category,

@@ -94,13 +94,14 @@ async def register(
     members: Iterable[tuple[ClusterId, Endpoint]],
     due: Any,
     targets: tuple[Wish, ...] = (Target(),),
+    hub: str = "main",
 ) -> None:
     """Write the rows of many clusters at once: what onboarding writes, in transactions."""
     fleet = await tables.create_table_if_not_exists("fleet")
     shards = await tables.create_table_if_not_exists("shards")
     rows: dict[str, list[Any]] = {}
     for cluster, endpoint in members:
-        member = Cluster(cluster=cluster, hub="main", targets=targets)
+        member = Cluster(cluster=cluster, hub=hub, targets=targets)
         cells = {**columns("Member", member.to_json()), **columns("Endpoint", endpoint.to_json())}
         rows.setdefault(shard_of(cluster), []).append({**entity_keys(cluster), "Format": FORMAT, **cells})
     for shard, entities in rows.items():

@@ -110,6 +110,20 @@ def test_no_file_names_the_host_of_a_package_registry() -> None:
     assert [_name(path) for path in find_files() if any(host in path.read_bytes() for host in hosts)] == []
 
 
+def test_the_files_of_the_dashboard_are_deployed() -> None:
+    """.funcignore has the syntax of .gitignore."""
+    names = [
+        _name(path) for path in (ROOT / "pullkeeper" / "dashboard").iterdir() if path.suffix in {".html", ".css", ".js"}
+    ]
+    assert len(names) > 2
+    command = ["git", "-c", "core.excludesFile=.funcignore", "check-ignore", "--no-index", "--stdin"]
+    names.append("tests/conftest.py")
+    ignored = subprocess.run(
+        command, cwd=ROOT, input="\n".join(names), capture_output=True, text=True, check=True, timeout=30
+    )
+    assert ignored.stdout.split() == ["tests/conftest.py"]
+
+
 def test_the_sample_settings_are_valid() -> None:
     sample = json.loads((ROOT / "local.settings.sample.json").read_text(encoding="utf-8"))
     settings = Settings.read(sample["Values"])

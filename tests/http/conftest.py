@@ -4,7 +4,7 @@ import asyncio
 import io
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -96,10 +96,17 @@ class App:
 
 
 @asynccontextmanager
-async def host_app(name: str, azurite: Azurite, authority: Authority, **settings: str) -> AsyncIterator[App]:
-    """Host the app. The timer is off, and the resource group of the local cloud is allowed for onboarding."""
+async def host_app(
+    name: str, azurite: Azurite, authority: Authority, *, hubs: Iterable[str] = (), **settings: str
+) -> AsyncIterator[App]:
+    """Host the app. The timer is off, and the resource group of the local cloud is allowed for onboarding.
+
+    hubs: beside `main`.
+    """
     with pytest.MonkeyPatch.context() as patch:
         async with open_world(azurite.account(name), authority, patch) as world, AsyncExitStack() as opened:
+            for hub in hubs:
+                world.cloud.add_hub(hub)
             world.cloud.arm.assign(world.cloud.app.principal_id, f"/subscriptions/{SUBSCRIPTION}", ONBOARDER)
             scope = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}"
             deployed = Deployed(world, opened)

@@ -36,6 +36,7 @@ class Worker:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
+                limit=1024 * 1024,  # a response is one line, and may be a page
             )
         self.indexed = await self._read()
         return self

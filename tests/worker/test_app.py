@@ -65,6 +65,7 @@ INVOCATIONS: dict[str, tuple[dict[str, Any], int, str]] = {
     "handover": (http("GET", "handover"), SUCCESS, "502"),
     "openapi": (http("GET", "openapi.json"), SUCCESS, "200"),
     "status": (http("GET", "status"), SUCCESS, "200"),
+    "dashboard": (http("GET", "dashboard"), SUCCESS, "200"),
 }
 
 
