@@ -93,7 +93,7 @@ class Demo:
         assert await self.refresh(expected) == expected
 
     async def refresh(self, expected: Mapping[str, str | None]) -> Mapping[str, str | None]:
-        """Refresh the clusters until they are as expected, for a minute at most. Return their categories; None: fresh."""
+        """Refresh the clusters until they are as expected, at most a minute. Return their categories; None: fresh."""
         try:
             async with asyncio.timeout(60):
                 while (seen := await self.read_categories(expected)) != expected:
