@@ -176,6 +176,7 @@ def _build_diagnostics(
 
     return Diagnostics(
         DiagnosisTools(
+            client_id=settings.client_id,
             entra=entra,
             chain=Chain(entra, tools.clock, tools.cloud.exchange),
             clusters=AzureClusters(arm, tools.clock),

@@ -9,7 +9,7 @@ from pullkeeper.azure.clusters import ClusterFacts
 from pullkeeper.cluster import rights
 from pullkeeper.cluster.api import Api
 from pullkeeper.diagnosis.course import Blocked, Course, Step, build_hop, skipped
-from pullkeeper.diagnosis.patient import EVERYWHERE, Namespaces, Patient
+from pullkeeper.diagnosis.patient import EVERYWHERE, Namespaces, Patient, know_namespaces
 from pullkeeper.diagnosis.report import Hop, HopName
 from pullkeeper.diagnosis.tools import Tools
 from pullkeeper.diagnosis.view import View, examine_all
@@ -153,10 +153,11 @@ async def check_permission(course: Course, opened: Step[Patient], namespaces: St
     if await view.call(lambda api: api.is_allowed("*", "*", "*")):
         course.add(name, "ok", "the identity that refreshes is an administrator of the cluster")
         return frozenset()
-    needed: dict[str, list[Right]] = {}
+    targets = {target.namespace: target for target in reversed(patient.targets)}
+    needed: dict[str, list[Right]] = {namespace: [] for namespace in ("", *reversed(targets))}
     for right in _list_rights(cluster, principal):
-        needed.setdefault(right.namespace, []).append(right)
-    found = await course.need(name, namespaces)
+        needed[right.namespace].append(right)
+    found = await know_namespaces(course, name, namespaces)
 
     async def ask(namespace: str) -> Hop:
         if namespace and found.block(namespace):
@@ -166,12 +167,11 @@ async def check_permission(course: Course, opened: Step[Patient], namespaces: St
         subject = namespace or EVERYWHERE
         if not missing:
             return build_hop(name, "ok", "all rights that a refresh needs", subject=subject, evidence=evidence)
-        target = next((one for one in patient.targets if namespace in {one.namespace, ""}), None)
-        context = patient.context(target) if target else {"principal": principal}
+        context = patient.context(targets[namespace]) if namespace else {"principal": principal}
         failure = ClusterRbacDenied(f"the identity that refreshes may not {_join(missing)}", context)
         return course.explain(name, failure, subject=subject, evidence=evidence)
 
-    hops, unseen = await examine_all(needed, ask)
+    hops, unseen = await examine_all((namespace for namespace in needed if needed[namespace]), ask)
     course.add_all(name, hops, what="namespaces", unseen=unseen)
     return frozenset(str(hop.subject) for hop in hops if hop.state == "failed")
 

@@ -4,7 +4,8 @@ that finds nothing. A hop that does not end in time has failed, and the others r
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Generic, TypeVar, get_args
@@ -59,6 +60,7 @@ class Course:
         becomes the hop's failure.
         """
         step = Step(name, asyncio.create_task(self._run(name, examine)))
+        step.task.add_done_callback(lambda task: task.cancelled() or task.exception())  # it counts as retrieved
         self._steps.append(step)
         return step
 
@@ -96,6 +98,18 @@ class Course:
     ) -> None:
         """state: warning where it harms nothing yet, skipped where no identity may look."""
         self._hops[name].append(self.explain(name, error, state, subject=subject, evidence=evidence))
+
+    @contextmanager
+    def show(self, name: HopName, evidence: Mapping[str, object]) -> Iterator[None]:
+        """Show this evidence if the hop fails inside."""
+        try:
+            yield
+        except PullkeeperError as e:
+            failure = e.with_context()
+        else:
+            return
+        self.fail(name, failure, evidence=evidence)
+        raise Blocked(name)  # outside of the handler: what it caught may quote a token
 
     def explain(
         self,
@@ -155,6 +169,12 @@ class Course:
                 self._give_up(step)
         await asyncio.gather(*tasks, return_exceptions=True)
         return [hop for name in ORDER for hop in self._hops[name]]
+
+    async def close(self) -> None:
+        """End the hops that still run: whoever waited for them no longer does."""
+        for step in self._steps:
+            step.task.cancel()
+        await asyncio.gather(*(step.task for step in self._steps), return_exceptions=True)
 
     def _give_up(self, step: Step[Any]) -> None:
         name = step.name

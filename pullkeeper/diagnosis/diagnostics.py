@@ -58,7 +58,10 @@ class Diagnostics:
         hub, shared, identity = self._start_hub(course, member.cluster)
         async with AsyncExitStack() as opened:
             self._start_cluster(course, member, status, identity, hub=hub, opened=opened)
-            hops = await course.finish()
+            try:
+                hops = await course.finish()
+            finally:
+                await course.close()
             if hub and shared:
                 hops += await self._finish(hub, shared)
         name = member.cluster.hub if isinstance(member.cluster.hub, str) else None

@@ -5,6 +5,7 @@ for the registries alone, and dropped.
 """
 
 import asyncio
+import re
 from datetime import UTC, datetime
 from typing import Final
 
@@ -31,7 +32,9 @@ def start_hub_hops(course: Course, tools: Tools, hub: Hub, identity: Step[None])
 
 async def check_identity(course: Course, tools: Tools) -> None:
     """A token for Azure Resource Manager, which every tenant knows."""
-    about = claims(await tools.entra.token(tools.cloud.arm_resource, fresh=True))
+    wanted = tools.client_id or "that of the system-assigned identity"
+    with course.show("managed-identity", {"client id": wanted}):
+        about = claims(await tools.entra.token(tools.cloud.arm_resource, fresh=True))
     client = about.get("appid") or about.get("azp")
     evidence = {"client id": client, "object id": about.get("oid"), "tenant": about.get("tid")}
     course.add("managed-identity", "ok", "Entra gives the app's identity a token", evidence=evidence)
@@ -39,34 +42,44 @@ async def check_identity(course: Course, tools: Tools) -> None:
 
 async def _get_entra_token(course: Course, tools: Tools, hub: Hub, identity: Step[None]) -> EntraToken:
     await course.need("entra-token", identity)
-    token = await tools.chain.entra_token(hub, fresh=True)
-    about = claims(token, _CLAIMS)
-    if about.get("exp", "").isdecimal():
-        about["exp"] = datetime.fromtimestamp(int(about["exp"]), UTC).isoformat()
+    resource = {"resource": tools.chain.resource(hub)}
+    with course.show("entra-token", resource):
+        token = await tools.chain.entra_token(hub, fresh=True)
     detail = "Entra gives the app a token for Google's audience"
-    course.add("entra-token", "ok", detail, evidence={"resource": tools.chain.resource(hub), **about})
+    course.add("entra-token", "ok", detail, evidence=resource | _read_claims(token))
     return token
+
+
+def _read_claims(token: EntraToken) -> dict[str, str]:
+    about = claims(token, _CLAIMS)
+    if re.fullmatch("[0-9]{1,10}", about.get("exp", "")):
+        about["exp"] = datetime.fromtimestamp(int(about["exp"]), UTC).isoformat()
+    return about
 
 
 async def _exchange(course: Course, tools: Tools, hub: Hub, entra: Step[EntraToken]) -> Token | PullkeeperError:
     """Both calls to Google. Returns the failure of the second one, which is that of the next hop."""
     subject, config = await course.need("token-exchange", entra), hub.credential_config
     found: Token | PullkeeperError
-    try:
-        found = await tools.chain.google_token(hub, subject)
-    except PullkeeperError as e:
-        if e.context.get("url") != config.service_account_impersonation_url:
-            raise
-        found = e.with_context()
-    evidence = {"provider": config.audience, "address": config.token_url}
-    course.add("token-exchange", "ok", "Google's token service takes the Entra token", evidence=evidence)
+    evidence = {"provider": config.audience, "address": config.token_url, **claims(subject, ("iss", "sub", "aud"))}
+    with course.show("token-exchange", evidence):
+        try:
+            found = await tools.chain.google_token(hub, subject)
+        except PullkeeperError as e:
+            if e.context.get("url") != config.service_account_impersonation_url:
+                raise
+            found = e.with_context()
+    course.add("token-exchange", "ok", "the provider accepts the Entra token", evidence=evidence)
     return found
 
 
 async def _impersonate(course: Course, hub: Hub, exchanged: Step[Token | PullkeeperError]) -> Token:
     found, account = await course.need("impersonation", exchanged), hub.credential_config.service_account
     if isinstance(found, PullkeeperError):
-        raise found
+        course.fail(
+            "impersonation", found, evidence={"service account": account, "principal": found.context.get("principal")}
+        )
+        raise Blocked("impersonation")
     evidence = {"service account": account, "expires at": found.expires_at.isoformat(), "life": str(found.life)}
     detail = f"Google gives a token of {account}" if account else "not needed: the hub has no service account"
     course.add("impersonation", "ok", detail, evidence=evidence)

@@ -12,7 +12,7 @@ from pullkeeper.cluster.refusals import NotFound
 from pullkeeper.diagnosis.azure_hops import list_federated
 from pullkeeper.diagnosis.comparison import describe_differences
 from pullkeeper.diagnosis.course import Blocked, Course, Step, build_hop, skipped
-from pullkeeper.diagnosis.patient import EVERYWHERE, Namespaces, Patient
+from pullkeeper.diagnosis.patient import EVERYWHERE, Namespaces, Patient, know_namespaces
 from pullkeeper.diagnosis.report import Hop, HopName
 from pullkeeper.diagnosis.view import examine_all
 from pullkeeper.errors import (
@@ -69,7 +69,7 @@ async def check_accounts(
     client_ids: Step[frozenset[str] | None],
 ) -> None:
     name: HopName = "service-account"
-    patient, found = await course.need(name, opened), await course.need(name, namespaces)
+    patient, found = await course.need(name, opened), await know_namespaces(course, name, namespaces)
     pairs = [(target, account) for target in patient.targets for account in target.account_names]
     if not pairs:
         course.add(name, "ok", "no target names a service account: pods name the secret themselves")
@@ -152,7 +152,7 @@ def _explain_drift(
 async def check_config_maps(course: Course, opened: Step[Patient], namespaces: Step[Namespaces]) -> None:
     """The documents for pods that call Google themselves: of named targets alone."""
     name: HopName = "credential-config"
-    patient, found = await course.need(name, opened), await course.need(name, namespaces)
+    patient, found = await course.need(name, opened), await know_namespaces(course, name, namespaces)
     hub = patient.hub
     named = dict.fromkeys(target.namespace for target in patient.cluster.named)
     if not named or hub is None:

@@ -7,7 +7,7 @@ from typing import Final
 
 from pullkeeper.cluster.ownership import ObjectMetadata
 from pullkeeper.cluster.pull_secret import is_ours
-from pullkeeper.diagnosis.course import Course
+from pullkeeper.diagnosis.course import Blocked, Course, Step
 from pullkeeper.diagnosis.report import Hop, HopName
 from pullkeeper.diagnosis.view import View
 from pullkeeper.errors import ObjectNotVisible, PullkeeperError
@@ -28,6 +28,14 @@ class Namespaces:
     def block(self, name: str) -> bool:
         """Whether a namespace is known to be missing, or is being deleted."""
         return self.ending is not None and self.ending.get(name, True)
+
+
+async def know_namespaces(course: Course, name: HopName, step: Step[Namespaces]) -> Namespaces:
+    """Wait, as the hop `name`, for the list of namespaces. A list that failed says nothing about any of them."""
+    try:
+        return await course.need(name, step)
+    except Blocked:
+        return Namespaces(None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from pullkeeper.diagnosis.course import Course, Step, build_hop, skipped
-from pullkeeper.diagnosis.patient import Namespaces, Patient
+from pullkeeper.diagnosis.patient import Namespaces, Patient, know_namespaces
 from pullkeeper.diagnosis.report import Hop, HopName
 from pullkeeper.diagnosis.view import examine_all
 from pullkeeper.errors import (
@@ -24,8 +24,11 @@ _MOST: Final = 200
 
 
 async def check_pods(course: Course, opened: Step[Patient], namespaces: Step[Namespaces]) -> None:
-    patient, found = await course.need(_NAME, opened), await course.need(_NAME, namespaces)
+    patient, found = await course.need(_NAME, opened), await know_namespaces(course, _NAME, namespaces)
     registries = patient.hub.registries if patient.hub else ()
+    by_namespace: dict[str, list[Target]] = {}
+    for target in patient.targets:
+        by_namespace.setdefault(target.namespace, []).append(target)
     waiting: list[Hop] = []
 
     async def examine(namespace: str) -> Hop:
@@ -35,13 +38,12 @@ async def check_pods(course: Course, opened: Step[Patient], namespaces: Step[Nam
             pods = await patient.view.see(lambda api: api.list_objects(f"/api/v1/namespaces/{namespace}/pods", _MOST))
         except ClusterRbacDenied as e:
             return patient.hide(course, _NAME, namespace, e, "--verb=list --resource=pods")
-        targets = [target for target in patient.targets if target.namespace == namespace]
-        hops = [hop for pod in pods for hop in _judge(course, pod, registries, targets)]
+        hops = [hop for pod in pods for hop in _judge(course, pod, registries, by_namespace[namespace])]
         waiting.extend(hops)
         more = f" (the first {_MOST})" if len(pods) == _MOST else ""
         return build_hop(_NAME, "ok", f"{len(pods)} pods{more}, {len(hops)} of them wait", subject=namespace)
 
-    hops, unseen = await examine_all(patient.namespaces, examine)
+    hops, unseen = await examine_all(by_namespace, examine)
     course.add_all(_NAME, [*waiting, *hops], what="namespaces and waiting pods", unseen=unseen)
 
 

@@ -10,7 +10,7 @@ from pullkeeper.cluster import pull_secret
 from pullkeeper.cluster.ownership import MANAGER, ObjectMetadata, managers
 from pullkeeper.cluster.refusals import OwnershipConflict
 from pullkeeper.diagnosis.course import Course, Step, build_hop, skipped
-from pullkeeper.diagnosis.patient import EVERYWHERE, Namespaces, Patient
+from pullkeeper.diagnosis.patient import EVERYWHERE, Namespaces, Patient, know_namespaces
 from pullkeeper.diagnosis.report import Hop, HopName
 from pullkeeper.diagnosis.view import NoTimeLeft, examine_all
 from pullkeeper.errors import (
@@ -32,7 +32,7 @@ _MINUTE: Final = timedelta(minutes=1)
 async def check_secrets(
     course: Course, opened: Step[Patient], namespaces: Step[Namespaces], denied: Step[frozenset[str]]
 ) -> None:
-    patient, found = await course.need(_NAME, opened), await course.need(_NAME, namespaces)
+    patient, found = await course.need(_NAME, opened), await know_namespaces(course, _NAME, namespaces)
 
     async def examine(target: Target) -> Hop:
         if found.block(target.namespace):

@@ -37,10 +37,12 @@ class Trust:
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """entra, chain, clusters, access: act under the identity that refreshes. identities, onboarding_access: under the
-    one that onboards; onboarding_access is None where that is the same. read_trust: reads what was onboarded.
+    """client_id: of the identity that refreshes; None for the system-assigned one. entra, chain, clusters, access: act
+    under it. identities, onboarding_access: act under the one that onboards; onboarding_access is None where that is
+    the same. read_trust: reads what was onboarded.
     """
 
+    client_id: str | None
     entra: Entra
     chain: Chain
     clusters: AzureClusters

@@ -14,6 +14,8 @@ from pullkeeper.model import ClusterId, Endpoint
 
 _AT_ONCE: Final = 4
 """As many connections as a client has: a call that waits for one would use up its own time."""
+_BEGUN: Final = 24
+"""Items of a hop that are under way: some wait for Azure, which has 20 federated accounts of a cluster at most."""
 _ONE_CALL: Final = 1 / 3
 """Of the limit, for one call: a few that hang leave time for the others."""
 _T = TypeVar("_T")
@@ -88,13 +90,15 @@ class View:
 
 
 async def examine_all(items: Iterable[_Item], examine: Callable[[_Item], Awaitable[Hop]]) -> tuple[list[Hop], int]:
-    """Examine all items, and return their hops, and for how many there was no time."""
+    """Examine all items, the first ones first, and return their hops, and for how many there was no time."""
+    places = asyncio.Semaphore(_BEGUN)
 
     async def examine_one(item: _Item) -> Hop | None:
-        try:
-            return await examine(item)
-        except NoTimeLeft:
-            return None
+        async with places:
+            try:
+                return await examine(item)
+            except NoTimeLeft:
+                return None
 
     found = await asyncio.gather(*map(examine_one, items))
     hops = [hop for hop in found if hop]

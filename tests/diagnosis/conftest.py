@@ -1,13 +1,16 @@
 """A cluster that was onboarded by an identity of its own, as recommended, and the diagnosis of it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 
 import pytest
 import stamina
 
 from local.cloud import GROUP, SUBSCRIPTION, LocalCluster
+from pullkeeper.diagnosis.diagnostics import Diagnostics
 from pullkeeper.diagnosis.report import Diagnosis, Hop, HopName
+from pullkeeper.diagnosis.tools import LIMIT
 from tests.onboarding.conftest import Onboarding
 from tests.world import World
 
@@ -25,8 +28,11 @@ class Doctor:
         await self.onboarding.onboard(cluster, hub=hub, **wanted)
         return cluster
 
-    async def examine(self, cluster: LocalCluster) -> Diagnosis:
-        return await self.world.services.diagnostics.examine_cluster(cluster.id)
+    async def examine(self, cluster: LocalCluster, limit: timedelta = LIMIT) -> Diagnosis:
+        diagnostics = self.world.services.diagnostics
+        if limit != LIMIT:
+            diagnostics = Diagnostics(replace(diagnostics._tools, limit=limit))
+        return await diagnostics.examine_cluster(cluster.id)
 
 
 @pytest.fixture

@@ -1,0 +1,95 @@
+"""A diagnosis gets a token of its own, and leaves the mint of the refresh alone."""
+
+import asyncio
+
+import pytest
+
+from local.serving import Fault
+from tests.diagnosis.conftest import Doctor, find_hop, format_hops
+from tests.world import MINUTE
+
+pytestmark = pytest.mark.servers
+
+
+async def test_the_chain_is_fresh_and_its_token_reaches_no_cluster_and_no_cache(doctor: Doctor) -> None:
+    """The refresh after it uses the token that it held before."""
+    cluster = await doctor.onboard()
+    world, google = doctor.world, doctor.world.cloud.google
+    held, exchanges = await world.read_token(cluster), google.exchanges
+    secret = await cluster.admin.read_secret("deepintshield", "ar-pull-secret")
+    diagnosis = await doctor.examine(cluster)
+    assert diagnosis.state == "ok", format_hops(diagnosis)
+    assert (google.exchanges, google.impersonations) == (exchanges + 1, exchanges + 1)
+    assert secret == await cluster.admin.read_secret("deepintshield", "ar-pull-secret")
+    assert not [event for event in world.events.seen if event["event"] == "token.minted"][1:]
+    await world.refresh(cluster)
+    assert google.exchanges == exchanges + 1
+    assert held == await world.read_token(cluster)
+
+
+async def test_a_token_that_the_registry_refuses_is_not_handed_out(doctor: Doctor) -> None:
+    cluster = await doctor.onboard()
+    world = doctor.world
+    hub = world.cloud.hubs["main"]
+    held = await world.read_token(cluster)
+    world.cloud.registries[0].revoke(hub.repository, hub.reader)
+    assert find_hop(await doctor.examine(cluster), "registry-permission").state == "failed"
+    world.clock.advance(25 * MINUTE)
+    assert await world.refresh_category(cluster) == "registry_denied"
+    assert held == await world.read_token(cluster)
+
+
+async def test_a_refusal_of_the_refresh_is_not_repeated_but_asked_again(doctor: Doctor) -> None:
+    """A refresh remembers a refusal for a minute. An operator who has just repaired it sees that at once."""
+    cluster = await doctor.onboard()
+    world = doctor.world
+    world.clock.advance(25 * MINUTE)
+    fault = Fault(path=":generateAccessToken$", status=404, body='{"error":{"code":404,"message":"Not found"}}')
+    with world.cloud.google_part.faults.inject(fault):
+        assert await world.refresh_category(cluster) == "service_account_missing"
+        assert find_hop(await doctor.examine(cluster), "impersonation").category == "service_account_missing"
+    assert find_hop(await doctor.examine(cluster), "impersonation").state == "ok"
+
+
+async def test_diagnoses_at_the_same_time_share_one_mint_of_a_hub(doctor: Doctor) -> None:
+    """A dashboard that opens ten clusters costs one exchange; the next diagnosis is fresh again."""
+    clusters = [await doctor.onboard(f"aks-{number}") for number in range(3)]
+    world, google = doctor.world, doctor.world.cloud.google
+    exchanges, asked = google.exchanges, world.cloud.identity_part.journal.count()
+    diagnoses = await asyncio.gather(*map(doctor.examine, clusters), world.services.diagnostics.examine_hub("main"))
+    assert {diagnosis.state for diagnosis in diagnoses} == {"ok"}
+    assert google.exchanges == exchanges + 1
+    assert world.cloud.identity_part.journal.count() <= asked + 4
+    assert world.services.diagnostics._shared == {}
+    await world.services.diagnostics.examine_hub("main")
+    assert google.exchanges == exchanges + 2
+
+
+@pytest.mark.parametrize(
+    ("path", "hop"), [("/v1/token$", "token-exchange"), (":generateAccessToken$", "impersonation")]
+)
+async def test_the_call_to_google_that_failed_is_told_apart(doctor: Doctor, path: str, hop: str) -> None:
+    """Both calls can respond alike."""
+    for fault in (
+        Fault(path=path, status=503, body="upstream"),
+        Fault(path=path, status=200, body="<html>Sign in</html>", content_type="text/html"),
+        Fault(path=path, status=200, body="{}"),
+        Fault(path=path, drop=True),
+    ):
+        with doctor.world.cloud.google_part.faults.inject(fault):
+            diagnosis = await doctor.world.services.diagnostics.examine_hub("main")
+        failed = [(one.name, one.category) for one in diagnosis.hops if one.state == "failed"]
+        assert failed == [(hop, "google_unavailable")], format_hops(diagnosis)
+
+
+async def test_the_claims_are_shown_and_the_token_is_not(doctor: Doctor) -> None:
+    """Also where Google refuses them, because they are what it has refused."""
+    cloud = doctor.world.cloud
+    cloud.hubs["main"].provider.disabled = True
+    diagnosis = await doctor.world.services.diagnostics.examine_hub("main")
+    refused = find_hop(diagnosis, "token-exchange")
+    expected = {"iss": cloud.entra.issuer_v2, "sub": cloud.app.principal_id}
+    assert expected.items() <= refused.evidence.items()
+    assert expected.items() <= find_hop(diagnosis, "entra-token").evidence.items()
+    text = diagnosis.model_dump_json()
+    assert not [token for token, _ in cloud.identity._cache.values() if token[:40] in text or token[-40:] in text]

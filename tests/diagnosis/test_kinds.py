@@ -1,0 +1,180 @@
+"""Clusters of every kind: in-cluster, with local accounts, without federation, namespaces by label; and hubs alone."""
+
+from datetime import timedelta
+
+import pytest
+
+from local.cloud import LocalCluster
+from pullkeeper.errors import InvalidSetting, NotInFleet, UnknownHub
+from pullkeeper.fleet.table import Member
+from pullkeeper.model import ClusterId
+from tests.diagnosis.conftest import Doctor, find_hop, format_hops, list_hops
+from tests.onboarding.conftest import federated
+from tests.world import World
+
+pytestmark = pytest.mark.servers
+
+
+async def test_a_cluster_that_refreshes_itself_has_no_chain_of_the_app(doctor: Doctor) -> None:
+    """Its job refreshes with an identity of its own, which the app cannot ask."""
+    cluster = await doctor.onboard(refresher="in-cluster")
+    diagnosis = await doctor.examine(cluster)
+    states = {hop.name: hop.state for hop in diagnosis.hops}
+    skipped = [name for name, state in states.items() if state == "skipped"]
+    assert skipped == [
+        "entra-token",
+        "token-exchange",
+        "impersonation",
+        "registry-permission",
+        "probe-image",
+        "permission",
+    ], format_hops(diagnosis)
+    ask = "kubectl auth can-i patch secret/ar-pull-secret -n deepintshield --as=system:serviceaccount:deepintshield:"
+    assert ask in find_hop(diagnosis, "permission").detail
+    assert doctor.world.cloud.google.exchanges == 0
+    secret = find_hop(diagnosis, "secret")
+    assert (secret.state, secret.category) == ("failed", "object_drifted")
+
+
+async def test_without_federation_neither_issuer_nor_identity_is_missed(doctor: Doctor) -> None:
+    targets = [{"namespace": "deepintshield", "serviceAccounts": ["deepintshield-sa"]}]
+    cluster = await doctor.onboarding.cluster("aks-1")
+    azure = doctor.onboarding.azure(cluster)
+    azure.oidc_issuer, azure.workload_identity = None, False
+    await doctor.onboarding.onboard(cluster, targets=targets)
+    diagnosis = await doctor.examine(cluster)
+    assert diagnosis.state == "ok", format_hops(diagnosis)
+    for name in ("oidc-issuer", "federated-credential"):
+        assert find_hop(diagnosis, name).detail == "not needed: no service account is federated"
+
+
+async def test_local_accounts_are_administrators_by_certificate(world: World) -> None:
+    cluster = await world.join("aks-1", local_accounts=True)
+    await world.refresh(cluster)
+    diagnosis = await world.services.diagnostics.examine_cluster(cluster.id)
+    assert "client certificate" in find_hop(diagnosis, "authentication").detail
+    assert find_hop(diagnosis, "permission").detail == "the identity that refreshes is an administrator of the cluster"
+    config = find_hop(diagnosis, "credential-config")
+    assert (config.state, config.category) == ("failed", "object_drifted"), format_hops(diagnosis)
+
+
+async def test_namespaces_by_label_are_looked_at_as_found(doctor: Doctor) -> None:
+    """One right for all namespaces is asked for once."""
+    cluster = await doctor.onboarding.cluster("aks-1")
+    for name in ("team-a", "team-b"):
+        namespace = {"metadata": {"name": name, "labels": {"pull": "yes"}}}
+        await cluster.admin.call("POST", "/api/v1/namespaces", namespace)
+    await doctor.onboarding.onboard(cluster, targets=[{"namespaceSelector": {"matchLabels": {"pull": "yes"}}}])
+    diagnosis = await doctor.examine(cluster)
+    assert diagnosis.state == "ok", format_hops(diagnosis)
+    assert [hop.subject for hop in list_hops(diagnosis, "secret")] == ["team-a/ar-pull-secret", "team-b/ar-pull-secret"]
+    permission = find_hop(diagnosis, "permission")
+    assert permission.subject == "all namespaces"
+    assert (
+        permission.evidence["needed"] == "list namespaces, patch secrets/ar-pull-secret, create secrets/ar-pull-secret"
+    )
+
+
+async def test_a_cluster_that_has_moved_is_found_as_a_refresh_finds_it(doctor: Doctor) -> None:
+    cluster = await doctor.onboard()
+    known = cluster.member.endpoint
+    gone = known.model_copy(update={"server": "https://gone.invalid:443", "read_at": doctor.world.clock()})
+    member = await doctor.world.services.fleet.member(cluster.id)
+    await doctor.world.services.fleet.put(Member(member.cluster, gone))
+    diagnosis = await doctor.examine(cluster)
+    server = find_hop(diagnosis, "api-server")
+    assert (server.state, server.evidence["server"]) == ("warning", known.server)
+    assert {hop.name for hop in diagnosis.hops if hop.state != "ok"} == {"api-server"}, format_hops(diagnosis)
+
+
+async def test_every_account_has_its_credential(doctor: Doctor) -> None:
+    """Of several accounts, the one that is not trusted is named, with what comes nearest."""
+    targets = [{"namespace": "deepintshield", "serviceAccounts": federated("one", "two")}]
+    cluster = await doctor.onboard(targets=targets)
+    arm = doctor.world.cloud.arm
+    identity = doctor.onboarding.identity()
+    assert identity
+    (second,) = [one for one in arm.federated_credentials.find_all(identity) if one.trust.subject.endswith(":two")]
+    arm.federated_credentials.remove(identity, second.name)
+    hops = {hop.subject: hop for hop in list_hops(await doctor.examine(cluster), "federated-credential")}
+    assert hops["deepintshield/one"].state == "ok"
+    missing = hops["deepintshield/two"]
+    assert (missing.state, missing.category) == ("failed", "federated_credential_mismatch")
+    assert "has no federated credential for it" in missing.detail
+    assert f"--identity-name {identity.service_principal.name}" in str(missing.remedy)
+
+
+async def test_an_identity_that_is_gone_is_named(doctor: Doctor) -> None:
+    cluster = await doctor.onboard(identity="shop-identity")
+    doctor.world.cloud.arm.identities.remove(doctor.onboarding.identity("shop-identity").resource_id)  # type: ignore[union-attr]
+    hop = find_hop(await doctor.examine(cluster), "federated-credential")
+    assert (hop.state, hop.category) == ("failed", "federated_credential_mismatch")
+    assert "shop-identity" in hop.detail
+
+
+async def test_a_hub_that_is_no_longer_configured_is_the_first_to_repair(doctor: Doctor) -> None:
+    cluster = await doctor.onboard()
+    del doctor.world.cloud.hubs["main"]
+    await doctor.onboarding.restart()
+    diagnosis = await doctor.examine(cluster)
+    failed = [hop for hop in diagnosis.hops if hop.state == "failed"]
+    assert [(hop.name, hop.category) for hop in failed] == [("entra-token", "invalid_request")], format_hops(diagnosis)
+    assert "HUBS has no hub main" in failed[0].detail
+    assert find_hop(diagnosis, "secret").state == "ok"
+
+
+async def test_a_hub_is_examined_without_a_cluster(doctor: Doctor) -> None:
+    diagnosis = await doctor.world.services.diagnostics.examine_hub("two")
+    assert (diagnosis.hub, diagnosis.cluster, diagnosis.state) == ("two", None, "ok")
+    assert len(list_hops(diagnosis, "registry-permission")) == 2
+    evidence = find_hop(diagnosis, "entra-token").evidence
+    assert {"iss", "sub", "aud", "exp"} <= evidence.keys()
+    with pytest.raises(UnknownHub):
+        await doctor.world.services.diagnostics.examine_hub("other")
+
+
+async def test_a_hub_without_impersonation_uses_the_federated_token(world: World) -> None:
+    world.cloud.add_hub("plain", impersonate=False)
+    diagnosis = await world.services.diagnostics.examine_hub("plain")
+    assert diagnosis.state == "ok", format_hops(diagnosis)
+    assert find_hop(diagnosis, "impersonation").detail == "not needed: the hub has no service account"
+
+
+async def test_a_wrong_hub_is_an_invalid_setting(world: World) -> None:
+    world.settings["HUBS"] = '{"wrong": {}}'
+    with pytest.raises(InvalidSetting, match="wrong"):
+        await world.services.diagnostics.examine_hub("wrong")
+
+
+async def test_a_cluster_that_is_not_in_the_fleet_is_not_found(world: World) -> None:
+    with pytest.raises(NotInFleet):
+        await world.services.diagnostics.examine_cluster(
+            ClusterId.of("0" * 8 + "-0000-0000-0000-" + "0" * 12, "g", "n")
+        )
+
+
+async def test_an_expired_secret_has_the_reason_of_its_last_refresh(doctor: Doctor) -> None:
+    """The cause is the hop before it; the secret is named too, because pods cannot pull."""
+    cluster = await doctor.onboard()
+    world = doctor.world
+    world.clock.advance(timedelta(minutes=61))
+    diagnosis = await doctor.examine(cluster)
+    secret = find_hop(diagnosis, "secret")
+    assert (secret.state, secret.category) == ("failed", "refresh_stopped")
+    await cluster.server.stop()
+    await world.refresh(cluster)
+    await cluster.server.start()
+    secret = find_hop(await doctor.examine(cluster), "secret")
+    assert (secret.state, secret.category) == ("failed", "cluster_unreachable")
+    assert int(secret.evidence["minutes left"]) < 0
+
+
+async def test_a_terminating_namespace_is_named(doctor: Doctor) -> None:
+    """It can no longer be refreshed once the secret is gone."""
+    cluster: LocalCluster = await doctor.onboard()
+    await cluster.admin.call("DELETE", "/api/v1/namespaces/deepintshield")
+    diagnosis = await doctor.examine(cluster)
+    hop = find_hop(diagnosis, "namespace")
+    assert (hop.state, hop.category) == ("failed", "namespace_terminating")
+    others = [one for one in diagnosis.hops if one.name != "namespace" and one.state != "ok"]
+    assert {one.because for one in others} == {"namespace"}, format_hops(diagnosis)

@@ -1,0 +1,94 @@
+"""What no identity may see is skipped, with the command that would allow it; a diagnosis needs no right of its own."""
+
+import shlex
+
+import pytest
+
+from local.azure.arm import CLUSTER_USER, ONBOARDER, READER
+from local.cloud import GROUP, SUBSCRIPTION, LocalCluster
+from pullkeeper.diagnosis.report import Hop
+from tests.diagnosis.conftest import Doctor, find_hop, format_hops
+from tests.onboarding.conftest import MERGE
+from tests.world import World
+
+pytestmark = pytest.mark.servers
+_RBAC = "rbac.authorization.k8s.io"
+
+
+async def _take_away_onboarding(doctor: Doctor, cluster: LocalCluster) -> None:
+    """As docs/security.md recommends between onboardings: in the cluster and in Azure."""
+    await cluster.admin.call("DELETE", f"/apis/{_RBAC}/v1/clusterrolebindings/platform-team")
+    cloud = doctor.world.cloud
+    cloud.arm.unassign(cloud.onboarder.principal_id, f"/subscriptions/{SUBSCRIPTION}", ONBOARDER)
+
+
+async def _follow(cluster: LocalCluster, remedy: str | None) -> None:
+    """Do what `kubectl create clusterrole` and `clusterrolebinding` of a remedy do."""
+    words = shlex.split(str(remedy))
+    name, user = words[words.index("clusterrole") + 1], words[-1].removeprefix("--user=")
+    flags = dict(word.removeprefix("--").split("=", 1) for word in words if word.startswith("--"))
+    rule = {"apiGroups": [""], "resources": [flags["resource"]], "verbs": flags["verb"].split(",")}
+    names = {"resourceNames": [flags["resource-name"]]} if "resource-name" in flags else {}
+    role = {"apiVersion": f"{_RBAC}/v1", "kind": "ClusterRole", "metadata": {"name": name}, "rules": [rule | names]}
+    await cluster.admin.apply(role)
+    reference = {"apiGroup": _RBAC, "kind": "ClusterRole", "name": name}
+    subject = {"apiGroup": _RBAC, "kind": "User", "name": user}
+    binding = {"apiVersion": f"{_RBAC}/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name}}
+    await cluster.admin.apply({**binding, "roleRef": reference, "subjects": [subject]})
+
+
+async def test_what_no_identity_may_see_is_skipped_with_the_role_that_allows_it(doctor: Doctor) -> None:
+    """With the rights to refresh alone. Following the remedies shows all of it."""
+    cluster = await doctor.onboard()
+    await _take_away_onboarding(doctor, cluster)
+    diagnosis = await doctor.examine(cluster)
+    hidden = {hop.name: hop for hop in diagnosis.hops if hop.state == "skipped"}
+    assert hidden.keys() == {"federated-credential", "namespace", "credential-config", "pods"}, format_hops(diagnosis)
+    assert diagnosis.state == "ok", format_hops(diagnosis)
+    for name in ("namespace", "credential-config", "pods"):
+        assert hidden[name].category == "cluster_rbac_denied"
+        await _follow(cluster, hidden[name].remedy)
+    cloud, azure = doctor.world.cloud, hidden["federated-credential"]
+    group = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}"
+    assert (azure.category, str(azure.remedy)[-len(group) :]) == ("arm_denied", group)
+    assert f"--assignee-object-id {cloud.onboarder.principal_id}" in str(azure.remedy)
+    cloud.arm.assign(cloud.onboarder.principal_id, group, READER)
+    after = await doctor.examine(cluster)
+    assert {hop.state for hop in after.hops} == {"ok"}, format_hops(after)
+
+
+async def test_a_cluster_that_azure_does_not_show_is_looked_at_all_the_same(doctor: Doctor) -> None:
+    """The address is known. Issuer and credentials depend on Azure."""
+    cluster = await doctor.onboard()
+    cloud = doctor.world.cloud
+    cloud.arm.unassign(cloud.app.principal_id, str(cluster.id), CLUSTER_USER)
+    diagnosis = await doctor.examine(cluster)
+    state = find_hop(diagnosis, "cluster-state")
+    assert (state.state, state.category) == ("skipped", "arm_denied")
+    assert f"--assignee-object-id {cloud.app.principal_id}" in str(state.remedy)
+    skipped = {hop.name: hop.because for hop in diagnosis.hops if hop.state != "ok" and hop is not state}
+    assert skipped == dict.fromkeys(("oidc-issuer", "federated-credential"), "cluster-state"), format_hops(diagnosis)
+
+
+async def test_the_permission_is_that_of_the_identity_that_refreshes(doctor: Doctor) -> None:
+    """The one that onboards is administrator, which helps no refresh."""
+    cluster = await doctor.onboard()
+    role = f"/apis/{_RBAC}/v1/namespaces/deepintshield/roles/pullkeeper-refresher"
+    held = await cluster.admin.call("GET", role)
+    await cluster.admin.call("PATCH", role, {"rules": held["rules"][:1]}, content_type=MERGE)
+    hop = find_hop(await doctor.examine(cluster), "permission")
+    assert (hop.state, hop.category, hop.subject) == ("failed", "cluster_rbac_denied", "deepintshield")
+    assert hop.evidence["missing"] == "get serviceaccounts/deepintshield-sa, patch serviceaccounts/deepintshield-sa"
+    assert hop.evidence["needed"].startswith("patch secrets/ar-pull-secret, create secrets/ar-pull-secret, get")
+    assert f"--as={doctor.world.cloud.app.principal_id}" in str(hop.remedy)
+
+
+async def test_a_cluster_with_the_smallest_role_shows_what_a_refresh_needs(world: World) -> None:
+    """One identity, nothing but what refreshes: hops on the way of a refresh are looked at, and all others skipped."""
+    cluster = await world.join("aks-1")
+    await world.refresh(cluster)
+    diagnosis = await world.services.diagnostics.examine_cluster(cluster.id)
+    skipped: list[Hop] = [hop for hop in diagnosis.hops if hop.state == "skipped"]
+    assert {hop.name for hop in skipped} == {"namespace", "credential-config", "pods"}, format_hops(diagnosis)
+    assert {hop.state for hop in diagnosis.hops if hop not in skipped} == {"ok"}, format_hops(diagnosis)
+    assert all("--user=" in str(hop.remedy) for hop in skipped)
