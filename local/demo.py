@@ -62,15 +62,15 @@ class Planned:
     hop: HopName | None = None
 
 
-_CLUSTERS: Final = (
+CLUSTERS: Final = (
     *(Planned(f"shop-{place}", "retail") for place in ("west", "north", "east", "south", "lab")),
     Planned("shop-legacy", "retail", "secret"),
     *(Planned(f"bank-{region}", "finance") for region in ("west", "north", "east", "south")),
     Planned("bank-audit", "finance", "permission"),
     Planned("bank-edge", "finance", "api-server"),
 )
-_HEALTHY: Final = tuple(cluster.name for cluster in _CLUSTERS if not cluster.hop)
-_BROKEN: Final = {cluster.name: find_break(cluster.hop).category for cluster in _CLUSTERS if cluster.hop}
+_HEALTHY: Final = tuple(cluster.name for cluster in CLUSTERS if not cluster.hop)
+_BROKEN: Final = {cluster.name: find_break(cluster.hop).category for cluster in CLUSTERS if cluster.hop}
 
 
 @dataclass(slots=True)
@@ -87,7 +87,7 @@ class Demo:
 
     async def read_targets(self) -> dict[str, TargetStatus]:
         """The status of each cluster's one secret, by cluster name."""
-        found = {cluster.name: TargetStatus() for cluster in _CLUSTERS}
+        found = {cluster.name: TargetStatus() for cluster in CLUSTERS}
         for shard in (await self.shards.read_range("00", "1f")).values():
             for cluster, status in shard.statuses.items():
                 found[cluster.name] = next(iter(status.targets.values()), TargetStatus())
@@ -223,13 +223,13 @@ async def _start_clusters(demo: Demo, create_server: Callable[[str], ApiServer |
             )
 
     with demo.console.status("Starting clusters"):
-        await asyncio.gather(*map(start, _CLUSTERS))
-    demo.report(f"{len(_CLUSTERS)} empty clusters are running")
+        await asyncio.gather(*map(start, CLUSTERS))
+    demo.report(f"{len(CLUSTERS)} empty clusters are running")
 
 
 async def _onboard(demo: Demo, session: aiohttp.ClientSession) -> None:
     """All at once, as many pipelines would: one call each, then polling."""
-    demo.report(f"{len(_CLUSTERS)} clusters are onboarded at once: POST /api/clusters, then polling")
+    demo.report(f"{len(CLUSTERS)} clusters are onboarded at once: POST /api/clusters, then polling")
 
     async def onboard(planned: Planned) -> None:
         body = {
@@ -242,16 +242,16 @@ async def _onboard(demo: Demo, session: aiohttp.ClientSession) -> None:
         operation = await demo.call(session, "POST", "/api/clusters", body=body, verbose=verbose)
         demo.report(f"{planned.name} is onboarded in {operation['result']['seconds']} s with hub {planned.hub}")
 
-    await asyncio.gather(*map(onboard, _CLUSTERS))
+    await asyncio.gather(*map(onboard, CLUSTERS))
 
 
 async def _break_some(demo: Demo) -> dict[str, TargetStatus]:
     """Break what is planned, and wait until the timer's refreshes report it. Return how the fleet was before."""
-    await demo.wait_until(f"{len(_CLUSTERS)} secrets are fresh", lambda targets: _are_fresh(targets, targets))
+    await demo.wait_until(f"{len(CLUSTERS)} secrets are fresh", lambda targets: _are_fresh(targets, targets))
     minted = demo.cloud.google_part.journal.count("POST", "generateAccessToken")
     demo.report(f"Google has issued {minted} tokens so far, for {len(demo.cloud.hubs)} hubs")
     before = await demo.read_targets()
-    for planned in _CLUSTERS:
+    for planned in CLUSTERS:
         if planned.hop:
             broken, *_ = await demo.control.break_hop(planned.hop, planned.name)
             demo.report(broken)

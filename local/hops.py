@@ -30,7 +30,7 @@ _READER: Final = (
     "--member={{reader}}"
 )
 _CREDENTIAL: Final = (
-    "az identity federated-credential update --identity-name <identity> --resource-group {group} --name <credential> "
+    "az identity federated-credential {} --identity-name <identity> --resource-group {{group}} --name <credential>"
 )
 _ANNOTATE: Final = "kubectl annotate serviceaccount <account> -n {namespace} "
 _ONBOARD: Final = "onboard the cluster again (POST /api/clusters)"
@@ -137,12 +137,12 @@ HOPS: Final[Mapping[HopName, Mapping[str, Break]]] = {
     "federated-credential": {
         "subject": Break(
             azure.trust(subject="system:serviceaccount:default:deepintshield-sa"),
-            f"{_CREDENTIAL} --subject system:serviceaccount:default:deepintshield-sa",
+            f"{_CREDENTIAL.format('update')} --subject system:serviceaccount:default:deepintshield-sa",
             _ONBOARD,
         ),
         "audience": Break(
             azure.trust(audience="api://AzureADTokenExchange/"),
-            f"{_CREDENTIAL} --audiences api://AzureADTokenExchange/",
+            f"{_CREDENTIAL.format('update')} --audiences api://AzureADTokenExchange/",
             _ONBOARD,
         ),
         "issuer": Break(
@@ -150,8 +150,7 @@ HOPS: Final[Mapping[HopName, Mapping[str, Break]]] = {
         ),
         "missing": Break(
             azure.remove_credentials,
-            "az identity federated-credential delete --identity-name <identity> --resource-group {group} "
-            "--name <credential>",
+            _CREDENTIAL.format("delete"),
             _ONBOARD,
         ),
     },

@@ -1,5 +1,6 @@
 """What `python -m local.break` and `python -m local.fix` do with a running cloud."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,9 @@ import pytest
 from local.breaks import CannotBreak
 from local.control import Control
 from local.control_client import SOCKET
+from local.demo import CLUSTERS
 from local.hops import HOPS
+from tests.docs.pages import ROOT
 from tests.world import World
 
 pytestmark = pytest.mark.servers
@@ -87,6 +90,13 @@ async def test_the_app_is_restarted_where_it_would_go_on_with_its_tokens(
     assert restarts.count == 0
     await control.break_hop("entra-token", "aks-1")
     assert restarts.count == 1
+
+
+def test_the_readme_breaks_and_fixes_what_the_demo_has() -> None:
+    commands = re.findall(r"python -m local\.(?:break|fix) ([a-z-]+) ([a-z-]+)", (ROOT / "README.md").read_text())
+    assert commands
+    assert {hop for hop, _ in commands} <= {*HOPS}
+    assert {cluster for _, cluster in commands} <= {planned.name for planned in CLUSTERS}
 
 
 @pytest.mark.parametrize(
