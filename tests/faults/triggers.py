@@ -10,7 +10,9 @@ from function_app import app
 from local.cloud import LocalCluster
 from pullkeeper.fleet.shards import shard_of
 
-FUNCTIONS: Final = {function.get_function_name(): function.get_user_function() for function in app.get_functions()}
+REGISTERED: Final = app.get_functions()
+"""May be asked for once in a process."""
+FUNCTIONS: Final = {function.get_function_name(): function.get_user_function() for function in REGISTERED}
 WITHOUT_CALLS: Final = {"health", "openapi", "refresh_poison"}
 """Functions that call no other service."""
 
