@@ -98,7 +98,7 @@ resource app 'Microsoft.Web/sites@2024-11-01' = {
       globalValidation: {
         requireAuthentication: true
         unauthenticatedClientAction: 'Return401'
-        // These hold no data; the app says the same of them in functions/route.py.
+        // The app answers these to everyone: they hold no data.
         excludedPaths: ['/api/health', '/api/dashboard']
       }
       httpSettings: { requireHttps: true }

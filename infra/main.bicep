@@ -73,11 +73,19 @@ module resources 'resources.bicep' = {
   }
 }
 
-// azd keeps these in its environment: `azd env get-value PULLKEEPER_URL`.
+// azd keeps these in its environment, where its hooks and `azd env get-value PULLKEEPER_URL` read them.
 output AZURE_RESOURCE_GROUP string = group.name
 output PULLKEEPER_APP_ID string = resources.outputs.appId
 output PULLKEEPER_URL string = resources.outputs.url
 output PULLKEEPER_STORAGE_ACCOUNT string = resources.outputs.storageAccount
-output PULLKEEPER_IDENTITY object = resources.outputs.identity
-output PULLKEEPER_ONBOARDING_IDENTITY object = resources.outputs.onboardingIdentity
+
+@description('The identity that refreshes. The publisher trusts this one: pullkeeper handover prints the commands.')
+output PULLKEEPER_TENANT_ID string = tenant().tenantId
+output PULLKEEPER_CLIENT_ID string = resources.outputs.clientId
+output PULLKEEPER_OBJECT_ID string = resources.outputs.objectId
+
+@description('The identity that onboards. In clusters without Azure RBAC, make it administrator by this object id.')
+output PULLKEEPER_ONBOARDING_OBJECT_ID string = resources.outputs.onboardingObjectId
+
+@description('The one address that clusters see, for authorized IP ranges. Empty without a NAT gateway.')
 output PULLKEEPER_OUTBOUND_ADDRESS string = resources.outputs.outboundAddress

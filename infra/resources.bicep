@@ -184,22 +184,14 @@ output appId string = app.outputs.id
 output url string = app.outputs.url
 
 output storageAccount string = storageName
-output workspaceId string = telemetry.outputs.workspaceId
 
 @description('The identity that refreshes. The publisher trusts this one: pullkeeper handover prints the commands.')
-output identity object = {
-  name: identity.name
-  tenantId: tenant().tenantId
-  clientId: identity.properties.clientId
-  objectId: identity.properties.principalId
-}
+output tenantId string = tenant().tenantId
+output clientId string = identity.properties.clientId
+output objectId string = identity.properties.principalId
 
-@description('The identity that onboards. In clusters that do not use Azure RBAC, make it administrator by its object id.')
-output onboardingIdentity object = {
-  name: onboardingIdentity.name
-  clientId: onboardingIdentity.properties.clientId
-  objectId: onboardingIdentity.properties.principalId
-}
+@description('The identity that onboards. In clusters without Azure RBAC, make it administrator by this object id.')
+output onboardingObjectId string = onboardingIdentity.properties.principalId
 
 @description('The one address that clusters see, for authorized IP ranges. Empty without a NAT gateway.')
 output outboundAddress string = isPrivate ? privateNetwork!.outputs.outboundAddress : ''

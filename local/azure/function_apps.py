@@ -1,4 +1,4 @@
-"""Function apps in Azure Resource Manager (Microsoft.Web, API version 2023-12-01): the address and the keys.
+"""Function apps in Azure Resource Manager (Microsoft.Web, API version 2023-12-01): address, keys, functions.
 
 A real one has a hundred properties more. A client that needs one of them finds it missing, never wrong.
 """
@@ -14,16 +14,20 @@ from local.azure.routing import ArmRequest, Route, not_found
 
 SITES: Final = "Microsoft.Web/sites"
 VERSION: Final = "2023-12-01"
+_FUNCTIONS: Final = f"{SITES}/functions"
 _KEYS: Final = f"{SITES}/host/listKeys"
 
 
 @dataclass(frozen=True, slots=True)
 class FunctionApp:
-    """host_name: the default one, served with https. key: the function key named default."""
+    """host_name: the default one, served with https. key: the function key named default. functions: the names of those
+    that the host has registered.
+    """
 
     resource_id: str
     host_name: str
     key: str
+    functions: tuple[str, ...] = ()
 
     def document(self) -> dict[str, Any]:
         return {
@@ -51,11 +55,27 @@ class FunctionApps:
     def routes(self) -> Iterable[Route]:
         return [
             Route("GET", SITES, 1, VERSION, f"{SITES}/read", self._get),
+            Route("GET", _FUNCTIONS, 1, VERSION, f"{_FUNCTIONS}/read", self._list_functions),
             Route("POST", _KEYS, 2, VERSION, f"{_KEYS}/action", self._list_keys),
         ]
 
     async def _get(self, request: ArmRequest) -> web.Response:
         return web.json_response(self._find(request).document())
+
+    async def _list_functions(self, request: ArmRequest) -> web.Response:
+        app = self._find(request)
+        name = app.resource_id.rpartition("/")[2]
+        found = [
+            {
+                "id": f"{app.resource_id}/functions/{one}",
+                "name": f"{name}/{one}",
+                "type": _FUNCTIONS,
+                "location": "West Europe",
+                "properties": {"name": one, "language": "python", "isDisabled": False},
+            }
+            for one in app.functions
+        ]
+        return web.json_response({"value": found, "nextLink": None})
 
     async def _list_keys(self, request: ArmRequest) -> web.Response:
         app = self._find(request)

@@ -118,10 +118,11 @@ def _run_page(
         timeout=30,
     )
     assert done.stderr == "", f"{page.relative_to(ROOT)}: {done.stderr}"
-    return [list(_parse_record(record.read_bytes())) for record in records]
+    return [list(parse_record(record.read_bytes())) for record in records]
 
 
-def _parse_record(record: bytes) -> Iterator[tuple[str, ...]]:
+def parse_record(record: bytes) -> Iterator[tuple[str, ...]]:
+    """Yield the arguments of each command that the recorder has written."""
     left = record.decode().split("\0")[:-1]
     while left:
         count = int(left[0])

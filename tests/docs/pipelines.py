@@ -138,6 +138,6 @@ def role_actions(pipeline: Path) -> frozenset[str]:
 def find_scripts(node: Any) -> list[str]:
     """Return all shell steps in a document."""
     if isinstance(node, dict):
-        own = [node[key] for key in ("run", "inlineScript") if key in node]
+        own = [node[key] for key in ("run", "inlineScript", "bash") if key in node]
         return own + [text for value in node.values() for text in find_scripts(value)]
     return [text for value in node for text in find_scripts(value)] if isinstance(node, list) else []

@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -40,7 +40,13 @@ from tests.world import World
 APP_ID: Final = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}/providers/{SITES}/pullkeeper"
 LIST_KEYS: Final = f"{SITES}/host/listKeys/action"
 KEY: Final = "key-of-an-app-without-calls"
-PROGRAMS: Final = [*SCRIPTS, ROOT / ".ci" / "run", ROOT / ".ci" / "python", azure_cli.JUDGES / "recorder"]
+PROGRAMS: Final = [
+    *SCRIPTS,
+    *sorted(ROOT.glob("infra/**/*.sh")),
+    ROOT / ".ci" / "run",
+    ROOT / ".ci" / "python",
+    azure_cli.JUDGES / "recorder",
+]
 _KEPT: Final = {"Content-Type", "Location", "Retry-After"}
 each_pipeline = pytest.mark.parametrize("pipeline", PIPELINES, ids=lambda path: path.name)
 
@@ -84,7 +90,7 @@ def lint(pipeline: Path, folder: Path) -> str:
     """GitHub: actionlint, with shellcheck in the steps. Azure: Microsoft's schema, which knows the inputs of each task;
     all scalars are strings there, and its patterns are JavaScript's without the flag u.
     """
-    if pipeline.name.startswith("github"):
+    if "vmImage:" not in read(pipeline):
         # Without the path, actionlint would skip shellcheck where it is not installed.
         shellcheck = f"-shellcheck={at_hand.program('shellcheck')}"
         return run_linter(azure_cli.program("actionlint"), "-no-color", shellcheck, pipeline)
@@ -146,14 +152,14 @@ class Agent:
         return run, AgentLog.parse(step, run.out)
 
 
-@pytest.fixture
-async def agent(world: World, pipeline: Path, tmp_path: Path) -> AsyncIterator[Agent]:
-    """An agent whose identity has the role that the pipeline's comment asks for, on the app alone."""
+@asynccontextmanager
+async def open_agent(world: World, actions: frozenset[str], tmp_path: Path) -> AsyncIterator[Agent]:
+    """An agent whose identity has a role with these actions, on the app alone."""
     az = azure_cli.program("az")
     cloud = world.cloud
     identity = cloud.entra.add_identity("onboarding-pipeline")
     cloud.arm.function_apps.add(FunctionApp(APP_ID, "127.0.0.1:9", KEY))
-    cloud.arm.assign(identity.principal_id, APP_ID, role_actions(pipeline))
+    cloud.arm.assign(identity.principal_id, APP_ID, actions)
     repository = tmp_path / "repository"
     (repository / "clusters").mkdir(parents=True)
     for script in SCRIPTS:
@@ -167,12 +173,19 @@ async def agent(world: World, pipeline: Path, tmp_path: Path) -> AsyncIterator[A
     application = web.Application()
     application.add_routes(endpoint.routes())
     async with AsyncExitStack() as opened:
-        url = await _serve(opened, application, None)
+        url = await serve(opened, application, None)
         trusted = dict.fromkeys(("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"), settings["SSL_CERT_FILE"])
         environment = {**azure_cli.environment(tmp_path), **trusted, **endpoint.environment(url)}
         login = await run_program([str(az), "login", "--identity", "--output", "none"], environment, tmp_path)
         assert (login.code, login.err) == (0, "")
         yield Agent(world, identity, repository, environment)
+
+
+@pytest.fixture
+async def agent(world: World, pipeline: Path, tmp_path: Path) -> AsyncIterator[Agent]:
+    """An agent whose identity has the role that the pipeline's comment asks for."""
+    async with open_agent(world, role_actions(pipeline), tmp_path) as agent:
+        yield agent
 
 
 @pytest.fixture
@@ -192,12 +205,12 @@ async def front(agent: Agent, host: HostProcess, authority: Authority) -> AsyncI
 
         application = web.Application()
         application.router.add_route("*", "/{path:.*}", forward)
-        url = await _serve(opened, application, authority)
+        url = await serve(opened, application, authority)
         agent.world.cloud.arm.function_apps.add(FunctionApp(APP_ID, url.removeprefix("https://"), host.keys.default))
         yield host
 
 
-async def _serve(opened: AsyncExitStack, application: web.Application, authority: Authority | None) -> str:
+async def serve(opened: AsyncExitStack, application: web.Application, authority: Authority | None) -> str:
     server = Server(application, authority=authority)
     await server.start()
     opened.push_async_callback(server.stop)

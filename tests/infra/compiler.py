@@ -83,6 +83,10 @@ def main() -> None:
     print(build(INFRA / "resources.bicep", TEMPLATE), end="")
     for parameters in SETS:
         print(snapshot(parameters, "overwrite"), end="")
+        document = json.loads(snapshot_of(parameters).read_text(encoding="utf-8"))
+        # The compiler writes them in another order each time.
+        document["outputs"] = dict(sorted(document["outputs"].items()))
+        snapshot_of(parameters).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

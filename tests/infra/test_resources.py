@@ -76,7 +76,7 @@ def test_callers_sign_in_for_every_route_that_is_not_anonymous() -> None:
     validation = settings["globalValidation"]
     assert (validation["requireAuthentication"], validation["unauthenticatedClientAction"]) == (True, "Return401")
     anonymous = {route.removeprefix("GET ") for route, key in registered_routes().items() if key == "none"}
-    assert set(validation["excludedPaths"]) - {"/api/dashboard"} == anonymous - {"/api/dashboard"}
+    assert set(validation["excludedPaths"]) == anonymous
     assert auth_settings("minimal") == []
 
 
