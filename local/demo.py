@@ -88,7 +88,7 @@ class Demo:
     async def read_targets(self) -> dict[str, TargetStatus]:
         """The status of each cluster's one secret, by cluster name."""
         found = {cluster.name: TargetStatus() for cluster in CLUSTERS}
-        for shard in (await self.shards.read_range("00", "1f")).values():
+        for shard in (await self.shards.read_range("00", "0f")).values():
             for cluster, status in shard.statuses.items():
                 found[cluster.name] = next(iter(status.targets.values()), TargetStatus())
         return found

@@ -2,8 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import (
     AfterValidator,
@@ -41,8 +40,7 @@ _MOST_SELECTORS: Final = 10
 """Of a cluster: each is part of its admission policy, and is compared with every namespace."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterId:
+class ClusterId(NamedTuple):
     """An AKS cluster by its Azure resource id, in lower case: Azure compares ids without regard to case."""
 
     subscription: str

@@ -193,8 +193,8 @@ class Api:
         headers = {**authorization, **headers, "User-Agent": _USER_AGENT}
         limits = aiohttp.ClientTimeout(total=remaining(_TIMEOUT), sock_connect=_CONNECT_TIMEOUT)
         try:
-            response = (await self._client.request(method, url, headers, body, _request_timeout=limits)).response
-            async with response:
+            data = None if body is None else json.dumps(body)
+            async with await self._client.call(method, url, headers, data, limits) as response:
                 longest = _LONGEST_PAGE if "limit" in query else _LONGEST_ANSWER
                 text = await bounded.read(response, longest)
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as e:

@@ -5,11 +5,12 @@ import copy
 import os
 import socket
 import ssl
-from collections.abc import Awaitable, Iterator
+from asyncio.sslproto import SSLProtocol
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import lru_cache, partial
-from typing import Any, Final, cast
+from functools import cache, partial
+from typing import Final
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
@@ -22,89 +23,34 @@ from pullkeeper.model import Endpoint
 from pullkeeper.tokens import ClientCertificate
 
 _CONNECTIONS: Final = 4
-"""Per cluster, however many targets it has: each costs 0.35 MB while it is open."""
-_PREPARED: Final = 1024
-"""Clients kept, some 22 KB each. To read a CA costs a seventh of a refresh."""
+"""Per cluster, however many targets it has."""
+_CONTEXTS: Final = 1024
+"""Kept, some 17 KB each. To read a CA costs a seventh of a refresh."""
+_contexts: dict[str, ssl.SSLContext] = {}
 _NAMES: Final = ThreadPoolExecutor(max_workers=96, thread_name_prefix="names")
 """For name look-ups alone: one that hangs must not hold a thread that other work waits for."""
+SSLProtocol.max_size = 32 * 1024
+"""asyncio reserves so much to read a TLS connection. Its own 256 KiB were two thirds of what an open one costs, and a
+twentieth of the CPU of a refresh.
+"""
 
 
-def connect(endpoint: Endpoint, certificate: ClientCertificate | None) -> RESTClientObject:
-    """Create a client for the API server. Raises ClusterTlsUntrusted if the CA or our certificate cannot be used."""
-    if not endpoint.ca:
-        # The client would trust the system's CAs instead.
-        raise errors.ClusterTlsUntrusted(f"{host_of(endpoint)}: the cluster's CA is not known")
-    try:
-        client = copy.copy(_prepare(endpoint.server, endpoint.ca))
-        if certificate:
-            client.ssl_context = _relax(ssl.create_default_context(cadata=endpoint.ca))
-            with _memory_file(f"{certificate.certificate}\n{certificate.key}") as path:
-                client.ssl_context.load_cert_chain(path)
-    except ssl.SSLError as e:
-        raise errors.ClusterTlsUntrusted(
-            f"{host_of(endpoint)}: its CA or our certificate cannot be read: {e}"
-        ) from None
-    return client
+class Connection(RESTClientObject):
+    """The client's session, with look-ups of its own."""
 
-
-def host_of(endpoint: Endpoint) -> str:
-    """Host and port, for messages."""
-    return endpoint.server.removeprefix("https://")
-
-
-@lru_cache(maxsize=_PREPARED)
-def _prepare(server: str, ca: str) -> RESTClientObject:
-    """Create a client that is never used itself: a copy shares its TLS context, and has a session of its own."""
-    configuration = Configuration(host=server)
-    configuration.ca_cert_data = ca
-    configuration.retries = None
-    configuration.connection_pool_maxsize = _CONNECTIONS
-    # With trust_env, aiohttp reads netrc for every request, at half of all CPU; so the proxy is set here.
-    configuration.client_session_kwargs = {
-        "trust_env": False,
-        "read_bufsize": 2**16,
-        "cookie_jar": aiohttp.DummyCookieJar(),
-    }
-    proxy = getproxies().get("https")
-    host = server.removeprefix("https://").partition(":")[0]
-    configuration.proxy = proxy if proxy and not proxy_bypass(host) else None
-    client = _Rest(configuration)
-    _relax(client.ssl_context)
-    return client
-
-
-def _relax(context: ssl.SSLContext) -> ssl.SSLContext:
-    """Leave out the RFC 5280 checks that Python 3.13 switches on and that AKS's own CAs have failed. Chain and name are
-    checked all the same.
-    """
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    return context
-
-
-class _Rest(RESTClientObject):
-    """The client's transport, with look-ups of its own and without redirects."""
+    async def call(
+        self, method: str, url: str, headers: dict[str, str], body: str | None, limits: aiohttp.ClientTimeout
+    ) -> aiohttp.ClientResponse:
+        """Follow no redirect: an API server never redirects; a server that does would get the token. The client's own
+        `request` follows them.
+        """
+        session = self.pool_manager = self.pool_manager or self._create_pool_manager()
+        return await session.request(
+            method, url, headers=headers, data=body, timeout=limits, proxy=self.proxy, allow_redirects=False
+        )
 
     def _create_connector(self) -> aiohttp.TCPConnector:
         return aiohttp.TCPConnector(limit=self.maxsize, ssl=self.ssl_context, resolver=_Resolver())
-
-    def _create_pool_manager(self) -> aiohttp.ClientSession:
-        # The client calls `request` and `close` alone.
-        return cast("aiohttp.ClientSession", _Session(super()._create_pool_manager()))
-
-
-class _Session:
-    """An aiohttp session that follows no redirect: an API server never redirects; a server that does would get the
-    token.
-    """
-
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self._session = session
-
-    def request(self, **call: Any) -> Awaitable[aiohttp.ClientResponse]:
-        return self._session.request(**call, allow_redirects=False)
-
-    async def close(self) -> None:
-        await self._session.close()
 
 
 class _Resolver(AbstractResolver):
@@ -129,6 +75,68 @@ class _Resolver(AbstractResolver):
 
     async def close(self) -> None:
         """Keep the threads: they serve every cluster."""
+
+
+def connect(endpoint: Endpoint, certificate: ClientCertificate | None) -> Connection:
+    """Create a client for the API server. Raises ClusterTlsUntrusted if the CA or our certificate cannot be used."""
+    if not endpoint.ca:
+        # The client would trust the system's CAs instead.
+        raise errors.ClusterTlsUntrusted(f"{host_of(endpoint)}: the cluster's CA is not known")
+    client = copy.copy(_template())
+    if client.proxy and proxy_bypass(host_of(endpoint).partition(":")[0]):
+        client.proxy = None
+    try:
+        client.ssl_context = _create_context(endpoint.ca) if certificate else _context(endpoint.ca)
+        if certificate:
+            with _memory_file(f"{certificate.certificate}\n{certificate.key}") as path:
+                client.ssl_context.load_cert_chain(path)
+    except ssl.SSLError as e:
+        raise errors.ClusterTlsUntrusted(
+            f"{host_of(endpoint)}: its CA or our certificate cannot be read: {e}"
+        ) from None
+    return client
+
+
+def host_of(endpoint: Endpoint) -> str:
+    """Host and port, for messages."""
+    return endpoint.server.removeprefix("https://")
+
+
+@cache
+def _template() -> Connection:
+    """Create the client that all are copies of. It is never used itself: each copy has a session of its own."""
+    configuration = Configuration()
+    configuration.retries = None
+    configuration.connection_pool_maxsize = _CONNECTIONS
+    # With trust_env, aiohttp reads netrc for every request, at half of all CPU; so the proxy is set here.
+    configuration.client_session_kwargs = {
+        "trust_env": False,
+        "read_bufsize": 2**16,
+        "cookie_jar": aiohttp.DummyCookieJar(),
+    }
+    configuration.proxy = getproxies().get("https")
+    return Connection(configuration)
+
+
+def _context(ca: str) -> ssl.SSLContext:
+    """Return the TLS context that trusts a CA. Where there is no room, the newest makes way: a fleet is refreshed in
+    the same order again and again, and were it the oldest, none would ever be found.
+    """
+    if context := _contexts.get(ca):
+        return context
+    if len(_contexts) == _CONTEXTS:
+        _contexts.popitem()
+    _contexts[ca] = context = _create_context(ca)
+    return context
+
+
+def _create_context(ca: str) -> ssl.SSLContext:
+    """Leave out the RFC 5280 checks that Python 3.13 switches on and that AKS's own CAs have failed. Chain and name are
+    checked all the same.
+    """
+    context = ssl.create_default_context(cadata=ca)
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
 
 
 @contextmanager

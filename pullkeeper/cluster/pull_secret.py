@@ -9,6 +9,7 @@ import base64
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any, Final
 
 import stamina
@@ -166,7 +167,6 @@ def _drift(seen: ObjectMetadata, known_uid: str | None) -> str | None:
 
 
 def _manifest(target: Target, hub: Hub, token: Token) -> dict[str, Any]:
-    content = dockerconfigjson(hub.registries, token)
     return {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -180,5 +180,10 @@ def _manifest(target: Target, hub: Hub, token: Token) -> dict[str, Any]:
             },
         },
         "type": "kubernetes.io/dockerconfigjson",
-        "data": {".dockerconfigjson": base64.b64encode(content.encode()).decode()},
+        "data": {".dockerconfigjson": _encode(hub.registries, token)},
     }
+
+
+@lru_cache(maxsize=8)  # one serves every cluster of a hub
+def _encode(registries: tuple[str, ...], token: Token) -> str:
+    return base64.b64encode(dockerconfigjson(registries, token).encode()).decode()

@@ -22,7 +22,7 @@ from pullkeeper.model import Cluster, ClusterId, ClusterRef, Target
 
 _PAGE: Final = 100
 _NEW: Final = timedelta(hours=1)
-_SHARD: Final = re.compile(r"[01][0-9a-f]")
+_SHARD: Final = re.compile(r"0[0-9a-f]")
 _KEY: Final = re.compile(r"[\w.()|-]{1,1024}", re.ASCII)
 """Part of a filter of the table service, so it allows no character that has a meaning there."""
 

@@ -1,8 +1,8 @@
 """How many API servers a process talks to at once, so that a silent one never takes a place from a healthy one.
 
-A connection costs 0.35 MB while it is open (asyncio allocates 256 KiB to read TLS), and an instance may have 512 MB. So
-there are three bounds. A call begins in the first; one that takes long moves to the second. A cluster that did not
-respond last time begins in the third. Where the second or third is full, the call that has waited longest is closed.
+A connection costs 0.11 MB while it is open, and an instance may have 512 MB. So there are three bounds. A call begins
+in the first; one that takes long moves to the second. A cluster that did not respond last time begins in the third.
+Where the second or third is full, the call that has waited longest is closed.
 """
 
 import asyncio
@@ -15,8 +15,10 @@ from pullkeeper.errors import ClusterUnreachable
 from pullkeeper.model import ClusterId
 
 _SWEEP: Final = 0.1  # seconds
-_SLOW: Final = 4
+_SLOW: Final = 2
 """Times the median of all calls: a busy process is slow for all clusters, and takes none of them for silent."""
+_CLOSE_AFTER: Final = 5
+"""Times that: to leave the first bound costs a call nothing, to be closed costs it this refresh."""
 _TURNS: Final = 4
 _STEP: Final = 1.05
 _LONGEST_MEDIAN: Final = 2.0
@@ -25,9 +27,9 @@ _LONGEST_MEDIAN: Final = 2.0
 class Capacity:
     """The bounds of a process."""
 
-    def __init__(self, prompt: int = 64, slow: int = 128, suspects: int = 64, patience: float = 0.5) -> None:
+    def __init__(self, prompt: int = 64, slow: int = 384, suspects: int = 64, patience: float = 0.2) -> None:
         """prompt, slow, suspects: places. patience: seconds that a call keeps its place in the first bound at least; it
-        has three times as long in the others.
+        has five times as long in the others.
         """
         self._prompt, self._suspect = asyncio.Semaphore(prompt), asyncio.Semaphore(suspects)
         self.turn = asyncio.Semaphore(_TURNS)
@@ -40,13 +42,21 @@ class Capacity:
         self._in_prompt: dict[asyncio.Timeout, float] = {}
         self._in_slow: dict[asyncio.Timeout, float] = {}
         self._in_suspect: dict[asyncio.Timeout, float] = {}
+        self._when_late: dict[asyncio.Timeout, Callable[[], None]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
 
     @asynccontextmanager
-    async def place(self, *, suspect: bool = False) -> AsyncIterator[Callable[[], None]]:
+    async def place(
+        self,
+        *,
+        suspect: bool = False,
+        when_begun: Callable[[], None] = lambda: None,
+        when_late: Callable[[], None] = lambda: None,
+    ) -> AsyncIterator[Callable[[], None]]:
         """Hold a place. Yields a function to call at each response of a cluster that is called several times: its time
-        starts again. suspect: the cluster did not respond last time. Raises ClusterUnreachable when the call was closed
-        to make room.
+        starts again. suspect: the cluster did not respond last time. when_begun: called once there is a place.
+        when_late: called if the call leaves the first bound before it has ended. Raises ClusterUnreachable when the
+        call was closed to make room.
         """
         bound, calls = (self._suspect, self._in_suspect) if suspect else (self._prompt, self._in_prompt)
         loop = asyncio.get_running_loop()
@@ -57,6 +67,8 @@ class Capacity:
             self._waiting -= suspect
         limit = asyncio.timeout(None)
         calls[limit] = began = loop.time()
+        self._when_late[limit] = when_late
+        when_begun()
         self._sweeper = self._sweeper or loop.call_later(_SWEEP, self._sweep)
         try:
             async with limit:
@@ -69,6 +81,7 @@ class Capacity:
             if calls.pop(limit, None):
                 bound.release()
             self._in_slow.pop(limit, None)
+            del self._when_late[limit]
             if not limit.expired():
                 self._count(loop.time() - began)
 
@@ -91,34 +104,38 @@ class Capacity:
             del self._in_prompt[limit]
             self._in_slow[limit] = now
             self._prompt.release()
+            self._when_late[limit]()
         if len(self._in_slow) == self._places:
-            _close(self._in_slow, len(late), now - 3 * patience)
-        _close(self._in_suspect, self._waiting, now - 3 * patience)
+            _close(self._in_slow, len(late), now - _CLOSE_AFTER * patience)
+        _close(self._in_suspect, self._waiting, now - _CLOSE_AFTER * patience)
         busy = self._in_prompt or self._in_slow or self._in_suspect
         self._sweeper = asyncio.get_running_loop().call_later(_SWEEP, self._sweep) if busy else None
 
 
-class Turn:
-    """The clusters of a shard that wait for a place. After the last one the next shard has its turn."""
+class Expected:
+    """The clusters of a shard of which something is still expected. `wait` lasts until the last one has left."""
 
     def __init__(self) -> None:
-        self._waiting: set[ClusterId] = set()
+        self._clusters: set[ClusterId] = set()
         self._over = asyncio.Event()
 
     def expect(self, clusters: Iterable[ClusterId]) -> None:
-        self._waiting.update(clusters)
+        self._clusters.update(clusters)
         self._end_if_over()
 
-    def begin(self, cluster: ClusterId) -> None:
-        """Note that a cluster waits for no place any more."""
-        self._waiting.discard(cluster)
+    def leave(self, cluster: ClusterId) -> None:
+        self._clusters.discard(cluster)
         self._end_if_over()
+
+    @property
+    def is_over(self) -> bool:
+        return self._over.is_set()
 
     async def wait(self) -> None:
         await self._over.wait()
 
     def _end_if_over(self) -> None:
-        if not self._waiting:
+        if not self._clusters:
             self._over.set()
 
 

@@ -23,6 +23,7 @@ from pullkeeper.refresh.attempt import Writer
 from pullkeeper.refresh.capacity import Capacity
 from pullkeeper.refresh.outcomes import ALL, Attempt, Fresh, next_status, report_status
 from pullkeeper.refresh.pace import quick_retry
+from pullkeeper.refresh.record import Record
 from pullkeeper.refresh.results import Results
 from pullkeeper.refresh.search import Listing, apply_search
 from pullkeeper.refresh.shard_run import ShardRun
@@ -149,30 +150,31 @@ class Refresher:
         Results().report(cluster.cluster, attempt, before, after)
 
     async def _run(self, message: RefreshMessage) -> Figures:
-        run = ShardRun(self._fleet, self._shards, self._writer, self._capacity, message, clock=self._clock)
+        record = Record(self._fleet, self._shards, message.shard, self._clock)
+        run = ShardRun(record, self._writer, self._capacity, message, self._clock)
         await run.work()
-        self._report(run)
+        self._report(record)
         if run.unfinished:
             rest = {"since": message.since or run.began} if message.reason == "manual" else {}
             await self._queue.put(message.model_copy(update=rest))
-        elif run.results.retry_soon:
+        elif record.results.retry_soon:
             again = RefreshMessage(shard=message.shard, reason="retry")
-            await self._queue.put(again, quick_retry(run.state.life))
-        unreadable = sum(row.member is None for row in run.rows.values())
-        counts = run.results.counts
+            await self._queue.put(again, quick_retry(record.state.life))
+        unreadable = sum(row.member is None for row in record.rows.values())
+        counts = record.results.counts
         failed = counts.total() - counts["ok"]
-        return {"clusters": run.state.clusters, "ok": counts["ok"], "failed": failed, "unreadable": unreadable}
+        return {"clusters": record.state.clusters, "ok": counts["ok"], "failed": failed, "unreadable": unreadable}
 
-    def _report(self, run: ShardRun) -> None:
+    def _report(self, record: Record) -> None:
         """Emit `fleet.status` of every target that is not fresh, and once an hour of all."""
         now = self._clock()
-        for row in run.rows.values():
+        for row in record.rows.values():
             if row.member is None:
                 fault = row.fault or NotInFleet("the row cannot be read")
                 unread = TargetStatus(category=fault.category, remedy=fault.remedy, unobserved=True)
                 report_status(row.id, "-", unread, "unknown")
                 continue
-            known = run.state.status(row.id)
+            known = record.state.status(row.id)
             if known.search and known.search.category:
                 failed = TargetStatus(category=known.search.category, remedy=known.search.remedy)
                 report_status(row.id, ALL, failed, "unknown")
@@ -181,6 +183,6 @@ class Refresher:
                 state = status.state(now)
                 if status.expires_at and state != "removed":
                     telemetry.measure(telemetry.remaining_lifetime.record, (status.expires_at - now).total_seconds())
-                if run.reports_all or state not in _WELL:
+                if record.reports_all or state not in _WELL:
                     explained = explain_expiry(row.member.cluster, target, status, now)
                     report_status(row.id, str(target), explained, state)

@@ -20,11 +20,11 @@ _BUSY: Final = 0.7
 """Of an instance's one CPU, at most."""
 _PLATFORM: Final = 150.0
 """MB of worker and imports."""
-_CONNECTION: Final = 0.35
+_CONNECTION: Final = 0.11
 """MB, while it is open."""
-_CONNECTIONS: Final = 256
+_CONNECTIONS: Final = 512
 """At most: the three bounds of pullkeeper/refresh/capacity.py."""
-_TLS: Final = 1024 * 0.022
+_TLS: Final = 1024 * 0.017
 """MB of TLS contexts: pullkeeper/cluster/connection.py."""
 _ENTRY: Final = 40
 """Bytes of an ordinary target in the row of its shard: pullkeeper/fleet/status.py."""

@@ -297,7 +297,7 @@ _target_statuses = _all(
 _documents = st.one_of(
     _all(
         RefreshMessage,
-        shard=st.sampled_from(["00", "0f", "1f"]),
+        shard=st.sampled_from(["00", "07", "0f"]),
         cluster=st.none() | _clusters,
         reason=st.sampled_from(["due", "retry", "manual"]),
     ),
