@@ -28,7 +28,7 @@ _WHOLE: Final = {"", "*/*", "application/json"}
 _METADATA_ONLY: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _METADATA_LIST: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _QUERY: Final[Mapping[str, frozenset[str]]] = {
-    "list": frozenset({"labelSelector", "limit", "continue"}),
+    "list": frozenset({"labelSelector", "fieldSelector", "limit", "continue"}),
     "create": frozenset({"fieldManager"}),
     "apply": frozenset({"fieldManager", "force=true", "force=false", "dryRun=All", "fieldValidation=Strict"}),
     "json patch": frozenset({"fieldManager", "dryRun=All"}),

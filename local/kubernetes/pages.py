@@ -1,4 +1,4 @@
-"""Lists in pages: label selectors, `limit`, and continue tokens that are good for five minutes.
+"""Lists in pages: selectors of labels and of the name, `limit`, and continue tokens that are good for five minutes.
 
 https://kubernetes.io/docs/reference/using-api/api-concepts/#retrieving-large-results-sets-in-chunks
 """
@@ -26,29 +26,29 @@ class Pages:
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
-        self._rests: dict[str, tuple[datetime, str, list[Json]]] = {}
+        self._rests: dict[tuple[str, tuple[str, str]], tuple[datetime, str, list[Json]]] = {}
 
     def cut(self, call: Call, objects: Iterable[Json], revision: str) -> tuple[list[Json], Json]:
         """Return a page, and the metadata of the list. Raises Refusal: 410 for a token that is too old, 501."""
-        selector, limit = call.query.get("labelSelector", ""), call.query.get("limit", "0")
+        selectors, limit = _selectors(call), call.query.get("limit", "0")
         if not limit.isdecimal():
             raise not_played(f"the limit {limit!r}")
         if token := call.query.get("continue"):
             began, revision, found = self._continue(call, token)
         else:
-            matches = _parse(selector)
-            began, found = self._clock(), [one for one in objects if matches(one["metadata"].get("labels") or {})]
+            matches, named = _parse(selectors[0]), _parse_name(selectors[1])
+            began, found = self._clock(), [one for one in objects if named(one) and matches(one)]
         page, rest = (found[: int(limit)], found[int(limit) :]) if int(limit) else (found, [])
         meta: Json = {"resourceVersion": revision}
         if rest:
             meta["continue"] = _encode(revision, page[-1])
-            self._rests[meta["continue"] + selector] = began, revision, rest
-            if not selector:
+            self._rests[meta["continue"], selectors] = began, revision, rest
+            if not any(selectors):
                 meta["remainingItemCount"] = len(rest)
         return page, meta
 
     def _continue(self, call: Call, token: str) -> tuple[datetime, str, list[Json]]:
-        known = self._rests.get(token + call.query.get("labelSelector", ""))
+        known = self._rests.get((token, _selectors(call)))
         if known is None:
             raise not_played("a continue token of another list")
         if self._clock() - known[0] > _GOOD_FOR:
@@ -56,12 +56,24 @@ class Pages:
         return known
 
 
+def _selectors(call: Call) -> tuple[str, str]:
+    return call.query.get("labelSelector", ""), call.query.get("fieldSelector", "")
+
+
+def _parse_name(selector: str) -> Callable[[Json], bool]:
+    """Raises Refusal 501 for a selector of any other field than the name."""
+    field, _, name = selector.partition("=")
+    if selector and (field != "metadata.name" or not re.fullmatch(r"[a-z0-9.-]{1,253}", name)):
+        raise not_played(f"the field selector {selector!r}")
+    return lambda found: not selector or found["metadata"]["name"] == name
+
+
 def _encode(revision: str, last: Json) -> str:
     start = {"v": "meta.k8s.io/v1", "rv": int(revision), "start": f"/{last['metadata']['name']}\0"}
     return base64.urlsafe_b64encode(json.dumps(start, separators=(",", ":")).encode()).decode().rstrip("=")
 
 
-def _parse(selector: str) -> Callable[[Mapping[str, str]], bool]:
+def _parse(selector: str) -> Callable[[Json], bool]:
     """Raises Refusal 501 for anything but the plain forms, separated by single commas."""
     requirements = []
     rest = selector
@@ -71,7 +83,7 @@ def _parse(selector: str) -> Callable[[Mapping[str, str]], bool]:
             raise not_played(f"the label selector {selector!r}")
         requirements.append(found)
         rest = rest[found.end() + 1 :]
-    return lambda labels: all(_matches(one, labels) for one in requirements)
+    return lambda found: all(_matches(one, found["metadata"].get("labels") or {}) for one in requirements)
 
 
 def _is_played(found: re.Match[str]) -> bool:

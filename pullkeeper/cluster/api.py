@@ -98,11 +98,13 @@ class Api:
         except (NotFound, errors.NamespaceMissing):
             return None
 
-    async def list_page(self, path: str, labels: str, token: str) -> tuple[list[dict[str, Any]], str]:
+    async def list_page(
+        self, path: str, token: str, *, labels: str = "", fields: str = ""
+    ) -> tuple[list[dict[str, Any]], str]:
         """Return the metadata of up to 500 objects, and the token of the next page: "" behind the last, and for the
-        first. labels: a selector; "" for all objects. Raises ListExpired for a token that is too old.
+        first. labels, fields: selectors. Raises ListExpired for a token that is too old.
         """
-        given = {"limit": str(_PAGE), "labelSelector": labels, "continue": token}
+        given = {"limit": str(_PAGE), "labelSelector": labels, "fieldSelector": fields, "continue": token}
         query = {name: value for name, value in given.items() if value}
         _, answer = await self._call_with_retries("GET", path, query, {"Accept": _METADATA_LIST}, None)
         try:

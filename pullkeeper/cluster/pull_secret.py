@@ -15,6 +15,7 @@ from typing import Any, Final
 import stamina
 
 from pullkeeper.cluster.api import Api
+from pullkeeper.cluster.lists import list_all
 from pullkeeper.cluster.ownership import LABELS, MANAGER, ObjectMetadata, managers, release_patch
 from pullkeeper.cluster.refusals import OwnershipConflict, PatchTestFailed
 from pullkeeper.errors import (
@@ -85,6 +86,12 @@ async def look(api: Api, target: Target) -> ObjectMetadata | None:
         return await api.look(path(target), "Secret")
     except (NamespaceMissing, NamespaceTerminating, QuotaExceeded):
         return None
+
+
+async def list_foreign(api: Api, name: str) -> list[str]:
+    """Return the namespaces with a secret of that name that is not ours, by its metadata. Raises ClusterError."""
+    found = await list_all(api, "/api/v1/secrets", fields=f"metadata.name={name}")
+    return [str(metadata.get("namespace")) for metadata in found if MANAGER not in managers(metadata)]
 
 
 def is_ours(seen: ObjectMetadata) -> bool:

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
 
-from pullkeeper.cluster.api import Api, path_of
+from pullkeeper.cluster.api import path_of
+from pullkeeper.cluster.lists import list_all
 from pullkeeper.cluster.manifests import credential_config_map
 from pullkeeper.cluster.pull_secret import account_path
 from pullkeeper.cluster.refusals import NotFound
@@ -30,24 +31,17 @@ _USE: Final = "azure.workload.identity/use"
 
 
 async def check_namespaces(course: Course, opened: Step[Patient]) -> Namespaces:
-    patient, ending = await course.need("namespace", opened), dict[str, bool]()
-    token, is_first = "", True
+    patient = await course.need("namespace", opened)
     try:
-        while token or is_first:
-            page, token = await patient.view.see(partial(_list_namespaces, token))
-            ending |= {str(one.get("name")): "deletionTimestamp" in one for one in page}
-            is_first = False
+        found = await patient.view.see(partial(list_all, path="/api/v1/namespaces"))
     except ClusterRbacDenied as e:
         hidden = patient.hide(course, "namespace", None, e, "--verb=list --resource=namespaces")
         course.add_all("namespace", [hidden], what="namespaces")
         return Namespaces(None)
+    ending = {str(one.get("name")): "deletionTimestamp" in one for one in found}
     hops = [_judge_namespace(course, name, ending.get(name)) for name in patient.namespaces]
     course.add_all("namespace", hops, what="namespaces")
     return Namespaces(ending)
-
-
-async def _list_namespaces(token: str, api: Api) -> tuple[list[dict[str, Any]], str]:
-    return await api.list_page("/api/v1/namespaces", "", token)
 
 
 def _judge_namespace(course: Course, namespace: str, ending: bool | None) -> Hop:  # noqa: FBT001 - of a dict

@@ -1,21 +1,18 @@
 """Which namespaces the selectors of a cluster find: one list a tick, and what follows from it for the targets."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from pullkeeper.cluster.api import Api
-from pullkeeper.cluster.refusals import ListExpired
-from pullkeeper.errors import ClusterRbacDenied, ClusterUnwell, NamespaceListDenied, PullkeeperError, TargetLimit
+from pullkeeper.cluster.lists import list_all
+from pullkeeper.errors import ClusterRbacDenied, NamespaceListDenied, PullkeeperError, TargetLimit
 from pullkeeper.fleet.status import NEVER, Found, Search, Status, TargetStatus
 from pullkeeper.model import MOST_TARGETS, Cluster, SelectorTarget
 from pullkeeper.refresh.pace import quick_retry, retry, slow_retry, tick
 
 _NAMESPACES: Final = "/api/v1/namespaces"
-_LISTS: Final = 3
-"""Tries of a list whose pages expire before it has ended: they are good for five minutes."""
 _UID: Final = 8
 """Characters of a namespace's uid that are kept: random, and a row holds 25,000 of them."""
 _LONGEST_GAP: Final = 3
@@ -38,24 +35,12 @@ async def list_targets(api: Api, selectors: Sequence[SelectorTarget], now: datet
     """Look for the namespaces of selectors: by label, or among all where there are several. Raises ClusterError."""
     labels = str(selectors[0].namespace_selector) if len(selectors) == 1 else ""
     try:
-        namespaces = await _list(api, labels)
+        namespaces = await list_all(api, _NAMESPACES, labels=labels)
     except ClusterRbacDenied as e:
         raise NamespaceListDenied(e.detail, e.context) from None
     found = [one for metadata in namespaces for one in _match(selectors, metadata)]
     ending = frozenset(name for name, _, is_ending in found if is_ending)
     return Listing(now, {name: uid for name, uid, is_ending in found if not is_ending}, ending)
-
-
-async def _list(api: Api, labels: str) -> list[dict[str, Any]]:
-    """Pages that have expired begin again: the rest of such a list would not agree with what was read before."""
-    for _ in range(_LISTS):
-        found, token, is_first = list[dict[str, Any]](), "", True
-        with suppress(ListExpired):
-            while token or is_first:
-                page, token = await api.list_page(_NAMESPACES, labels, token)
-                found, is_first = found + page, False
-            return found
-    raise ClusterUnwell(f"the list of namespaces expired {_LISTS} times before its end")
 
 
 def _match(selectors: Sequence[SelectorTarget], metadata: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:

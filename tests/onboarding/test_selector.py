@@ -75,3 +75,28 @@ async def test_a_found_namespace_that_refuses_keeps_no_cluster_from_the_fleet(on
     cluster.part.faults.add(recordings.fault("quota", method="PATCH", path="/namespaces/a/secrets/"))
     done = await onboarding.onboard(cluster, targets=_TARGETS)
     assert step(done, "pull secret").detail == "1 secrets written and verified; a/ar-pull-secret: quota_exceeded"
+
+
+async def test_a_name_that_others_use_where_no_label_matches_is_refused_before_any_right(
+    onboarding: Onboarding,
+) -> None:
+    """An API server quotes an existing secret to whoever may patch its name."""
+    cluster = await onboarding.cluster("aks-1")
+    await create(cluster, "a", pull="yes")
+    await create(cluster, "theirs", pull="no")
+    await cluster.admin.create_secret("theirs", "ar-pull-secret", "{}")
+    body = {"cluster": str(cluster.id), "hub": "main", "targets": _TARGETS, "adopt": True}
+    planned = await onboarding.run({**body, "dryRun": True})
+    ended = await onboarding.run(body)
+    for refused in (step(planned, "refresher"), step(ended, "refresher")):
+        assert (refused.category, "theirs" in (refused.detail or "")) == ("secret_conflict", True)
+    assert not [path for path in await list_objects(cluster) if "pullkeeper-refresher" in path]
+
+
+async def test_a_name_that_others_use_where_the_label_matches_can_be_adopted(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    await create(cluster, "a", pull="yes")
+    await cluster.admin.create_secret("a", "ar-pull-secret", "{}")
+    done = await onboarding.onboard(cluster, targets=_TARGETS, adopt=True)
+    assert "adopted from kubectl-create" in (step(done, "pull secret").detail or "")
+    assert (await onboarding.onboard(cluster, targets=_TARGETS)).status == "Succeeded"

@@ -24,7 +24,12 @@ _ALWAYS: Final = (
     ("bind", _RBAC, "roles"),
 )
 """Verb, API group, resource."""
-_BY_LABEL: Final = (("escalate", _RBAC, "clusterroles"), ("bind", _RBAC, "clusterroles"))
+_BY_LABEL: Final = (
+    ("escalate", _RBAC, "clusterroles"),
+    ("bind", _RBAC, "clusterroles"),
+    # As metadata: whether the name of a selector's secret is in use elsewhere.
+    ("list", "", "secrets"),
+)
 """For namespaceSelector."""
 
 

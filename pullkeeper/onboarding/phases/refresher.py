@@ -5,25 +5,30 @@ It replaces the guide's role, which may delete every secret of the namespace, an
 
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
-from pullkeeper.cluster import in_cluster, rights
+from pullkeeper.cluster import in_cluster, pull_secret, rights
 from pullkeeper.cluster.api import path_of
-from pullkeeper.errors import AdministratorMissing, ClusterRbacDenied
+from pullkeeper.errors import AdministratorMissing, ClusterRbacDenied, SecretConflict
+from pullkeeper.model import selectors_in
 from pullkeeper.onboarding import objects
 from pullkeeper.onboarding.documents import Onboarding
 from pullkeeper.onboarding.phases.inspect_cluster import has_policies
 from pullkeeper.onboarding.work import Work
+from pullkeeper.refresh.search import list_targets
 
 NAME = "refresher"
+_NAMED: Final = 10
 
 
 async def plan(work: Work) -> str:
+    await _check_names(work)
     async with _hand_out_policy(work):
         return await objects.plan_all(work, _build(work))
 
 
 async def do(work: Work) -> str:
+    await _check_names(work)
     async with _hand_out_policy(work):
         return await objects.apply_all(work, _build(work))
 
@@ -31,6 +36,27 @@ async def do(work: Work) -> str:
 async def undo(work: Work) -> str:
     """Runs before the secret is deleted: a CronJob that still exists, or a pod of it, would create the secret again."""
     return await objects.remove_all(work, list_objects(work, work.requests))
+
+
+async def _check_names(work: Work) -> None:
+    """With a cluster role its holder can read a secret of the selectors' names in any namespace: where a patch fails,
+    the API server quotes the object, before it asks a policy. So there must be none that is not to be ours. Raises
+    SecretConflict.
+    """
+    selectors = selectors_in(work.request.targets)
+    if work.request.refresher == "in-cluster" or not selectors:
+        return
+    api = await work.api()
+    listing = await list_targets(api, selectors, work.tools.clock())
+    covered = {*map(str, work.request.named), *listing.found, *listing.ending}
+    for name in sorted({selector.secret for selector in selectors}):
+        others = [space for space in await pull_secret.list_foreign(api, name) if f"{space}/{name}" not in covered]
+        if others:
+            raise SecretConflict(
+                f"{len(others)} namespaces that no target covers have a secret {name} of another owner, which the "
+                f"app's identity could read: {', '.join(others[:_NAMED])}. Choose a name that nothing else uses",
+                {"cluster": str(work.cluster), "namespace": others[0], "secret": name},
+            )
 
 
 def list_objects(work: Work, requests: Iterable[Onboarding]) -> list[dict[str, Any]]:
