@@ -43,5 +43,5 @@ async def gates(world: World) -> AsyncIterator[Gates]:
 def process(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The functions of the app use the world's services."""
     world.settings["ONBOARDING_SCOPES"] = f"/subscriptions/{SUBSCRIPTION}"
-    for module in ("fleet", "onboarding", "refresh", "schedule", "status"):
+    for module in ("diagnosis", "fleet", "onboarding", "refresh", "schedule", "status"):
         monkeypatch.setattr(f"functions.{module}.services", lambda: world.services)

@@ -32,8 +32,9 @@ _ROUTES: Final = (
     "refresh_cluster",
     "onboard",
     "offboard",
+    "cluster_diagnosis",
 )
-_WITHOUT_STORAGE: Final = {*WITHOUT_CALLS, "handover"}
+_WITHOUT_STORAGE: Final = {*WITHOUT_CALLS, "handover", "hub_diagnosis"}
 _REPORTS_WHAT_IT_CAN: Final = {"status"}
 
 

@@ -13,7 +13,7 @@ from pullkeeper.fleet.shards import shard_of
 REGISTERED: Final = app.get_functions()
 """May be asked for once in a process."""
 FUNCTIONS: Final = {function.get_function_name(): function.get_user_function() for function in REGISTERED}
-WITHOUT_CALLS: Final = {"health", "openapi", "refresh_poison"}
+WITHOUT_CALLS: Final = {"dashboard", "health", "openapi", "refresh_poison"}
 """Functions that call no other service."""
 
 
@@ -39,6 +39,9 @@ async def invoke(name: str, cluster: LocalCluster, operation: str = "0" * 32) ->
         "offboard": {"req": _request("DELETE", "clusters/s/g/n", place)},
         "handover": {"req": _request("GET", "handover")},
         "status": {"req": _request("GET", "status")},
+        "cluster_diagnosis": {"req": _request("GET", "clusters/s/g/n/diagnosis", place)},
+        "hub_diagnosis": {"req": _request("GET", "hubs/main/diagnosis", {"hub": "main"})},
+        "dashboard": {"req": _request("GET", "dashboard")},
         "health": {"req": _request("GET", "health")},
         "openapi": {"req": _request("GET", "openapi.json")},
     }
