@@ -14,7 +14,8 @@ _DEFAULT: Final = Path(__file__).parents[1] / "build" / "demo.sock"
 
 
 def find_socket() -> Path:
-    return Path(os.environ.get(SOCKET, _DEFAULT))
+    """The path from here, because that of a socket has 107 characters at most."""
+    return Path(os.path.relpath(os.environ.get(SOCKET, _DEFAULT)))
 
 
 def main(action: str, description: str) -> None:

@@ -43,7 +43,7 @@ from pullkeeper.diagnosis.report import HopName
 from pullkeeper.fleet.shard_table import Shards
 from pullkeeper.fleet.status import TargetStatus
 
-_APP: Final = Path(__file__).parent.parent
+_APP: Final = Path(__file__).resolve().parent.parent
 _TOKEN_LIFE: Final = 36
 """Seconds. A refresh is due after 13 to 15 of them."""
 _TIME_LIMIT: Final = 300.0
@@ -328,7 +328,7 @@ async def _keep_running(demo: Demo) -> None:
         f"\nThe fleet runs until Ctrl-C. Its dashboard:\n"
         f"  {url}/api/dashboard?code={key}\n"
         f"Its command line, in another terminal:\n"
-        f"  . {Path(sys.prefix) / 'bin' / 'activate'}; alias pullkeeper='python -m pullkeeper.cli'\n"
+        f"  cd {_APP}; . {sys.prefix}/bin/activate; alias pullkeeper='python -m pullkeeper.cli'\n"
         f"  export PULLKEEPER_URL={url} PULLKEEPER_KEY={key}\n"
         f"  pullkeeper get clusters\n"
         f"Break something, look at it, and repair it:\n"
