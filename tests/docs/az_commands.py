@@ -78,7 +78,7 @@ def run_blocks(folder: Path) -> dict[Block, list[Command]]:
     programs.mkdir()
     (programs / "az").symlink_to(JUDGES / "recorder")
     at_hand.program("jq")
-    for name in ("curl", "func", "gcloud", "kubectl", "openssl"):
+    for name in ("curl", "func", "gcloud", "kubectl", "openssl", "pipx", "pullkeeper"):
         (programs / name).symlink_to(at_hand.program("true"))
     # Files that the pages have the reader write, and one that az writes.
     for name in ("hubs.json", "onboarding-role.json", "aks-check.yaml"):

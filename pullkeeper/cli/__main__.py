@@ -1,0 +1,5 @@
+"""`python -m pullkeeper.cli`."""
+
+from pullkeeper.cli.main import main
+
+main()

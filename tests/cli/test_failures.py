@@ -1,0 +1,172 @@
+"""What the command line says when the app is not there, is not the app, or refuses: never a traceback."""
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from local.serving import Authority, Server
+from tests.cli.conftest import FAILED, SUCCEEDED, WRONG_USAGE, Cli
+from tests.core.canned import ANY_PATH, MALFORMED, http, serve_canned
+
+_COMMANDS = (
+    ("check",),
+    ("get", "clusters"),
+    ("get", "clusters", "shop"),
+    ("get", "hubs", "-o", "wide"),
+    ("get", "operations"),
+    ("get", "operations", "0" * 32),
+    ("refresh", "--all"),
+    ("doctor", "--hub", "main"),
+    ("handover",),
+)
+
+
+async def _ask(lonely: Cli, response: bytes, *arguments: str, **more: str) -> tuple[int, str]:
+    """Return the exit code and what is printed as failure, where the app responds with this."""
+    async with serve_canned(None, {ANY_PATH: response}) as server:
+        run = await lonely.call(*(arguments or ("get", "clusters")), PULLKEEPER_URL=f"http://{server.host}", **more)
+    assert "Traceback" not in run.out + run.err
+    return run.code, run.err
+
+
+@pytest.mark.parametrize("arguments", _COMMANDS, ids=" ".join)
+async def test_no_response_is_a_traceback(lonely: Cli, arguments: tuple[str, ...]) -> None:
+    for name in ("HTML", "a list", "deeply nested", "not UTF-8", "shorter than announced", "not HTTP", "no response"):
+        code, error = await _ask(lonely, MALFORMED[name] if name != "a list" else http(200, {"a": 1}), *arguments)
+        assert (code, error[:2]) == (FAILED, "✗ "), name
+        assert "\n  check: " in error, name
+        assert "canary" not in error
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "expected"),
+    [
+        (401, {}, "✗ the app refuses the key or the token (HTTP 401)\n  key: export PULLKEEPER_KEY=$(az rest "),
+        (403, {}, "✗ the app refuses the key or the token (HTTP 403)\n"),
+        (404, {}, "✗ the app has no route /api/clusters\n  check: is the address right"),
+        (302, {"Location": "https://login.example"}, "✗ the app's address redirects (HTTP 302)\n  check: "),
+        (418, {}, "✗ the response is none of Pullkeeper's (HTTP 418)\n  check: is http://127.0.0.1:"),
+    ],
+)
+async def test_the_platforms_refusals_say_what_to_check(
+    lonely: Cli, status: int, headers: Mapping[str, str], expected: str
+) -> None:
+    code, error = await _ask(lonely, http(status, b"", **headers))
+    assert code == FAILED
+    assert error.startswith(expected)
+    assert "login.example" not in error
+
+
+async def test_a_problem_is_shown_whole_and_harmless(lonely: Cli) -> None:
+    """A detail may quote a foreign service: it cannot move the cursor, and is no command to a pipeline's agent."""
+    foreign = "no\n::error::mine\x1b[2J\x9b2J\u202e ##vso[task.setvariable variable=PATH]x"
+    problem = {
+        "status": 409,
+        "category": "invalid_request",
+        "detail": foreign,
+        "remedy": foreign,
+        "type": "https://docs.example/x",
+        "operation": "/api/operations/1",
+    }
+    code, error = await _ask(lonely, http(409, problem))
+    text = "no ::error::mine [2J 2J # #vso[task.setvariable variable=PATH]x"
+    assert code == FAILED
+    assert error.splitlines() == [
+        f"✗ refused (HTTP 409, invalid_request): {text}",
+        "  look at: /api/operations/1",
+        f"  remedy: {text}",
+        "  runbook: https://docs.example/x",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("url", "more", "expected"),
+    [
+        ("https://pullkeeper.invalid", {}, "✗ there is no host pullkeeper.invalid\n  check: PULLKEEPER_URL"),
+        ("http://127.0.0.1:9", {}, "✗ no connection to 127.0.0.1\n  check: PULLKEEPER_URL"),
+        ("https://pullkeeper.invalid", {"HTTPS_PROXY": "http://127.0.0.1:9"}, "✗ the proxy does not let the request"),
+    ],
+)
+async def test_a_network_error_says_what_to_check(
+    lonely: Cli, url: str, more: Mapping[str, str], expected: str
+) -> None:
+    run = await lonely.call("get", "clusters", PULLKEEPER_URL=url, **more)
+    assert (run.code, run.out) == (FAILED, "")
+    assert run.err.startswith(expected)
+
+
+async def test_an_untrusted_certificate_is_named(lonely: Cli) -> None:
+    server = Server(web.Application(), authority=Authority())
+    await server.start()
+    run = await lonely.call("get", "clusters", PULLKEEPER_URL=server.url)
+    await server.stop()
+    assert run.code == FAILED
+    assert run.err.startswith("✗ the certificate of 127.0.0.1 is not trusted\n  check: the address; REQUESTS_CA_BUNDLE")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "pullkeeper.example",
+        "http://pullkeeper.example",
+        "https://user@pullkeeper.example",
+        "https://pullkeeper.example/api",
+        "https://pullkeeper.example?x",
+        "http://127.0.0.1.example",
+    ],
+)
+async def test_the_key_goes_to_no_address_but_a_plain_https_one(lonely: Cli, url: str) -> None:
+    run = await lonely.call("get", "clusters", PULLKEEPER_URL=url)
+    assert (run.code, run.out) == (WRONG_USAGE, "")
+    assert "address" in run.err
+
+
+async def test_without_a_key_it_says_how_to_get_one(lonely: Cli) -> None:
+    run = await lonely.call("get", "clusters", PULLKEEPER_URL="https://pullkeeper.example", PULLKEEPER_KEY="")
+    assert run.code == WRONG_USAGE
+    assert run.err.startswith("✗ no key: set PULLKEEPER_KEY")
+    assert "az rest --method post" in run.err
+    run = await lonely.call("get", "clusters", PULLKEEPER_URL="https://pullkeeper.example", PULLKEEPER_KEY="a\nb")
+    assert (run.code, "a\nb" in run.err) == (WRONG_USAGE, False)
+
+
+async def test_only_the_app_gets_key_and_token(lonely: Cli) -> None:
+    """No option takes them, and no password of ~/.netrc takes the place of the token."""
+    (lonely.folder / ".netrc").write_text("machine 127.0.0.1 login me password mine\n", encoding="utf-8")
+    page = http(200, {"clusters": [], "continuation": None})
+    async with serve_canned(None, {ANY_PATH: page}) as server:
+        run = await lonely.call("get", "clusters", PULLKEEPER_URL=f"http://{server.host}", PULLKEEPER_TOKEN="token")
+    assert run.code == SUCCEEDED
+    [request] = server.requests
+    assert (request.headers["x-functions-key"], request.headers["authorization"]) == ("key", "Bearer token")
+    assert base64.b64encode(b"me:mine").decode() not in json.dumps(dict(request.headers))
+    shown = (await lonely.call("get", "clusters", "--help")).out
+    assert "--url" in shown
+    assert "--key" not in shown
+    assert "--token" not in shown
+
+
+async def test_a_reader_that_goes_away_is_no_error(lonely: Cli) -> None:
+    line = {"cluster": "/subscriptions/s/resourceGroups/g/providers/p/managedClusters/c", "hub": "h" * 100}
+    rest: dict[str, Any] = {"worst": None, "search": None, "states": {}}
+    lines = [{**line, "cluster": f"{line['cluster']}{n}", **rest} for n in range(3000)]
+    async with (
+        serve_canned(None, {ANY_PATH: http(200, {"clusters": lines})}) as server,
+        lonely.open(
+            *("get", "clusters"), into="head -n 1", columns=200, PULLKEEPER_URL=f"http://{server.host}"
+        ) as screen,
+    ):
+        await screen.end()
+    assert len(screen.lines) == 1, screen.text
+
+
+async def test_a_file_that_cannot_be_written_is_named(lonely: Cli) -> None:
+    async with serve_canned(None, {ANY_PATH: http(404)}) as server:
+        url = f"http://{server.host}"
+        run = await lonely.call("support-bundle", "-f", "no/such/folder.zip", PULLKEEPER_URL=url)
+    assert (run.code, run.err) == (FAILED, "✗ no/such/folder.zip: No such file or directory\n")

@@ -1,0 +1,116 @@
+"""`pullkeeper support-bundle`: everything that helps, and nothing that opens a door."""
+
+import base64
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.cli.conftest import SUCCEEDED, Cli
+from tests.core.canned import ANY_PATH, http, serve_canned
+from tests.http.conftest import App
+
+_KEY: Final = "q7Zkey-of-the-app_0123456789abcdefABCDEF"
+_TOKEN: Final = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJjYW5hcnkifQ.c2lnbmF0dXJl"
+_GOOGLE: Final = "ya29.canary-of-Google"
+_CANARIES: Final = (
+    _KEY,
+    _TOKEN,
+    _GOOGLE,
+    base64.b64encode(b"oauth2accesstoken:ya29.canary-of-Google").decode(),
+    base64.b64encode(b'{"auths":{"eu.gcr.io":{"password":"ya29.canary-of-Google"}}}').decode(),
+    "Bearer AbCdEfGh0123456789",
+    "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkq\n-----END PRIVATE KEY-----",
+    "AccountKey=Zm9vYmFyYmF6Zm9vYmFyYmF6Zm9vYmFyYmF6Zm9vYmFyYmF6Zm9vYmFyYmF6Zm9vYg==",
+)
+_FILES: Final = ("versions", "health", "status", "clusters", "operations", "steps", "diagnoses", "failures")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    with zipfile.ZipFile(path) as archive:
+        return {Path(name).stem: json.loads(archive.read(name)) for name in archive.namelist()}
+
+
+def _poisoned(document: Any, canary: str) -> Any:
+    """The document with a canary in every text, and in a name."""
+    if isinstance(document, dict):
+        return {canary: canary, **{name: _poisoned(value, canary) for name, value in document.items()}}
+    if isinstance(document, list):
+        return [_poisoned(value, canary) for value in document]
+    return f"{document} quotes {canary}." if isinstance(document, str) and document[:1] not in "/FR" else document
+
+
+def _strings(document: Any) -> Iterator[str]:
+    if isinstance(document, dict):
+        for name, value in document.items():
+            yield name
+            yield from _strings(value)
+    elif isinstance(document, list):
+        for value in document:
+            yield from _strings(value)
+    elif isinstance(document, str):
+        yield document
+
+
+@pytest.mark.parametrize("canary", _CANARIES, ids=range(len(_CANARIES)))
+async def test_no_credential_is_in_a_bundle_wherever_the_app_had_it(lonely: Cli, canary: str) -> None:
+    cluster = "/subscriptions/s/resourceGroups/g/providers/Microsoft.ContainerService/managedClusters/c"
+    document = {
+        "detail": "d",
+        "hubs": [{"name": "main"}],
+        "clusters": [{"cluster": cluster, "states": {"expired": 1}, "worst": {"detail": "d"}}],
+        "operations": [{"id": "0" * 32, "status": "Failed"}],
+        "continuation": None,
+    }
+    async with serve_canned(None, {ANY_PATH: http(200, _poisoned(document, canary))}) as server:
+        run = await lonely.call(
+            *("support-bundle", "-f", str(lonely.folder / "bundle.zip")),
+            PULLKEEPER_URL=f"http://{server.host}",
+            PULLKEEPER_KEY=_KEY,
+            PULLKEEPER_TOKEN=_TOKEN,
+        )
+    assert run.code == SUCCEEDED, run
+    bundle = _read(lonely.folder / "bundle.zip")
+    texts = [*_strings(bundle)]
+    assert any("quotes [redacted]" in text or "quotes AccountKey=[redacted]" in text for text in texts)
+    secret = canary.removeprefix("Bearer ").removeprefix("AccountKey=")
+    assert [text for text in texts if secret in text] == []
+    assert {path.partition("?")[0] for path in (request.path for request in server.requests)} >= {
+        "/api/clusters/s/g/c/diagnosis"
+    }
+
+
+async def test_a_bundle_of_a_broken_app_says_what_could_not_be_read(lonely: Cli) -> None:
+    problem = {"status": 503, "category": "invalid_request", "detail": "no storage", "remedy": "set it", "type": "t"}
+    async with serve_canned(None, {ANY_PATH: http(503, problem)}) as server:
+        run = await lonely.call(
+            "support-bundle", "-f", str(lonely.folder / "bundle.zip"), PULLKEEPER_URL=f"http://{server.host}"
+        )
+    assert run.code == SUCCEEDED, run
+    bundle = _read(lonely.folder / "bundle.zip")
+    refused = "refused (HTTP 503, invalid_request): no storage"
+    assert bundle["failures"] == dict.fromkeys(("status", "clusters", "operations"), refused)
+    run = await lonely.call(
+        "support-bundle", "-f", str(lonely.folder / "bundle.zip"), PULLKEEPER_URL="http://127.0.0.1:9"
+    )
+    assert (run.code, run.err) == (SUCCEEDED, "")
+
+
+@pytest.mark.servers
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_bundle_of_a_fleet_has_what_a_maintainer_asks_for(cli: Cli, fleet: App) -> None:
+    code, screen = await cli.show("support-bundle")
+    assert code == SUCCEEDED, screen.text
+    [path] = cli.folder.glob("pullkeeper-support-*.zip")
+    assert path.name in screen.text.replace("\n", "")
+    bundle = _read(path)
+    assert tuple(bundle) == _FILES
+    assert bundle["status"]["version"] == bundle["versions"]["pullkeeper"]
+    assert bundle["health"] == {"status": "ok"}
+    assert len(bundle["clusters"]) == 3
+    assert {one["status"] for one in bundle["operations"]} == {"Succeeded"}
+    assert "hub main" in bundle["diagnoses"]
+    assert fleet.host.keys.default not in path.read_bytes().decode("latin-1")
