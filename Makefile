@@ -9,6 +9,7 @@ BIN     = $(VENV)/bin
 UV     := $(or $(shell uv --version >/dev/null 2>&1 && command -v uv),$(BIN)/uv)
 AZURITE = local/azurite/node_modules/.package-lock.json
 AXE     = tests/dashboard/axe/node_modules/.package-lock.json
+KUSTO   = tests/monitoring/kusto/node_modules/.package-lock.json
 JUDGES  = .venv-judges
 WITH_HOST = $(if $(filter func,$(HOST)),CORE_TOOLS=$(FUNC))
 
@@ -18,7 +19,7 @@ WITH_HOST = $(if $(filter func,$(HOST)),CORE_TOOLS=$(FUNC))
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 10
 
-setup: $(VENV)/.ready $(AZURITE) ## Install what the other targets need (they do so themselves)
+setup: $(VENV)/.ready $(AZURITE) $(KUSTO) ## Install what the other targets need (they do so themselves)
 
 demo: setup ## Run a fleet on this machine: onboard, refresh, break, repair, offboard
 	$(WITH_HOST) $(BIN)/python -m local.demo --clusters $(CLUSTERS)
@@ -52,6 +53,7 @@ judges: $(JUDGES)/.ready ## Install the Azure CLI (0.7 GB) and linters that test
 
 infra: $(VENV)/.ready ## Compile infra/ to the template of the Deploy to Azure button, and predict what it deploys
 	$(BIN)/python -m tests.infra.compiler
+	$(BIN)/python -m tests.monitoring.deployed
 
 lock: $(VENV)/.ready ## Pin the newest versions, with hashes
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --upgrade \
@@ -62,7 +64,7 @@ lock: $(VENV)/.ready ## Pin the newest versions, with hashes
 	  --custom-compile-command "make lock" tests/docs/judges/requirements.in -o tests/docs/judges/requirements.txt
 
 clean: ## Remove what setup made
-	rm -rf .venv* local/azurite/node_modules tests/dashboard/axe/node_modules
+	rm -rf .venv* local/azurite/node_modules tests/dashboard/axe/node_modules tests/monitoring/kusto/node_modules
 
 # uv takes seconds where pip takes a minute. It reads no configuration of pip's, so it is given pip's index.
 $(VENV)/.ready: requirements-dev.txt | $(UV)
@@ -88,6 +90,6 @@ $(JUDGES)/.ready: tests/docs/judges/requirements.txt tests/docs/judges/go.sum | 
 	GOBIN=$(CURDIR)/$(JUDGES)/bin CGO_ENABLED=0 GOWORK=off go -C tests/docs/judges install -trimpath tool
 	touch $@
 
-$(AZURITE) $(AXE): %/node_modules/.package-lock.json: %/package-lock.json
+$(AZURITE) $(AXE) $(KUSTO): %/node_modules/.package-lock.json: %/package-lock.json
 	npm ci --prefix $* --silent --no-fund --no-audit
 	touch $@

@@ -36,6 +36,45 @@ Event = Literal[
     "settings.invalid",
 ]
 
+_CAUSE: Final = {"category": str, "detail": str, "remedy": str}
+_TARGET: Final = {"cluster": str, "target": str}
+_TOKEN: Final = {"token_issued": datetime, "token_expiry": datetime}
+FIELDS: Final[Mapping[Event, Mapping[str, type]]] = {
+    "run.completed": {
+        **dict.fromkeys(("clusters", "queued", "overdue", "other_version"), int),
+        **dict.fromkeys(("fresh", "stale", "expired", "pending", "unknown", "removed"), int),
+        **dict.fromkeys(("refresh_depth", "refresh_poison_depth"), int),
+        **dict.fromkeys(("onboarding_depth", "onboarding_poison_depth"), int),
+        **dict.fromkeys(("slow_tick_seconds", "longest_tick_seconds"), float),
+        **_CAUSE,
+    },
+    "shard.completed": {
+        "shard": str,
+        "reason": str,
+        **dict.fromkeys(("clusters", "ok", "failed", "unreadable"), int),
+        "seconds": float,
+        **_CAUSE,
+    },
+    "fleet.status": {**_TARGET, "state": str, **_TOKEN, "last_success": datetime, "category": str, "remedy": str},
+    "secret.refreshed": {**_TARGET, "uid": str, **_TOKEN, "note": str},
+    "secret.refresh_failed": {**_TARGET, **_CAUSE},
+    "drift.repaired": {**_TARGET, "uid": str, **_TOKEN, **_CAUSE},
+    "target.added": _TARGET,
+    "target.removed": {**_TARGET, "detail": str},
+    "message.deferred": {"queue": str, **_CAUSE},
+    "message.poisoned": {"queue": str, "shard": str, "function": str, **_CAUSE},
+    "token.minted": {"provider": str, "token_expiry": datetime, **_CAUSE},
+    "token.revoked": {"provider": str, "accepted_at": datetime, "queued": int, **_CAUSE},
+    "mint.unrecorded": {"hub": str, **_CAUSE},
+    "clock.skewed": _CAUSE,
+    "operation.completed": {
+        **dict.fromkeys(("operation", "kind", "cluster", "status", "category", "remedy"), str),
+        "seconds": float,
+    },
+    "settings.invalid": {"setting": str, "severity": str, "detail": str, "remedy": str},
+}
+"""What each event may have. Queries, docs/monitoring.md and what the app emits in the tests are compared with it."""
+
 _RESERVED: Final = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime"})
 _SDKS: Final = ("aiohttp", "google", "msal", "urllib3")
 _AZURE_SDKS: Final = ("core", "data", "mgmt", "monitor", "storage")  # azure.functions is the worker's own
@@ -53,7 +92,7 @@ documentation = Documentation()
 remaining_lifetime = _meter.create_histogram("secret.remaining_lifetime", unit="s")
 """Of the token in a secret, measured at every run of the timer."""
 refresh_duration = _meter.create_histogram("refresh.duration", unit="s")
-"""Of one cluster, all its targets."""
+"""Of one run over a shard."""
 refresh_count = _meter.create_counter("refresh.count")
 """Refreshes of targets, by `category` (`ok` for none)."""
 queue_depth = _meter.create_gauge("queue.depth")

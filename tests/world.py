@@ -16,6 +16,7 @@ from local.azure.entra import Entra
 from local.clock import Clock
 from local.cloud import Cloud, LocalCluster
 from local.serving import Authority
+from pullkeeper import telemetry
 from pullkeeper.fleet.queues import RefreshMessage
 from pullkeeper.fleet.shards import shard_of
 from pullkeeper.fleet.status import Status, TargetStatus
@@ -40,6 +41,22 @@ class Events(logging.Handler):
 
     def named(self, event: str) -> list[dict[str, Any]]:
         return [seen for seen in self.seen if seen["event"] == event]
+
+    def find_unlisted(self) -> set[str]:
+        """Return what has been emitted and is not in the table of events, or has another type there."""
+        return {
+            f"{seen['event']}: {name}={value!r}"
+            for seen in self.seen
+            for name, value in seen.items()
+            if name != "event" and not _fits(value, telemetry.FIELDS[seen["event"]].get(name))
+        }
+
+
+def _fits(value: object, listed: type | None) -> bool:
+    """Whether a value may be in the field. Times have been formatted by then."""
+    if listed is datetime:
+        return datetime.fromisoformat(str(value)).tzinfo is not None
+    return listed is not None and isinstance(value, (int, float) if listed is float else listed)
 
 
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -136,6 +153,7 @@ async def open_world(
         logger.addHandler(world.events)
         try:
             yield world
+            assert world.events.find_unlisted() == set()
         finally:
             logger.removeHandler(world.events)
             if world._services:

@@ -148,7 +148,8 @@ def report_outcome(cluster: ClusterId, target: Target, outcome: Outcome) -> None
         telemetry.measure(telemetry.refresh_count.add, 1, {"category": outcome.category})
         telemetry.emit("secret.refresh_failed", event, logging.WARNING)
         return
-    event |= {"uid": outcome.written.uid, "token_expiry": outcome.token.expires_at}
+    event |= {"uid": outcome.written.uid}
+    event |= {"token_issued": outcome.token.issued_at, "token_expiry": outcome.token.expires_at}
     telemetry.measure(telemetry.refresh_count.add, 1, {"category": "ok"})
     telemetry.emit("secret.refreshed", {**event, "note": outcome.note})
     if outcome.written.drift:
@@ -168,6 +169,8 @@ def report_found(cluster: ClusterId, before: Status, after: Status) -> None:
                 report_removed(cluster, name, "no selector finds its namespace; it is not refreshed any more")
             elif name not in after.targets:
                 report_removed(cluster, name, "its namespace is being deleted")
+        elif not one.found and name not in after.targets:
+            report_removed(cluster, name, "the cluster was onboarded without it")
 
 
 def report_search(cluster: ClusterId, search: Search) -> None:
@@ -188,6 +191,7 @@ def report_status(cluster: ClusterId, target: str, status: TargetStatus, state: 
         "cluster": str(cluster),
         "target": f"{cluster}/{target}",
         "state": state,
+        "token_issued": status.issued_at,
         "token_expiry": status.expires_at,
         "last_success": status.last_success,
         "category": status.category,

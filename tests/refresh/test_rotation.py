@@ -1,5 +1,7 @@
 """A rotation replaces the content of a secret and nothing else."""
 
+from dataclasses import replace
+
 import pytest
 
 from pullkeeper.model import Target
@@ -120,3 +122,17 @@ async def test_next_refresh_is_due_before_half_of_the_tokens_life(world: World) 
     await world.refresh(second)
     assert world.cloud.google.exchanges == 1
     assert world.clock() < await world.next_due(second) <= minted + 25 * MINUTE
+
+
+async def test_a_target_that_the_cluster_is_onboarded_without_is_reported_once(world: World) -> None:
+    """So that no alert waits for it."""
+    cluster = await world.join("aks-1", targets=(Target(), Target(namespace="other")))
+    await world.tick()
+    wanted = cluster.member.cluster.model_copy(update={"targets": (Target(),)})
+    await world.services.fleet.register(replace(cluster.member, cluster=wanted))
+    for _ in range(2):
+        world.clock.advance(20 * MINUTE)
+        await world.tick()
+    [event] = world.events.named("target.removed")
+    assert event["target"] == f"{cluster.id}/other/ar-pull-secret"
+    assert event["detail"] == "the cluster was onboarded without it"

@@ -1,0 +1,180 @@
+"""The alert rules over events that the app emits: silent while all is well, each in time, and for its cluster alone.
+
+The clock is the test's: a tick every five minutes, and four minutes later the evaluation of all rules. Where nothing
+else is said, a token lives an hour, so 20 minutes bring each cluster a new one. A whole day would show nothing else.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import count
+from typing import Final
+
+import pytest
+
+from local.cloud import GROUP, SUBSCRIPTION, LocalCluster
+from local.kubernetes import recordings
+from local.serving import Fault
+from pullkeeper.fleet.shards import shard_of
+from pullkeeper.model import ClusterId
+from tests.docs.pages import ROOT, rows
+from tests.monitoring.deployed import RULE, find
+from tests.monitoring.rules import Alert, Rule
+from tests.monitoring.workspace import Workspace
+from tests.onboarding.conftest import Onboarding
+from tests.world import MINUTE, World
+
+pytestmark = pytest.mark.servers
+_TICK: Final = 5 * MINUTE
+_LATE: Final = 4 * MINUTE
+"""How long after a tick the rules are evaluated."""
+_QUEUE: Final = MINUTE / 12
+"""How long a message waits on the queue."""
+_LIFE: Final = timedelta(hours=1)
+_PROMISED: Final = {row[0].strip("`"): int(row[3]) * MINUTE for row in rows(ROOT / "docs" / "monitoring.md", "alert")}
+
+
+@dataclass(slots=True)
+class Watch:
+    """A fleet, and Azure Monitor."""
+
+    world: World
+    workspace: Workspace
+    rules: list[Rule] = field(default_factory=lambda: [Rule.of(resource) for resource in find(RULE)])
+
+    async def pass_time(self, time: timedelta, *, timer: bool = True, queue: bool = True) -> None:
+        """timer, queue: whether these functions run."""
+        for _ in range(time // _TICK):
+            if timer:
+                await self.world.services.scheduler.run()
+            self.world.clock.advance(_QUEUE)
+            if queue:
+                await self.world.process_queue()
+            self.workspace.export()
+            self.world.clock.advance(_LATE - _QUEUE)
+            for rule in self.rules:
+                rule.evaluate(self.workspace, self.world.clock())
+            self.world.clock.advance(_TICK - _LATE)
+
+    def alerts(self) -> list[Alert]:
+        return [alert for rule in self.rules for alert in rule.alerts]
+
+    async def pass_time_until(
+        self, is_reached: Callable[[], object], *, timer: bool = True, queue: bool = True
+    ) -> None:
+        for _ in range(24):
+            await self.pass_time(_TICK, timer=timer, queue=queue)
+            if is_reached():
+                return
+        pytest.fail(f"not reached in two hours: {self.alerts()}")
+
+    async def pass_time_until_fired(self, name: str, *, timer: bool = True, queue: bool = True) -> Alert:
+        await self.pass_time_until(lambda: self._find(name), timer=timer, queue=queue)
+        return self._find(name)[0]
+
+    async def pass_time_until_resolved(self) -> None:
+        await self.pass_time_until(lambda: all(alert.resolved for alert in self.alerts()))
+
+    def _find(self, name: str) -> list[Alert]:
+        return [alert for alert in self.alerts() if alert.rule == name]
+
+
+@pytest.fixture
+def watch(world: World, workspace: Workspace) -> Watch:
+    return Watch(world, workspace)
+
+
+def test_every_rule_is_evaluated_at_each_tick(watch: Watch) -> None:
+    assert {rule.frequency for rule in watch.rules} == {_TICK}
+
+
+async def join_together(world: World, number: int) -> list[LocalCluster]:
+    """Add clusters whose shards are due within five minutes of each other."""
+    names = (f"aks-{n}" for n in count())
+    close = (name for name in names if int(shard_of(ClusterId(SUBSCRIPTION, GROUP, name)), 16) < 8)
+    return [await world.join(next(close)) for _ in range(number)]
+
+
+def of(cluster: LocalCluster, *category: str) -> tuple[str, ...]:
+    """The dimensions of an alert about a cluster."""
+    return (*category, str(cluster.id), f"{cluster.id}/{cluster.target}")
+
+
+def is_in_time(alert: Alert, since: datetime) -> bool:
+    """Whether the alert fired within the time that docs/monitoring.md promises."""
+    return timedelta() <= alert.fired - since <= _PROMISED[alert.rule]
+
+
+async def test_a_healthy_fleet_raises_no_alert(watch: Watch, world: World, onboarding: Onboarding) -> None:
+    """In six hours: with a token of 12 hours too, with a cluster that leaves the fleet, and one that loses a target."""
+    hub = world.cloud.add_hub("long", lifetime=12 * 3600)
+    world.cloud.google._accounts[hub.service_account].long_lifetimes = True
+    leaving, losing = await onboarding.cluster("leaving"), await onboarding.cluster("losing")
+    await onboarding.onboard(leaving)
+    await onboarding.onboard(losing, targets=[{"namespace": "a"}, {"namespace": "b"}])
+    await world.join("long", "long")
+    await watch.pass_time(65 * MINUTE)
+    await onboarding.offboard_fully(leaving)
+    await onboarding.onboard(losing, targets=[{"namespace": "b"}])
+    await watch.pass_time(timedelta(hours=5))
+    assert watch.alerts() == []
+    assert {event["state"] for event in world.events.named("fleet.status")} == {"fresh"}
+
+
+async def test_each_failure_fires_its_own_alert_for_its_own_cluster(watch: Watch, world: World) -> None:
+    """At the same time, beside a cluster that is well. Each alert ends after the repair."""
+    down, denied, deleted, _ = await join_together(world, 4)
+    await watch.pass_time(25 * MINUTE)
+    down.part.faults.add(Fault(path="/secrets/", method="PATCH"))
+    denied.part.faults.add(recordings.fault("forbidden", method="PATCH"))
+    await deleted.admin.delete_secret(deleted.target.namespace, deleted.target.secret)
+    await world.services.refresher.give_up(b"junk")
+    poisoned_at = world.clock()
+
+    action = await watch.pass_time_until_fired("action")
+    assert action.dimensions == of(denied, "cluster_rbac_denied")
+    denied.part.faults.clear()
+    sixth = await watch.pass_time_until_fired("sixth")
+    expires = (await world.target(down)).expires_at
+    assert expires
+    assert sixth.dimensions == of(down, "cluster_unreachable")
+    assert is_in_time(sixth, expires - _LIFE / 6)
+    down.part.faults.clear()
+    await watch.pass_time_until_resolved()
+
+    by_rule = {alert.rule: alert for alert in watch.alerts()}
+    assert len(watch.alerts()) == len(by_rule)
+    assert by_rule.keys() == {"poisoned", "action", "drift", "third", "sixth"}
+    assert by_rule["third"].dimensions == of(down, "cluster_unreachable")
+    assert is_in_time(by_rule["third"], expires - _LIFE / 3)
+    assert by_rule["poisoned"].dimensions == ("refresh",)
+    assert is_in_time(by_rule["poisoned"], poisoned_at)
+    assert by_rule["drift"].dimensions == of(deleted)
+    assert is_in_time(action, watch.workspace.times("secret.refresh_failed", str(denied.id))[0])
+    assert is_in_time(by_rule["drift"], watch.workspace.times("drift.repaired", str(deleted.id))[0])
+
+
+async def test_a_timer_that_has_stopped_is_reported_before_a_token_gets_old(watch: Watch, world: World) -> None:
+    clusters = await join_together(world, 2)
+    await watch.pass_time(25 * MINUTE)
+    refreshed = watch.workspace.times
+    await watch.pass_time_until(
+        lambda: all(refreshed("secret.refreshed", str(one.id))[-1] > world.clock() - 2 * _TICK for one in clusters)
+    )
+    last_run = watch.workspace.times("run.completed")[-1]
+    stopped = await watch.pass_time_until_fired("stopped", timer=False)
+    assert is_in_time(stopped, last_run)
+    await watch.pass_time_until_resolved()
+    assert [alert.rule for alert in watch.alerts()] == ["stopped"]
+
+
+async def test_a_queue_function_that_has_stopped_is_reported_before_a_token_gets_old(
+    watch: Watch, world: World
+) -> None:
+    clusters = await join_together(world, 2)
+    await watch.pass_time(25 * MINUTE)
+    due = min([await world.next_due(cluster) for cluster in clusters])
+    overdue = await watch.pass_time_until_fired("overdue", queue=False)
+    assert is_in_time(overdue, due)
+    await watch.pass_time_until_resolved()
+    assert [alert.rule for alert in watch.alerts()] == ["overdue"]
