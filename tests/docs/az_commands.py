@@ -83,6 +83,7 @@ def run_blocks(folder: Path) -> dict[Block, list[Command]]:
     # Files that the pages have the reader write, and one that az writes.
     for name in ("hubs.json", "onboarding-role.json", "aks-check.yaml"):
         (folder / name).write_text('{"Actions": []}', encoding="utf-8")
+    (folder / "infra").symlink_to(ROOT / "infra")
     index = [block.text for block in blocks("bash") if block.page == INDEX]
     names = [text for text in index if re.search(r"^(?:PRINCIPAL|PROVIDER|KEY)=", text, re.MULTILINE)]
     found: dict[Block, list[Command]] = {}
