@@ -13,7 +13,7 @@ KUSTO   = tests/monitoring/kusto/node_modules/.package-lock.json
 JUDGES  = .venv-judges
 WITH_HOST = $(if $(filter func,$(HOST)),CORE_TOOLS=$(FUNC))
 
-.PHONY: demo up test test-e2e check bench bench-quick start setup judges infra lock clean
+.PHONY: demo up test test-e2e check bench bench-quick start setup judges infra package lock clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -28,7 +28,7 @@ up: setup ## Keep such a fleet running until Ctrl-C, to break and repair it by h
 	$(WITH_HOST) $(BIN)/python -m local.demo --clusters $(CLUSTERS) --keep
 
 test: setup $(AXE) ## Run all tests (TESTS=tests/refresh: a part)
-	$(BIN)/pytest -n 4 $(TESTS)
+	@$(WITH_INDEX) $(BIN)/pytest -n 4 $(TESTS)
 
 test-e2e: setup ## Run tests/end_to_end (HOST=func: on Core Tools, as for demo and up)
 	$(WITH_HOST) $(BIN)/pytest -n 2 tests/end_to_end
@@ -40,10 +40,10 @@ check: $(VENV)/.ready ## Check format, lint, types and import contracts
 	$(BIN)/lint-imports --no-cache --no-logo
 
 bench: setup ## Measure what a refresh costs: build/bench.json and build/bench.png
-	$(BIN)/python -m tests.bench
+	@$(WITH_INDEX) $(BIN)/python -m tests.bench
 
 bench-quick: setup ## The part of it that does not depend on the machine
-	$(BIN)/python -m tests.bench --quick
+	@$(WITH_INDEX) $(BIN)/python -m tests.bench --quick
 
 start: setup ## Run Azure Functions Core Tools, with local.settings.json and Azurite's default ports
 	test -f local.settings.json || cp local.settings.sample.json local.settings.json
@@ -54,6 +54,9 @@ judges: $(JUDGES)/.ready ## Install the Azure CLI (0.7 GB) and linters that test
 infra: $(VENV)/.ready ## Compile infra/ to the template of the Deploy to Azure button, and predict what it deploys
 	$(BIN)/python -m tests.infra.compiler
 	$(BIN)/python -m tests.monitoring.deployed
+
+package: $(VENV)/.ready ## Build the zip to deploy, the same bytes each time: build/pullkeeper-VERSION.zip
+	@$(WITH_INDEX) $(BIN)/python -m local.package
 
 lock: $(VENV)/.ready ## Pin the newest versions, with hashes
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --upgrade \
@@ -67,12 +70,13 @@ clean: ## Remove what setup made
 	rm -rf .venv* local/azurite/node_modules tests/dashboard/axe/node_modules tests/monitoring/kusto/node_modules
 
 # uv takes seconds where pip takes a minute. It reads no configuration of pip's, so it is given pip's index.
+WITH_INDEX = index=$$({ $(BIN)/pip config list || $(PYTHON) -m pip config list; } 2>/dev/null \
+  | sed -n "s/^[^=]*[.]index-url='\(.*\)'$$/\1/p" | head -n 1); \
+  UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$${UV_INDEX_URL:-$$index}}"
+
 $(VENV)/.ready: requirements-dev.txt | $(UV)
 	test -x $(BIN)/python || $(UV) venv --quiet --no-python-downloads --python $(PYTHON) $(VENV)
-	index=$$({ $(BIN)/pip config list || $(PYTHON) -m pip config list; } 2>/dev/null \
-	  | sed -n "s/^[^=]*[.]index-url='\(.*\)'$$/\1/p" | head -n 1); \
-	  UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$${UV_INDEX_URL:-$$index}}" \
-	  $(UV) pip sync --quiet --no-python-downloads --python $(BIN)/python --require-hashes $<
+	$(WITH_INDEX) $(UV) pip sync --quiet --no-python-downloads --python $(BIN)/python --require-hashes $<
 	touch $@
 
 # Where PATH has no uv: the one that requirements-dev.txt pins, by hash, without a pip of its own if there is another.

@@ -23,12 +23,12 @@ from typing import Final, Self
 import aiohttp
 
 from local.host import Keys
+from local.package import find_files, read_rules
 
 _ROOT: Final = Path(__file__).parents[1]
 _READY: Final = "Host ready: "
 _KEPT: Final = ("PATH", "HOME", "LANG", "PYTHONPATH")
 """What a program needs to run. Everything else that the app needs has to be in its settings."""
-_NOT_DEPLOYED: Final = shutil.ignore_patterns(".*", "__pycache__", "docs", "local", "tests", "local.settings*.json")
 _CORE_TOOLS_PATIENCE: Final = timedelta(minutes=3)
 """Core Tools may have to download the extension bundle first."""
 _CORE_TOOLS_STOP: Final = 45.0
@@ -161,7 +161,9 @@ class CoreToolsProcess(HostProcess):
 
     async def _start(self, folder: Path, output: int) -> asyncio.subprocess.Process:
         copy = folder / "app"
-        shutil.copytree(self._app, copy, ignore=_NOT_DEPLOYED, dirs_exist_ok=True)
+        for file in find_files(self._app, read_rules(self._app)):
+            (copy / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self._app / file, copy / file)
         # Core Tools runs the first Python on PATH.
         path = os.pathsep.join((str(Path(sys.executable).parent), self._environment["PATH"]))
         values = {"FUNCTIONS_WORKER_RUNTIME": "python", **self._settings}

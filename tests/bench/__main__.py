@@ -24,10 +24,11 @@ _NAMES: Final = (
     "fleet_page",
     "cpu_vs_cronjob",
     "cold_start",
+    "package",
     "onboarding_calls",
     "fleet_onboarding",
 )
-_QUICK: Final = ("storage_calls_per_cluster", "cold_start", "onboarding_calls", "fleet_onboarding")
+_QUICK: Final = ("storage_calls_per_cluster", "cold_start", "package", "onboarding_calls", "fleet_onboarding")
 
 
 async def _measure(name: str, **options: int | None) -> list[Figure]:

@@ -3,6 +3,7 @@
 import asyncio
 import statistics
 import sys
+from pathlib import Path
 from typing import Final
 
 from tests.bench.report import Figure
@@ -21,8 +22,8 @@ print(used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 async def measure() -> list[Figure]:
     ours, theirs = [], []
     for _ in range(_ROUNDS):
-        ours.append(await _import("function_app"))
-        theirs.append(await _import(_PACKAGES))
+        ours.append(await measure_import("function_app"))
+        theirs.append(await measure_import(_PACKAGES))
     ratio = statistics.median(mine[0] / its[0] for mine, its in zip(ours, theirs, strict=True))
     cpu, memory = (statistics.median(column) for column in zip(*ours, strict=True))
     return [
@@ -32,10 +33,10 @@ async def measure() -> list[Figure]:
     ]
 
 
-async def _import(modules: str) -> tuple[float, float]:
+async def measure_import(modules: str, *interpreter: str, cwd: Path | None = None) -> tuple[float, float]:
     """Return CPU seconds and peak MB of a new interpreter that imports these."""
-    script = _SCRIPT.format(modules=modules)
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE)
+    command = [*(interpreter or [sys.executable]), "-c", _SCRIPT.format(modules=modules)]
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=cwd)
     output, _ = await process.communicate()
     if process.returncode:
         raise RuntimeError(f"the import of {modules} failed")

@@ -67,6 +67,7 @@ async def test_func_runs_a_copy_of_the_app_and_stops_with_sigint(write_app: Writ
     app, file = write_app(SLOW), func.with_name("seen.json")
     (app / "tests").mkdir()
     (app / "tests" / "test_app.py").touch()
+    (app / ".funcignore").write_text("tests/\nlocal.settings*.json\n")
     own = app / "local.settings.json"
     own.write_text('{"Values": {"GREETING": "of the developer"}}')
     environment = {"GREETING": "hello", "SEEN": str(file)}
