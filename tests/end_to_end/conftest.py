@@ -45,10 +45,12 @@ class Deployed:
         self._opened = opened
         self._hosts: list[HostProcess] = []
 
-    async def host(self, *arguments: str, schedule: str = "* * * * * *", **settings: str) -> HostProcess:
+    async def host(
+        self, *arguments: str, app: str = str(_APP), schedule: str = "* * * * * *", **settings: str
+    ) -> HostProcess:
         environment = {**self._world.cloud.environment(self._world.storage), **_QUICK, "REFRESH_SCHEDULE": schedule}
         host = await self._opened.enter_async_context(
-            host_process(_APP, {**environment, **settings}, options=arguments)
+            host_process(Path(app), {**environment, **settings}, options=arguments)
         )
         self._hosts.append(host)
         return host
