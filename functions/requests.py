@@ -87,13 +87,18 @@ def cluster_from_route(req: func.HttpRequest) -> ClusterId:
     return ClusterId.of(*(req.route_params[part] for part in ("subscription", "resourceGroup", "name")))
 
 
+def is_sign_in_required() -> bool:
+    """Whether the platform says that it has callers sign in with Entra (Easy Auth)."""
+    return os.environ.get("WEBSITE_AUTH_ENABLED", "").lower() == "true"
+
+
 def check_role(req: func.HttpRequest, role: str) -> None:
-    """Raise Forbidden if callers sign in with Entra (Easy Auth) and this one does not have the app role.
+    """Raise Forbidden if callers sign in with Entra and this one does not have the app role.
 
     The principal's header counts only where the platform says that it checks callers, because then the platform itself
     writes the header. Anywhere else a caller could write it.
     """
-    if os.environ.get("WEBSITE_AUTH_ENABLED", "").lower() != "true":
+    if not is_sign_in_required():
         return
     try:
         principal = json.loads(base64.b64decode(req.headers.get("X-MS-CLIENT-PRINCIPAL", "")))

@@ -16,7 +16,7 @@ Handler = Callable[[func.HttpRequest], Awaitable[func.HttpResponse]]
 
 READ: Final = "Pullkeeper.Read"
 ONBOARD: Final = "Pullkeeper.Onboard"
-"""App roles in Entra, where callers sign in there (Easy Auth). A function key alone opens every route."""
+"""App roles in Entra, where callers sign in there (Easy Auth). Elsewhere a function key opens every route."""
 
 
 def route(role: str | None, *query: str) -> Callable[[Handler], Handler]:

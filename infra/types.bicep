@@ -70,7 +70,7 @@ type Network = {
 }
 
 @export()
-@description('Callers sign in with Entra (Easy Auth), in addition to the function key.')
+@description('Callers sign in with Entra (Easy Auth), and need no function key.')
 @sealed()
 type SignIn = {
   @description('Client id of the app registration, which has the app roles of app-roles.json.')

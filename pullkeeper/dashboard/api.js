@@ -24,12 +24,14 @@ function takeKeyFromAddress() {
   const fragment = new URLSearchParams(address.hash.slice(1));
   const key = fragment.get("code") ?? address.searchParams.get("code");
   if (key === null) return;
-  if (key) sessionStorage.setItem(KEY, key);
+  if (key) keepKey(key);
   address.searchParams.delete("code");
   if (fragment.has("code")) address.hash = "";
   history.replaceState(null, "", address);
 }
 
+const keepKey = (key) => sessionStorage.setItem(KEY, key);
+const forgetKey = () => sessionStorage.removeItem(KEY);
 const hasKey = () => sessionStorage.getItem(KEY) !== null;
 
 let clockAhead = 0;
@@ -49,8 +51,8 @@ async function call(method, path, body) {
   } catch (error) {
     throw new Problem(0, unreached(error));
   }
-  // To the page where one signs in with Entra: the policy of this page does not follow it.
-  if (response.type === "opaqueredirect") throw new Problem(401, { title: "Your sign-in has ended", detail: "" });
+  // A redirect leads to Entra, where the policy of this page lets no call go.
+  if (response.type === "opaqueredirect") throw new Problem(401, { title: "", detail: "" });
   const date = Date.parse(response.headers.get("Date"));
   if (date && Math.abs(date - serverNow()) > 2000) clockAhead = date - Date.now();
   const document = await response.json().catch(() => null);

@@ -42,7 +42,7 @@ async function load() {
     take("operations", async (route) => (fleet.operations = await call("GET", route))),
     take("clusters", loadLines),
   ]);
-  if (failures.some((one) => one.status === 401)) return askForKey(failures.find((one) => one.status === 401));
+  if (failures.some((one) => one.status === 401)) return askForAccess(failures.find((one) => one.status === 401));
   fleet.failures = failures;
   if (!failures.length) fleet.asOf = Date.now();
 }

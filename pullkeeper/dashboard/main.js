@@ -30,23 +30,25 @@ function drawAll() {
 }
 
 function showFailure(problem) {
-  if (problem.status === 401) return askForKey(problem);
+  if (problem.status === 401) return askForAccess(problem);
   fleet.failures = [problem];
   announce(problem.message);
   drawAll();
 }
 
-/** Show the form for the key. problem: why the last call was refused. */
-async function askForKey(problem) {
+/** Show how to get in. problem: why the last call was refused. */
+function askForAccess(problem) {
+  const withKey = document.documentElement.dataset.access === "key";
   for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
   byId("main").hidden = byId("tools").hidden = true;
   byId("sign-in").hidden = false;
+  byId("key-form").hidden = !withKey;
+  byId("entra").hidden = withKey;
+  setText(byId("sign-in-title"), withKey ? "This page needs a function key" : "Sign in to see the fleet");
   setText(byId("refused"), problem.title);
-  sessionStorage.removeItem(KEY);
-  byId("key").focus();
-  const entra = await fetch("/.auth/me", { redirect: "manual" }).catch(() => null);
-  byId("entra").hidden = !entra || entra.status === 404;
+  forgetKey();
   byId("entra-link").href = `/.auth/login/aad?post_login_redirect_uri=${encodeURIComponent(location.pathname + location.search)}`;
+  byId(withKey ? "key" : "entra-link").focus();
 }
 
 function start() {
@@ -59,19 +61,17 @@ function start() {
 
 function signIn(event) {
   event.preventDefault();
-  sessionStorage.setItem(KEY, byId("key").value.trim());
+  keepKey(byId("key").value.trim());
   byId("key").value = "";
   start();
 }
 
-function forgetKey() {
-  sessionStorage.removeItem(KEY);
-  location.reload();
-}
-
 function listen() {
-  byId("sign-in-form").addEventListener("submit", signIn);
-  byId("forget").addEventListener("click", forgetKey);
+  byId("key-form").addEventListener("submit", signIn);
+  byId("forget").addEventListener("click", () => {
+    forgetKey();
+    location.reload();
+  });
   byId("pause").addEventListener("click", () => setPaused(!fleet.paused));
   byId("refresh").addEventListener("click", () => refresh("refresh", "the whole fleet"));
   byId("open-onboarding").addEventListener("click", openOnboarding);

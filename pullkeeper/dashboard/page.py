@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 _FOLDER: Final = Path(__file__).parent
 _STYLE: Final = re.compile(r'<link rel="stylesheet" href="(\w+\.css)">')
@@ -32,8 +32,11 @@ class Page:
 
 
 @cache
-def page() -> Page:
-    """Return the page, put together once. Scripts share one scope, in the order of `page.html`."""
+def page(access: Literal["key", "entra"]) -> Page:
+    """Return the page, put together once. Scripts share one scope, in the order of `page.html`.
+
+    access: what opens the other routes, a function key or a sign-in with Entra.
+    """
     hashes: dict[str, list[str]] = {"style-src": [], "script-src": []}
 
     def put_in(tag: str, found: re.Match[str]) -> str:
@@ -42,7 +45,7 @@ def page() -> Page:
         hashes[f"{tag}-src"].append(f"'sha256-{digest}'")
         return f"<{tag}>{text}</{tag}>"
 
-    html = (_FOLDER / "page.html").read_text(encoding="utf-8")
+    html = (_FOLDER / "page.html").read_text(encoding="utf-8").replace('data-access="key"', f'data-access="{access}"')
     html = _STYLE.sub(lambda found: put_in("style", found), html)
     html = _SCRIPT.sub(lambda found: put_in("script", found), html)
     policy = {**_POLICY, **{name: " ".join(values) for name, values in hashes.items()}}

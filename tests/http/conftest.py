@@ -1,6 +1,7 @@
 """The app, hosted once for a module's tests, and its HTTP client."""
 
 import asyncio
+import base64
 import io
 import json
 import time
@@ -131,3 +132,13 @@ def onboarding_body(cluster: LocalCluster, **fields: Any) -> dict[str, Any]:
 
 def cluster_path(cluster: LocalCluster) -> str:
     return f"clusters/{cluster.id.subscription}/{cluster.id.resource_group}/{cluster.id.name}"
+
+
+def principal(*roles: str, kind: str = "roles") -> dict[str, str]:
+    """The header that Easy Auth adds for a caller with these claims."""
+    claims = [{"typ": kind, "val": role} for role in roles]
+    return principal_header({"auth_typ": "aad", "role_typ": "roles", "claims": claims})
+
+
+def principal_header(document: object) -> dict[str, str]:
+    return {"X-MS-CLIENT-PRINCIPAL": base64.b64encode(json.dumps(document).encode()).decode()}

@@ -16,7 +16,15 @@ import pytest_asyncio
 from local.azurite import Azurite
 from local.cloud import GROUP, SUBSCRIPTION
 from local.serving import Authority
-from tests.http.conftest import App, Response, cluster_path, host_app, onboarding_body
+from tests.http.conftest import (
+    App,
+    Response,
+    cluster_path,
+    host_app,
+    onboarding_body,
+    principal,
+    principal_header,
+)
 
 pytestmark = [pytest.mark.servers, pytest.mark.asyncio(loop_scope="module")]
 _CANARY: Final = "c4n4ry"
@@ -74,18 +82,9 @@ _ROUTES: Final = [
 @pytest.mark.parametrize(("method", "path"), _ROUTES)
 async def test_every_route_but_health_needs_the_key(app: App, method: str, path: str) -> None:
     """A forged principal does not replace it: abuse cases 1 and 18."""
-    forged = _principal("Pullkeeper.Onboard", "Pullkeeper.Read")
+    forged = principal("Pullkeeper.Onboard", "Pullkeeper.Read")
     for key in (None, "wrong", app.host.keys.default[:-1], app.host.keys.default + "="):
         assert (await app.call(method, path, key=key, headers=forged)).status == 401
-
-
-def _principal(*roles: str, kind: str = "roles") -> dict[str, str]:
-    """The header that Easy Auth adds for a caller with these claims."""
-    return _header({"auth_typ": "aad", "role_typ": "roles", "claims": [{"typ": kind, "val": role} for role in roles]})
-
-
-def _header(principal: object) -> dict[str, str]:
-    return {"X-MS-CLIENT-PRINCIPAL": base64.b64encode(json.dumps(principal).encode()).decode()}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -102,27 +101,28 @@ _NO_ROLE: Final[dict[str, Mapping[str, str]]] = {
     "no base64": {"X-MS-CLIENT-PRINCIPAL": "~~~"},
     "no JSON": {"X-MS-CLIENT-PRINCIPAL": base64.b64encode(b"Pullkeeper.Onboard").decode()},
     "a name alone": {"X-MS-CLIENT-PRINCIPAL-NAME": "admin", "X-MS-CLIENT-PRINCIPAL-ID": "admin"},
-    "another shape": _header([["Pullkeeper.Onboard"]]),
-    "claims of another shape": _header({"claims": "Pullkeeper.Onboard"}),
-    "claims without values": _header({"claims": [{"typ": "roles"}]}),
-    "a value of another shape": _header({"claims": [{"typ": "roles", "val": ["Pullkeeper.Onboard"]}]}),
+    "another shape": principal_header([["Pullkeeper.Onboard"]]),
+    "claims of another shape": principal_header({"claims": "Pullkeeper.Onboard"}),
+    "claims without values": principal_header({"claims": [{"typ": "roles"}]}),
+    "a value of another shape": principal_header({"claims": [{"typ": "roles", "val": ["Pullkeeper.Onboard"]}]}),
     "deep": {"X-MS-CLIENT-PRINCIPAL": base64.b64encode(b"[" * 5000).decode()},
-    "no roles": _principal(),
-    "another role": _principal("Pullkeeper.Reader", "pullkeeper.onboard"),
-    "a role in another claim": _principal("Pullkeeper.Onboard", "Pullkeeper.Read", kind="name"),
+    "no roles": principal(),
+    "another role": principal("Pullkeeper.Reader", "pullkeeper.onboard"),
+    "a role in another claim": principal("Pullkeeper.Onboard", "Pullkeeper.Read", kind="name"),
 }
 
 
-@pytest.mark.parametrize("principal", _NO_ROLE.values(), ids=_NO_ROLE)
+@pytest.mark.parametrize("headers", _NO_ROLE.values(), ids=_NO_ROLE)
 @pytest.mark.parametrize(
     ("method", "path"), [("GET", "clusters"), ("GET", "operations"), ("POST", "clusters"), ("DELETE", _ONE)]
 )
 async def test_a_caller_without_the_role_is_refused(
-    signed_in_app: App, principal: Mapping[str, str], method: str, path: str
+    signed_in_app: App, headers: Mapping[str, str], method: str, path: str
 ) -> None:
-    """Signed in, or with a forged principal: abuse case 2."""
-    response = await signed_in_app.call(method, path, headers=principal)
-    _assert_problem(response, 403, response.body["category"])
+    """With the function key or without: abuse case 2."""
+    for key in ("", None):
+        response = await signed_in_app.call(method, path, headers=headers, key=key)
+        _assert_problem(response, 403)
 
 
 async def test_a_refusal_is_logged(signed_in_app: App) -> None:
@@ -131,22 +131,22 @@ async def test_a_refusal_is_logged(signed_in_app: App) -> None:
 
 
 async def test_the_role_opens_its_routes(signed_in_app: App) -> None:
-    """The role that reads does not onboard."""
-    reader, onboarder = _principal("Pullkeeper.Read"), _principal("Pullkeeper.Onboard")
-    assert (await signed_in_app.call("GET", "clusters", headers=reader)).status == 200
-    assert (await signed_in_app.call("GET", "operations", headers=reader)).status == 200
-    assert (await signed_in_app.call("POST", "refresh", headers=onboarder)).status == 202
+    """Without a key. The role that reads does not onboard."""
+    reader, onboarder = principal("Pullkeeper.Read"), principal("Pullkeeper.Onboard")
+    assert (await signed_in_app.call("GET", "clusters", headers=reader, key=None)).status == 200
+    assert (await signed_in_app.call("GET", "operations", headers=reader, key=None)).status == 200
+    assert (await signed_in_app.call("POST", "refresh", headers=onboarder, key=None)).status == 202
     cluster = await signed_in_app.add_cluster("aks-2")
     for method, path, body in (("POST", "clusters", onboarding_body(cluster)), ("DELETE", cluster_path(cluster), None)):
-        refused = await signed_in_app.call(method, path, body, headers=reader)
+        refused = await signed_in_app.call(method, path, body, headers=reader, key=None)
         _assert_problem(refused, 403, refused.body["category"])
-    started = await signed_in_app.call("POST", "clusters", onboarding_body(cluster), headers=onboarder)
+    started = await signed_in_app.call("POST", "clusters", onboarding_body(cluster), headers=onboarder, key=None)
     assert started.status == 202
-    assert (await signed_in_app.call("GET", started.headers["Location"], headers=reader)).status == 200
+    assert (await signed_in_app.call("GET", started.headers["Location"], headers=reader, key=None)).status == 200
     # The longest claim type that Entra writes, named by the principal itself.
     long = "http://schemas.microsoft.com/ws/2008/06/identity/claims/role"
-    named = _header({"role_typ": long, "claims": [{"typ": long, "val": "Pullkeeper.Read"}]})
-    assert (await signed_in_app.call("GET", "clusters", headers=named)).status == 200
+    named = principal_header({"role_typ": long, "claims": [{"typ": long, "val": "Pullkeeper.Read"}]})
+    assert (await signed_in_app.call("GET", "clusters", headers=named, key=None)).status == 200
 
 
 @pytest.mark.parametrize(
