@@ -13,7 +13,7 @@ KUSTO   = tests/monitoring/kusto/node_modules/.package-lock.json
 JUDGES  = .venv-judges
 WITH_HOST = $(if $(filter func,$(HOST)),CORE_TOOLS=$(FUNC))
 
-.PHONY: demo up test test-e2e check bench bench-quick start setup judges infra package lock clean
+.PHONY: demo up test test-e2e check bench bench-quick start setup judges infra package release lock clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -57,6 +57,9 @@ infra: $(VENV)/.ready ## Compile infra/ to the template of the Deploy to Azure b
 
 package: $(VENV)/.ready ## Build the zip to deploy, the same bytes each time: build/pullkeeper-VERSION.zip
 	@$(WITH_INDEX) $(BIN)/python -m local.package
+
+release: $(VENV)/.ready judges ## Write the files of a release to build/release, from a tag: TAG=v0.1.0
+	@$(WITH_INDEX) $(BIN)/python -m local.release $(TAG)
 
 lock: $(VENV)/.ready ## Pin the newest versions, with hashes
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --upgrade \
