@@ -17,7 +17,7 @@ import requests
 from urllib3.exceptions import NameResolutionError
 
 from pullkeeper.cli import times
-from pullkeeper.cli.failures import CommandFailed, ExitCode, Unreachable
+from pullkeeper.cli.failures import CommandFailed, ExitCode, Unavailable
 from pullkeeper.errors import MALFORMED
 
 _ADDRESS: Final = re.compile(r"https://[^/\s?#@]+|http://(127\.0\.0\.1|localhost)(:[0-9]+)?")
@@ -61,7 +61,7 @@ class Response:
 
 @dataclass(slots=True)
 class App:
-    """A client of the app at `url`. Raises CommandFailed with what to check; Unreachable if there is no response.
+    """A client of the app at `url`. Raises CommandFailed with what to check; Unavailable if a later try may succeed.
 
     headers: the credentials. wait: shows that a request waits for its next try. now: the time of the app's clock at the
     last response.
@@ -143,8 +143,9 @@ class App:
         """Raise CommandFailed unless the response is a success of the app."""
         if 200 <= response.status < 300 and response.document:  # noqa: PLR2004 - successes
             return response
+        kind = Unavailable if response.may_retry else CommandFailed
         if response.category:
-            raise CommandFailed.of_problem(response.document)
+            raise kind.of_problem(response.document)
         match response.status:
             case 401 | 403:
                 hints = {
@@ -159,24 +160,24 @@ class App:
                 hints = {"check": "if the app makes its callers sign in: export PULLKEEPER_AUDIENCE=api://APP"}
                 raise CommandFailed(f"the app's address redirects (HTTP {status})", hints=hints)
         hints = {"check": f"is {self.url} the address of the app?"}
-        raise CommandFailed(f"the response is none of Pullkeeper's (HTTP {response.status})", hints=hints)
+        raise kind(f"the response is none of Pullkeeper's (HTTP {response.status})", hints=hints)
 
-    def _explain(self, error: requests.RequestException) -> Unreachable:
+    def _explain(self, error: requests.RequestException) -> Unavailable:
         host = urlsplit(self.url).hostname
         reason = getattr(error.args[0] if error.args else None, "reason", None)
         if isinstance(error, requests.exceptions.ProxyError):
-            return Unreachable(
+            return Unavailable(
                 "the proxy does not let the request through", hints={"check": "HTTPS_PROXY and NO_PROXY"}
             )
         if isinstance(error, requests.exceptions.SSLError):
             check = "the address; REQUESTS_CA_BUNDLE, where a proxy has a certificate authority of its own"
-            return Unreachable(f"the certificate of {host} is not trusted", hints={"check": check})
+            return Unavailable(f"the certificate of {host} is not trusted", hints={"check": check})
         if isinstance(error, requests.Timeout):
             check = "is the app running, and may this network reach it? az functionapp show --ids <function app id>"
-            return Unreachable(f"{host} does not respond", hints={"check": check})
+            return Unavailable(f"{host} does not respond", hints={"check": check})
         if isinstance(reason, NameResolutionError):
-            return Unreachable(f"there is no host {host}", hints={"check": "PULLKEEPER_URL, and the name server"})
-        return Unreachable(
+            return Unavailable(f"there is no host {host}", hints={"check": "PULLKEEPER_URL, and the name server"})
+        return Unavailable(
             f"no connection to {host}", hints={"check": "PULLKEEPER_URL, and whether this network may reach the app"}
         )
 

@@ -35,5 +35,5 @@ class CommandFailed(Exception):
         return cls(f"refused ({where}): {problem.get('detail')}", hints=hints)
 
 
-class Unreachable(CommandFailed):
-    """The app did not respond: the same request may succeed later."""
+class Unavailable(CommandFailed):
+    """The app did not respond, or cannot at the moment: the same request may succeed later."""

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from pullkeeper.cli.client import App, Json
 from pullkeeper.cli.command import connected, output_option, print_document
-from pullkeeper.cli.failures import Unreachable
+from pullkeeper.cli.failures import Unavailable
 from pullkeeper.cli.names import ClusterName, find_cluster
 from pullkeeper.cli.operations import show_operation
 from pullkeeper.cli.terminal import Terminal
@@ -187,7 +187,7 @@ def _watch_screen(terminal: Terminal, read: Callable[[], Found], table: Table, *
             time.sleep(_INTERVAL)
             try:
                 table, failure = read().table, []
-            except Unreachable as e:
+            except Unavailable as e:
                 failure = [terminal.line("failed", f"{e.message}: trying again")]
 
 
@@ -199,7 +199,7 @@ def _watch_lines(terminal: Terminal, read: Callable[[], Found], table: Table, *,
         before = table
         try:
             table = read().table
-        except Unreachable as e:
+        except Unavailable as e:
             terminal.fail(e)
             continue
         changed = [row for key, row in table.rows.items() if table.documents[key] != before.documents.get(key)]

@@ -9,7 +9,7 @@ import click
 
 from pullkeeper.cli.client import App, Json
 from pullkeeper.cli.command import connected, print_document
-from pullkeeper.cli.failures import CommandFailed, ExitCode, Unreachable
+from pullkeeper.cli.failures import CommandFailed, ExitCode, Unavailable
 from pullkeeper.cli.handover import print_handover
 from pullkeeper.cli.names import find_cluster
 from pullkeeper.cli.terminal import Mark, Terminal
@@ -172,10 +172,10 @@ def _begin(
 
 
 def _poll(app: App, operation: str) -> Json | None:
-    """Return the operation; None while the app does not respond: the next look may find it."""
+    """Return the operation; None while the app is not available: the next look may find it."""
     try:
         return app.get(f"operations/{operation}")
-    except Unreachable:
+    except Unavailable:
         return None
 
 

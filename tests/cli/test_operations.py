@@ -177,6 +177,25 @@ async def test_a_request_is_sent_again_as_late_as_the_app_asks(lonely: Cli) -> N
     assert {request.body for request in requests} == {b"{}"}
 
 
+async def test_an_operation_is_followed_although_the_app_is_away_for_a_while(lonely: Cli) -> None:
+    step = {"name": "identity", "status": "done", "detail": "found", "category": None}
+    running = {"id": "0" * 32, "status": "Running", "dryRun": False, "steps": [step], "result": None}
+    ended = {**running, "status": "Succeeded", "result": {"seconds": 9}}
+    responses = (
+        lambda: _json(running),
+        lambda: failure(503, "storage_unavailable", 1),
+        lambda: failure(503, "storage_unavailable", 30),
+        lambda: _json(running),
+        lambda: _json(ended),
+    )
+    async with respond(*responses) as (url, requests):
+        file = _write(lonely, {})
+        code, screen = await lonely.show("onboard", "-f", file, "--wait", PULLKEEPER_URL=url)
+    assert (code, len(requests)) == (SUCCEEDED, 5), screen.text
+    assert screen.lines == [f"► operation {'0' * 32}", "✔ identity: found", "✔ Succeeded after 9 s"]
+    assert b"the app responded with 503: trying again in 1 s" in screen.output
+
+
 async def test_manifests_that_the_app_could_not_apply_are_saved(lonely: Cli) -> None:
     result = {"seconds": 3.2, "left": [], "manifests": "kind: Role\n", "handover": None}
     ended = {"id": "0" * 32, "status": "Succeeded", "dryRun": False, "steps": [], "result": result}
