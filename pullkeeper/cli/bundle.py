@@ -25,7 +25,6 @@ from pullkeeper.version import VERSION
 _MOST_CLUSTERS, _MOST_OPERATIONS, _MOST_STEPS, _MOST_DIAGNOSES = 1000, 500, 20, 5
 _LONGEST: Final = 100_000
 _LIBRARIES: Final = ("click", "rich", "requests", "urllib3")
-_CREDENTIALS: Final = ("x-functions-key", "Authorization")
 
 
 @click.command("support-bundle", short_help="Collect what a maintainer needs to help, without credentials.")
@@ -45,7 +44,7 @@ def support_bundle(app: App, terminal: Terminal, *, file: Path | None) -> None:
     path = file or Path(f"pullkeeper-support-{times.now():%Y%m%d-%H%M%S}.zip")
     with terminal.wait("collecting") as spinner:
         documents = collect(app, spinner.update)
-    secrets = [value.removeprefix("Bearer ") for name, value in app.headers.items() if name in _CREDENTIALS]
+    secrets = [value.removeprefix("Bearer ") for value in app.headers.values()]
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, document in documents.items():
             archive.writestr(f"{name}.json", json.dumps(remove_secrets(document, secrets), indent=2))

@@ -75,7 +75,7 @@ class Checks:
         totals, targets = status["totals"], status["totals"]["targets"]
         ran = describe_ago(status["lastRun"], app.now)
         self.note("ok" if status["lastRun"] else "warning", f"the timer last ran: {ran}")
-        look = {"look": "pullkeeper get clusters --state expired", "runbook": None}
+        look = {"look": "pullkeeper get clusters --state expired"}
         if totals["overdue"]:
             page = f"{status['documentation']}/docs/runbook/refresh_stopped.md"
             self.note("failed", f"{totals['overdue']} shards are overdue: no run refreshes them", {"runbook": page})

@@ -29,12 +29,13 @@ _GET_KEY: Final = (
     'export PULLKEEPER_KEY=$(az rest --method post --url "$APP_ID/host/default/listKeys?api-version=2023-12-01" '
     "--query functionKeys.default --output tsv)"
 )
+_RUNNING: Final = "is the app running, and may this network reach it? az functionapp show --ids <function app id>"
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A response of the app. document: its JSON object, {} if it has none. now: the time of the app's clock."""
+    """A response of the app. document: its JSON object, {} if it has none."""
 
     status: int
     headers: Mapping[str, str]
@@ -143,9 +144,12 @@ class App:
         """Raise CommandFailed unless the response is a success of the app."""
         if 200 <= response.status < 300 and response.document:  # noqa: PLR2004 - successes
             return response
-        kind = Unavailable if response.may_retry else CommandFailed
         if response.category:
-            raise kind.of_problem(response.document)
+            raise (Unavailable if response.may_retry else CommandFailed).of_problem(response.document)
+        if response.may_retry:
+            raise Unavailable(
+                f"the app cannot respond at the moment (HTTP {response.status})", hints={"check": _RUNNING}
+            )
         match response.status:
             case 401 | 403:
                 hints = {
@@ -160,7 +164,7 @@ class App:
                 hints = {"check": "if the app makes its callers sign in: export PULLKEEPER_AUDIENCE=api://APP"}
                 raise CommandFailed(f"the app's address redirects (HTTP {status})", hints=hints)
         hints = {"check": f"is {self.url} the address of the app?"}
-        raise kind(f"the response is none of Pullkeeper's (HTTP {response.status})", hints=hints)
+        raise CommandFailed(f"the response is none of Pullkeeper's (HTTP {response.status})", hints=hints)
 
     def _explain(self, error: requests.RequestException) -> Unavailable:
         host = urlsplit(self.url).hostname
@@ -173,8 +177,7 @@ class App:
             check = "the address; REQUESTS_CA_BUNDLE, where a proxy has a certificate authority of its own"
             return Unavailable(f"the certificate of {host} is not trusted", hints={"check": check})
         if isinstance(error, requests.Timeout):
-            check = "is the app running, and may this network reach it? az functionapp show --ids <function app id>"
-            return Unavailable(f"{host} does not respond", hints={"check": check})
+            return Unavailable(f"{host} does not respond", hints={"check": _RUNNING})
         if isinstance(reason, NameResolutionError):
             return Unavailable(f"there is no host {host}", hints={"check": "PULLKEEPER_URL, and the name server"})
         return Unavailable(

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from pullkeeper.cli.client import App, Json
 from pullkeeper.cli.command import connected, output_option, print_document
-from pullkeeper.cli.failures import Unavailable
+from pullkeeper.cli.failures import CommandFailed, ExitCode, Unavailable
 from pullkeeper.cli.names import ClusterName, find_cluster
 from pullkeeper.cli.operations import show_operation
 from pullkeeper.cli.terminal import Terminal
@@ -164,6 +164,8 @@ def _view(app: App, name: ClusterName, state: str | None) -> Json:
 
 def _show(terminal: Terminal, read: Callable[[], Found], output: str, *, watch: bool) -> None:
     if output in {"json", "yaml"}:
+        if watch:
+            raise CommandFailed("--watch shows tables: leave out -o, or give -o wide", ExitCode.USAGE)
         print_document(terminal, read().document, output)
         return
     table, is_wide = read().table, output == "wide"

@@ -49,6 +49,7 @@ async def test_no_response_is_a_traceback(lonely: Cli, arguments: tuple[str, ...
         (403, {}, "✗ the app refuses the key or the token (HTTP 403)\n"),
         (404, {}, "✗ the app has no route /api/clusters\n  check: is the address right"),
         (302, {"Location": "https://login.example"}, "✗ the app's address redirects (HTTP 302)\n  check: "),
+        (503, {"Retry_After": "20"}, "✗ the app cannot respond at the moment (HTTP 503)\n  check: is the app running"),
         (418, {}, "✗ the response is none of Pullkeeper's (HTTP 418)\n  check: is http://127.0.0.1:"),
     ],
 )

@@ -110,6 +110,11 @@ async def test_documents_are_what_the_app_responds(cli: Cli, fleet: App, output:
     assert one == (await fleet.call("GET", f"operations/{one['id']}")).body
 
 
+async def test_a_document_cannot_be_watched(cli: Cli) -> None:
+    run = await cli.call("get", "clusters", "-o", "json", "--watch")
+    assert (run.code, run.err) == (WRONG_USAGE, "✗ --watch shows tables: leave out -o, or give -o wide\n")
+
+
 async def test_filters_leave_out_the_others(cli: Cli) -> None:
     async def names(*arguments: str) -> list[str]:
         return [line.split()[0] for line in (await cli.call("get", *arguments)).out.splitlines()[1:]]

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from uv import find_uv_bin
 
+from local import package
 from pullkeeper.version import VERSION
 from tests.docs.pages import ROOT
 
-_UV: Final = Path(sys.executable).with_name("uv")
+_UV: Final = find_uv_bin()
 _PROJECT: Final = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
@@ -76,8 +78,9 @@ def test_its_packages_are_not_those_of_the_app() -> None:
 
 
 def test_it_is_not_deployed() -> None:
-    ignored = (ROOT / ".funcignore").read_text(encoding="utf-8").splitlines()
-    assert "pullkeeper/cli/" in ignored
+    deployed = {path.parts[:2] for path in package.find_files(ROOT, package.read_rules(ROOT))}
+    assert ("pullkeeper", "services.py") in deployed
+    assert ("pullkeeper", "cli") not in deployed
 
 
 def test_its_version_is_the_apps() -> None:

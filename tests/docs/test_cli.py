@@ -2,12 +2,17 @@
 
 import re
 from collections.abc import Iterator
+from typing import get_args
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from pullkeeper.cli.failures import ExitCode
+from pullkeeper.cli.get import STATES, STATUSES
 from pullkeeper.cli.main import commands
+from pullkeeper.fleet.status import State
+from pullkeeper.onboarding.documents import OperationStatus
 from tests.docs.pages import ROOT, blocks, read, rows
 
 PAGE = ROOT / "docs" / "cli.md"
@@ -25,12 +30,16 @@ def find_commands(group: click.Group, *names: str) -> Iterator[tuple[str, click.
 COMMANDS = dict(find_commands(commands))
 
 
+def print_help(name: str) -> str:
+    arguments = [*name.split(), "--help"]
+    return CliRunner().invoke(commands, arguments, prog_name="pullkeeper", terminal_width=WIDTH).output
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_help_of_a_command_is_documented_as_it_is_printed(name: str) -> None:
-    context = click.Context(COMMANDS[name], info_name=f"pullkeeper {name}", terminal_width=WIDTH)
-    shown = {block.text.splitlines()[0]: block.text for block in blocks("text") if block.page == PAGE}
-    help_text = COMMANDS[name].get_help(context) + "\n"
-    assert shown.get(help_text.splitlines()[0]) == help_text
+    documented = {block.text.splitlines()[0]: block.text for block in blocks("text") if block.page == PAGE}
+    printed = print_help(name)
+    assert documented.get(printed.splitlines()[0]) == printed
 
 
 def test_every_example_in_a_help_is_a_command_that_exists() -> None:
@@ -38,6 +47,10 @@ def test_every_example_in_a_help_is_a_command_that_exists() -> None:
         examples = re.findall(r"pullkeeper ([a-z-]+(?: (?:clusters|hubs|operations))?)", command.help or "")
         assert name in examples, f"{name} has no example of its own"
         assert {*examples} <= {*COMMANDS}, name
+
+
+def test_a_filter_takes_every_state_and_status() -> None:
+    assert (get_args(State), get_args(OperationStatus)) == (STATES, STATUSES)
 
 
 def test_the_exit_codes_are_documented() -> None:
