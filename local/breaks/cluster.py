@@ -166,7 +166,7 @@ def start_pod(*, with_secret: bool) -> Breaking:
     async def breaking(cloud: Cloud, cluster: LocalCluster) -> AsyncIterator[None]:
         hub, target, server = hub_of(cloud, cluster), cluster.target, stand_in(cluster)
         image = f"{hub.document['registries'][0]}/{hub.image}:latest"
-        pod = _waiting_pod(image, cloud.clock().strftime("%Y-%m-%dT%H:%M:%SZ"))
+        pod = waiting_pod(image, cloud.clock().strftime("%Y-%m-%dT%H:%M:%SZ"))
         pod["metadata"]["namespace"] = target.namespace
         if with_secret:
             pod["spec"]["imagePullSecrets"] = [{"name": target.secret}]
@@ -177,7 +177,7 @@ def start_pod(*, with_secret: bool) -> Breaking:
     return breaking
 
 
-def _waiting_pod(image: str, since: str) -> Json:
+def waiting_pod(image: str, since: str) -> Json:
     """A pod as the kubelet reports it while it waits between two pulls."""
     waiting = {"reason": "ImagePullBackOff", "message": f'Back-off pulling image "{image}"'}
     unready = {"status": "False", "lastTransitionTime": since, "reason": "ContainersNotReady"}

@@ -228,6 +228,7 @@ async def _exercise(world: World, witness: Witness, cluster: LocalCluster) -> No
     await world.services.scheduler.run()
     await _record_storage(world, witness)
     await world.process_queue()
+    witness.record("diagnosis", (await world.services.diagnostics.examine_cluster(cluster.id)).model_dump_json())
     for route in ("refresh_all", "refresh_cluster"):
         witness.record("HTTP response", await _call_route(route, cluster))
     await _record_storage(world, witness)
