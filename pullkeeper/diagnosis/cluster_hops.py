@@ -115,6 +115,7 @@ async def authenticate(
     endpoint: Step[Endpoint],
     identity: Step[None],
     *,
+    cluster: ClusterId,
     opened: AsyncExitStack,
     admit: Callable[[View, str], Patient],
 ) -> Patient:
@@ -124,14 +125,14 @@ async def authenticate(
     name: HopName = "authentication"
     server = await course.need(name, endpoint)
     await course.need(name, identity)
-    view = View(tools, server)
+    view = View(tools, cluster, server)
     opened.push_async_callback(view.close)
     patient = admit(view, await tools.access.principal())
     try:
-        await view.open(patient.cluster.cluster)
+        await view.open()
         await view.call(lambda api: api.is_allowed(*_ANY_RIGHT))
     except PullkeeperError as e:
-        raise e.with_context(cluster=str(patient.cluster.cluster), principal=patient.principal) from None
+        raise e.with_context(cluster=str(cluster), principal=patient.principal) from None
     if server.local_accounts:
         course.add(name, "ok", "by client certificate, as an administrator: the cluster has local accounts")
     else:

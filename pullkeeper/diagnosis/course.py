@@ -68,13 +68,13 @@ class Course:
         """Wait, as the hop `name`, for what an earlier one finds. Raises Blocked."""
         self._waiting[name] = step.name
         try:
-            found = await asyncio.shield(step.task)
+            return await asyncio.shield(step.task)
         except asyncio.CancelledError:
             if step.task.cancelled():  # it has been given up
                 raise Blocked(step.name) from None
             raise
-        self._waiting.pop(name, None)
-        return found
+        finally:
+            self._waiting.pop(name, None)
 
     def add(
         self,
@@ -141,6 +141,8 @@ class Course:
         shown = found if len(found) <= _FEW else [hop for hop in found if hop.state in {"failed", "warning"}][:_IN_FULL]
         rest = found[len(shown) :]
         self._hops[name] += shown
+        if not found and not unseen:
+            self.add(name, "ok", f"there are no {what}")
         if rest or unseen:
             counts = {state: sum(hop.state == state for hop in rest) for state in _WORST_FIRST}
             parts = [f"{count} {state}" for state, count in counts.items() if count]
@@ -152,15 +154,12 @@ class Course:
     def has_failed_with(self, name: HopName, kind: type[PullkeeperError]) -> bool:
         return any(hop.category == kind.category and hop.state == "failed" for hop in self._hops[name])
 
-    def has_failed(self, name: HopName, subject: object) -> bool:
-        return any(hop.subject == str(subject) and hop.state == "failed" for hop in self._hops[name])
-
     @property
     def has_ended(self) -> bool:
         return all(step.task.done() for step in self._steps)
 
     async def finish(self) -> list[Hop]:
-        """Wait for all hops, or until the limit, and return them in their order. May be called several times."""
+        """Wait for all hops, or until the limit, and return them. May be called several times."""
         tasks = [step.task for step in self._steps]
         left = self._ends - asyncio.get_running_loop().time()
         _, late = await asyncio.wait(tasks, timeout=max(0.0, left))
@@ -168,7 +167,7 @@ class Course:
             if step.task in late:
                 self._give_up(step)
         await asyncio.gather(*tasks, return_exceptions=True)
-        return [hop for name in ORDER for hop in self._hops[name]]
+        return [hop for hops in self._hops.values() for hop in hops]
 
     async def close(self) -> None:
         """End the hops that still run: whoever waited for them no longer does."""

@@ -45,7 +45,7 @@ class Diagnostics:
         if name not in self._tools.hubs:
             raise UnknownHub(f"the setting HUBS has no hub {name}")
         hub = self._tools.hubs[name]
-        course, _ = self._join(hub)
+        course, _ = self._join(hub, self._tools.limit)
         return self._report(began, await self._finish(hub, course), hub=name)
 
     async def examine_cluster(self, cluster: ClusterId) -> Diagnosis:
@@ -54,8 +54,9 @@ class Diagnostics:
         with deadline(self._tools.limit):
             member = await self._tools.fleet.member(cluster)
             status = (await self._tools.shards.read(shard_of(cluster))).status(cluster)
-        course = Course(self._tools.documentation, self._tools.limit - timedelta(seconds=time.monotonic() - began))
-        hub, shared, identity = self._start_hub(course, member.cluster)
+        limit = self._tools.limit - timedelta(seconds=time.monotonic() - began)
+        course = Course(self._tools.documentation, limit)
+        hub, shared, identity = self._start_hub(course, member.cluster, limit)
         async with AsyncExitStack() as opened:
             self._start_cluster(course, member, status, identity, hub=hub, opened=opened)
             try:
@@ -67,12 +68,14 @@ class Diagnostics:
         name = member.cluster.hub if isinstance(member.cluster.hub, str) else None
         return self._report(began, hops, cluster=cluster, hub=name)
 
-    def _start_hub(self, course: Course, cluster: Cluster) -> tuple[Hub | None, Course | None, Step[None]]:
+    def _start_hub(
+        self, course: Course, cluster: Cluster, limit: timedelta
+    ) -> tuple[Hub | None, Course | None, Step[None]]:
         """Return the hub, the course that its hops share with other diagnoses, and the hop of the app's identity."""
         try:
             hub = self._find_hub(cluster)
             if cluster.refresher == "central":
-                shared, identity = self._join(hub)
+                shared, identity = self._join(hub, limit)
                 return hub, shared, identity
             for name in _OF_A_HUB:
                 course.add(name, "skipped", "the cluster refreshes its secrets itself, with an identity of its own")
@@ -90,11 +93,11 @@ class Diagnostics:
             raise InvalidRequest(f"the setting HUBS has no hub {cluster.hub}")
         return self._tools.hubs[cluster.hub]
 
-    def _join(self, hub: Hub) -> tuple[Course, Step[None]]:
+    def _join(self, hub: Hub, limit: timedelta) -> tuple[Course, Step[None]]:
         """Start the hops of a hub, or share those that are under way."""
         if hub.identity in self._shared and not self._shared[hub.identity][0].has_ended:
             return self._shared[hub.identity]
-        course = Course(self._tools.documentation, self._tools.limit)
+        course = Course(self._tools.documentation, limit)
         identity = course.start("managed-identity", check_identity(course, self._tools))
         start_hub_hops(course, self._tools, hub, identity)
         self._shared[hub.identity] = course, identity
@@ -118,11 +121,13 @@ class Diagnostics:
         opened: AsyncExitStack,
     ) -> None:
         tools = self._tools
-        azure = start_azure_hops(course, tools, member.cluster, identity)
+        cluster = member.cluster
+        azure = start_azure_hops(course, tools, cluster, identity)
         endpoint = course.start("api-server", check_api_server(course, tools, member, status, azure.facts))
-        admit = partial(Patient, member.cluster, status, tools.clock(), hub)
+        admit = partial(Patient, cluster, status, tools.clock(), hub)
         known = course.start(
-            "authentication", authenticate(course, tools, endpoint, identity, opened=opened, admit=admit)
+            "authentication",
+            authenticate(course, tools, endpoint, identity, cluster=cluster.cluster, opened=opened, admit=admit),
         )
         namespaces = course.start("namespace", check_namespaces(course, known))
         denied = course.start("permission", check_permission(course, known, namespaces))

@@ -29,8 +29,9 @@ class NoTimeLeft(DeadlinePassed):
 class View:
     """Calls to one API server. Close it after the hops."""
 
-    def __init__(self, tools: Tools, endpoint: Endpoint) -> None:
+    def __init__(self, tools: Tools, cluster: ClusterId, endpoint: Endpoint) -> None:
         self._tools = tools
+        self._cluster = cluster
         self._endpoint = endpoint
         self._onboarding = tools.onboarding_access
         self._api: Api | None = None
@@ -42,10 +43,9 @@ class View:
     async def close(self) -> None:
         await self._opened.aclose()
 
-    async def open(self, cluster: ClusterId) -> None:
+    async def open(self) -> None:
         """Connect as the identity that refreshes. Raises EntraError, ArmError, ClusterError."""
-        self._cluster = cluster
-        self._api = await self._opened.enter_async_context(await self._tools.access.open(cluster, self._endpoint))
+        self._api = await self._opened.enter_async_context(await self._tools.access.open(self._cluster, self._endpoint))
 
     async def call(self, look: Callable[[Api], Awaitable[_T]]) -> _T:
         """Look as the identity that refreshes. Raises PullkeeperError."""

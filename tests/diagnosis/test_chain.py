@@ -65,6 +65,21 @@ async def test_diagnoses_at_the_same_time_share_one_mint_of_a_hub(doctor: Doctor
     assert google.exchanges == exchanges + 2
 
 
+async def test_the_calls_of_a_diagnosis_are_few(doctor: Doctor) -> None:
+    """docs/runbook/README.md has the figures."""
+    targets = [{"namespace": name, "serviceAccounts": ["default"]} for name in ("one", "two")]
+    clusters = [await doctor.onboard("aks-1"), await doctor.onboard("aks-2", targets=targets)]
+    cloud = doctor.world.cloud
+    calls = []
+    for cluster in clusters:
+        parts = [cloud.identity_part, cloud.google_part, cloud.registry_parts[0], cloud.arm_part, cluster.part]
+        before = sum(part.journal.count() for part in parts)
+        await doctor.examine(cluster)
+        calls.append(sum(part.journal.count() for part in parts) - before)
+    # Ten for each namespace; the second cluster needs no federated credential, and so three calls less to Azure.
+    assert calls == [25, 25 + 10 - 3]
+
+
 @pytest.mark.parametrize(
     ("path", "hop"), [("/v1/token$", "token-exchange"), (":generateAccessToken$", "impersonation")]
 )

@@ -24,6 +24,8 @@ async def test_all_hops_of_a_healthy_cluster_are_ok(doctor: Doctor) -> None:
 async def test_the_broken_hop_is_named_and_no_other_is_blamed(doctor: Doctor, hop: HopName, variant: str) -> None:
     """All others are ok, or skipped because of it. After the repair all is well."""
     cluster = await doctor.onboard(hub="two" if variant == "second-registry" else "main")
+    healthy = await doctor.examine(cluster)  # fills all caches
+    assert healthy.state == "ok", format_hops(healthy)
     async with break_hop(doctor.world.cloud, cluster, hop, variant):
         diagnosis = await doctor.examine(cluster)
         wrong = [one for one in diagnosis.hops if one.state in {"failed", "warning"}]

@@ -11,6 +11,7 @@ import pytest
 
 from functions.openapi import document
 from pullkeeper import errors, telemetry
+from pullkeeper.diagnosis.report import HopName
 from pullkeeper.documentation import Documentation
 from pullkeeper.errors import PullkeeperError
 from tests.docs.pages import ROOT, RUNBOOK, Block, anchors, blocks, read, rows
@@ -83,6 +84,14 @@ def test_what_has_a_category_has_the_address_of_its_page() -> None:
 def test_the_index_lists_the_categories_in_the_order_of_the_code() -> None:
     listed = [row[0] for row in rows(INDEX, "category")]
     assert listed == [f"[{category}]({category}.md)" for category in CATEGORIES]
+
+
+def test_the_runbook_explains_every_hop_of_a_diagnosis_and_where_the_checks_of_the_guide_are() -> None:
+    table = rows(INDEX, "hop")
+    assert [row[0] for row in table] == [f"`{name}`" for name in get_args(HopName)]
+    checks = " ".join(row[2] for row in table)
+    for check in ("audience mismatch", "subject mismatch", "permission denied", "managed identity exists"):
+        assert check in checks
 
 
 @each_category
