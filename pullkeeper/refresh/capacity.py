@@ -14,12 +14,12 @@ from typing import Final
 from pullkeeper.errors import ClusterUnreachable
 from pullkeeper.model import ClusterId
 
-_SWEEP: Final = 0.1  # seconds
-_SLOW: Final = 2
+_SWEEP: Final = 0.05  # seconds
+_SLOW: Final = 1.5
 """Times the median of all calls: a busy process is slow for all clusters, and takes none of them for silent."""
 _CLOSE_AFTER: Final = 5
 """Times that: to leave the first bound costs a call nothing, to be closed costs it this refresh."""
-_TURNS: Final = 4
+_TURNS: Final = 2
 _STEP: Final = 1.05
 _LONGEST_MEDIAN: Final = 2.0
 

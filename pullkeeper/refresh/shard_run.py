@@ -25,7 +25,7 @@ from pullkeeper.tokens import Token
 
 _BUDGET: Final = timedelta(minutes=1)
 """A fifth of `functionTimeout`: after that no cluster is begun, and the rest is left to a further message."""
-_TURN: Final = 1.0
+_TURN: Final = 5.0
 """Seconds that a shard may keep others from being read. Were all read at once, all would be read again meanwhile."""
 
 
