@@ -135,7 +135,7 @@ async def test_a_cluster_that_joins_during_a_run_is_due_at_the_next_tick(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both in one shard. The run that began before the second one joined does not overwrite that it is due."""
-    first, second = _in_one_shard("11", 2)
+    first, second = _in_one_shard("0a", 2)
     old = await world.cloud.add_cluster(first.name, "main")
     member = replace(old.member, cluster=old.member.cluster.model_copy(update={"cluster": first}))
     await world.services.fleet.register(member)
@@ -148,12 +148,12 @@ async def test_a_cluster_that_joins_during_a_run_is_due_at_the_next_tick(
         return await write(*args, **named)
 
     monkeypatch.setattr(Writer, "write", join_meanwhile)
-    await world.services.refresher.refresh(RefreshMessage(shard="11", reason="due"))
-    state = await world.services.shards.read("11")
+    await world.services.refresher.refresh(RefreshMessage(shard="0a", reason="due"))
+    state = await world.services.shards.read("0a")
     assert state.status(first).targets
     assert state.next_due <= world.clock()
     await world.tick()
-    assert (await world.services.shards.read("11")).status(second).targets
+    assert (await world.services.shards.read("0a")).status(second).targets
 
 
 async def test_two_runs_at_once_leave_one_truth(world: World) -> None:
@@ -207,7 +207,7 @@ async def test_a_shard_that_takes_too_long_continues_in_a_further_message(
     world: World, monkeypatch: pytest.MonkeyPatch, reason: str
 ) -> None:
     """One cluster at a time, and a minute for each: a run begins no cluster after a minute."""
-    first, *others = _in_one_shard("12", 3)
+    first, *others = _in_one_shard("0c", 3)
     old = await world.cloud.add_cluster(first.name, "main")
     for cluster in (first, *others):
         member = old.member.cluster.model_copy(update={"cluster": cluster})
@@ -225,7 +225,7 @@ async def test_a_shard_that_takes_too_long_continues_in_a_further_message(
     else:
         await world.services.scheduler.refresh_all_now()
     assert 3 <= await world.process_queue() <= 4  # the first may be due again
-    statuses = (await world.services.shards.read("12")).statuses
+    statuses = (await world.services.shards.read("0c")).statuses
     assert [len(status.targets) for status in statuses.values()] == [1, 1, 1]
 
 
@@ -255,7 +255,7 @@ async def test_a_bug_at_one_cluster_does_not_end_the_run_of_the_others(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of two in one shard. Its text is not repeated: it may quote anything."""
-    first, second = _in_one_shard("13", 2)
+    first, second = _in_one_shard("0d", 2)
     old = await world.cloud.add_cluster(first.name, "main")
     for cluster in (first, second):
         member = old.member.cluster.model_copy(update={"cluster": cluster})
@@ -268,8 +268,8 @@ async def test_a_bug_at_one_cluster_does_not_end_the_run_of_the_others(
         return await write(self, member, *args, **named)
 
     monkeypatch.setattr(Writer, "write", fail_once)
-    await world.services.refresher.refresh(RefreshMessage(shard="13", reason="due"))
-    statuses = (await world.services.shards.read("13")).statuses
+    await world.services.refresher.refresh(RefreshMessage(shard="0d", reason="due"))
+    statuses = (await world.services.shards.read("0d")).statuses
     categories = {cluster: [one.category for one in status.targets.values()] for cluster, status in statuses.items()}
     assert categories == {first: ["internal"], second: [None]}
     assert "canary" not in world.format_events()
@@ -279,7 +279,7 @@ async def test_what_ends_while_the_row_is_written_is_recorded_too(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Forced: both in one shard, the second responds while the first is being recorded."""
-    first, second = _in_one_shard("11", 2)
+    first, second = _in_one_shard("0a", 2)
     clusters = [await world.join(one.name) for one in (first, second)]
     for id_, cluster in zip((first, second), clusters, strict=True):
         await world.services.fleet.remove(cluster.id)
@@ -293,7 +293,7 @@ async def test_what_ends_while_the_row_is_written_is_recorded_too(
         return await save(shards, state)
 
     monkeypatch.setattr(Shards, "save", save_slowly)
-    await world.services.refresher.refresh(RefreshMessage(shard="11", reason="due"))
-    state = await world.services.shards.read("11")
+    await world.services.refresher.refresh(RefreshMessage(shard="0a", reason="due"))
+    state = await world.services.shards.read("0a")
     assert state.status(first).targets
     assert state.status(second).targets
