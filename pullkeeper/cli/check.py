@@ -83,7 +83,7 @@ class Checks:
         for name, depth in poisoned.items():
             page = f"{status['documentation']}/docs/runbook/README.md#look-at-the-poison-queues-and-clear-them"
             self.note("warning", f"{depth} messages are in {name}", {"runbook": page})
-        found = ", ".join(f"{count} {state}" for state, count in targets.items()) or "none"
+        found = ", ".join(f"{count} {state}" for state, count in sorted(targets.items())) or "none"
         mark: Mark = "failed" if targets.get("expired") else "warning" if {*targets} - {"fresh", "removed"} else "ok"
         self.note(mark, f"secrets in {totals['clusters']} clusters: {found}", look if mark == "failed" else None)
 

@@ -4,6 +4,7 @@ import json
 import time
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import click
 
@@ -122,6 +123,7 @@ def offboard(
 
 def show_operation(app: App, terminal: Terminal, operation: str, output: str, *, watch: bool) -> int | None:
     """Print an operation with its steps; with watch, follow it to its end."""
+    operation = quote(operation, safe="")
     if watch:
         return follow(app, terminal, operation, timeout=None)
     found = app.get(f"operations/{operation}")
@@ -180,16 +182,10 @@ def _poll(app: App, operation: str) -> Json | None:
 
 
 def _report(terminal: Terminal, operation: Json, manifests: Path | None) -> int:
-    result = operation["result"] or {}
-    if operation["status"] == "Failed":
-        step = next((step for step in operation["steps"] if step["category"]), None)
-        if step is None:
-            raise CommandFailed("the operation has failed, and no step says why")
-        raise CommandFailed(f"failed at {_describe_step(step)}", hints=_hints(step))
-    is_done = operation["status"] == "Succeeded"
+    result, status = operation["result"] or {}, operation["status"]
     changed = ": nothing was changed" if operation["dryRun"] else ""
-    text = f"{operation['status']} after {result.get('seconds', '?')} s{changed}"
-    terminal.say("ok" if is_done else "warning", text)
+    mark: Mark = "ok" if status == "Succeeded" else "failed" if status == "Failed" else "warning"
+    terminal.say(mark, f"{status} after {result.get('seconds', '?')} s{changed}")
     for left in result.get("left", ()):
         terminal.say("warning", f"left: {left}")
     if result.get("manifests"):
@@ -197,7 +193,12 @@ def _report(terminal: Terminal, operation: Json, manifests: Path | None) -> int:
         path.write_text(result["manifests"], encoding="utf-8")
         apply = f"kubectl apply --server-side --field-manager=pullkeeper -f {path}"
         terminal.say("warning", f"the app could not apply these: {path}", {"run": apply})
-    if is_done:
+    if status == "Failed":
+        step = next((step for step in operation["steps"] if step["category"]), None)
+        if step is None:
+            raise CommandFailed("the operation has failed, and no step says why")
+        raise CommandFailed(f"failed at {_describe_step(step)}", hints=_hints(step))
+    if status == "Succeeded":
         return ExitCode.SUCCEEDED
     terminal.say("action", "for the publisher; then onboard again with a hub:")
     print_handover(terminal, result["handover"])

@@ -44,7 +44,7 @@ async def test_the_fleet_is_a_table_in_a_terminal(cli: Cli) -> None:
         ["shop-east", "main", "fresh"],
         ["shop-west", "main", "fresh"],
     ]
-    assert all(re.fullmatch("5[89]m", row[3]) and re.fullmatch(r"\d+s ago", row[4]) for row in rows)
+    assert all(re.fullmatch(r"5\dm", row[3]) and re.fullmatch(r"\d+[sm] ago", row[4]) for row in rows)
     [message] = [row[5] for row in rows if row[0] == "bank-edge"]
     assert message.startswith(_UNREACHABLE)
     assert message.endswith("…")
@@ -186,8 +186,8 @@ async def test_a_check_finds_what_is_wrong(cli: Cli) -> None:
     assert code == SUCCEEDED
     assert [line for line in screen.lines if line[0] in "✗▲"] == [
         "▲ the timer last ran: never",
-        "▲ secrets in 3 clusters: 1 stale, 2 fresh",
-    ] or "2 fresh, 1 stale" in screen.text
+        "▲ secrets in 3 clusters: 2 fresh, 1 stale",
+    ]
     assert "✔ main: ok" in screen.lines
 
 

@@ -78,6 +78,7 @@ async def test_a_failure_has_category_remedy_and_page(cli: Cli, app: App) -> Non
     unknown = ClusterId(SUBSCRIPTION, GROUP, "aks-0")
     run = await cli.call("onboard", "-f", _write(cli, {"cluster": str(unknown), "hub": "main"}), "--wait")
     assert run.code == FAILED
+    assert run.out.splitlines()[-1].startswith("✗ Failed after ")
     failed, remedy, runbook = run.err.splitlines()
     assert failed.startswith("✗ failed at inspect cluster: ")
     assert failed.endswith(" (cluster_gone)")
