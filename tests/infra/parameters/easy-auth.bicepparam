@@ -1,7 +1,8 @@
 // Callers sign in, the network and the workspace exist already, and a package is deployed at once.
 using '../../../infra/resources.bicep'
 
-param name = 'pullkeeper-prod'
+// As long as a name may be.
+param name = 'pullkeeper-prod-east'
 param signIn = { clientId: '33333333-3333-3333-3333-333333333333' }
 param network = {
   mode: 'existing'
