@@ -38,12 +38,15 @@ function copyable(text, title) {
   return make("div", { class: "copyable" }, block, button);
 }
 
-/** Tell what has happened, to those who see the page and to those who hear it. */
+/** Tell what has happened, to those who see the page and to those who hear it: within a dialog, if one is open. */
 function announce(text) {
-  byId("announcement").textContent = text;
-  byId("announcement").classList.add("shown");
+  const announcement = byId("announcement");
+  const host = document.querySelector("dialog[open]") ?? document.body;
+  if (announcement.parentElement !== host) host.append(announcement);
+  announcement.textContent = text;
+  announcement.classList.add("shown");
   clearTimeout(announce.timer);
-  announce.timer = setTimeout(() => byId("announcement").classList.remove("shown"), 4000);
+  announce.timer = setTimeout(() => announcement.classList.remove("shown"), 4000);
 }
 
 const drawn = new WeakMap();

@@ -10,8 +10,9 @@ const fleet = {
   complete: false,
   loaded: 0,
   asOf: null,
-  /** Problems of the last load. */
+  /** Problems of the last load, and of the last thing that somebody asked for. */
   failures: [],
+  refused: null,
   paused: false,
 };
 

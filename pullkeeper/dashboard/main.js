@@ -23,15 +23,16 @@ function drawAll() {
   drawApp();
   drawTable();
   drawPanel();
-  redraw(byId("failures"), fleet.failures.map((one) => one.shown), (shown) => shown.map(problemBox));
+  const failures = [...fleet.failures, fleet.refused].filter(Boolean).map((one) => one.shown);
+  redraw(byId("failures"), failures, (shown) => shown.map(problemBox));
   redraw(byId("as-of"), { at: fleet.asOf }, ({ at }) => (at ? ["As of ", make("time", {}, new Date(at).toLocaleTimeString())] : "Loading"));
   setText(byId("pause"), fleet.paused ? "Resume" : "Pause");
   byId("pause").title = fleet.paused ? "Load again by itself" : `Loads again every ${duration(period())}. Stop that`;
 }
 
-function showFailure(problem) {
+function showRefusal(problem) {
   if (problem.status === 401) return askForAccess(problem);
-  fleet.failures = [problem];
+  fleet.refused = problem;
   announce(problem.message);
   drawAll();
 }

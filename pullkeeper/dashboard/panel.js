@@ -26,7 +26,7 @@ function drawPanel() {
   if (!key) return;
   const { opener, ...model } = panel;
   const run = view.cluster && diagnoses.get(`${clusterRoute(view.cluster)}/diagnosis`);
-  redraw(byId("panel-body"), { ...model, run }, () => (view.operation ? drawOperationPanel() : drawClusterPanel()));
+  redraw(byId("panel-body"), { ...model, run, refused: fleet.refused?.shown }, () => (view.operation ? drawOperationPanel() : drawClusterPanel()));
 }
 
 /** The browser returns the focus itself, unless the element was drawn anew meanwhile. */
@@ -79,11 +79,12 @@ async function followPanel() {
 async function refresh(route, title) {
   try {
     const { queued } = await call("POST", route);
+    fleet.refused = null;
     announce(`Refresh of ${title} is queued (${count(queued, "message")}).`);
     hurry();
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
-    showFailure(error);
+    showRefusal(error);
   }
 }
 
@@ -120,6 +121,7 @@ function drawClusterPanel() {
       make("button", { class: "primary", "data-key": "refresh one", click: () => refresh(`${route}/refresh`, name) }, "Refresh now"),
       diagnoseButton(`${route}/diagnosis`, name),
     ),
+    fleet.refused && problemBox(fleet.refused.shown),
     cluster.search?.category && problemBox(cluster.search),
     make("h3", {}, `Targets (${number(total)})`),
     make("ul", { class: "targets" }, targets.map(drawTarget)),

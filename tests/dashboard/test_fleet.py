@@ -164,7 +164,7 @@ async def test_a_broken_cluster_is_repaired_and_refreshed(fleet: App, browse: Op
     await expect(panel.locator(".problem")).to_contain_text("cluster_unreachable")
     await cluster.server.start()
     await panel.get_by_role("button", name="Refresh now").click()
-    await expect(page.locator("#announcement")).to_have_text("Refresh of repaired is queued (1 message).")
+    await expect(panel.get_by_role("status")).to_have_text("Refresh of repaired is queued (1 message).")
     await expect(panel.locator(".problem")).to_have_count(0)
     await expect(panel.locator(".targets")).to_contain_text("fresh")
     await page.keyboard.press("Escape")

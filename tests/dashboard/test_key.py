@@ -62,7 +62,11 @@ async def test_a_sign_in_with_entra_needs_no_key(signed_in_app: App, browse: Ope
     await expect(page.locator("#listed")).to_have_text("1 of 1 cluster")
     dashboard.check()
     await page.get_by_role("button", name="Refresh all").click()
-    await expect(page.locator("#failures")).to_contain_text("the caller does not have the app role Pullkeeper.Onboard")
+    refusal = "the caller does not have the app role Pullkeeper.Onboard"
+    await expect(page.locator("#failures")).to_contain_text(refusal)
+    await page.locator("#rows").get_by_role("link", name="aks-1").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Refresh now").click()
+    await expect(page.get_by_role("dialog").locator(".problem").first).to_contain_text(refusal)
 
 
 async def test_without_a_sign_in_the_page_leads_to_entra(signed_in_app: App, browse: Open) -> None:
