@@ -81,7 +81,3 @@ def test_it_is_not_deployed() -> None:
     deployed = {path.parts[:2] for path in package.find_files(ROOT, package.read_rules(ROOT))}
     assert ("pullkeeper", "services.py") in deployed
     assert ("pullkeeper", "cli") not in deployed
-
-
-def test_its_version_is_the_apps() -> None:
-    assert _PROJECT["project"]["version"] == VERSION
