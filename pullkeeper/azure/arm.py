@@ -18,11 +18,11 @@ from pullkeeper.errors import ArmConflict, ArmDenied, ArmUnavailable, InternalEr
 
 _TIMEOUT: Final = 30.0
 """In seconds, for one call."""
+_CONNECT_TIMEOUT: Final = 5
+"""In seconds: a firewall that drops packets shows as no connection."""
 _OPTIONS: Final[dict[str, Any]] = {
     "redirect_max": 0,
     "retry_total": 0,
-    "connection_timeout": 5,
-    "read_timeout": 25,
     "polling_interval": 5,
 }
 """No retries of the SDK's own: it would sleep for as long as a Retry-After says."""
@@ -64,8 +64,10 @@ class Arm:
             raise self._endpoint.with_context()
         await self._entra.token(self._resource)
         if (client, subscription) not in self._clients:
-            # By default the transport looks up netrc and proxies for every call.
-            self._transport = self._transport or AioHttpTransport(use_env_settings=False)
+            # By default it looks up netrc and proxies for every call. Clients do not pass their time-outs on to it.
+            self._transport = self._transport or AioHttpTransport(
+                use_env_settings=False, connection_timeout=_CONNECT_TIMEOUT
+            )
             self._clients[client, subscription] = client(
                 self._entra.credential,
                 subscription,

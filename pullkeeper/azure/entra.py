@@ -5,7 +5,6 @@ import base64
 import json
 import logging
 from collections.abc import Callable, Collection
-from contextvars import Context
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Any, Final
@@ -73,8 +72,7 @@ class Entra:
             wait = timedelta(seconds=left)
             raise EntraThrottled("the identity endpoint is throttling", {"resource": resource}, retry_after=wait)
         if key not in self._requests:
-            # A context of its own: the first caller's deadline must not end the request for the others.
-            self._requests[key] = asyncio.create_task(self._request(*key), context=Context())
+            self._requests[key] = asyncio.create_task(self._request(*key))
             self._requests[key].add_done_callback(lambda _: self._requests.pop(key))
         try:
             # Shielded: a caller that is cancelled must not cancel the request of the others.

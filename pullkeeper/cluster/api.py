@@ -2,7 +2,7 @@
 
 Raw calls of `kubernetes.aio`'s REST client: the generated API classes cost a second of cold start, and their apply
 silently becomes a merge when the content type is missing. One client per cluster and refresh. Only the retries written
-here are made. Responses to an apply are requested as metadata only, so that no secret's content ever comes back.
+here are made. Responses to writes are requested as metadata only, so that no secret's content ever comes back.
 """
 
 import contextlib
@@ -135,7 +135,8 @@ class Api:
         """Delete the object with this uid. One that was created again meanwhile has another uid, and stays."""
         dry = {"dryRun": ["All"]} if self._dry else {}
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}, **dry}
-        headers = {"Accept": _JSON, "Content-Type": _JSON}
+        # An object with finalizers comes back as a whole otherwise: it is still there.
+        headers = {"Accept": _METADATA_ONLY, "Content-Type": _JSON}
         with contextlib.suppress(NotFound):
             await self._call_with_retries("DELETE", path, {}, headers, body)
 

@@ -84,9 +84,11 @@ MALFORMED = {
 
 @asynccontextmanager
 async def serve_canned(
-    authority: Authority | None, answers: Answers, pause: float = 0.05
+    authority: Authority | None, answers: Answers, pause: float = 0.05, hosts: tuple[str, ...] = ()
 ) -> AsyncIterator[CannedServer]:
-    """Serve `answers` on a free port, over TLS if there is an authority, until the context ends."""
+    """Serve `answers` on a free port, over TLS if there is an authority, until the context ends. hosts: the names in
+    the certificate, if not this machine's.
+    """
     canned_server = CannedServer(answers, pause)
     running: set[asyncio.Task[None]] = set()
     handlers: set[asyncio.Task[Any]] = set()
@@ -101,7 +103,7 @@ async def serve_canned(
         if not task.cancelled():
             task.result()
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=authority and authority.server_context())
+    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=authority and authority.server_context(*hosts))
     canned_server.host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield canned_server

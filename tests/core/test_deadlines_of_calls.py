@@ -1,6 +1,9 @@
 """Every call to another service ends with the invocation that makes it, whatever the service does."""
 
 import asyncio
+import contextlib
+import selectors
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -28,12 +31,15 @@ from pullkeeper.errors import (
     GoogleUnavailable,
     PullkeeperError,
     RegistryUnavailable,
+    StorageUnavailable,
 )
+from pullkeeper.fleet.storage import connect_storage, map_storage_errors
 from pullkeeper.mints import MintRecord
 from pullkeeper.model import ClusterId, Endpoint, Target
 from pullkeeper.publisher import registry
 from pullkeeper.publisher.federation import Federation
 from pullkeeper.publisher.hub import Hub
+from pullkeeper.settings import Settings
 from pullkeeper.tokens import EntraToken, Token
 from tests.core.canned import ANY_PATH, Answers, CannedServer, http, serve_canned
 from tests.core.credential import UncheckedCredential
@@ -175,6 +181,108 @@ async def test_a_silent_server_costs_no_more_than_the_deadline(
     assert raised is category
     assert len(server.requests) == 1
     assert 0.9 < seconds < 4
+
+
+_SPEED = 20
+
+
+class _QuickSelector(selectors.DefaultSelector):
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        return super().select(timeout and timeout / _SPEED)
+
+
+class _QuickLoop(asyncio.SelectorEventLoop):
+    """Its time passes fast, so that the time-outs that are deployed end within a test."""
+
+    def __init__(self) -> None:
+        super().__init__(_QuickSelector())
+
+    def time(self) -> float:
+        return super().time() * _SPEED
+
+
+async def _get_entra_token(server: CannedServer, _: Authority) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IDENTITY_ENDPOINT", f"https://{server.host}/msi/token")
+        patch.setenv("IDENTITY_HEADER", "secret")
+        entra = Entra(lambda: ManagedIdentityCredential(retry_total=0))
+        try:
+            await entra.token("r")
+        finally:
+            await entra.close()
+
+
+async def _call_storage(server: CannedServer, service: str) -> None:
+    account = "AccountName=a;AccountKey=YWNjb3VudA==;DefaultEndpointsProtocol=https"
+    endpoints = ";".join(f"{name}Endpoint=https://{server.host}/a" for name in ("Table", "Queue"))
+    settings = Settings.read({"AzureWebJobsStorage": f"{account};{endpoints}"})
+    tables, queues = connect_storage(settings, UncheckedCredential())
+    async with tables, queues, map_storage_errors(service):
+        if service == "tables":
+            await tables.get_table_client("fleet").get_entity("a", "b")
+        else:
+            await queues.get_queue_client("refresh").get_queue_properties()
+
+
+async def _read_table(server: CannedServer, _: Authority) -> None:
+    await _call_storage(server, "tables")
+
+
+async def _read_queue(server: CannedServer, _: Authority) -> None:
+    await _call_storage(server, "queues")
+
+
+@pytest.mark.parametrize(
+    ("call", "category", "seconds"),
+    [
+        pytest.param(_describe, ArmUnavailable, 30, id="Azure"),
+        pytest.param(_get_entra_token, EntraUnavailable, 30, id="the identity endpoint"),
+        pytest.param(_probe, RegistryUnavailable, 10, id="the registry"),
+        pytest.param(_apply, ClusterUnreachable, 40, id="an API server"),
+        pytest.param(_read_table, StorageUnavailable, 30, id="a table"),
+        pytest.param(_read_queue, StorageUnavailable, 30, id="a queue"),
+    ],
+)
+def test_a_silent_server_costs_its_time_out(
+    call: Call, category: type[PullkeeperError], seconds: float, authority: Authority
+) -> None:
+    """Outside of an invocation, which may leave less."""
+
+    async def measure() -> float:
+        async with serve_canned(authority, _SILENT) as server:
+            began = asyncio.get_running_loop().time()
+            with pytest.raises(category):
+                await call(server, authority)
+            is_storage = category is StorageUnavailable
+            assert (len(server.requests) > 1) is is_storage, "a silent connection to storage leaves time for another"
+            return asyncio.get_running_loop().time() - began
+
+    with asyncio.Runner(loop_factory=_QuickLoop) as runner:
+        assert seconds <= runner.run(measure()) < seconds + 8
+
+
+@pytest.mark.parametrize(
+    ("call", "category"), [(_describe, ArmUnavailable), (_apply, ClusterUnreachable)], ids=["Azure", "an API server"]
+)
+def test_a_server_that_accepts_no_connection_costs_five_seconds(
+    call: Call, category: type[PullkeeperError], authority: Authority
+) -> None:
+    """As behind a firewall that drops packets: its queue is full."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as opened:
+        for _ in range(3):
+            waiting = opened.enter_context(socket.socket())
+            waiting.settimeout(0)
+            waiting.connect_ex(full.getsockname())
+
+        async def measure() -> float:
+            server = CannedServer({}, host=f"127.0.0.1:{full.getsockname()[1]}")
+            began = asyncio.get_running_loop().time()
+            with pytest.raises(category):
+                await call(server, authority)
+            return asyncio.get_running_loop().time() - began
+
+        with asyncio.Runner(loop_factory=_QuickLoop) as runner:
+            assert 5 <= runner.run(measure()) < 13
 
 
 @pytest.mark.parametrize(("call", "category"), _CALLS)

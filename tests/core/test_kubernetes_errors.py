@@ -1,5 +1,6 @@
 """Every error response of an API server has its category."""
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -55,6 +56,15 @@ def test_a_conflict_names_each_manager_once() -> None:
     assert isinstance(conflict, OwnershipConflict)
     assert conflict.managers == ("kubectl-edit", "argocd")
     assert conflict.with_context(cluster="x").managers == ("kubectl-edit", "argocd")
+
+
+def test_a_manager_whose_name_looks_like_a_token_is_not_named() -> None:
+    """A client chooses the name freely, and drift is reported with it."""
+    cause = {"reason": "FieldManagerConflict", "message": 'conflict with "ya29.a0AfH6SMBcanarycanary"'}
+    conflict = map_refusal(409, json.dumps({"message": "conflict", "details": {"causes": [cause]}}).encode(), {})
+
+    assert isinstance(conflict, OwnershipConflict)
+    assert conflict.managers == ("[redacted]",)
 
 
 def test_an_empty_response_has_its_status_in_the_detail() -> None:

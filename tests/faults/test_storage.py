@@ -8,7 +8,7 @@ from pullkeeper.errors import StorageUnavailable
 from pullkeeper.fleet.queues import RefreshMessage
 from pullkeeper.fleet.shard_table import ShardState
 from pullkeeper.fleet.shards import shard_of
-from pullkeeper.fleet.table import entity_keys
+from pullkeeper.fleet.table import columns, entity_keys
 from tests.faults.gate import Gates
 from tests.world import MINUTE, World
 
@@ -97,6 +97,20 @@ async def test_a_row_that_cannot_be_read_hides_no_other(world: World, table: str
     else:
         [event] = [event for event in world.events.named("fleet.status") if event["cluster"] == str(bad.id)][-1:]
         assert event["category"] == "invalid_request"
+
+
+async def test_a_row_that_holds_another_cluster_is_not_refreshed(world: World) -> None:
+    """Its secrets would be written twice, and its status under another name."""
+    cluster, other = await world.join("aks-1"), await world.join("aks-2")
+    row = {**entity_keys(cluster.id), **columns("Member", other.member.cluster.to_json())}
+    async with TableServiceClient.from_connection_string(world.storage) as tables:
+        await tables.get_table_client("fleet").update_entity(row, mode=UpdateMode.MERGE)
+    await world.tick()
+    assert (await world.status(cluster)).targets == {}
+    [event] = [event for event in world.events.named("fleet.status") if event["cluster"] == str(cluster.id)]
+    assert event["category"] == "invalid_request"
+    assert cluster.part.journal.count("PATCH", "/secrets/") == 0
+    assert other.part.journal.count("PATCH", "/secrets/") == 1
 
 
 @pytest.mark.parametrize("row_key", ["nothing", "a|b|c", "..:x|y", "it's|b|c"])

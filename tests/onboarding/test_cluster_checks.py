@@ -9,6 +9,8 @@ from local.azure.arm import ONBOARDER
 from local.azure.managed_cluster import ManagedCluster
 from local.cloud import GROUP, SUBSCRIPTION
 from local.serving import Fault
+from pullkeeper.azure.clusters import AzureClusters, ClusterFacts
+from pullkeeper.model import ClusterId
 from tests.onboarding.conftest import Onboarding, describe, step
 
 pytestmark = pytest.mark.servers
@@ -94,15 +96,21 @@ async def test_workload_identity_is_enabled_if_asked_and_nothing_else_changes(on
     assert update.headers["If-Match"].strip('"') == etag
 
 
-async def test_an_update_by_another_client_is_not_overwritten(onboarding: Onboarding) -> None:
-    """The other change is kept, and the update is made later."""
+async def test_an_update_by_another_client_is_not_overwritten(
+    onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes between our reading and our writing. It is kept, and ours is made later."""
     cluster = await onboarding.cluster("aks-1")
-    azure = onboarding.azure(cluster)
+    azure, enable = onboarding.azure(cluster), AzureClusters.enable_workload_identity
     switched_off(azure)
     arm = onboarding.world.cloud.arm_part
-    arm.faults.add(
-        Fault(method="PUT", path="/managedClusters/", status=412, body='{"code":"PreconditionFailed"}', times=1)
-    )
+
+    async def enable_too_late(self: AzureClusters, cluster: ClusterId, facts: ClusterFacts) -> None:
+        monkeypatch.setattr(AzureClusters, "enable_workload_identity", enable)
+        azure.etag = "of another client's change"
+        await enable(self, cluster, facts)
+
+    monkeypatch.setattr(AzureClusters, "enable_workload_identity", enable_too_late)
     begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main", "enableWorkloadIdentity": True})
     ended = await onboarding.process(begun.id)
     assert ended.status == "Succeeded", describe(ended)

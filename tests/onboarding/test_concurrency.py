@@ -113,7 +113,7 @@ async def test_of_two_clusters_that_race_for_the_last_credential_one_is_told_of_
     assert len(onboarding.credentials("shop-pull")) == 20
 
 
-@pytest.mark.parametrize("when", ["chosen", "about to join the fleet"])
+@pytest.mark.parametrize("when", ["chosen", "about to join the fleet", "about to join, and only its trust is gone"])
 async def test_an_identity_deleted_by_another_clusters_offboarding_is_created_again(
     onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
@@ -121,7 +121,13 @@ async def test_an_identity_deleted_by_another_clusters_offboarding_is_created_ag
     cluster = await onboarding.cluster("aks-1")
 
     async def remove_identity() -> None:
-        assert onboarding.world.cloud.arm.identities.remove(identity_id("shop-pull"))
+        arm, identity = onboarding.world.cloud.arm, onboarding.identity("shop-pull")
+        if "only its trust" in when:
+            assert identity is not None
+            for name in onboarding.credentials("shop-pull"):
+                assert arm.federated_credentials.remove(identity, name)
+        else:
+            assert arm.identities.remove(identity_id("shop-pull"))
 
     if when == "chosen":
         run_after_listing(monkeypatch, remove_identity)

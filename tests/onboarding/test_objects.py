@@ -9,6 +9,7 @@ import yaml
 from local.kubernetes import recordings
 from pullkeeper.cluster.manifests import _FOLDER
 from tests.onboarding.conftest import (
+    MERGE,
     WORKLOAD,
     Onboarding,
     create_namespace,
@@ -97,7 +98,13 @@ async def test_a_client_id_of_another_owner_is_kept_until_adopted(onboarding: On
     assert (refused.remedy or "").startswith("kubectl get serviceaccount/deepintshield-sa -n deepintshield ")
     assert (await get_service_account(cluster))["metadata"]["annotations"] == theirs
     assert (await onboarding.run({**body, "adopt": True})).status == "Succeeded"
-    assert (await get_service_account(cluster))["metadata"]["annotations"] != theirs
+    adopted = (await get_service_account(cluster))["metadata"]["annotations"]
+    assert adopted["azure.workload.identity/client-id"] != "theirs"
+    edit = {"metadata": {"annotations": theirs}}
+    path = "/api/v1/namespaces/deepintshield/serviceaccounts/deepintshield-sa"
+    await cluster.admin.call("PATCH", path, edit, content_type=MERGE, manager="kubectl-edit")
+    assert (await onboarding.run(body)).status == "Succeeded", "what was adopted once is ours without asking again"
+    assert (await get_service_account(cluster))["metadata"]["annotations"] == adopted
 
 
 async def test_an_object_that_cannot_be_adopted_is_reported_with_its_command(onboarding: Onboarding) -> None:

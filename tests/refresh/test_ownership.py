@@ -8,6 +8,7 @@ from tests.world import MINUTE, World
 
 pytestmark = pytest.mark.servers
 _NAMESPACE, _NAME = "deepintshield", "ar-pull-secret"
+_MERGE = "application/merge-patch+json"
 _THEIRS = json.dumps({"auths": {"registry.example": {"username": "u", "password": "p", "auth": "dTpw"}}})
 
 
@@ -31,6 +32,42 @@ async def test_a_deleted_secret_is_created_again_and_reported(world: World) -> N
     await world.refresh(cluster)
     assert (await world.read_token(cluster)).startswith("ya29.")
     assert [event["detail"] for event in world.events.named("drift.repaired")] == ["it had been deleted"]
+
+
+async def test_a_secret_without_field_managers_is_ours_by_its_uid(world: World) -> None:
+    """Another client has cleared `managedFields`, and edited it."""
+    cluster = await world.join("aks-1")
+    await world.refresh(cluster)
+    uid = (await world.target(cluster)).uid
+    path = f"/api/v1/namespaces/{_NAMESPACE}/secrets/{_NAME}"
+    await cluster.admin.call("PATCH", path, {"metadata": {"managedFields": []}}, content_type=_MERGE)
+    await cluster.admin.edit_secret(_NAMESPACE, _NAME, _THEIRS)
+    assert await world.refresh_category(cluster) == "ok"
+    assert uid == (await world.target(cluster)).uid
+    assert (await world.read_token(cluster)).startswith("ya29.")
+
+
+async def test_a_secret_whose_status_was_lost_is_ours_by_its_field_manager(world: World) -> None:
+    cluster = await world.join("aks-1")
+    await world.refresh(cluster)
+    await world.services.shards.forget(cluster.id)
+    await cluster.admin.edit_secret(_NAMESPACE, _NAME, _THEIRS)
+    assert await world.refresh_category(cluster) == "ok"
+    assert (await world.read_token(cluster)).startswith("ya29.")
+    assert [event["detail"] for event in world.events.named("drift.repaired")] == ["edited by kubectl-edit"]
+
+
+async def test_a_secret_that_was_created_again_under_our_field_manager_is_reported(world: World) -> None:
+    """By a refresher in the cluster, say. Nothing conflicts; only the UID is another."""
+    cluster = await world.join("aks-1")
+    await world.refresh(cluster)
+    secret = await cluster.admin.read_secret(_NAMESPACE, _NAME)
+    secret["metadata"] = {name: secret["metadata"][name] for name in ("name", "namespace", "labels")}
+    await cluster.admin.delete_secret(_NAMESPACE, _NAME)
+    await cluster.admin.apply(secret, manager="pullkeeper")
+    await world.refresh(cluster)
+    details = [event["detail"] for event in world.events.named("drift.repaired")]
+    assert details == ["it had been deleted and created again"]
 
 
 async def test_a_foreign_secret_is_left_unchanged(world: World) -> None:

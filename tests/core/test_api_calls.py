@@ -1,0 +1,193 @@
+"""What the calls to an API server are conditional on, what their responses hold, and which server gets them."""
+
+import base64
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from local.clock import Clock
+from local.cloud import Cloud, LocalCluster
+from local.serving import Authority
+from pullkeeper import bounded
+from pullkeeper.cluster import pull_secret
+from pullkeeper.cluster.api import Api, path_of
+from pullkeeper.cluster.ownership import LABELS, ObjectMetadata, managers
+from pullkeeper.errors import ClusterTlsUntrusted, ObjectChanged, PullkeeperError, SecretImmutable
+from pullkeeper.model import Endpoint, Target
+from pullkeeper.tokens import ClientCertificate, EntraToken
+from tests.core.canned import ANY_PATH, http, serve_canned
+
+_TARGET: Final = Target(service_accounts=("app",))
+_SECRET: Final = pull_secret.path(_TARGET)
+_CONTENT: Final = base64.b64encode(b'{"auths":{"canary.example":{"auth":"Y2FuYXJ5"}}}').decode()
+_METADATA: Final = {"name": _TARGET.secret, "namespace": _TARGET.namespace}
+_BODY: Final[dict[str, Any]] = {
+    "apiVersion": "v1",
+    "kind": "Secret",
+    "metadata": {**_METADATA, "labels": LABELS},
+    "type": "kubernetes.io/dockerconfigjson",
+    "data": {".dockerconfigjson": _CONTENT},
+}
+
+
+@pytest_asyncio.fixture
+async def cluster(authority: Authority) -> AsyncIterator[LocalCluster]:
+    async with Cloud(Clock(), authority) as cloud:
+        cloud.add_hub("main")
+        yield await cloud.add_cluster("aks-1", "main")
+
+
+@pytest_asyncio.fixture
+async def api(cluster: LocalCluster) -> AsyncIterator[Api]:
+    """Under the rights of an administrator."""
+    certificate = ClientCertificate(cluster.server.admin_cert_pem, cluster.server.admin_key_pem)
+    async with Api(cluster.member.endpoint, certificate) as opened:
+        yield opened
+
+
+async def _write_beside_us(cluster: LocalCluster) -> None:
+    await cluster.admin.edit_secret(_TARGET.namespace, _TARGET.secret, '{"auths":{}}')
+
+
+async def test_a_secret_that_was_created_again_is_not_deleted(cluster: LocalCluster, api: Api) -> None:
+    seen = await api.apply(_SECRET, _BODY)
+    await cluster.admin.delete_secret(_TARGET.namespace, _TARGET.secret)
+    again = await cluster.admin.create_secret(_TARGET.namespace, _TARGET.secret, "{}")
+    with pytest.raises(ObjectChanged):
+        await api.delete(_SECRET, seen.uid)
+    assert (await cluster.admin.read_secret(_TARGET.namespace, _TARGET.secret))["metadata"]["uid"] == again
+
+
+async def test_our_fields_are_not_withdrawn_from_another_object_of_the_name(cluster: LocalCluster, api: Api) -> None:
+    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _METADATA, "data": {"ours": "1"}}
+    path = path_of(config)
+    seen = await api.apply(path, config)
+    await cluster.admin.call("DELETE", path)
+    await api.apply(path, config)
+    with pytest.raises(SecretImmutable, match=r"metadata\.uid"):
+        await api.withdraw(path, config, seen.uid)
+    assert (await cluster.admin.call("GET", path))["data"] == {"ours": "1"}
+
+
+async def test_a_secret_that_has_changed_since_is_not_given_back(cluster: LocalCluster, api: Api) -> None:
+    """A manager that has joined meanwhile would be forgotten."""
+    seen = await api.apply(_SECRET, _BODY)
+    await _write_beside_us(cluster)
+    with pytest.raises(ObjectChanged):
+        await pull_secret.release(api, _TARGET, seen)
+    left = await cluster.admin.read_secret(_TARGET.namespace, _TARGET.secret)
+    assert managers(left["metadata"]) == {"pullkeeper", "kubectl-edit"}
+
+
+class _Meanwhile(Api):
+    """Another client changes the service account between the read of it and the first patch."""
+
+    cluster: LocalCluster
+    change: Any = None
+
+    async def json_patch(self, path: str, operations: Sequence[Any]) -> None:
+        change, self.change = self.change, None
+        if change is not None:
+            merge = "application/merge-patch+json"
+            await self.cluster.admin.call("PATCH", path, {"imagePullSecrets": change}, content_type=merge)
+        await super().json_patch(path, operations)
+
+
+@pytest.mark.parametrize(
+    ("before", "meanwhile", "after"),
+    [
+        ([], ["theirs"], ["theirs", "ar-pull-secret"]),
+        (["one"], ["one", "theirs"], ["one", "theirs", "ar-pull-secret"]),
+    ],
+    ids=["the first name", "one more"],
+)
+async def test_a_reference_that_is_added_replaces_none_that_came_meanwhile(
+    cluster: LocalCluster, before: list[str], meanwhile: list[str], after: list[str]
+) -> None:
+    api, path = await _open(cluster, before), pull_secret.account_path(_TARGET, "app")
+    async with api:
+        api.change = [{"name": name} for name in meanwhile]
+        await pull_secret.add_reference(api, _TARGET, "app")
+    named = (await cluster.admin.call("GET", path))["imagePullSecrets"]
+    assert [one["name"] for one in named] == after
+
+
+async def test_a_reference_is_removed_from_the_place_where_it_is_by_now(cluster: LocalCluster) -> None:
+    api, path = await _open(cluster, []), pull_secret.account_path(_TARGET, "app")
+    async with api:
+        await pull_secret.add_reference(api, _TARGET, "app")
+        api.change = [{"name": "theirs"}, {"name": "ar-pull-secret"}]
+        await pull_secret.remove_reference(api, _TARGET, "app")
+    named = (await cluster.admin.call("GET", path))["imagePullSecrets"]
+    assert {"name": "theirs"} in named
+
+
+async def _open(cluster: LocalCluster, names: list[str]) -> _Meanwhile:
+    """A client, and a service account that names these secrets."""
+    named = {"imagePullSecrets": [{"name": name} for name in names]} if names else {}
+    # Field managers are recorded from the first applied field on.
+    metadata = {"name": "app", "namespace": _TARGET.namespace, "labels": {"theirs": "yes"}}
+    await cluster.admin.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata, **named})
+    certificate = ClientCertificate(cluster.server.admin_cert_pem, cluster.server.admin_key_pem)
+    api = _Meanwhile(cluster.member.endpoint, certificate)
+    api.cluster = cluster
+    return api
+
+
+async def test_no_response_to_a_write_has_the_content_of_a_secret(
+    cluster: LocalCluster, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not of a write that changed something, not of one that was refused, and not of a deletion."""
+    read, responses = bounded.read, list[bytes]()
+
+    async def noted(response: aiohttp.ClientResponse, limit: int) -> bytes:
+        responses.append(await read(response, limit))
+        return responses[-1]
+
+    monkeypatch.setattr(bounded, "read", noted)
+    await api.apply(_SECRET, _BODY)
+    await api.apply(_SECRET, _BODY)
+    await _write_beside_us(cluster)
+    with pytest.raises(PullkeeperError):
+        await api.apply(_SECRET, _BODY)
+    seen = await api.apply(_SECRET, _BODY, force=True)
+    assert await api.look(_SECRET, "Secret")
+    with pytest.raises(PullkeeperError):
+        await pull_secret.release(api, _TARGET, ObjectMetadata(created=False, metadata={"resourceVersion": "1"}))
+    await pull_secret.release(api, _TARGET, seen)
+    await api.json_patch(_SECRET, [{"op": "add", "path": "/metadata/labels", "value": {"a": "b"}}])
+    await api.delete(_SECRET, seen.uid)
+    assert len(responses) >= 9
+    assert not [response for response in responses if _CONTENT.encode() in response or b'"data"' in response]
+    writes = [one for one in cluster.part.journal.requests if one.headers["User-Agent"].startswith("pullkeeper/")]
+    accepted = {(one.method, one.headers["Accept"].partition(";")[2].partition(";")[0]) for one in writes}
+    assert accepted == {("PATCH", "as=PartialObjectMetadata"), ("DELETE", "as=PartialObjectMetadata")}
+
+
+async def test_a_certificate_of_the_clusters_ca_for_another_name_is_refused() -> None:
+    """The CA signs for kubelets too."""
+    ca = Authority()
+    async with serve_canned(
+        ca, {ANY_PATH: http(200, {"metadata": {"uid": "u"}})}, hosts=("kubelet.example",)
+    ) as server:
+        endpoint = Endpoint(server=f"https://{server.host}", ca=ca.pem, read_at="2026-01-01T00:00:00Z")
+        async with Api(endpoint, EntraToken("canary")) as api:
+            with pytest.raises(ClusterTlsUntrusted):
+                await api.get("/api/v1/namespaces/a")
+    assert server.requests == []
+
+
+async def test_cookies_of_an_api_server_are_not_sent_back(authority: Authority) -> None:
+    """Clients of a cluster share what was prepared for it; a cookie would follow the next identity."""
+    answer = http(200, {"metadata": {"uid": "u"}}, Set_Cookie="session=canary; Path=/")
+    async with serve_canned(authority, {ANY_PATH: answer}) as server:
+        name = server.host.replace("127.0.0.1", "localhost")  # no cookies are kept for addresses
+        endpoint = Endpoint(server=f"https://{name}", ca=authority.pem, read_at="2026-01-01T00:00:00Z")
+        async with Api(endpoint, EntraToken("canary")) as api:
+            await api.get("/api/v1/namespaces/a")
+            await api.get("/api/v1/namespaces/a")
+    assert len(server.requests) == 2
+    assert not any("cookie" in request.headers for request in server.requests)
