@@ -118,7 +118,6 @@ async def test_a_refusal_is_entra_denied_with_its_remedy(answer: bytes, monkeypa
     "answer",
     [
         pytest.param(http(500, b"broken"), id="broken"),
-        pytest.param(http(302, b"", Location="https://127.0.0.1:9/"), id="a redirect"),
         pytest.param(http(200, _without("resource")), id="no resource"),
         pytest.param(http(200, _without("expires_on")), id="no expiry"),
         pytest.param(http(200, _without("access_token")), id="no token"),
@@ -135,6 +134,15 @@ async def test_a_refusal_is_entra_denied_with_its_remedy(answer: bytes, monkeypa
 )
 async def test_a_malformed_response_is_entra_unavailable(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     assert type(await _fail(answer, monkeypatch)) is EntraUnavailable
+
+
+@pytest.mark.parametrize("status", [302, 307])
+async def test_a_redirect_is_not_followed(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other server would have answered, and would have got the header that opens the endpoint."""
+    async with serve_canned(None, {"/elsewhere": http(200, _RESPONSE)}) as elsewhere:
+        away = http(status, b"", Location=f"http://{elsewhere.host}/elsewhere")
+        assert type(await _fail(away, monkeypatch)) is EntraUnavailable
+    assert elsewhere.requests == []
 
 
 async def test_a_throttling_endpoint_is_left_alone_for_as_long_as_it_asks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,15 +38,16 @@ async def test_a_cluster_that_hangs_is_called_once(world: World, monkeypatch: py
     monkeypatch.setattr("pullkeeper.cluster.api._TIMEOUT", 0.3)
     cluster.part.faults.add(Fault(path=_SECRETS, method="PATCH", hang=True))
     assert await world.refresh_category(cluster) == "cluster_unreachable"
-    assert cluster.part.journal.count("PATCH", _SECRETS) <= 1
+    assert cluster.part.journal.count("PATCH", _SECRETS) == 1
 
 
 @pytest.mark.parametrize("dropped", [True, False], ids=["dropped", "503"])
 async def test_a_cluster_that_answers_with_errors_is_unreachable(world: World, *, dropped: bool) -> None:
+    """One that does not respond at all is left to the queue; errors of its own may have passed at the next try."""
     cluster = await world.join("aks-1")
     cluster.part.faults.add(Fault(path=_SECRETS, method="PATCH", status=503, body="upstream", drop=dropped))
     assert await world.refresh_category(cluster) == "cluster_unreachable"
-    assert cluster.part.journal.count("PATCH", _SECRETS) <= 3
+    assert cluster.part.journal.count("PATCH", _SECRETS) == (1 if dropped else 3)
 
 
 async def test_an_overloaded_server_gets_the_wait_that_it_asks_for(world: World) -> None:

@@ -22,14 +22,12 @@ async def test_a_definite_refusal_stops_the_token(world: World, status: int) -> 
     "fault",
     [
         Fault(status=429),
-        Fault(status=307, headers={"Location": "https://127.0.0.1:9/"}),
         Fault(status=200, body="<html>"),
         Fault(status=200, body="[" * 60_000),
         Fault(status=200, body='{"token":"a\\nb"}'),
-        Fault(status=200, body=json.dumps({"token": "x" * 1_000_000})),
         Fault(drop=True),
     ],
-    ids=["429", "redirect", "html", "deep", "newline", "huge", "dropped"],
+    ids=["429", "html", "deep", "newline", "dropped"],
 )
 async def test_any_other_failure_is_a_warning(world: World, fault: Fault) -> None:
     cluster = await world.join("aks-1")

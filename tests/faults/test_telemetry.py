@@ -56,9 +56,3 @@ async def test_a_refresh_survives_broken_instruments(world: World) -> None:
     assert (await world.target(good)).category is None
     assert (await world.target(bad)).category == "cluster_rbac_denied"
     assert world.events.named("run.completed")
-
-
-def test_attributes_may_have_the_names_of_log_record_fields(caplog: pytest.LogCaptureFixture) -> None:
-    """`logging` raises KeyError for `name` or `message`."""
-    with caplog.at_level(logging.INFO, "pullkeeper"):
-        telemetry.emit("run.completed", {"name": "a", "message": "b", "clusters": 1})
