@@ -20,9 +20,9 @@ from pullkeeper.cluster.ownership import LABELS, MANAGER, ObjectMetadata, manage
 from pullkeeper.cluster.refusals import OwnershipConflict, PatchTestFailed
 from pullkeeper.errors import (
     AdmissionDenied,
-    ClusterError,
     NamespaceMissing,
     NamespaceTerminating,
+    PullkeeperError,
     QuotaExceeded,
     SecretConflict,
 )
@@ -102,11 +102,11 @@ def is_ours(seen: ObjectMetadata) -> bool:
 async def release(api: Api, target: Target, seen: ObjectMetadata) -> None:
     """End our ownership of the secret, and keep its content for its other managers.
 
-    Raises ClusterError without the server's text, because a server may answer a failed patch with the whole object.
+    Raises PullkeeperError without the server's text, because a server may answer a failed patch with the whole object.
     """
     try:
         await api.merge_patch(path(target), {"metadata": release_patch(seen.metadata, LABELS)})
-    except ClusterError as e:
+    except PullkeeperError as e:
         raise type(e)("the server refused the patch", e.context, retry_after=e.retry_after) from None
 
 

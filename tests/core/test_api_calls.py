@@ -167,6 +167,18 @@ async def test_no_response_to_a_write_has_the_content_of_a_secret(
     assert accepted == {("PATCH", "as=PartialObjectMetadata"), ("DELETE", "as=PartialObjectMetadata")}
 
 
+async def test_a_refused_release_quotes_no_response(authority: Authority) -> None:
+    """A server may answer a patch that fails with the whole object."""
+    refused = http(422, {"kind": "Status", "message": f'Secret "pull" is invalid: {_CONTENT}', "code": 422})
+    async with serve_canned(authority, {ANY_PATH: refused}) as server:
+        endpoint = Endpoint(server=f"https://{server.host}", ca=authority.pem, read_at="2026-01-01T00:00:00Z")
+        seen = ObjectMetadata(created=False, metadata={"resourceVersion": "1"})
+        async with Api(endpoint, EntraToken("canary")) as api:
+            with pytest.raises(PullkeeperError) as raised:
+                await pull_secret.release(api, _TARGET, seen)
+    assert raised.value.detail == "the server refused the patch"
+
+
 async def test_a_certificate_of_the_clusters_ca_for_another_name_is_refused() -> None:
     """The CA signs for kubelets too."""
     ca = Authority()

@@ -160,6 +160,16 @@ async def test_a_throttling_endpoint_is_left_alone_for_as_long_as_it_asks(monkey
         assert (await entra.token(_RESOURCE)).reveal() == _TOKEN
 
 
+async def test_a_throttling_endpoint_is_asked_again_after_a_minute_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may ask for an hour, in which every secret would expire."""
+    async with _entra(http(429, b"slow down", Retry_After="3600"), monkeypatch) as (entra, _):
+        with pytest.raises(EntraThrottled):
+            await entra.token(_RESOURCE)
+        with pytest.raises(EntraThrottled) as raised:
+            await entra.token(_RESOURCE)
+    assert timedelta(seconds=55) < (raised.value.retry_after or timedelta()) <= timedelta(minutes=1)
+
+
 async def test_a_token_in_the_cache_does_not_hide_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
     """The endpoint gave one for another resource earlier, and fails for all of them now."""
     async with _entra(http(200, {**_RESPONSE, "resource": AKS}), monkeypatch) as (entra, endpoint):

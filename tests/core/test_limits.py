@@ -1,6 +1,7 @@
 """No response is read beyond its limit, also one that is valid beyond it. No redirect of Azure's is followed."""
 
 import asyncio
+import base64
 import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -14,13 +15,14 @@ from pullkeeper.azure.arm import Arm
 from pullkeeper.azure.clusters import AzureClusters
 from pullkeeper.azure.entra import Entra
 from pullkeeper.cluster.api import Api
-from pullkeeper.errors import ClusterMoved, GoogleUnavailable, PullkeeperError, RegistryUnavailable
+from pullkeeper.errors import ClusterMoved, GoogleUnavailable, InternalError, PullkeeperError, RegistryUnavailable
 from pullkeeper.model import ClusterId, Endpoint
 from pullkeeper.publisher import google, registry
 from pullkeeper.publisher.hub import Hub
 from pullkeeper.tokens import EntraToken, Token
-from tests.core.canned import ANY_PATH, CannedServer, http, serve_canned
+from tests.core.canned import ANY_PATH, Answers, CannedServer, http, serve_canned
 from tests.core.credential import UncheckedCredential
+from tests.core.failures import format_failure
 from tests.core.publisher import credential_config, hub
 
 _NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)
@@ -46,7 +48,7 @@ async def _get(host: str, authority: Authority) -> None:
 
 async def _list(host: str, authority: Authority) -> None:
     async with Api(_endpoint(host, authority), EntraToken("canary")) as api:
-        await api.list_page("/api/v1/namespaces", "", "")
+        await api.list_page("/api/v1/namespaces", "")
 
 
 async def _exchange(host: str, _: Authority) -> None:
@@ -119,6 +121,21 @@ async def test_a_redirect_of_azure_is_not_followed(authority: Authority, status:
             server.answers[ANY_PATH] = http(200, _DESCRIBED)
             await _describe(server)
     assert elsewhere.requests == []
+
+
+@pytest.mark.parametrize("kubeconfig", ["users: [{canary: ]", "clusters: []\nusers: [canary]", "canary"])
+async def test_a_kubeconfig_in_an_unknown_form_is_not_quoted(authority: Authority, kubeconfig: str) -> None:
+    """It contains a key."""
+    path = f"/subscriptions/{_CLUSTER.subscription}/resourceGroups/rg/providers/Microsoft.ContainerService"
+    credentials = f"{path}/managedClusters/aks-1/listClusterUserCredential"
+    given = {"kubeconfigs": [{"name": "user", "value": base64.b64encode(kubeconfig.encode()).decode()}]}
+    answers: Answers = {ANY_PATH: http(200, _DESCRIBED), credentials: http(200, given)}
+    async with serve_canned(authority, answers) as server:
+        arm = Arm(Entra(UncheckedCredential), f"https://{server.host}")
+        with pytest.raises(InternalError, match="the kubeconfig from Azure has an unknown form") as raised:
+            await AzureClusters(arm, lambda: _NOW).locate(_CLUSTER)
+        await arm.close()
+    assert "canary" not in format_failure(raised.value)
 
 
 async def test_a_failed_call_to_azure_is_left_to_its_caller(authority: Authority) -> None:

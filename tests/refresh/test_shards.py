@@ -13,7 +13,7 @@ from azure.data.tables.aio import TableServiceClient
 
 from local.cloud import LocalCluster
 from local.serving import Fault
-from pullkeeper.errors import NotInFleet, StorageUnavailable
+from pullkeeper.errors import NotInFleet, StorageUnavailable, UnknownFormat
 from pullkeeper.fleet.queues import RefreshMessage
 from pullkeeper.fleet.shard_table import Shards, ShardState
 from pullkeeper.fleet.shards import shard_of
@@ -122,6 +122,19 @@ async def test_a_shard_of_another_version_is_left_alone_and_reported(world: Worl
     assert cluster.part.journal.count("PATCH", "/secrets/") == 0
     assert world.events.named("run.completed")[-1]["other_version"] == 1
     assert world.events.named("shard.completed")[-1]["category"] == "unknown_format"
+
+
+async def test_no_writer_overwrites_a_shard_of_another_version(world: World) -> None:
+    cluster = await world.join("aks-1")
+    await world.tick()
+    keys = {"PartitionKey": "shard", "RowKey": shard_of(cluster.id)}
+    async with TableServiceClient.from_connection_string(world.storage) as tables:
+        table = tables.get_table_client("shards")
+        await table.update_entity({**keys, "Format": 2}, mode=UpdateMode.MERGE)
+        before = dict(await table.get_entity(*keys.values()))
+        with pytest.raises(UnknownFormat):
+            await world.services.shards.forget(cluster.id)
+        assert dict(await table.get_entity(*keys.values())) == before
 
 
 async def test_a_message_of_another_version_goes_back_to_the_queue(world: World) -> None:
