@@ -166,7 +166,9 @@ class Refresher:
         return {"clusters": record.state.clusters, "ok": counts["ok"], "failed": failed, "unreadable": unreadable}
 
     def _report(self, record: Record) -> None:
-        """Emit `fleet.status` of every target that is not fresh, and once an hour of all."""
+        """Emit `fleet.status` of every target that is not fresh, or that its cluster refreshes itself (nothing else is
+        emitted of those), and once an hour of all.
+        """
         now = self._clock()
         for row in record.rows.values():
             if row.member is None:
@@ -183,6 +185,6 @@ class Refresher:
                 state = status.state(now)
                 if status.expires_at and state != "removed":
                     telemetry.measure(telemetry.remaining_lifetime.record, (status.expires_at - now).total_seconds())
-                if record.reports_all or state not in _WELL:
+                if record.reports_all or state not in _WELL or row.member.cluster.refresher == "in-cluster":
                     explained = explain_expiry(row.member.cluster, target, status, now)
                     report_status(row.id, str(target), explained, state)

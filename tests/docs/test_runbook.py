@@ -129,13 +129,6 @@ def test_the_runbook_mentions_every_event() -> None:
     assert [event for event in get_args(telemetry.Event) if event not in whole] == []
 
 
-def test_queries_name_only_events_that_exist() -> None:
-    conditions = re.findall(r"Name (?:==|in) ?(\([^)]*\)|\"[^\"]*\")", "".join(block.text for block in blocks("kql")))
-    named = {name for condition in conditions for name in re.findall(r'"([^"]+)"', condition)}
-    assert named
-    assert named <= set(get_args(telemetry.Event))
-
-
 @cache
 def kubectl_help(*words: str) -> str:
     """Return the help of a command, "" if there is no such command."""

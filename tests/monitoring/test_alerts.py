@@ -5,7 +5,8 @@ else is said, a token lives an hour, so 20 minutes bring each cluster a new one.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import count
 from typing import Final
@@ -15,21 +16,25 @@ import pytest
 from local.cloud import GROUP, SUBSCRIPTION, LocalCluster
 from local.kubernetes import recordings
 from local.serving import Fault
+from pullkeeper.cluster.rights import access as rights
+from pullkeeper.errors import StorageUnavailable
 from pullkeeper.fleet.shards import shard_of
-from pullkeeper.model import ClusterId
+from pullkeeper.model import ClusterId, SelectorTarget, Target
 from tests.docs.pages import ROOT, rows
+from tests.faults.gate import put_gates
 from tests.monitoring.deployed import RULE, find
 from tests.monitoring.rules import Alert, Rule
 from tests.monitoring.workspace import Workspace
 from tests.onboarding.conftest import Onboarding
 from tests.world import MINUTE, World
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
 _TICK: Final = 5 * MINUTE
 _LATE: Final = 4 * MINUTE
 """How long after a tick the rules are evaluated."""
 _QUEUE: Final = MINUTE / 12
 """How long a message waits on the queue."""
+_TEAMS: Final = SelectorTarget.parse({"namespaceSelector": {"matchLabels": {"pull": "yes"}}})
 _LIFE: Final = timedelta(hours=1)
 _PROMISED: Final = {row[0].strip("`"): int(row[3]) * MINUTE for row in rows(ROOT / "docs" / "monitoring.md", "alert")}
 
@@ -46,7 +51,8 @@ class Watch:
         """timer, queue: whether these functions run."""
         for _ in range(time // _TICK):
             if timer:
-                await self.world.services.scheduler.run()
+                with suppress(StorageUnavailable):
+                    await self.world.services.scheduler.run()
             self.world.clock.advance(_QUEUE)
             if queue:
                 await self.world.process_queue()
@@ -106,7 +112,9 @@ def is_in_time(alert: Alert, since: datetime) -> bool:
 
 
 async def test_a_healthy_fleet_raises_no_alert(watch: Watch, world: World, onboarding: Onboarding) -> None:
-    """In six hours: with a token of 12 hours too, with a cluster that leaves the fleet, and one that loses a target."""
+    """In four hours: with a token of 12 hours too, a cluster that leaves the fleet, one that loses a target, and a
+    message that a crash takes.
+    """
     hub = world.cloud.add_hub("long", lifetime=12 * 3600)
     world.cloud.google._accounts[hub.service_account].long_lifetimes = True
     leaving, losing = await onboarding.cluster("leaving"), await onboarding.cluster("losing")
@@ -116,7 +124,10 @@ async def test_a_healthy_fleet_raises_no_alert(watch: Watch, world: World, onboa
     await watch.pass_time(65 * MINUTE)
     await onboarding.offboard_fully(leaving)
     await onboarding.onboard(losing, targets=[{"namespace": "b"}])
-    await watch.pass_time(timedelta(hours=5))
+    await watch.pass_time(timedelta(hours=1))
+    await watch.pass_time_until(lambda: world.events.named("run.completed")[-1]["queued"], queue=False)
+    await world.services.queues["refresh"]._queue.clear_messages()
+    await watch.pass_time(timedelta(minutes=90))
     assert watch.alerts() == []
     assert {event["state"] for event in world.events.named("fleet.status")} == {"fresh"}
 
@@ -152,6 +163,55 @@ async def test_each_failure_fires_its_own_alert_for_its_own_cluster(watch: Watch
     assert by_rule["drift"].dimensions == of(deleted)
     assert is_in_time(action, watch.workspace.times("secret.refresh_failed", str(denied.id))[0])
     assert is_in_time(by_rule["drift"], watch.workspace.times("drift.repaired", str(deleted.id))[0])
+
+
+async def test_a_secret_that_was_never_written_is_as_one_that_expires(watch: Watch, world: World) -> None:
+    """Where the clusters' role is missing, until it is there."""
+    cluster = await world.join("aks-1", access=False)
+    await watch.pass_time(10 * MINUTE)
+    assert {alert.rule for alert in watch.alerts()} == {"action", "sixth", "third"}
+    assert {alert.dimensions for alert in watch.alerts()} == {of(cluster, "cluster_rbac_denied")}
+    for manifest in rights(cluster.member.cluster.targets, world.cloud.app.principal_id):
+        await cluster.admin.apply(manifest)
+    await watch.pass_time_until_resolved()
+    assert len(watch.alerts()) == 3
+
+
+async def test_an_alert_about_a_list_of_namespaces_ends_too(watch: Watch, world: World) -> None:
+    """Though nothing is emitted of a list that does not fail."""
+    cluster = await world.join("aks-1", targets=(Target(), _TEAMS))
+    cluster.part.faults.add(recordings.fault("forbidden-unnamed-in-cluster", path="/api/v1/namespaces$", method="GET"))
+    action = await watch.pass_time_until_fired("action")
+    assert action.dimensions == ("cluster_rbac_denied", str(cluster.id), f"{cluster.id}/*")
+    cluster.part.faults.clear()
+    await watch.pass_time_until_resolved()
+    assert watch.alerts() == [replace(action, resolved=watch.alerts()[0].resolved)]
+
+
+async def test_a_secret_that_its_own_cluster_lets_expire_needs_action(watch: Watch, world: World) -> None:
+    """That little time was left when the app last saw it is no alert: the cluster may have refreshed it since."""
+    cluster = await world.join("aks-1")
+    await world.tick()
+    own = cluster.member.cluster.model_copy(update={"refresher": "in-cluster"})
+    await world.services.fleet.register(replace(cluster.member, cluster=own))
+    action = await watch.pass_time_until_fired("action")
+    assert action.dimensions == of(cluster, "refresh_stopped")
+    assert watch.alerts() == [action]
+
+
+async def test_runs_that_fail_are_reported_as_none(watch: Watch, world: World) -> None:
+    """Storage is down."""
+    async with put_gates(world.storage) as (world.storage, gates):
+        await watch.pass_time(25 * MINUTE)
+        last_run = watch.workspace.times("run.completed")[-1]
+        gates.set("shut")
+        stopped = await watch.pass_time_until_fired("stopped", queue=False)
+        assert is_in_time(stopped, last_run)
+        gates.set("open")
+        await watch.pass_time_until_resolved()
+        assert [alert.rule for alert in watch.alerts()] == ["stopped"]
+        await world.services.close()
+        world._services = None
 
 
 async def test_a_timer_that_has_stopped_is_reported_before_a_token_gets_old(watch: Watch, world: World) -> None:

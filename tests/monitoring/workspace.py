@@ -38,7 +38,7 @@ class Workspace:
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
         self._database = duckdb.connect()
-        self._database.execute("SET TimeZone = 'UTC'")
+        self._database.execute("SET TimeZone = 'UTC'; SET threads = 1")
         self._database.execute(
             "CREATE TABLE asked (since TIMESTAMP, until TIMESTAMP); INSERT INTO asked VALUES (NULL, NULL)"
         )
