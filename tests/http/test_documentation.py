@@ -41,7 +41,11 @@ async def test_a_failed_step_and_its_event_have_the_page(app: App) -> None:
     operation = await app.run_operation("POST", "clusters", {"cluster": str(unknown), "hub": "main"})
     pages = {step["category"]: step["runbook"] for step in operation["steps"]}
     assert pages == {None: None, "cluster_gone": _page("cluster_gone")}
-    assert f"category=cluster_gone remedy={_page('cluster_gone')}" in app.host.output
+
+    async def is_reported() -> bool:
+        return f"category=cluster_gone remedy={_page('cluster_gone')}" in app.host.output
+
+    await until(is_reported)  # a moment after the operation has ended
 
 
 async def test_a_target_that_fails_has_the_page(app: App) -> None:
