@@ -7,7 +7,9 @@ const RUNNING = ["Queued", "Running"];
 function drawHubs() {
   const hubs = fleet.status?.hubs ?? [];
   const runs = hubs.map((hub) => diagnoses.get(hubRoute(hub.name)) ?? null);
-  redraw(byId("hubs"), { hubs, runs }, () => (hubs.length ? hubs.map(drawHub) : make("p", { class: "none" }, "The setting HUBS names none.")));
+  redraw(byId("hubs"), { hubs, runs }, () =>
+    hubs.length ? hubs.map(drawHub) : make("p", { class: "none" }, "The setting HUBS names none."),
+  );
 }
 
 const hubRoute = (name) => `hubs/${encodeURIComponent(name)}/diagnosis`;
@@ -19,7 +21,12 @@ function drawHub(hub) {
   return make(
     "article",
     { "data-tone": tone },
-    make("div", { class: "heading" }, make("h3", {}, viewLink({ hub: name }, name, { title: "Its clusters" })), diagnoseButton(hubRoute(name), `hub ${name}`)),
+    make(
+      "div",
+      { class: "heading" },
+      make("h3", {}, viewLink({ hub: name }, name, { title: "Its clusters" })),
+      diagnoseButton(hubRoute(name), `hub ${name}`),
+    ),
     make("p", {}, fault ?? ["Last mint ", ago(lastMint), lastMint && took].filter(Boolean)),
     lastMint && lifeBar({ expiresAt, issuedAt: lastMint }),
     make("p", { class: "quiet" }, registries.join(", ")),
@@ -43,7 +50,13 @@ function operationList(operations, named) {
     const { word, tone } = OPERATION_WORDS[one.status];
     const kind = `${one.kind}${one.dryRun ? " (dry run)" : ""}`;
     const link = viewLink({ operation: one.id }, named ? `${kind} ${clusterName(one.cluster)}` : kind);
-    return make("li", {}, make("span", { class: "state", "data-tone": tone }, word), link, make("span", { class: "quiet" }, ago(one.createdAt)));
+    return make(
+      "li",
+      {},
+      make("span", { class: "state", "data-tone": tone }, word),
+      link,
+      make("span", { class: "quiet" }, ago(one.createdAt)),
+    );
   });
   return make("ul", { class: "operations" }, items);
 }
@@ -57,6 +70,10 @@ function drawApp() {
       ...Object.entries(queues ?? {}).map(([name, messages]) => [`Queue ${name}`, count(messages, "message")]),
       ["Version", version ?? "unknown"],
     ];
-    return make("dl", {}, facts.map(([term, fact]) => make("div", {}, make("dt", {}, term), make("dd", {}, fact))));
+    return make(
+      "dl",
+      {},
+      facts.map(([term, fact]) => make("div", {}, make("dt", {}, term), make("dd", {}, fact))),
+    );
   });
 }

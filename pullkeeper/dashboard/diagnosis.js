@@ -24,7 +24,12 @@ async function diagnose(route, title) {
 function diagnoseButton(route, title) {
   const running = Boolean(diagnoses.get(route)?.running);
   const click = () => running || diagnose(route, title);
-  return make("button", { click, "aria-disabled": String(running), "data-key": `diagnose ${route}` }, running ? "Diagnosing" : "Diagnose", make("span", { class: "unseen" }, ` ${title}`));
+  return make(
+    "button",
+    { click, "aria-disabled": String(running), "data-key": `diagnose ${route}` },
+    running ? "Diagnosing" : "Diagnose",
+    make("span", { class: "unseen" }, ` ${title}`),
+  );
 }
 
 function drawDiagnosis(route) {
@@ -33,7 +38,13 @@ function drawDiagnosis(route) {
   if (problem) return problemBox(problem);
   if (!result) return null;
   return [
-    make("p", { class: "quiet" }, "As of ", ago(result.at), `, in ${result.seconds.toFixed(1)} s. Nothing was changed.`),
+    make(
+      "p",
+      { class: "quiet" },
+      "As of ",
+      ago(result.at),
+      `, in ${result.seconds.toFixed(1)} s. Nothing was changed.`,
+    ),
     make("ol", { class: "hops" }, result.hops.map(drawHop)),
   ];
 }
@@ -45,8 +56,21 @@ function drawHop(hop) {
   return make(
     "li",
     { "data-tone": HOP_TONES[state] },
-    make("div", { class: "heading" }, make("span", { class: "state", "data-tone": HOP_TONES[state] }, state), make("strong", {}, name), subject && make("span", { class: "quiet" }, subject)),
-    make("p", {}, category && make("code", { class: "category" }, category), " ", detail, because && ` (${because} comes first)`),
+    make(
+      "div",
+      { class: "heading" },
+      make("span", { class: "state", "data-tone": HOP_TONES[state] }, state),
+      make("strong", {}, name),
+      subject && make("span", { class: "quiet" }, subject),
+    ),
+    make(
+      "p",
+      {},
+      category && make("code", { class: "category" }, category),
+      " ",
+      detail,
+      because && ` (${because} comes first)`,
+    ),
     remedy && copyable(remedy, `remedy for ${name}`),
     pageLink(runbook, "Runbook"),
     seen.length > 0 &&
@@ -54,7 +78,11 @@ function drawHop(hop) {
         "details",
         { "data-key": key, open: state === "failed" },
         make("summary", { "data-key": `${key} summary` }, "What was seen"),
-        make("dl", {}, seen.map(([term, fact]) => make("div", {}, make("dt", {}, term), make("dd", {}, fact)))),
+        make(
+          "dl",
+          {},
+          seen.map(([term, fact]) => make("div", {}, make("dt", {}, term), make("dd", {}, fact))),
+        ),
       ),
   );
 }

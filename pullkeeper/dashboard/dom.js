@@ -19,7 +19,11 @@ const byId = (id) => document.getElementById(id);
 /** Link to a page of the documentation; nothing where the address is none. */
 function pageLink(address, text) {
   if (!address || !/^https?:$/.test(URL.parse(address)?.protocol)) return null;
-  return make("a", { href: address, target: "_blank", rel: "noopener noreferrer", class: "page", "data-key": address }, text);
+  return make(
+    "a",
+    { href: address, target: "_blank", rel: "noopener noreferrer", class: "page", "data-key": address },
+    text,
+  );
 }
 
 /** A text to type, with a button that copies it. */
@@ -34,7 +38,11 @@ function copyable(text, title) {
     }
   };
   const block = make("code", {}, text);
-  const button = make("button", { class: "copy", click: copy, "aria-label": `Copy: ${title}`, "data-key": `copy ${text}` }, "Copy");
+  const button = make(
+    "button",
+    { class: "copy", click: copy, "aria-label": `Copy: ${title}`, "data-key": `copy ${text}` },
+    "Copy",
+  );
   return make("div", { class: "copyable" }, block, button);
 }
 

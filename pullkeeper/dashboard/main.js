@@ -25,7 +25,9 @@ function drawAll() {
   drawPanel();
   const failures = [...fleet.failures, fleet.refused].filter(Boolean).map((one) => one.shown);
   redraw(byId("failures"), failures, (shown) => shown.map(problemBox));
-  redraw(byId("as-of"), { at: fleet.asOf }, ({ at }) => (at ? ["As of ", make("time", {}, new Date(at).toLocaleTimeString())] : "Loading"));
+  redraw(byId("as-of"), { at: fleet.asOf }, ({ at }) =>
+    at ? ["As of ", make("time", {}, new Date(at).toLocaleTimeString())] : "Loading",
+  );
   setText(byId("pause"), fleet.paused ? "Resume" : "Pause");
   byId("pause").title = fleet.paused ? "Load again by itself" : `Loads again every ${duration(period())}. Stop that`;
 }
@@ -48,7 +50,8 @@ function askForAccess(problem) {
   setText(byId("sign-in-title"), withKey ? "This page needs a function key" : "Sign in to see the fleet");
   setText(byId("refused"), problem.title);
   forgetKey();
-  byId("entra-link").href = `/.auth/login/aad?post_login_redirect_uri=${encodeURIComponent(location.pathname + location.search)}`;
+  byId("entra-link").href =
+    `/.auth/login/aad?post_login_redirect_uri=${encodeURIComponent(location.pathname + location.search)}`;
   byId(withKey ? "key" : "entra-link").focus();
 }
 

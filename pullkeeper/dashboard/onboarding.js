@@ -7,14 +7,19 @@ let onboarding = { request: null, operation: null, problem: null, busy: false };
 /** Build the body of `POST /api/clusters` from the form. Throws SyntaxError if the further fields are no JSON object. */
 function readRequest(form) {
   const fields = new FormData(form);
-  const accounts = fields.get("accounts").split(",").map((name) => name.trim()).filter(Boolean);
+  const accounts = fields
+    .get("accounts")
+    .split(",")
+    .map((name) => name.trim())
+    .filter(Boolean);
   const target = { namespace: fields.get("namespace").trim(), secret: fields.get("secret").trim() };
   target.serviceAccounts = accounts.map((name) => (fields.has("federate") ? { name, federate: true } : name));
   const request = { cluster: fields.get("cluster").trim(), targets: [target] };
   if (fields.get("hub")) request.hub = fields.get("hub");
   for (const name of ["enableWorkloadIdentity", "adopt", "retireCronJob"]) if (fields.has(name)) request[name] = true;
   const further = JSON.parse(fields.get("further").trim() || "{}");
-  if (further === null || typeof further !== "object" || Array.isArray(further)) throw new SyntaxError("it is no JSON object");
+  if (further === null || typeof further !== "object" || Array.isArray(further))
+    throw new SyntaxError("it is no JSON object");
   return { ...request, ...further };
 }
 
@@ -60,7 +65,8 @@ async function runOnboarding(request, dryRun) {
     report(started);
     byId("onboard-progress").scrollIntoView();
     await followOperation(started.id, report, isWanted);
-    if (isWanted()) announce(dryRun ? "The plan is ready" : `Onboarding: ${OPERATION_WORDS[own.operation.status].word}`);
+    if (isWanted())
+      announce(dryRun ? "The plan is ready" : `Onboarding: ${OPERATION_WORDS[own.operation.status].word}`);
     if (!dryRun) hurry();
   } catch (error) {
     if (!(error instanceof Problem)) throw error;

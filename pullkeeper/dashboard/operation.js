@@ -30,7 +30,14 @@ function drawOperation(operation) {
   const { result } = operation;
   const kind = `${operation.kind}${operation.dryRun ? ", dry run: nothing is changed" : ""}`;
   return [
-    make("p", {}, make("span", { class: "state", "data-tone": tone }, word), ` ${kind}, `, ago(operation.createdAt), result?.seconds ? `, took ${duration(result.seconds * 1000)}` : ""),
+    make(
+      "p",
+      {},
+      make("span", { class: "state", "data-tone": tone }, word),
+      ` ${kind}, `,
+      ago(operation.createdAt),
+      result?.seconds ? `, took ${duration(result.seconds * 1000)}` : "",
+    ),
     make("ol", { class: "steps" }, operation.steps.map(drawStep)),
     result && drawResult(result),
   ];
@@ -41,15 +48,30 @@ function drawStep({ name, status, detail, category, remedy, runbook }) {
   return make(
     "li",
     { "data-tone": tone },
-    make("div", { class: "heading" }, make("span", { class: "state", "data-tone": tone }, status), make("strong", {}, name)),
+    make(
+      "div",
+      { class: "heading" },
+      make("span", { class: "state", "data-tone": tone }, status),
+      make("strong", {}, name),
+    ),
     category ? problemBox({ category, detail, remedy, runbook }) : detail && make("p", {}, detail),
   );
 }
 
 function drawResult({ left, handover, manifests }) {
   return [
-    left.length > 0 && [make("h3", {}, "Left as it is"), make("ul", {}, left.map((text) => make("li", {}, text)))],
-    handover && [make("h3", {}, "For the publisher"), copyable(handover.commands.join("\n"), "commands for the publisher")],
+    left.length > 0 && [
+      make("h3", {}, "Left as it is"),
+      make(
+        "ul",
+        {},
+        left.map((text) => make("li", {}, text)),
+      ),
+    ],
+    handover && [
+      make("h3", {}, "For the publisher"),
+      copyable(handover.commands.join("\n"), "commands for the publisher"),
+    ],
     manifests && [make("h3", {}, "Manifests to apply"), copyable(manifests, "manifests")],
   ].flat(2);
 }

@@ -26,7 +26,9 @@ function drawPanel() {
   if (!key) return;
   const { opener, ...model } = panel;
   const run = view.cluster && diagnoses.get(`${clusterRoute(view.cluster)}/diagnosis`);
-  redraw(byId("panel-body"), { ...model, run, refused: fleet.refused?.shown }, () => (view.operation ? drawOperationPanel() : drawClusterPanel()));
+  redraw(byId("panel-body"), { ...model, run, refused: fleet.refused?.shown }, () =>
+    view.operation ? drawOperationPanel() : drawClusterPanel(),
+  );
 }
 
 /** The browser returns the focus itself, unless the element was drawn anew meanwhile. */
@@ -39,7 +41,11 @@ async function loadPanel() {
   const own = panel;
   try {
     if (view.operation) {
-      await followOperation(view.operation, (operation) => panel === own && drawWith({ operation }), () => panel === own);
+      await followOperation(
+        view.operation,
+        (operation) => panel === own && drawWith({ operation }),
+        () => panel === own,
+      );
       if (panel === own) hurry();
     } else await loadCluster(own);
   } catch (error) {
@@ -93,8 +99,13 @@ function drawOperationPanel() {
   const back = view.cluster && viewLink({ operation: "" }, `Back to ${clusterName(view.cluster)}`);
   if (problem) return [panelTitle("Operation"), back, problemBox(problem)];
   if (!operation) return [panelTitle("Operation"), make("p", { class: "working" }, "Loading")];
-  const other = !view.cluster && viewLink({ cluster: operation.cluster, operation: "" }, `Open ${clusterName(operation.cluster)}`);
-  return [panelTitle(`${operation.kind} ${clusterName(operation.cluster)}`), back || other, drawOperation(operation)].flat();
+  const other =
+    !view.cluster && viewLink({ cluster: operation.cluster, operation: "" }, `Open ${clusterName(operation.cluster)}`);
+  return [
+    panelTitle(`${operation.kind} ${clusterName(operation.cluster)}`),
+    back || other,
+    drawOperation(operation),
+  ].flat();
 }
 
 const panelTitle = (text) => make("h2", { id: "panel-title", tabindex: -1 }, text);
@@ -114,36 +125,60 @@ function drawClusterPanel() {
   };
   return [
     ...title,
-    make("p", {}, `Hub ${cluster.hub ?? "of its own"}, refreshed ${cluster.refresher === "central" ? "by the app" : "by itself"}, next due `, dueIn(cluster.nextDue)),
+    make(
+      "p",
+      {},
+      `Hub ${cluster.hub ?? "of its own"}, refreshed ${cluster.refresher === "central" ? "by the app" : "by itself"}, next due `,
+      dueIn(cluster.nextDue),
+    ),
     make(
       "div",
       { class: "actions" },
-      make("button", { class: "primary", "data-key": "refresh one", click: () => refresh(`${route}/refresh`, name) }, "Refresh now"),
+      make(
+        "button",
+        { class: "primary", "data-key": "refresh one", click: () => refresh(`${route}/refresh`, name) },
+        "Refresh now",
+      ),
       diagnoseButton(`${route}/diagnosis`, name),
     ),
     fleet.refused && problemBox(fleet.refused.shown),
     cluster.search?.category && problemBox(cluster.search),
     make("h3", {}, `Targets (${number(total)})`),
     make("ul", { class: "targets" }, targets.map(drawTarget)),
-    continuation && make("button", { "data-key": "more", click: more }, `Show more: ${number(total - targets.length)} are left`),
+    continuation &&
+      make("button", { "data-key": "more", click: more }, `Show more: ${number(total - targets.length)} are left`),
     make("h3", {}, "Operations"),
     operations.length ? operationList(operations, false) : make("p", { class: "none" }, "None in the last 90 days."),
     make("h3", {}, "Diagnosis"),
-    drawDiagnosis(`${route}/diagnosis`) ?? make("p", { class: "none" }, "Diagnose checks each hop, from the app's identity to the pods, and changes nothing."),
+    drawDiagnosis(`${route}/diagnosis`) ??
+      make(
+        "p",
+        { class: "none" },
+        "Diagnose checks each hop, from the app's identity to the pods, and changes nothing.",
+      ),
   ].flat();
 }
 
 function dueIn(time) {
   if (!time) return "never";
   const at = Date.parse(time);
-  return ticking(make("time", { datetime: time }), (element) => setText(element, at > serverNow() ? `in ${duration(at - serverNow())}` : "now"));
+  return ticking(make("time", { datetime: time }), (element) =>
+    setText(element, at > serverNow() ? `in ${duration(at - serverNow())}` : "now"),
+  );
 }
 
 function drawTarget(target) {
   return make(
     "li",
     { "data-tone": STATES[target.state]?.tone },
-    make("div", { class: "heading" }, make("strong", {}, target.target), stateBadge(target.state), lifeBar(target), make("span", { class: "quiet" }, "last success ", ago(target.lastSuccess))),
+    make(
+      "div",
+      { class: "heading" },
+      make("strong", {}, target.target),
+      stateBadge(target.state),
+      lifeBar(target),
+      make("span", { class: "quiet" }, "last success ", ago(target.lastSuccess)),
+    ),
     target.category && problemBox(target),
     target.note && make("p", {}, target.note),
   );

@@ -61,7 +61,13 @@ function drawGroup({ title, tone, entries }) {
   return make(
     "article",
     { "data-tone": tone },
-    make("div", { class: "heading" }, make("h3", {}, title), make("span", { class: "reach" }, reach.join(" · ")), soonest && firstExpiry(soonest)),
+    make(
+      "div",
+      { class: "heading" },
+      make("h3", {}, title),
+      make("span", { class: "reach" }, reach.join(" · ")),
+      soonest && firstExpiry(soonest),
+    ),
     make("p", { class: "detail" }, first.detail),
     first.remedy && copyable(first.remedy, `remedy for ${first.cluster ? clusterName(first.cluster) : title}`),
     others && remedies(title, clusters),
@@ -80,14 +86,28 @@ function firstExpiry({ expiresAt }) {
 function remedies(title, clusters) {
   const items = clusters
     .slice(0, MOST_LISTED)
-    .map((entry) => make("li", {}, clusterLink(entry.cluster), entry.remedy && copyable(entry.remedy, `remedy for ${clusterName(entry.cluster)}`)));
-  const summary = clusters.length > MOST_LISTED ? `The remedies of the first ${MOST_LISTED} clusters` : "The remedy of each cluster";
-  return make("details", { "data-key": `remedies ${title}` }, make("summary", { "data-key": `open ${title}` }, summary), make("ul", {}, items));
+    .map((entry) =>
+      make(
+        "li",
+        {},
+        clusterLink(entry.cluster),
+        entry.remedy && copyable(entry.remedy, `remedy for ${clusterName(entry.cluster)}`),
+      ),
+    );
+  const summary =
+    clusters.length > MOST_LISTED ? `The remedies of the first ${MOST_LISTED} clusters` : "The remedy of each cluster";
+  return make(
+    "details",
+    { "data-key": `remedies ${title}` },
+    make("summary", { "data-key": `open ${title}` }, summary),
+    make("ul", {}, items),
+  );
 }
 
 function namedClusters(title, clusters) {
   const links = clusters.slice(0, NAMED).map((entry) => clusterLink(entry.cluster));
-  if (clusters.length > NAMED) links.push(viewLink({ text: title, state: "", hub: "" }, `list all ${number(clusters.length)}`));
+  if (clusters.length > NAMED)
+    links.push(viewLink({ text: title, state: "", hub: "" }, `list all ${number(clusters.length)}`));
   return make("span", { class: "links" }, links);
 }
 
@@ -96,7 +116,15 @@ function problemBox({ title, category, detail, remedy, runbook }) {
   return make(
     "div",
     { class: "problem" },
-    make("p", {}, category && make("code", { class: "category" }, category), " ", title && make("strong", {}, title), " ", detail),
+    make(
+      "p",
+      {},
+      category && make("code", { class: "category" }, category),
+      " ",
+      title && make("strong", {}, title),
+      " ",
+      detail,
+    ),
     remedy && copyable(remedy, `remedy for ${category ?? title}`),
     pageLink(runbook, "Runbook"),
   );

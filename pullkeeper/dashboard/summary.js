@@ -12,14 +12,20 @@ function verdict(states, problems) {
     [states.stale, "could not be refreshed and still works", "could not be refreshed and still work"],
   ].filter(([targets]) => targets);
   if (failed.length) {
-    const parts = failed.map(([targets, one, many], index) => `${index ? number(targets) : count(targets, "secret")} ${targets === 1 ? one : many}`);
+    const parts = failed.map(
+      ([targets, one, many], index) =>
+        `${index ? number(targets) : count(targets, "secret")} ${targets === 1 ? one : many}`,
+    );
     const urgent = states.expired || problems.some((group) => group.tone === "bad");
     return { tone: urgent ? "bad" : "warn", text: `${parts.join(", ")}.` };
   }
   if (!total) return { tone: "muted", text: fleet.complete ? "No cluster is in the fleet yet." : "Loading the fleet" };
   const safe = states.fresh === total ? `All ${count(total, "secret")} are safe` : "No failure is known";
   if (!problems.length) return { tone: "ok", text: `${safe}.` };
-  return { tone: "warn", text: `${safe}, but ${problems.length === 1 ? "something is" : `${problems.length} things are`} broken.` };
+  return {
+    tone: "warn",
+    text: `${safe}, but ${problems.length === 1 ? "something is" : `${problems.length} things are`} broken.`,
+  };
 }
 
 /** Secrets that are kept: those of namespaces that have lost the labels are not. */
@@ -77,7 +83,10 @@ function drawChart(columns) {
   const bars = columns.map((clusters, index) => {
     const from = Math.round((index / COLUMNS) * 100);
     const to = Math.round(((index + 1) / COLUMNS) * 100);
-    const bar = make("span", { "data-tone": lifeTone(index / COLUMNS), title: `${from} to ${to} %: ${count(clusters, "cluster")}` });
+    const bar = make("span", {
+      "data-tone": lifeTone(index / COLUMNS),
+      title: `${from} to ${to} %: ${count(clusters, "cluster")}`,
+    });
     bar.style.height = clusters ? `${Math.max(4, (clusters / highest) * 100)}%` : "0";
     return bar;
   });
@@ -85,6 +94,10 @@ function drawChart(columns) {
   const text = `${number(half)} of ${count(sum(columns), "cluster")} have at least half of the token's life left.`;
   return [
     make("div", { class: "bars", role: "img", "aria-label": text }, bars),
-    make("div", { class: "scale", "aria-hidden": "true" }, ["0 %", "50 %", "100 %"].map((label) => make("span", {}, label))),
+    make(
+      "div",
+      { class: "scale", "aria-hidden": "true" },
+      ["0 %", "50 %", "100 %"].map((label) => make("span", {}, label)),
+    ),
   ];
 }

@@ -13,7 +13,18 @@ function digest(line) {
   if (!digests.has(line)) {
     const { cluster, hub, worst, search } = line;
     const { subscription, group, name } = clusterParts(cluster);
-    const texts = [name, group, subscription, hub, worst?.target, worst?.state, worst?.category, worst?.detail, worst?.note, search?.category];
+    const texts = [
+      name,
+      group,
+      subscription,
+      hub,
+      worst?.target,
+      worst?.state,
+      worst?.category,
+      worst?.detail,
+      worst?.note,
+      search?.category,
+    ];
     const rank = worst ? Object.keys(STATES).indexOf(worst.state) : Object.keys(STATES).length;
     const due = worst?.state !== "fresh" && worst?.expiresAt ? worst.expiresAt : "";
     digests.set(line, { text: texts.filter(Boolean).join("\n").toLowerCase(), rank, due, name: name ?? cluster });
@@ -23,7 +34,9 @@ function digest(line) {
 
 function compareLines(one, other) {
   const [a, b] = [digest(one), digest(other)];
-  return a.rank - b.rank || (a.due < b.due ? -1 : a.due > b.due ? 1 : 0) || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0);
+  return (
+    a.rank - b.rank || (a.due < b.due ? -1 : a.due > b.due ? 1 : 0) || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0)
+  );
 }
 
 function isListed(line) {
@@ -45,11 +58,16 @@ function drawTable() {
 }
 
 function drawFilters(lines) {
-  const names = new Set([...(fleet.status?.hubs ?? []).map((hub) => hub.name), ...lines.map((line) => line.hub ?? OWN_HUB)]);
+  const names = new Set([
+    ...(fleet.status?.hubs ?? []).map((hub) => hub.name),
+    ...lines.map((line) => line.hub ?? OWN_HUB),
+  ]);
   const hubs = [...names, view.hub].filter((name, index, all) => name && all.indexOf(name) === index).sort();
   const option = (name) => make("option", { value: name }, name === OWN_HUB ? "a hub of its own" : name);
   redraw(byId("filter-hub"), hubs, () => [make("option", { value: "" }, "all hubs"), ...hubs.map(option)]);
-  redraw(byId("filter-state"), {}, () => ["", ...Object.keys(STATES)].map((state) => make("option", { value: state }, state || "all states")));
+  redraw(byId("filter-state"), {}, () =>
+    ["", ...Object.keys(STATES)].map((state) => make("option", { value: state }, state || "all states")),
+  );
   for (const name of ["state", "hub", "text"]) {
     const field = byId(`filter-${name}`);
     if (field !== document.activeElement && field.value !== view[name]) field.value = view[name];
@@ -88,7 +106,8 @@ function drawRows() {
     row.style.transform = `translateY(${index * height}px)`;
     redraw(row, listed[index], drawCells);
   }
-  if (focused !== undefined && document.activeElement === document.body) rows.get(focused)?.querySelector("a").focus({ preventScroll: true });
+  if (focused !== undefined && document.activeElement === document.body)
+    rows.get(focused)?.querySelector("a").focus({ preventScroll: true });
 }
 
 function drawCells(line) {
@@ -100,10 +119,26 @@ function drawCells(line) {
   return [
     cell("name", clusterLink(cluster), make("small", { title: subscription }, group)),
     cell("hub", hub ?? "a hub of its own"),
-    cell("states", stateBadge(worst?.state ?? "unknown"), several && make("small", {}, Object.entries(states).map(([state, targets]) => `${number(targets)} ${state}`).join(", "))),
+    cell(
+      "states",
+      stateBadge(worst?.state ?? "unknown"),
+      several &&
+        make(
+          "small",
+          {},
+          Object.entries(states)
+            .map(([state, targets]) => `${number(targets)} ${state}`)
+            .join(", "),
+        ),
+    ),
     cell("token", lifeBar(worst)),
     cell("success", worst?.lastSuccess ? ago(worst.lastSuccess) : "never"),
-    cell("message", category ? [make("code", { class: "category" }, category), " ", worst?.detail ?? search?.detail] : (worst?.note ?? search?.note ?? "")),
+    cell(
+      "message",
+      category
+        ? [make("code", { class: "category" }, category), " ", worst?.detail ?? search?.detail]
+        : (worst?.note ?? search?.note ?? ""),
+    ),
   ];
 }
 
