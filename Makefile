@@ -47,7 +47,7 @@ bench-quick: setup ## The part of it that does not depend on the machine
 
 start: setup ## Run Azure Functions Core Tools, with local.settings.json and Azurite's default ports
 	test -f local.settings.json || cp local.settings.sample.json local.settings.json
-	func start
+	PATH="$(abspath $(BIN)):$$PATH" $(FUNC) start
 
 judges: $(JUDGES)/.ready ## Install the Azure CLI (0.7 GB) and linters that tests/docs use; needs Go
 
