@@ -229,7 +229,7 @@ def limit_garbage_collection() -> None:
     are a tenth of a refresh.
     """
     gc.freeze()
-    gc.set_threshold(5000, 10, 10)
+    gc.set_threshold(20_000, 10, 10)
 
 
 _background: list[asyncio.Task[None]] = []
