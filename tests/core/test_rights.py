@@ -101,6 +101,12 @@ def test_the_policy_has_the_values_of_the_targets() -> None:
     assert _variables([named], adopt=True)["adopt"] is True
 
 
+def test_a_policy_that_is_broken_refuses() -> None:
+    policy, binding = admission_policy([_FOUND], _APP)
+    assert policy["spec"]["failurePolicy"] == "Fail"
+    assert binding["spec"]["validationActions"] == ["Deny"]
+
+
 def test_cluster_wide_objects_of_two_identities_have_different_names() -> None:
     def names(principal: str) -> set[str]:
         manifests = [*admission_policy([_FOUND], principal), *access([_FOUND], principal)]

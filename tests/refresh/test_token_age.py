@@ -42,6 +42,16 @@ async def test_an_older_token_never_replaces_a_newer_one(world: World) -> None:
     await ahead.close()
 
 
+async def test_a_held_token_serves_until_a_sixth_of_its_life_while_no_new_one_can_be_minted(world: World) -> None:
+    clusters = [await world.join(f"aks-{n}") for n in range(3)]
+    await world.refresh(clusters[0])
+    world.cloud.google_part.faults.add(Fault(path="/v1/token", status=400, body="{}"))
+    world.clock.advance(7 * MINUTE)
+    assert [await world.refresh_category(cluster) for cluster in clusters[1:]] == ["ok", "ok"]
+    world.clock.advance(4 * MINUTE)
+    assert await world.refresh_category(clusters[0]) == "internal"
+
+
 async def test_a_token_that_becomes_too_old_between_two_tries_is_not_written(world: World) -> None:
     """A sixth of its life is a second here: the first try fails after most of it, and the next would succeed."""
     world.cloud.add_hub("short", lifetime=6)
