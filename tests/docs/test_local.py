@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -48,8 +49,11 @@ async def test_azurite_starts_as_the_page_says(tmp_path: Path) -> None:
 
 
 def test_make_start_runs_func_with_the_packages_of_the_project() -> None:
+    # Without the variables of a make that runs the tests.
+    environment = {"PATH": os.environ["PATH"]}
+    asked = ["make", "-n", "start"]
     dry = subprocess.run(
-        ["make", "-n", "start"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+        asked, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=60
     ).stdout
     assert f'PATH="{ROOT}/.venv/bin:$PATH" func start' in dry
     copied = " ".join(find_command("cp"))
