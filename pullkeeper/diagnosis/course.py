@@ -18,7 +18,7 @@ from pullkeeper.errors import DeadlinePassed, PullkeeperError, redact
 
 ORDER: Final[tuple[HopName, ...]] = get_args(HopName)
 _WORST_FIRST: Final[tuple[HopState, ...]] = ("failed", "warning", "ok", "skipped")
-_FOR_CALLS: Final = 13 / 14
+_FOR_CALLS: Final = 6 / 7
 """Of the limit. The rest is for what follows the last call."""
 _IN_FULL: Final = 20
 """Of a hop with many subjects: those that are not as they should be. All hops then fit into a response of 1 MiB."""

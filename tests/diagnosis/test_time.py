@@ -11,7 +11,7 @@ from pullkeeper.diagnosis.report import HopName
 from tests.diagnosis.conftest import Doctor, find_hop, format_hops
 
 pytestmark = pytest.mark.servers
-_SHORT = timedelta(seconds=6)
+_SHORT = timedelta(seconds=9)
 
 
 def _faults(doctor: Doctor, cluster: LocalCluster, part: str) -> Faults:
