@@ -128,7 +128,7 @@ class Services:
             listing=Listing(tables, operations, clock),
             messages=messages,
             runner=Runner(operations, messages, tools, settings.onboarding_wait),
-            retention=Retention(tables, operations, fleet, clock),
+            retention=Retention(tables, operations, clock),
             overview=Overview(fleet, shards, settings.documentation, clock),
             diagnostics=_build_diagnostics(settings, tools, operations, shards, (entra, refreshing_arm, access)),
             handover=partial(build_fleet_handover, tools),

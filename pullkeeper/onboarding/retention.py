@@ -9,9 +9,8 @@ from azure.core.exceptions import ResourceModifiedError, ResourceNotFoundError
 from azure.data.tables.aio import TableClient, TableServiceClient
 
 from pullkeeper.deadline import has_passed, reserve
-from pullkeeper.errors import NotInFleet, PullkeeperError, StorageUnavailable
 from pullkeeper.fleet.storage import CALL, map_storage_errors, open_table
-from pullkeeper.fleet.table import Fleet, entity_keys
+from pullkeeper.fleet.table import entity_keys
 from pullkeeper.model import ClusterId
 from pullkeeper.onboarding.documents import OperationSummary
 from pullkeeper.onboarding.operations import Operations
@@ -25,17 +24,14 @@ _LOOK_AGAIN_AFTER: Final = timedelta(days=7)
 class Retention:
     """Removes operations that no one needs any more."""
 
-    def __init__(
-        self, tables: TableServiceClient, operations: Operations, fleet: Fleet, clock: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, tables: TableServiceClient, operations: Operations, clock: Callable[[], datetime]) -> None:
         self._tables = tables
         self._operations = operations
-        self._fleet = fleet
         self._clock = clock
 
     async def remove_expired(self) -> None:
-        """Remove the next operations whose time is over. Those that a cluster needs stay for another week: the latest
-        while it is in the fleet, and those that its offboarding has to undo. Raises StorageUnavailable.
+        """Remove the next operations whose time is over. Those that its offboarding has to undo stay for another week:
+        with them, all of a cluster in the fleet. Raises StorageUnavailable.
         """
         now = self._clock()
         with reserve(CALL):
@@ -62,20 +58,9 @@ class Retention:
             return True
         latest = await self._operations.latest(operation.cluster)
         has_to_undo = any(onboardings) and not (latest and latest.removed_everything)
-        if has_to_undo or await self._is_in_fleet(operation.cluster):
+        if has_to_undo:
             return False
         return operation.id != row["Operation"] or await _remove_cluster_row(table, row)
-
-    async def _is_in_fleet(self, cluster: ClusterId) -> bool:
-        try:
-            await self._fleet.member(cluster)
-        except NotInFleet:
-            return False
-        except StorageUnavailable:
-            raise
-        except PullkeeperError:
-            pass  # a row that cannot be read
-        return True
 
 
 async def _list_expired(table: TableClient, now: datetime) -> list[OperationSummary]:

@@ -8,6 +8,8 @@ import azure.functions as func
 import pytest
 
 from functions import fleet, onboarding, refresh
+from pullkeeper.errors import InvalidSetting
+from pullkeeper.services import Services
 from tests.world import World
 
 pytestmark = pytest.mark.servers
@@ -82,3 +84,19 @@ async def test_garbage_on_a_poison_queue_is_reported(
     (event,) = world.events.named("message.poisoned")
     assert event["category"] == "invalid_request"
     assert event["remedy"]
+
+
+@pytest.mark.parametrize("name", ["onboarding", "refresh"])
+async def test_a_poison_function_reports_an_app_that_cannot_be_built(
+    world: World, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """If it raised, the message would move to a second poison queue, or come back for ever."""
+    module = {"onboarding": onboarding, "refresh": refresh}[name]
+
+    def broken() -> Services:
+        raise InvalidSetting("AzureWebJobsStorage is missing")
+
+    monkeypatch.setattr(module, "services", broken)
+    await getattr(module, f"{name}_poison")._function.get_user_function()(func.QueueMessage(body=b"{}"))
+    (event,) = world.events.named("message.poisoned")
+    assert "AzureWebJobsStorage" in event["detail"]
