@@ -5,6 +5,7 @@ import fcntl
 import os
 import pty
 import re
+import signal
 import struct
 import termios
 import time
@@ -17,6 +18,12 @@ import pyte
 
 _PATIENCE: Final = 30
 _READ: Final = 65536
+
+
+def _take_terminal() -> None:
+    """So that Ctrl-C reaches the program, also where the tests run in the background, which ignores it."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Screen:
@@ -41,8 +48,7 @@ class Screen:
             stdout=slave,
             stderr=slave,
             start_new_session=True,
-            # So that Ctrl-C reaches the program.
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=_take_terminal,
         )
         if slave is not None:
             os.close(slave)

@@ -94,7 +94,7 @@ async def test_a_cluster_that_left_while_its_token_was_minted_gets_nothing(
 
     async def slow(self: Federation, hub: Hub, **named: Any) -> Token:
         await onboarding.offboard_fully(cluster)
-        onboarding.world.clock.advance(timedelta(seconds=3))
+        onboarding.world.clock.advance(timedelta(seconds=6))
         return await mint(self, hub, **named)
 
     monkeypatch.setattr(Federation, "token", slow)
