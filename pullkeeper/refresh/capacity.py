@@ -27,7 +27,7 @@ _LONGEST_MEDIAN: Final = 2.0
 class Capacity:
     """The bounds of a process."""
 
-    def __init__(self, prompt: int = 64, slow: int = 384, suspects: int = 64, patience: float = 0.2) -> None:
+    def __init__(self, prompt: int = 96, slow: int = 384, suspects: int = 64, patience: float = 0.2) -> None:
         """prompt, slow, suspects: places. patience: seconds that a call keeps its place in the first bound at least; it
         has five times as long in the others.
         """

@@ -22,7 +22,7 @@ _PLATFORM: Final = 150.0
 """MB of worker and imports."""
 _CONNECTION: Final = 0.11
 """MB, while it is open."""
-_CONNECTIONS: Final = 512
+_CONNECTIONS: Final = 544
 """At most: the three bounds of pullkeeper/refresh/capacity.py."""
 _TLS: Final = 1024 * 0.017
 """MB of TLS contexts: pullkeeper/cluster/connection.py."""

@@ -32,7 +32,7 @@ def program() -> Path:
     path = os.pathsep.join([os.environ.get("PATH", ""), *map(str, _PLACES)])
     found = shutil.which("bicep", path=path)
     if found is None:
-        at_hand.missing("the Bicep compiler is not installed", "az bicep install")
+        at_hand.missing("the Bicep compiler is not installed", "az bicep install", elsewhere=True)
     return Path(found)
 
 

@@ -22,7 +22,9 @@ AZURE: Final = ROOT / ".azdo" / "pipelines" / "azure-dev.yml"
 
 def load_schema(name: str) -> Any:
     if not (SCHEMAS / name).exists():
-        at_hand.missing(f"there is no {name}", f"put Microsoft's schema into {SCHEMAS.relative_to(ROOT.parent)}")
+        at_hand.missing(
+            f"there is no {name}", f"put Microsoft's schema into {SCHEMAS.relative_to(ROOT.parent)}", elsewhere=True
+        )
     return json.loads(read(SCHEMAS / name))
 
 

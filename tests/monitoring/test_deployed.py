@@ -32,7 +32,11 @@ def test_a_snapshot_is_up_to_date(parameters: Path) -> None:
 def test_the_workbook_is_valid() -> None:
     """By Microsoft's schema, which lies beside the checkout."""
     if not _SCHEMA.is_file():
-        at_hand.missing(f"no {_SCHEMA.name} beside the checkout", "see microsoft/Application-Insights-Workbooks/schema")
+        at_hand.missing(
+            f"no {_SCHEMA.name} beside the checkout",
+            "see microsoft/Application-Insights-Workbooks/schema",
+            elsewhere=True,
+        )
     schema = json.loads(_SCHEMA.read_text(encoding="utf-8"))
     assert [str(error) for error in jsonschema_rs.validator_for(schema).iter_errors(deployed.workbook())] == []
 
