@@ -1,8 +1,12 @@
-"""No response is read beyond its limit, also one that is valid beyond it. No redirect of Azure's is followed."""
+"""No response is read beyond its limit, also one that is valid beyond it. No redirect of Azure's is followed. What an
+open connection costs.
+"""
 
 import asyncio
 import base64
 import json
+import tracemalloc
+from asyncio import sslproto
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -101,6 +105,22 @@ async def test_a_response_that_is_one_byte_too_long_is_refused(
             await call(server.host, authority)
     finally:
         await server.stop()
+
+
+async def test_an_open_connection_reserves_little_memory(authority: Authority) -> None:
+    """Hundreds are open while clusters are silent, and asyncio reserves 256 KiB for each by default."""
+    async with serve_canned(authority, {ANY_PATH: http(200, {"metadata": {"uid": "u"}})}) as server:
+        tracemalloc.start()
+        try:
+            async with Api(_endpoint(server.host, authority), EntraToken("canary")) as api:
+                await api.get("/api/v1/namespaces/a")
+                seen = tracemalloc.take_snapshot().filter_traces(
+                    [tracemalloc.Filter(inclusive=True, filename_pattern=sslproto.__file__)]
+                )
+        finally:
+            tracemalloc.stop()
+    both_ends = sum(statistic.size for statistic in seen.statistics("filename"))
+    assert 0 < both_ends < 128 * _KIB
 
 
 _DESCRIBED: Final = {
