@@ -90,6 +90,8 @@ async def test_a_name_that_others_use_where_no_label_matches_is_refused_before_a
     ended = await onboarding.run(body)
     for refused in (step(planned, "refresher"), step(ended, "refresher")):
         assert (refused.category, "theirs" in (refused.detail or "")) == ("secret_conflict", True)
+        assert "another name" in (refused.remedy or "")
+        assert "adopt" not in (refused.remedy or "")
     assert not [path for path in await list_objects(cluster) if "pullkeeper-refresher" in path]
 
 

@@ -27,6 +27,15 @@ async def plan(work: Work) -> str:
         return await objects.plan_all(work, _build(work))
 
 
+class NameTaken(SecretConflict):
+    """`adopt` is no way out: no target covers the namespace."""
+
+    remedy_template = (
+        "kubectl get secret {secret} -n {namespace} --show-managed-fields shows the owner; "
+        "choose another name in the target, or delete that secret."
+    )
+
+
 async def do(work: Work) -> str:
     await _check_names(work)
     async with _hand_out_policy(work):
@@ -41,7 +50,7 @@ async def undo(work: Work) -> str:
 async def _check_names(work: Work) -> None:
     """With a cluster role its holder can read a secret of the selectors' names in any namespace: where a patch fails,
     the API server quotes the object, before it asks a policy. So there must be none that is not to be ours. Raises
-    SecretConflict.
+    NameTaken.
     """
     selectors = selectors_in(work.request.targets)
     if work.request.refresher == "in-cluster" or not selectors:
@@ -52,9 +61,9 @@ async def _check_names(work: Work) -> None:
     for name in sorted({selector.secret for selector in selectors}):
         others = [space for space in await pull_secret.list_foreign(api, name) if f"{space}/{name}" not in covered]
         if others:
-            raise SecretConflict(
+            raise NameTaken(
                 f"{len(others)} namespaces that no target covers have a secret {name} of another owner, which the "
-                f"app's identity could read: {', '.join(others[:_NAMED])}. Choose a name that nothing else uses",
+                f"app's identity could read: {', '.join(others[:_NAMED])}",
                 {"cluster": str(work.cluster), "namespace": others[0], "secret": name},
             )
 
