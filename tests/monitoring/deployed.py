@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-from tests.infra.compiler import Resource, read_resources, snapshot
+from tests.infra.compiler import Resource, read_resources, write_snapshot
 
 PARAMETERS: Final = sorted(Path(__file__).parent.glob("*.bicepparam"))
 RULE: Final = "Microsoft.Insights/scheduledQueryRules"
@@ -54,4 +54,4 @@ def _read(kind: str) -> dict[str, Any]:
 
 if __name__ == "__main__":
     for one in PARAMETERS:
-        snapshot(one, "overwrite")
+        write_snapshot(one)
