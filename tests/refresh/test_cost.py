@@ -23,8 +23,8 @@ def _calls(clusters: list[LocalCluster]) -> int:
     )
 
 
-async def test_one_mint_serves_50_clusters_refreshed_at_once(world: World) -> None:
-    clusters = [await world.join(f"aks-{n}") for n in range(50)]
+async def test_one_mint_serves_all_clusters_refreshed_at_once(world: World) -> None:
+    clusters = [await world.join(f"aks-{n}") for n in range(12)]
     await asyncio.gather(*(world.refresh(cluster) for cluster in clusters))
     assert world.cloud.google.exchanges == 1
     assert world.cloud.google.impersonations == 1

