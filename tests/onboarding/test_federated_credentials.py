@@ -1,6 +1,7 @@
 """Federated credentials: exact, never over those of others, twenty for an identity."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -139,7 +140,10 @@ async def test_endless_concurrent_writes_are_reported(onboarding: Onboarding) ->
     cluster = await onboarding.cluster("aks-1")
     onboarding.world.settings["ONBOARDING_WAIT_HOURS"] = "1"
     onboarding.world.cloud.arm.federated_credentials.conflicts = 10_000
-    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
+    begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
+    assert (await onboarding.deliver(begun.id)).status == "Running"
+    onboarding.world.clock.advance(timedelta(minutes=59))
+    ended = await onboarding.process(begun.id)
     assert ended.status == "Failed"
     assert step(ended, "federated credential").category == "federated_credential_conflict"
 
