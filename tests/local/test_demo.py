@@ -10,12 +10,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from unittest import mock
 
 import aiohttp
 import pytest
 
+from local import control_client
 from local.cloud import GROUP, SUBSCRIPTION
-from local.control_client import SOCKET
 from local.hops import HOPS
 from pullkeeper.diagnosis.report import HopName
 from pullkeeper.model import ClusterId
@@ -23,28 +24,24 @@ from pullkeeper.model import ClusterId
 Hops = Mapping[str, tuple[HopName, str]]
 """Hop and way by the cluster's name."""
 
-CLUSTERS: Final[Hops] = {
-    "shop-west": ("cluster-state", "stopped"),
-    "shop-east": ("authentication", "tenant"),
-    "shop-south": ("namespace", "deleted"),
-    "shop-lab": ("api-server", "certificate"),
-    "bank-west": ("permission", "binding"),
-    "bank-north": ("secret", "conflict"),
-}
 BROKEN_BY_THE_DEMO: Final[Hops] = {
     "shop-legacy": ("secret", "conflict"),
     "bank-audit": ("permission", "binding"),
     "bank-edge": ("api-server", "stopped"),
 }
-REPAIRED_BY_ONBOARDING: Final = ("shop-south", "bank-west", "bank-north")
-LATER: Final[tuple[Hops, ...]] = (
-    {
-        "shop-west": ("oidc-issuer", "workload-identity"),
-        "shop-east": ("federated-credential", "subject"),
-        "shop-south": ("service-account", "annotation"),
-        "bank-west": ("credential-config", "missing"),
-        "bank-north": ("pods", "without-secret"),
-    },
+CLUSTERS: Final[Hops] = {
+    "shop-west": ("cluster-state", "stopped"),
+    "shop-north": ("oidc-issuer", "workload-identity"),
+    "shop-east": ("authentication", "tenant"),
+    "shop-south": ("namespace", "deleted"),
+    "shop-lab": ("api-server", "certificate"),
+    "bank-west": ("federated-credential", "subject"),
+    "bank-north": ("service-account", "annotation"),
+    "bank-east": ("credential-config", "missing"),
+    "bank-south": ("pods", "without-secret"),
+}
+REPAIRED_BY_ONBOARDING: Final = ("shop-south", "shop-legacy", "bank-audit")
+OF_A_HUB_OR_THE_APP: Final[tuple[Hops, ...]] = (
     {"shop-west": ("token-exchange", "audience"), "bank-west": ("impersonation", "binding")},
     {"shop-west": ("registry-permission", "reader"), "bank-west": ("probe-image", "deleted")},
     {"shop-west": ("managed-identity", "removed")},
@@ -60,6 +57,7 @@ class Demo:
     session: aiohttp.ClientSession
 
     async def run(self, action: str, cluster: str, hop: str, *way: str) -> None:
+        """In a terminal."""
         arguments = (sys.executable, "-m", f"local.{action}", hop, cluster, *way)
         process = await asyncio.create_subprocess_exec(
             *arguments, env=self.environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
@@ -67,14 +65,23 @@ class Demo:
         output, _ = await process.communicate()
         assert process.returncode == 0, output.decode()
 
+    async def ask(self, action: str, cluster: str, hop: str, **way: str) -> None:
+        """Do the same in this process, which takes a tenth of the time."""
+        lines, worked = await control_client._ask("POST", action, {"hop": hop, "cluster": cluster, **way})
+        assert worked, lines
+
     async def break_all(self, hops: Hops) -> None:
-        await asyncio.gather(*(self.run("break", name, hop, "--as", way) for name, (hop, way) in hops.items()))
+        await asyncio.gather(*(self.ask("break", name, hop, variant=way) for name, (hop, way) in hops.items()))
+        await self.check(hops)
+
+    async def check(self, hops: Hops) -> None:
+        """Refresh and diagnosis both report these."""
         expected = {name: HOPS[hop][way].category for name, (hop, way) in hops.items()}
         assert await self.refresh(expected) == expected
         assert await self.diagnose(hops) == {name: {hop} for name, (hop, _) in hops.items()}
 
     async def fix_all(self, hops: Hops) -> None:
-        await asyncio.gather(*(self.run("fix", name, hop) for name, (hop, _) in hops.items()))
+        await asyncio.gather(*(self.ask("fix", name, hop) for name, (hop, _) in hops.items()))
         expected = dict.fromkeys(hops)
         assert await self.refresh(expected) == expected
         assert await self.diagnose(hops) == {name: set() for name in hops}
@@ -122,7 +129,7 @@ class Demo:
 
 @asynccontextmanager
 async def run_demo(folder: Path) -> AsyncIterator[Demo]:
-    environment = {**os.environ, SOCKET: str(folder / "socket"), "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, control_client.SOCKET: str(folder / "socket"), "PYTHONUNBUFFERED": "1"}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "local.demo", "--keep"), env=environment, stdout=asyncio.subprocess.PIPE
     )
@@ -135,7 +142,8 @@ async def run_demo(folder: Path) -> AsyncIterator[Demo]:
             output += line.decode()
         url, key = found.groups()
         async with aiohttp.ClientSession(url, headers={"x-functions-key": key}) as session:
-            yield Demo(environment, session)
+            with mock.patch.dict(os.environ, environment):
+                yield Demo(environment, session)
     finally:
         process.send_signal(signal.SIGINT)
         await process.communicate()
@@ -149,9 +157,12 @@ def _path(name: str) -> str:
 @pytest.mark.timeout(300)
 async def test_each_hop_is_broken_reported_by_refresh_and_diagnosis_alike_and_repaired(tmp_path: Path) -> None:
     async with run_demo(tmp_path) as demo:
+        await demo.check(BROKEN_BY_THE_DEMO)
+        await demo.run("break", "shop-north", "federated-credential", "--as", "subject")
+        await demo.run("fix", "shop-north", "federated-credential")
         await demo.break_all(CLUSTERS)
         await demo.onboard(REPAIRED_BY_ONBOARDING)
         await demo.fix_all({**CLUSTERS, **BROKEN_BY_THE_DEMO})
-        for hops in LATER:
+        for hops in OF_A_HUB_OR_THE_APP:
             await demo.break_all(hops)
             await demo.fix_all(hops)
