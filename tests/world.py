@@ -1,5 +1,6 @@
 """A world for one test: the local cloud, empty storage and the app's services, on a clock that the test moves."""
 
+import itertools
 import json
 import logging
 from collections.abc import AsyncIterator, Mapping
@@ -92,6 +93,11 @@ class World:
         cluster = await self.cloud.add_cluster(name, hub, **options)
         await self.services.fleet.register(cluster.member)
         return cluster
+
+    def name_beside(self, cluster: LocalCluster) -> str:
+        """A name for another cluster of the same shard."""
+        names = (f"beside-{number}" for number in itertools.count())
+        return next(name for name in names if shard_of(cluster.id._replace(name=name)) == shard_of(cluster.id))
 
     async def refresh(self, cluster: LocalCluster, reason: Reason = "manual") -> Status:
         """Refresh one cluster, due or not. manual: makes sure of the service accounts too."""

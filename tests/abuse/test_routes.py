@@ -8,7 +8,7 @@ import azure.functions as func
 import pytest
 
 from functions import fleet, onboarding, refresh
-from pullkeeper.errors import InvalidSetting
+from pullkeeper.errors import InvalidSetting, StorageUnavailable
 from pullkeeper.services import Services
 from tests.world import World
 
@@ -65,6 +65,18 @@ async def test_an_unexpected_exception_is_reported_without_its_text(
     assert canary not in json.dumps(problem)
     assert canary not in caplog.text
     assert "in broken" in caplog.text
+
+
+async def test_a_problem_promises_no_retry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call over HTTP is repeated by its caller only."""
+    failure = StorageUnavailable("no response")
+
+    def unavailable() -> Services:
+        raise failure
+
+    monkeypatch.setattr(fleet, "services", unavailable)
+    response = await _call("refresh_all", _request("refresh"))
+    assert json.loads(response.get_body())["remedy"] == failure.final_remedy != failure.remedy
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,17 @@ async def test_a_problem_is_shown_whole_and_harmless(lonely: Cli) -> None:
     ]
 
 
+async def test_a_handover_is_one_harmless_line_for_each_text(lonely: Cli) -> None:
+    fields = ("tenantId", "clientId", "objectId", "issuer", "subject", "audience")
+    foreign = "a\nb\x1b[2J ##vso[task.complete]"
+    document = {**dict.fromkeys(fields, foreign), "identities": [foreign], "commands": [foreign]}
+    async with serve_canned(None, {ANY_PATH: http(200, document)}) as server:
+        run = await lonely.call("handover", PULLKEEPER_URL=f"http://{server.host}")
+    *texts, blank, command = run.out.splitlines()
+    assert (len(texts), blank, command) == (7, "", "a b [2J # #vso[task.complete]")
+    assert all(text.endswith(command) for text in texts)
+
+
 @pytest.mark.parametrize(
     ("url", "more", "expected"),
     [

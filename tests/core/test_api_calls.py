@@ -15,7 +15,13 @@ from pullkeeper import bounded
 from pullkeeper.cluster import pull_secret
 from pullkeeper.cluster.api import Api, path_of
 from pullkeeper.cluster.ownership import LABELS, ObjectMetadata, managers
-from pullkeeper.errors import ClusterTlsUntrusted, ObjectChanged, PullkeeperError, SecretImmutable
+from pullkeeper.errors import (
+    ClusterRbacDenied,
+    ClusterTlsUntrusted,
+    ObjectChanged,
+    PullkeeperError,
+    SecretImmutable,
+)
 from pullkeeper.model import Endpoint, Target
 from pullkeeper.tokens import ClientCertificate, EntraToken
 from tests.core.canned import ANY_PATH, http, serve_canned
@@ -190,6 +196,14 @@ async def test_a_certificate_of_the_clusters_ca_for_another_name_is_refused() ->
             with pytest.raises(ClusterTlsUntrusted):
                 await api.get("/api/v1/namespaces/a")
     assert server.requests == []
+
+
+async def test_a_client_certificate_is_presented_by_its_own_client_only(cluster: LocalCluster, api: Api) -> None:
+    """Clients of a cluster share what was prepared for it."""
+    assert await api.is_allowed("*", "*", "*")
+    async with Api(cluster.member.endpoint, None) as other:
+        with pytest.raises(ClusterRbacDenied, match="system:anonymous"):
+            await other.is_allowed("*", "*", "*")
 
 
 async def test_cookies_of_an_api_server_are_not_sent_back(authority: Authority) -> None:

@@ -100,3 +100,85 @@ async def test_a_process_that_is_slow_for_all_takes_none_for_silent() -> None:
     capacity = Capacity(prompt=32, slow=1, patience=0.06)
     await asyncio.gather(*(_run(capacity, call) for _ in range(32)), return_exceptions=True)
     assert await asyncio.gather(*(_run(capacity, call) for _ in range(32))) == ["done"] * 32
+
+
+async def test_a_late_call_that_ends_adds_no_place() -> None:
+    capacity, late = Capacity(prompt=1, slow=1, patience=0.02), asyncio.Event()
+    async with capacity.place(when_late=late.set):
+        await late.wait()
+    running = 0
+
+    async def call() -> None:
+        nonlocal running
+        running += 1
+        assert running == 1
+        await asyncio.sleep(0)
+        running -= 1
+
+    await asyncio.gather(*(_run(capacity, call) for _ in range(3)))
+
+
+async def test_a_late_call_that_responds_is_no_longer_the_oldest() -> None:
+    capacity = Capacity(prompt=3, slow=2, patience=0.02)
+    late = {name: asyncio.Event() for name in ("first", "second")}
+    responds, responded = asyncio.Event(), asyncio.Event()
+
+    async def call(name: str) -> None:
+        async with capacity.place(when_late=late[name].set) as renew:
+            if name == "first":
+                await responds.wait()
+                renew()
+                responded.set()
+            await _stay_silent()
+
+    calls = {name: asyncio.create_task(call(name)) for name in late}
+    await asyncio.gather(*(event.wait() for event in late.values()))
+    responds.set()
+    await responded.wait()
+    third = asyncio.create_task(_run(capacity, _stay_silent))
+    with pytest.raises(ClusterUnreachable):
+        await calls["second"]
+    assert not calls["first"].done()
+    for one in (calls["first"], third):
+        one.cancel()
+    await asyncio.wait({calls["first"], third})
+
+
+async def test_a_suspect_has_its_time_although_others_wait() -> None:
+    async def call() -> str:
+        await asyncio.sleep(0.15)  # three looks at who is late
+        return "done"
+
+    capacity = Capacity(suspects=1, patience=5)
+    assert await asyncio.gather(*(_run(capacity, call, suspect=True) for _ in range(2))) == ["done"] * 2
+
+
+async def test_a_suspect_is_not_closed_for_one_that_has_stopped_waiting() -> None:
+    capacity = Capacity(suspects=1, patience=0.01)
+    holds = asyncio.create_task(_run(capacity, _stay_silent, suspect=True))
+    waits = asyncio.create_task(_run(capacity, _respond, suspect=True))
+    await asyncio.sleep(0)
+    waits.cancel()
+    await asyncio.wait({waits})
+    await asyncio.sleep(0.2)  # far more than its patience
+    assert not holds.done()
+    holds.cancel()
+    await asyncio.wait({holds})
+
+
+async def test_calls_that_were_closed_give_no_other_more_time() -> None:
+    capacity = Capacity(suspects=1, patience=0.01)
+    usual = capacity._median
+    calls = [asyncio.create_task(_run(capacity, _stay_silent, suspect=True)) for _ in range(2)]
+    _, pending = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+    assert capacity._median == usual
+    for call in pending:
+        call.cancel()
+    await asyncio.wait(pending)
+
+
+def test_however_slow_all_clusters_are_a_call_is_late_after_three_seconds() -> None:
+    capacity = Capacity()
+    for _ in range(200):
+        capacity._count(1000)
+    assert capacity._median == 2

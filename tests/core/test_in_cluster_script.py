@@ -180,9 +180,11 @@ async def test_a_refusal_ends_the_run(
     assert "/elsewhere" not in {one.path for one in pod.received}
 
 
-@pytest.mark.parametrize("path", ["/v2/token", "/v2/manifest"])
-async def test_a_registry_that_is_down_is_reported_and_the_secret_written(pod: Pod, path: str) -> None:
-    pod.answers[path] = (503, {}, {})
+@pytest.mark.parametrize(("path", "status"), [("/v2/token", 503), ("/v2/manifest", 503), ("/v2/manifest", 404)])
+async def test_a_registry_that_is_down_or_has_lost_the_image_is_reported_and_the_secret_written(
+    pod: Pod, path: str, status: int
+) -> None:
+    pod.answers[path] = (status, {}, {})
     code, output = await pod.run()
     assert (code, pod.writes) == (_DONE, ["false"])
     assert "the secret is written all the same" in output
@@ -212,6 +214,7 @@ async def test_retries_end_with_the_deadline(pod: Pod) -> None:
 
 async def test_a_wait_that_the_deadline_does_not_leave_is_not_begun(pod: Pod) -> None:
     pod.answers["/entra"] = (429, {"error": "busy"}, {"Retry-After": "60"})
+    pod.settings["deadlineSeconds"] = 5
     assert await pod.run() == (_LATER, "pullkeeper: entra: HTTP 429: busy")
     assert len(pod.received) == 1
 

@@ -146,6 +146,12 @@ def test_without_storage_every_address_is_missing() -> None:
         settings.require(*STORAGE)
 
 
+def test_a_connection_string_may_hold_a_shared_access_signature() -> None:
+    ends = (f"{service}Endpoint=https://acct.{service.lower()}.core.windows.net" for service in ("Queue", "Table"))
+    connection = ";".join((*ends, "SharedAccessSignature=sv=canary"))
+    assert Settings.read({"AzureWebJobsStorage": connection, **_SCHEDULE}).problems == ()
+
+
 def test_the_name_of_the_storage_account_replaces_its_addresses() -> None:
     """As Microsoft's Flex Consumption samples set it."""
     sample = {
@@ -269,6 +275,11 @@ def test_a_wrong_trusted_host_does_not_stop_the_others(hosts: str) -> None:
         "TRUSTED_GOOGLE_HOSTS: must be hosts (with a port, if any) in lower case, separated by commas"
     )
     assert Settings.read(environment).trusted_hosts == {"good.example"}
+
+
+def test_a_scope_is_the_same_however_it_is_spelled() -> None:
+    scope = f"/Subscriptions/{_GUID.upper()}/resourceGroups/Shop"
+    assert Settings.read({**_IN_AZURE, "ONBOARDING_SCOPES": scope}).allowed_scopes == {scope.lower()}
 
 
 @pytest.mark.parametrize("scope", ["/subscriptions/canary", "canary", f"/subscriptions/{_GUID}/providers/canary"])

@@ -147,8 +147,8 @@ async def test_data_is_loaded_again_only_while_somebody_looks(fleet: App, browse
     assert await loads_in_a_minute() == 0
 
 
-async def test_a_broken_cluster_is_repaired_and_refreshed(fleet: App, browse: Open) -> None:
-    """The page shows by itself what the refresh has changed."""
+async def test_a_broken_cluster_is_repaired_and_refreshed_and_leaves(fleet: App, browse: Open) -> None:
+    """The page shows by itself what has changed."""
     cluster = await fleet.world.join("repaired")
     await cluster.server.stop()
     await fleet.call("POST", f"{cluster_path(cluster)}/refresh")
@@ -169,4 +169,6 @@ async def test_a_broken_cluster_is_repaired_and_refreshed(fleet: App, browse: Op
     await expect(panel.locator(".targets")).to_contain_text("fresh")
     await page.keyboard.press("Escape")
     await expect(page.locator("#rows .state")).to_have_text("fresh")
+    await fleet.world.services.fleet.remove(cluster.id)
+    await expect(page.locator("#rows .state")).to_have_count(0, timeout=20_000)
     dashboard.check()

@@ -42,6 +42,7 @@ async def test_a_wrong_key_is_refused_and_the_right_one_pasted(fleet: App, brows
     page = await dashboard.open(key="wrong", text="shop")
     await expect(page.locator("#refused")).to_have_text("The app refuses this key")
     await expect(page.locator("#entra")).to_be_hidden()
+    assert await page.evaluate("sessionStorage.length") == 0
     await page.get_by_label("Function key").fill(fleet.host.keys.default)
     await page.keyboard.press("Enter")
     await expect(page.locator("#listed")).to_have_text("2 of 5 clusters")

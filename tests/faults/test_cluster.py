@@ -82,6 +82,7 @@ async def test_a_refusal_is_not_retried_before_a_quarter_of_a_life(world: World,
     assert [category] == [event["category"] for event in world.events.named("secret.refresh_failed")]
     shortest, longest = _SLOW
     assert shortest < await world.next_due(cluster) - world.clock() <= longest
+    assert await world.services.queues["refresh"].depth() == 0
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ from local.kubernetes import recordings
 from local.serving import Fault
 from pullkeeper.fleet.shards import shard_of
 from pullkeeper.fleet.status import Status
+from pullkeeper.fleet.table import Member
 from pullkeeper.model import Target
+from pullkeeper.refresh.capacity import Capacity
 from pullkeeper.refresh.pace import next_due
 from tests.world import MINUTE, World
 
@@ -60,6 +62,37 @@ async def test_a_namespace_that_refuses_hides_no_other(world: World, case: str, 
     failed, well = status.targets["team-03/ar-pull-secret"], status.targets["team-04/ar-pull-secret"]
     assert (failed.failures, failed.last_success) == (1, None)
     assert well.last_success
+
+
+async def test_all_targets_of_a_cluster_that_has_moved_are_written_at_its_new_address(world: World) -> None:
+    cluster = await _join(world)
+    endpoint = cluster.member.endpoint.model_copy(update={"server": "https://moved.invalid"})
+    await world.services.fleet.register(Member(cluster.member.cluster, endpoint))
+    assert _categories(await world.refresh(cluster)) == {}
+
+
+async def test_a_silent_namespace_does_not_make_its_cluster_a_suspect(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here a suspect never gets a place."""
+    cluster = await world.join("aks-1", targets=_TARGETS[:2])
+    cluster.part.faults.add(Fault(path="/namespaces/team-00/secrets/", method="PATCH", drop=True))
+    assert _categories(await world.refresh(cluster)) == {"team-00": "cluster_unreachable"}
+    cluster.part.faults.clear()
+    monkeypatch.setattr(world.services.refresher, "_capacity", Capacity(suspects=0))
+    async with asyncio.timeout(10):
+        assert _categories(await world.refresh(cluster)) == {}
+
+
+async def test_a_namespace_that_was_too_slow_gets_more_time_at_the_next_try(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pullkeeper.refresh.lanes._PATIENCE", timedelta(seconds=1))
+    cluster = await _join(world)
+    slow = Fault(path="/namespaces/team-00/secrets/", method="PATCH", delay=timedelta(seconds=2), slow_only=True)
+    cluster.part.faults.add(slow)
+    assert _categories(await world.refresh(cluster)) == {"team-00": "cluster_unreachable"}
+    assert _categories(await world.refresh(cluster)) == {}
 
 
 @pytest.mark.usefixtures("short_patience")

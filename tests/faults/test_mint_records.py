@@ -12,6 +12,7 @@ from azure.data.tables.aio import TableClient
 
 from functions import status
 from local.serving import Fault
+from pullkeeper.deadline import deadline
 from pullkeeper.errors import GoogleUnavailable
 from pullkeeper.mints import MintRecord
 from pullkeeper.publisher.hub import Hub
@@ -231,6 +232,13 @@ async def test_a_mint_does_not_wait_for_storage(
     assert (event["hub"], event["category"]) == ("main", "storage_unavailable")
     gates.set("open")
     assert await _hub(world) == _NEVER
+
+
+async def test_a_record_outlasts_the_deadline_of_its_invocation(world: World) -> None:
+    await world.services.storage_objects.create()
+    with deadline(timedelta()):
+        world.services.mints.record(_parse(world).identity, MintRecord(last_mint=world.clock()))
+    assert (await _hub(world))["lastMint"]
 
 
 async def test_a_missing_table_is_reported(world: World) -> None:

@@ -205,6 +205,15 @@ async def test_each_run_of_the_timer_reports_the_problems(app: App) -> None:
     assert app.world.events.named("run.completed"), "the run happens all the same"
 
 
+async def test_a_setting_that_stops_the_timer_is_reported_first(app: App) -> None:
+    app.settings["AzureWebJobsStorage"] = ""
+    with pytest.raises(InvalidSetting):
+        await schedule.schedule._function.get_user_function()(None)
+
+    reported = {str(event["setting"]) for event in app.world.events.named("settings.invalid")}
+    assert "AzureWebJobsStorage__tableServiceUri" in reported
+
+
 async def test_queues_and_tables_are_created_when_the_app_starts_to_work(app: App) -> None:
     await schedule.schedule._function.get_user_function()(None)
 

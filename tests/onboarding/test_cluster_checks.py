@@ -1,7 +1,7 @@
 """The checks of a cluster before onboarding: what is missing is reported with the command that fixes it, or enabled."""
 
 import json
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -59,13 +59,16 @@ async def test_a_cluster_that_does_not_exist_is_reported(onboarding: Onboarding)
     assert (ended.status, step(ended, "inspect cluster").category) == ("Failed", "cluster_gone")
 
 
+CLEANER: Final = {"imageCleaner": {"enabled": True, "intervalHours": 48}}
+
+
 def switched_off(cluster: ManagedCluster) -> None:
     cluster.oidc_issuer, cluster.workload_identity = None, False
     cluster.future_issuer = "https://oidc.example/later/"
     cluster.rest = {
         "sku": {"name": "Base"},
         "tags": {"team": "platform"},
-        "properties": {"networkProfile": {"networkPlugin": "azure"}, "later": [1]},
+        "properties": {"networkProfile": {"networkPlugin": "azure"}, "later": [1], "securityProfile": CLEANER},
     }
 
 
@@ -82,7 +85,7 @@ async def test_workload_identity_is_enabled_if_asked_and_nothing_else_changes(on
     assert "restart pods that use a service account token" in str(step(ended, "inspect cluster").detail)
     after = azure.document("tenant")
     assert after["properties"].pop("oidcIssuerProfile") == {"enabled": True, "issuerURL": azure.future_issuer}
-    assert after["properties"].pop("securityProfile") == {"workloadIdentity": {"enabled": True}}
+    assert after["properties"].pop("securityProfile") == {**CLEANER, "workloadIdentity": {"enabled": True}}
     for document in (before, after):
         for changing in ("oidcIssuerProfile", "securityProfile"):
             document["properties"].pop(changing, None)
@@ -94,6 +97,13 @@ async def test_workload_identity_is_enabled_if_asked_and_nothing_else_changes(on
     requests = onboarding.world.cloud.arm_part.journal.requests
     [update] = [one for one in requests if one.method == "PUT" and "/managedClusters/" in one.path]
     assert update.headers["If-Match"].strip('"') == etag
+
+
+async def test_a_change_that_shows_before_its_end_is_waited_for(onboarding: Onboarding) -> None:
+    """Workload identity is on while Azure still changes the cluster."""
+    cluster = await onboarding.cluster("aks-1")
+    onboarding.azure(cluster).workload_identity = False
+    await onboarding.onboard(cluster, enableWorkloadIdentity=True)
 
 
 async def test_an_update_by_another_client_is_not_overwritten(

@@ -121,6 +121,16 @@ async def test_the_job_keeps_running_until_the_in_cluster_refresher_has_written(
     assert await is_suspended(cluster)
 
 
+async def test_the_job_keeps_running_until_every_secret_beside_it_is_written(
+    onboarding: Onboarding, cluster: LocalCluster
+) -> None:
+    accounts = {"serviceAccounts": ["default"]}
+    targets = [accounts, {"secret": "second", **accounts}]
+    await cluster.admin.edit_secret("deepintshield", "ar-pull-secret", '{"auths":{"new":{}}}', manager="pullkeeper")
+    await onboarding.onboard(cluster, refresher="in-cluster", adopt=True, retireCronJob=True, targets=targets)
+    assert not await is_suspended(cluster)
+
+
 async def test_an_in_cluster_refresher_of_the_same_name_is_never_suspended(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     targets = [{"secret": "ar-secret", "serviceAccounts": ["deepintshield-sa"]}]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from azure.data.tables.aio import TableClient, TableServiceClient
@@ -16,6 +16,7 @@ from pullkeeper.onboarding.documents import Operation, OperationsPage, Operation
 from pullkeeper.onboarding.documents import OperationsQuery as Query
 from pullkeeper.onboarding.rows import StoredOperation, create_operation_id
 from tests.onboarding.conftest import Onboarding
+from tests.onboarding.test_resume import Killed
 
 pytestmark = pytest.mark.servers
 NONE: Mapping[OperationStatus, int] = {
@@ -156,9 +157,35 @@ async def test_an_end_that_a_crash_left_out_of_the_index_is_indexed_by_the_timer
     assert await list_ids(onboarding, status="Succeeded") == [planned.id]
 
 
+async def test_the_list_of_a_clusters_operations_has_a_bound(
+    onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is one property of the cluster's row."""
+    monkeypatch.setattr("pullkeeper.onboarding.operations._HISTORY", 2)
+    cluster = await onboarding.cluster("aks-1")
+    planned = [(await plan(onboarding, cluster)).id for _ in range(3)]
+    assert await list_ids(onboarding, cluster=cluster.id) == [planned[2], planned[1]]
+
+
+async def test_an_end_that_storage_did_not_take_into_the_index_is_indexed_by_the_timer(
+    onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    with monkeypatch.context() as patch:
+        patch.setattr("pullkeeper.onboarding.rows.StoredOperation.to_summary", _end)
+        with pytest.raises(Killed):
+            await plan(onboarding, cluster)
+    await onboarding.world.services.messages.resume_stalled()
+    assert len(await list_ids(onboarding, status="Succeeded")) == 1
+
+
 async def plan(onboarding: Onboarding, cluster: LocalCluster) -> Operation:
     return await onboarding.onboard(cluster, dryRun=True)
 
 
 async def _do_nothing(*_: object) -> None:
     """As if the process had ended before."""
+
+
+def _end(_: StoredOperation) -> NoReturn:
+    raise Killed

@@ -14,7 +14,7 @@ from azure.storage.queue.aio import QueueClient
 from local.cloud import LocalCluster
 from local.serving import Fault
 from pullkeeper.document import Document
-from pullkeeper.errors import NotInFleet, OperationRunning
+from pullkeeper.errors import NotInFleet, OperationRunning, StorageUnavailable
 from pullkeeper.fleet.queues import Queue
 from pullkeeper.onboarding.documents import OnboardingMessage
 from pullkeeper.onboarding.phases import ONBOARD
@@ -104,6 +104,24 @@ async def test_a_message_that_was_never_sent_is_sent_by_the_next_call(
     assert await messages(world) == [first]
     ended = await onboarding.process(first)
     assert ended.status == "Succeeded", describe(ended)
+
+
+async def test_an_operation_whose_message_is_refused_has_failed_and_another_may_begin(
+    onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = await onboarding.cluster("aks-1")
+
+    async def fail(_: Queue, message: Document, delay: timedelta) -> None:
+        raise StorageUnavailable(f"{message} {delay}")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Queue, "put", fail)
+        with pytest.raises(StorageUnavailable):
+            await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
+    latest = await onboarding.world.services.runner._operations.latest(cluster.id)
+    assert latest
+    assert latest.status == "Failed"
+    await onboarding.onboard(cluster)
 
 
 async def test_a_queued_operation_is_not_sent_again_too_early(onboarding: Onboarding) -> None:

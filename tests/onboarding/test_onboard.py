@@ -24,6 +24,13 @@ async def test_a_cluster_is_onboarded_from_nothing(onboarding: Onboarding, accou
     assert operation.result.seconds == pytest.approx(took, abs=0.2)
 
 
+async def test_a_cluster_that_joins_delays_no_other_of_its_shard(onboarding: Onboarding) -> None:
+    world = onboarding.world
+    due = await world.join("aks-1")
+    await onboarding.onboard(await onboarding.cluster(world.name_beside(due)))
+    assert (await world.services.scheduler.run()).queued == 1
+
+
 async def test_the_publishers_application_is_deployed_if_asked(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     workload = {"image": "europe-docker.pkg.dev/p/r/app:1", "replicas": 3, "configSecret": "mine"}

@@ -107,20 +107,40 @@ async def test_before_1_30_a_selector_is_refused_and_names_work_without_a_policy
     await onboarding.offboard_fully(cluster)
 
 
-async def test_objects_of_an_earlier_identity_are_removed(two_identities: Onboarding) -> None:
-    """The app has got another identity since it onboarded the cluster."""
-    onboarding, cloud = two_identities, two_identities.world.cloud
-    cluster = await onboarding.cluster("aks-1")
-    await onboarding.onboard(cluster, targets=[_TEAM_A])
-    earlier = _app(onboarding)
+async def _replace_identity(onboarding: Onboarding) -> str:
+    """Give the app another identity, which the hub `newer` trusts. Returns the earlier one."""
+    cloud, earlier = onboarding.world.cloud, _app(onboarding)
     cloud.app = cloud.identity._assigned[cloud.app.client_id] = replace(cloud.app, principal_id=str(uuid.uuid4()))
     onboarding.world.clock.advance(timedelta(days=2))  # tokens of the earlier one have expired
     cloud.add_hub("newer")
     await onboarding.restart()
+    return earlier
+
+
+async def test_objects_of_an_earlier_identity_are_removed(two_identities: Onboarding) -> None:
+    """The app has got another identity since it onboarded the cluster."""
+    onboarding = two_identities
+    cluster = await onboarding.cluster("aks-1")
+    await onboarding.onboard(cluster, targets=[_TEAM_A])
+    earlier = await _replace_identity(onboarding)
     await onboarding.onboard(cluster, hub="newer", targets=[_TEAM_A])
     there = set(await list_objects(cluster))
     assert there >= _cluster_wide(_app(onboarding))
     assert not there & _cluster_wide(earlier)
+
+
+async def test_offboarding_removes_objects_of_an_earlier_identity(two_identities: Onboarding) -> None:
+    """Onboarding has failed with the later one, before it removed them."""
+    onboarding = two_identities
+    cluster = await onboarding.cluster("aks-1")
+    await onboarding.onboard(cluster, targets=[_TEAM_A])
+    earlier = await _replace_identity(onboarding)
+    cluster.part.faults.add(recordings.fault("forbidden", method="PATCH", path="/clusterrole"))
+    failed = await onboarding.run({"cluster": str(cluster.id), "hub": "newer", "targets": [_TEAM_A]})
+    assert failed.status == "Failed", describe(failed)
+    cluster.part.faults.clear()
+    await onboarding.offboard_fully(cluster)
+    assert not {*await list_objects(cluster)} & (_cluster_wide(earlier) | _cluster_wide(_app(onboarding)))
 
 
 async def test_objects_of_another_app_are_left_alone(onboarding: Onboarding) -> None:

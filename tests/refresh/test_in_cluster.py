@@ -44,11 +44,13 @@ async def test_without_a_role_its_state_is_unknown(world: World) -> None:
     assert world.cloud.google.exchanges == 0
 
 
-async def test_invalid_annotations_make_it_pending(world: World) -> None:
+@pytest.mark.parametrize("expiry", ["soon", "2027-01-01T00:00:00"])
+async def test_invalid_annotations_make_it_pending(world: World, expiry: str) -> None:
+    """A time without a zone is one of them."""
     cluster = await world.join("aks-1")
     await world.refresh(cluster)
     path = "/api/v1/namespaces/deepintshield/secrets/ar-pull-secret"
-    patch = {"metadata": {"annotations": {"pullkeeper.dev/expires-at": "soon"}}}
+    patch = {"metadata": {"annotations": {"pullkeeper.dev/expires-at": expiry}}}
     await cluster.admin.call("PATCH", path, patch, content_type="application/merge-patch+json")
     await _register_in_cluster(world, cluster)
     await world.refresh(cluster)

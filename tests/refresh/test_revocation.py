@@ -110,6 +110,16 @@ async def test_a_registry_that_refuses_new_tokens_too_is_no_revocation(world: Wo
     assert await world.refresh_category(cluster) == "registry_denied"
 
 
+async def test_a_right_that_comes_back_after_the_tokens_end_is_no_revocation(world: World) -> None:
+    await _join_two(world)
+    registry, account = world.cloud.registries[0], f"serviceAccount:{world.cloud.hubs['main'].service_account}"
+    registry.revoke("deepintshield-images/main", account)
+    await _tick(world)
+    registry.grant("deepintshield-images/main", account)
+    await _tick(world, 65 * MINUTE)
+    assert world.events.named("token.revoked") == []
+
+
 async def test_a_registry_that_does_not_answer_is_no_revocation(world: World) -> None:
     await _join_two(world)
     world.cloud.registry_parts[0].faults.add(Fault(drop=True))

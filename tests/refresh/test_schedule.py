@@ -19,6 +19,15 @@ async def test_only_shards_that_are_due_are_sent(world: World) -> None:
     assert await world.tick() == len(shards)
 
 
+async def test_a_shard_without_clusters_is_not_sent_again_and_again(world: World) -> None:
+    cluster = await world.join("aks-1")
+    await world.tick()
+    await world.services.fleet.remove(cluster.id)
+    world.clock.advance(25 * MINUTE)
+    assert await world.tick() == 1
+    assert await world.tick() == 0
+
+
 async def test_a_run_reports_the_fleet_as_of_the_last_run_of_each_shard(world: World) -> None:
     for n in range(3):
         await world.join(f"aks-{n}")
@@ -55,7 +64,7 @@ async def test_what_a_crash_took_is_sent_again_by_the_next_tick(world: World) ->
 
 async def test_a_schedule_too_slow_for_the_shortest_token_life_is_reported(world: World) -> None:
     world.cloud.add_hub("short", lifetime=900)
-    await world.join("aks-1", "short")
+    await world.join(world.name_beside(await world.join("aks-1", "short")))
     await world.tick()
     world.clock.advance(5 * MINUTE)
     await world.services.scheduler.run()

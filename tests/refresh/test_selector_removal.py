@@ -75,6 +75,17 @@ async def test_with_prune_its_secret_is_deleted_after_a_tokens_life(world: World
     assert details == ["no selector finds its namespace; it is not refreshed any more", "the secret was deleted"]
 
 
+async def test_while_an_account_cannot_be_changed_its_secret_stays(world: World) -> None:
+    """Without the secret nothing would lead back to the account."""
+    cluster = await lose(world, PRUNED)
+    cluster.part.faults.add(Fault(path="/serviceaccounts/", method="PATCH"))
+    await steps(world)
+    assert await has_secret(cluster)
+    cluster.part.faults.clear()
+    await steps(world)
+    assert not await has_secret(cluster)
+
+
 async def test_the_label_may_come_back(world: World) -> None:
     cluster = await lose(world, PRUNED)
     await steps(world, 5)
