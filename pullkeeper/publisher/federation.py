@@ -12,7 +12,7 @@ from typing import Final
 from pullkeeper import telemetry
 from pullkeeper.azure.entra import Entra
 from pullkeeper.clouds import PUBLIC
-from pullkeeper.deadline import has_passed, remaining
+from pullkeeper.deadline import remaining
 from pullkeeper.errors import (
     FederationStale,
     GoogleUnavailable,
@@ -144,11 +144,10 @@ class Federation:
                 mint.token, mint.refusal = await self._mint_and_probe(mint.hub), None
                 mint.probed_at, mint.newer_than = self._clock(), max(mint.newer_than, issued_since or _EVER)
             except PullkeeperError as e:
-                if not has_passed():  # else this caller had too little time, which is no news for the next
-                    # A new object, because this one's traceback leads to frames that hold tokens.
-                    now = self._clock()
-                    mint.refusal, mint.refused_until = e.with_context(), now + mint.hub.life / 60
-                    self._record(mint.hub.identity, MintRecord.of_failure(now, e))
+                # A new object, because this one's traceback leads to frames that hold tokens.
+                now = self._clock()
+                mint.refusal, mint.refused_until = e.with_context(), now + mint.hub.life / 60
+                self._record(mint.hub.identity, MintRecord.of_failure(now, e))
                 if usable:
                     return usable
                 raise
