@@ -112,22 +112,24 @@ def is_in_time(alert: Alert, since: datetime) -> bool:
 
 
 async def test_a_healthy_fleet_raises_no_alert(watch: Watch, world: World, onboarding: Onboarding) -> None:
-    """In a day: with a token of 12 hours too, a cluster that leaves the fleet, one that loses a target, and a
-    message that a crash takes.
+    """With a token of 12 hours too, a cluster that leaves the fleet, one that loses a target, and a message that a
+    crash takes. In five hours: the long token is replaced after four, and what leaves has left for longer than a token
+    lives.
     """
     hub = world.cloud.add_hub("long", lifetime=12 * 3600)
     world.cloud.google._accounts[hub.service_account].long_lifetimes = True
     leaving, losing = await onboarding.cluster("leaving"), await onboarding.cluster("losing")
     await onboarding.onboard(leaving)
     await onboarding.onboard(losing, targets=[{"namespace": "a"}, {"namespace": "b"}])
-    await world.join("long", "long")
+    long = await world.join("long", "long")
     await watch.pass_time(65 * MINUTE)
     await onboarding.offboard_fully(leaving)
     await onboarding.onboard(losing, targets=[{"namespace": "b"}])
     await watch.pass_time(timedelta(hours=1))
     await watch.pass_time_until(lambda: world.events.named("run.completed")[-1]["queued"], queue=False)
     await world.services.queues["refresh"]._queue.clear_messages()
-    await watch.pass_time(timedelta(hours=21.5))
+    await watch.pass_time(timedelta(hours=3))
+    assert len(watch.workspace.times("secret.refreshed", str(long.id))) > 1
     assert watch.alerts() == []
     assert {event["state"] for event in world.events.named("fleet.status")} == {"fresh"}
 
