@@ -50,12 +50,6 @@ def _parse(document: dict[str, Any]) -> CredentialConfig:
     return Hub.parse(hub(credentialConfig=document)).credential_config
 
 
-def test_with_a_service_account(write: Write) -> None:
-    config = _parse(write(_FILE, _ACCOUNT))
-
-    assert (config.audience, config.service_account_impersonation_url) == (PROVIDER, IMPERSONATION_URL)
-
-
 def test_without_a_service_account(write: Write) -> None:
     document = write(_FILE)
 
@@ -63,26 +57,31 @@ def test_without_a_service_account(write: Write) -> None:
     assert _parse(document).service_account is None
 
 
-def test_with_the_lifetime_of_the_service_accounts_tokens(write: Write) -> None:
+def test_with_a_service_account_and_the_lifetime_of_its_tokens(write: Write) -> None:
     document = write(_FILE, _ACCOUNT, "--service-account-token-lifetime-seconds=7200")
 
+    config = _parse(document)
+    assert (config.audience, config.service_account_impersonation_url) == (PROVIDER, IMPERSONATION_URL)
     assert Hub.parse(hub(credentialConfig=document)).life.total_seconds() == 7200
     assert Hub.parse(hub(credentialConfig=document, tokenLifetime=600)).life.total_seconds() == 600
 
 
-@pytest.mark.parametrize("account", [(), (_ACCOUNT,)], ids=["federated", "impersonated"])
-def test_with_a_field_of_a_json_file(write: Write, account: tuple[str, ...]) -> None:
-    _parse(write(_FILE, "--credential-source-type=json", "--credential-source-field-name=access_token", *account))
+def test_with_a_service_account_and_a_field_of_a_json_file(write: Write) -> None:
+    """Without a lifetime."""
+    config = _parse(
+        write(_FILE, "--credential-source-type=json", "--credential-source-field-name=access_token", _ACCOUNT)
+    )
+
+    assert config.service_account_impersonation_url == IMPERSONATION_URL
 
 
 @pytest.mark.parametrize(
     "flags",
     [
-        ("--azure",),
-        ("--azure", "--app-id-uri=api://5f2a9c1e-7d3b-4e8f-9a6c-0b1d2e3f4a5b", _ACCOUNT),
-        ("--credential-source-url=http://127.0.0.1/token", "--credential-source-headers=A=canary,B=c"),
+        ("--azure", "--app-id-uri=api://5f2a9c1e-7d3b-4e8f-9a6c-0b1d2e3f4a5b"),
+        ("--credential-source-url=http://127.0.0.1/token", "--credential-source-headers=A=canary,B=c", _ACCOUNT),
     ],
-    ids=["azure", "azure, an app registration", "any URL"],
+    ids=["azure", "any URL"],
 )
 def test_with_a_url_it_is_accepted_and_the_source_is_not_stored(write: Write, flags: tuple[str, ...]) -> None:
     """Pullkeeper brings its own token."""

@@ -1,19 +1,15 @@
 """A release: what it consists of, the workflow that makes it, and the updates of what is pinned."""
 
-import hashlib
-import json
 import re
 import shlex
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from local.package import PACKAGE, SITE_PACKAGES
 from local.release import ReleaseError, prepare
 from pullkeeper.version import VERSION
 from tests.docs import azure_cli
@@ -25,25 +21,6 @@ from tests.docs.test_structure import find_files
 GITHUB = ROOT / ".github"
 WORKFLOW = GITHUB / "workflows" / "release.yml"
 NOTES = f"## [Unreleased]\n\n## [{VERSION}] - 2026-12-01\n\n### Added\n\n- A thing.\n\n## [0.0.9] - 2026-01-01"
-
-
-@pytest.mark.timeout(300)
-def test_every_file_has_the_version_in_its_name_and_a_digest(tmp_path: Path) -> None:
-    azure_cli.program("cyclonedx-py")
-    folder = tmp_path / "release"
-    assert prepare(f"v{VERSION}", NOTES, folder) == "### Added\n\n- A thing.\n"
-    files = {file.name: file.read_bytes() for file in folder.iterdir()}
-    assert [name for name in files if VERSION not in name] == []
-    digests = files.pop(f"SHA256SUMS-{VERSION}").decode().splitlines()
-    assert digests == [f"{hashlib.sha256(content).hexdigest()}  {name}" for name, content in sorted(files.items())]
-
-    materials = json.loads(files[f"pullkeeper-{VERSION}.cdx.json"])
-    listed = {(one["name"].lower().replace("-", "_"), one["version"]) for one in materials["components"]}
-    with zipfile.ZipFile(folder / PACKAGE.name) as archive:
-        names = "\n".join(archive.namelist())
-    packed = re.findall(rf"^{SITE_PACKAGES}/([^/]+)-([^/]+)\.dist-info/METADATA$", names, re.MULTILINE)
-    assert {(name.lower(), version) for name, version in packed} - listed == set()
-    assert materials["metadata"]["component"]["version"] == VERSION
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
-"""The package that is deployed: the same bytes each time, complete, hosted locally and by Microsoft's worker."""
+"""The package that is deployed and released: the same bytes each time, complete, hosted locally and by Microsoft's
+worker.
+"""
 
+import hashlib
 import json
 import re
 import subprocess
@@ -14,10 +17,13 @@ from packaging.requirements import Requirement
 
 from local.cloud import LocalCluster
 from local.function_host import HostProcess
-from local.package import PYTHON, ROOT, SITE_PACKAGES, build
+from local.package import PACKAGE, PYTHON, ROOT, SITE_PACKAGES, build
+from local.release import prepare
 from pullkeeper.fleet.shards import shard_of
 from pullkeeper.version import VERSION
 from tests.bench.package import APP, ISOLATED
+from tests.docs import azure_cli
+from tests.docs.test_release import NOTES
 from tests.end_to_end.conftest import read_token, until
 from tests.worker.conftest import SUCCESS, Worker
 from tests.worker.test_app import INVOCATIONS, REFRESH_MESSAGE
@@ -50,9 +56,24 @@ def app(package: Path) -> Path:
     return folder
 
 
-def test_two_builds_have_the_same_bytes(package: Path, tmp_path: Path) -> None:
-    build(tmp_path / "again.zip")
-    assert package.read_bytes() == (tmp_path / "again.zip").read_bytes()
+def test_every_file_of_a_release_has_the_version_in_its_name_and_a_digest(package: Path, tmp_path: Path) -> None:
+    """Its package is built a second time here, and has the same bytes."""
+    azure_cli.program("cyclonedx-py")
+    folder = tmp_path / "release"
+    assert prepare(f"v{VERSION}", NOTES, folder) == "### Added\n\n- A thing.\n"
+    files = {file.name: file.read_bytes() for file in folder.iterdir()}
+    assert files[PACKAGE.name] == package.read_bytes()
+    assert [name for name in files if VERSION not in name] == []
+    digests = files.pop(f"SHA256SUMS-{VERSION}").decode().splitlines()
+    assert digests == [f"{hashlib.sha256(content).hexdigest()}  {name}" for name, content in sorted(files.items())]
+
+    materials = json.loads(files[f"pullkeeper-{VERSION}.cdx.json"])
+    listed = {(one["name"].lower().replace("-", "_"), one["version"]) for one in materials["components"]}
+    with zipfile.ZipFile(package) as archive:
+        names = "\n".join(archive.namelist())
+    packed = re.findall(rf"^{SITE_PACKAGES}/([^/]+)-([^/]+)\.dist-info/METADATA$", names, re.MULTILINE)
+    assert {(name.lower(), version) for name, version in packed} - listed == set()
+    assert materials["metadata"]["component"]["version"] == VERSION
 
 
 def test_it_holds_nothing_of_the_machine_that_built_it(package: Path) -> None:

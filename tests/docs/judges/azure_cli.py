@@ -5,9 +5,11 @@ Runs in the CLI's own environment. A command passes everything that the CLI does
 commands, its parser, its validators. One process checks all, because each would take half a second to start.
 """
 
+import gc
 import json
 import logging
 import sys
+from functools import cache
 from typing import Any
 
 # Not installed where types are checked, and without types where it is.
@@ -65,7 +67,8 @@ class _Warnings(logging.Handler):
         self.messages.append(record.getMessage())
 
 
-def find_fault(argv: list[str]) -> str | None:
+@cache
+def find_fault(argv: tuple[str, ...]) -> str | None:
     cli = get_default_cli()
     cli.invocation = _Invoker(
         cli_ctx=cli,
@@ -76,7 +79,7 @@ def find_fault(argv: list[str]) -> str | None:
     warnings, logger = _Warnings(), logging.getLogger("cli")
     logger.addHandler(warnings)
     try:
-        cli.invocation.execute(argv)
+        cli.invocation.execute(list(argv))
     except _Accepted:
         return "; ".join(warnings.messages) or None
     except Exception as e:  # noqa: BLE001 - a validator may raise anything
@@ -88,4 +91,5 @@ def find_fault(argv: list[str]) -> str | None:
 
 if __name__ == "__main__":
     logging.lastResort = None
-    json.dump([find_fault(argv) for argv in json.load(sys.stdin)], sys.stdout)
+    gc.set_threshold(200_000, 20, 100)  # each command loads tables of thousands of objects, and keeps them
+    json.dump([find_fault(tuple(argv)) for argv in json.load(sys.stdin)], sys.stdout)
