@@ -13,6 +13,9 @@ KUSTO   = tests/monitoring/kusto/node_modules/.package-lock.json
 JUDGES  = .venv-judges
 WITH_HOST = $(if $(filter func,$(HOST)),CORE_TOOLS=$(FUNC))
 
+# Each process of the tests, and each host that they start, imports the same modules: without bytecode it compiles them.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo up test test-e2e check bench bench-quick start setup judges infra package release lock clean
 .DEFAULT_GOAL := help
 

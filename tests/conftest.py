@@ -1,6 +1,7 @@
 """Fixtures for every test: a certificate authority that the process trusts, a tenant, Azurite, and a world."""
 
 import atexit
+import gc
 import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -23,6 +24,12 @@ from local.azurite import Azurite  # noqa: E402
 from local.clock import Clock  # noqa: E402
 from local.serving import Authority  # noqa: E402
 from tests.world import World, open_world  # noqa: E402
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over the tests and the modules, which last as long as the process."""
+    gc.freeze()
+    gc.set_threshold(20_000)
 
 
 @pytest.fixture(scope="session")
