@@ -51,7 +51,7 @@ _METHODS: Final = {
 _PULL_SECRET: Final = {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["ar-pull-secret"]}
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.CSafeLoader):
     """Knows `!base64 text` and `!repeat [text, times]` too."""
 
 
