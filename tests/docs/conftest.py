@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from local.azure.arm import ONBOARDER
 from local.azure.entra import AKS, Entra
+from local.azurite import Azurite
 from local.clock import Clock
 from local.cloud import GROUP, SUBSCRIPTION
 from local.function_host import HostProcess
@@ -25,6 +26,7 @@ from pullkeeper.tokens import EntraToken
 from tests.apiserver import at_hand
 from tests.docs.pipelines import run_program
 from tests.end_to_end.conftest import Deployed
+from tests.http.conftest import App, host_app
 from tests.real.kubectl import Kubectl, encoded
 from tests.world import World
 
@@ -100,3 +102,10 @@ async def host(world: World) -> AsyncIterator[HostProcess]:
     scope = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}"
     async with AsyncExitStack() as opened:
         yield await Deployed(world, opened).host(schedule="0 0 0 1 1 *", ONBOARDING_SCOPES=scope)
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def app(request: pytest.FixtureRequest, azurite: Azurite, authority: Authority) -> AsyncIterator[App]:
+    """The same, once for a module: each test brings clusters of its own."""
+    async with host_app(request.node.nodeid, azurite, authority) as app:
+        yield app

@@ -12,20 +12,21 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import pytest_asyncio
 import yaml
 from aiohttp import web
 
 from local.cloud import GROUP, LocalCluster
-from local.function_host import HostProcess
 from local.serving import Server
 from pullkeeper.errors import ClusterGone
 from pullkeeper.model import ClusterId
 from tests.apiserver import at_hand
 from tests.docs.pipelines import SCRIPT, Run, run_program
-from tests.world import World
+from tests.http.conftest import App
 
 SUCCEEDED, FAILED, WRONG_USAGE, AWAITING_FEDERATION, NO_RESULT = range(5)
 OPERATION: Final = f"/api/operations/{'0' * 32}"
+on_the_app = pytest.mark.asyncio(loop_scope="module")
 FOREIGN_CLUSTER: Final = ClusterId("0" * 8 + "-0000-0000-0000-" + "0" * 12, GROUP, "aks-1")
 
 
@@ -46,22 +47,22 @@ def test_the_script_is_executable() -> None:
 class Hosted:
     """The hosted app, and a cluster that is not onboarded yet."""
 
-    world: World
-    host: HostProcess
+    app: App
     cluster: LocalCluster
     folder: Path
 
     async def onboard(self, *, key: str | None = None, **fields: Any) -> Run:
         body = {"cluster": str(self.cluster.id), **fields}
-        return await onboard(self.folder, self.host.url, body, PULLKEEPER_KEY=key or self.host.keys.default)
+        return await onboard(self.folder, self.app.host.url, body, PULLKEEPER_KEY=key or self.app.host.keys.default)
 
 
-@pytest.fixture
-async def hosted(world: World, host: HostProcess, tmp_path: Path) -> Hosted:
-    return Hosted(world, host, await world.cloud.add_cluster("aks-1", "main", ready=False), tmp_path)
+@pytest_asyncio.fixture(loop_scope="module")
+async def hosted(app: App, tmp_path: Path) -> Hosted:
+    return Hosted(app, await app.add_cluster(tmp_path.name), tmp_path)
 
 
 @pytest.mark.servers
+@on_the_app
 async def test_the_script_onboards_a_cluster(hosted: Hosted) -> None:
     run = await hosted.onboard(hub="main")
     assert (run.code, run.err) == (SUCCEEDED, ""), run
@@ -70,13 +71,14 @@ async def test_the_script_onboards_a_cluster(hosted: Hosted) -> None:
     assert "pull secret" in steps
     assert len(steps) == len(set(steps))
     assert re.search(r"^Succeeded after [\d.]+ s$", run.out, re.MULTILINE)
-    assert (await hosted.world.read_token(hosted.cluster)).startswith("ya29.")
-    assert hosted.host.keys.default not in run.out
+    assert (await hosted.app.world.read_token(hosted.cluster)).startswith("ya29.")
+    assert hosted.app.host.keys.default not in run.out
 
 
 @pytest.mark.servers
+@on_the_app
 async def test_the_script_fails_with_category_and_remedy(hosted: Hosted) -> None:
-    hosted.world.cloud.arm.clusters.remove(str(hosted.cluster.id))
+    hosted.app.world.cloud.arm.clusters.remove(str(hosted.cluster.id))
     run = await hosted.onboard(hub="main")
     assert run.code == FAILED, run
     assert "failed  inspect cluster: " in run.out
@@ -87,14 +89,16 @@ async def test_the_script_fails_with_category_and_remedy(hosted: Hosted) -> None
 
 
 @pytest.mark.servers
+@on_the_app
 async def test_the_script_prints_what_the_publisher_must_trust(hosted: Hosted) -> None:
     run = await hosted.onboard()
     assert (run.code, run.err) == (AWAITING_FEDERATION, ""), run
-    assert f"  objectId: {hosted.world.cloud.app.principal_id}" in run.out
+    assert f"  objectId: {hosted.app.world.cloud.app.principal_id}" in run.out
     assert "  gcloud iam workload-identity-pools providers create-oidc " in run.out
 
 
 @pytest.mark.servers
+@on_the_app
 async def test_the_script_prints_why_the_app_refuses(hosted: Hosted) -> None:
     run = await hosted.onboard(cluster=str(FOREIGN_CLUSTER))
     assert (run.code, run.out) == (FAILED, ""), run

@@ -11,21 +11,22 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import pytest_asyncio
 from aiohttp import web
 
 from local.azure.arm import READER
 from local.azure.entra import IdentityEndpoint
 from local.cloud import GROUP, SUBSCRIPTION, LocalCluster
-from local.function_host import HostProcess
 from local.serving import Server
 from pullkeeper.errors import ClusterGone
 from pullkeeper.model import ClusterId
 from tests.apiserver import at_hand
 from tests.docs import azure_cli
 from tests.docs.pipelines import FLEET_SCRIPT, Run, run_program
-from tests.world import World
+from tests.http.conftest import App
 
 SUCCEEDED, FAILED, WRONG_USAGE, AWAITING_FEDERATION, NO_RESULT = range(5)
+on_the_app = pytest.mark.asyncio(loop_scope="module")
 TAG: Final = "pullkeeper=yes"
 ONE: Final = str(ClusterId(SUBSCRIPTION, GROUP, "aks-1"))
 
@@ -68,17 +69,17 @@ class Pipeline:
         return (self.folder / "az.log").read_text(encoding="utf-8").splitlines()
 
 
-@pytest.fixture
-async def clusters(world: World) -> list[LocalCluster]:
+@pytest_asyncio.fixture(loop_scope="module")
+async def clusters(app: App, tmp_path: Path) -> list[LocalCluster]:
     """Two that may be onboarded, and one that Azure no longer knows."""
-    found = [await world.cloud.add_cluster(name, "main", ready=False) for name in ("west", "edge", "gone")]
-    world.cloud.arm.clusters.remove(str(found[2].id))
+    found = [await app.add_cluster(f"{tmp_path.name}-{name}") for name in ("west", "edge", "gone")]
+    app.world.cloud.arm.clusters.remove(str(found[2].id))
     return found
 
 
 @pytest.fixture
-def pipeline(host: HostProcess, clusters: list[LocalCluster], tmp_path: Path) -> Pipeline:
-    return Pipeline(tmp_path, host.url, host.keys.default, [str(one.id) for one in clusters])
+def pipeline(app: App, clusters: list[LocalCluster], tmp_path: Path) -> Pipeline:
+    return Pipeline(tmp_path, app.host.url, app.host.keys.default, [str(one.id) for one in clusters])
 
 
 def test_the_script_is_executable() -> None:
@@ -86,8 +87,9 @@ def test_the_script_is_executable() -> None:
 
 
 @pytest.mark.servers
+@on_the_app
 async def test_a_fleet_is_onboarded_and_the_clusters_that_failed_are_named(
-    world: World, pipeline: Pipeline, clusters: Sequence[LocalCluster]
+    app: App, pipeline: Pipeline, clusters: Sequence[LocalCluster]
 ) -> None:
     first = await pipeline.onboard()
     assert first.code == FAILED, first
@@ -100,7 +102,7 @@ async def test_a_fleet_is_onboarded_and_the_clusters_that_failed_are_named(
     known = ClusterGone("", {"cluster": str(clusters[2].id)}).remedy
     assert remedy.startswith(f"  remedy: {known}. Then onboard again: ")
     for cluster in clusters[:2]:
-        assert (await world.read_token(cluster)).startswith("ya29.")
+        assert (await app.world.read_token(cluster)).startswith("ya29.")
     assert pipeline.key not in first.out + first.err
 
     again = await pipeline.onboard()
@@ -109,8 +111,9 @@ async def test_a_fleet_is_onboarded_and_the_clusters_that_failed_are_named(
 
 
 @pytest.mark.servers
+@on_the_app
 async def test_a_second_run_finds_nothing_to_do_and_offboarding_works_likewise(
-    world: World, pipeline: Pipeline, clusters: Sequence[LocalCluster]
+    app: App, pipeline: Pipeline, clusters: Sequence[LocalCluster]
 ) -> None:
     pipeline.clusters.pop()
     for start in (pipeline.onboard, pipeline.offboard):
@@ -121,12 +124,13 @@ async def test_a_second_run_finds_nothing_to_do_and_offboarding_works_likewise(
         assert (second.code, second.err) == (SUCCEEDED, ""), second
         assert "2 are done already, 0 operations" in second.out
     with pytest.raises(AssertionError, match="404"):
-        await world.read_token(clusters[0])
+        await app.world.read_token(clusters[0])
     back = await pipeline.onboard()
     assert "0 are done already, 2 operations to follow" in back.out
 
 
 @pytest.mark.servers
+@on_the_app
 async def test_a_fleet_without_a_hub_awaits_the_publisher(pipeline: Pipeline) -> None:
     del pipeline.clusters[1:]
     run = await pipeline.onboard(body={"hub": None})
@@ -135,6 +139,7 @@ async def test_a_fleet_without_a_hub_awaits_the_publisher(pipeline: Pipeline) ->
 
 
 @pytest.mark.servers
+@on_the_app
 async def test_a_refused_cluster_does_not_keep_the_others_back(pipeline: Pipeline) -> None:
     foreign = str(ClusterId("0" * 8 + "-0000-0000-0000-" + "0" * 12, GROUP, "aks-1"))
     pipeline.clusters[:] = [foreign, pipeline.clusters[0]]
@@ -262,10 +267,12 @@ async def test_a_tag_of_no_cluster_is_wrong_usage(tmp_path: Path) -> None:
 
 
 @pytest.mark.servers
+@on_the_app
 async def test_the_real_az_lists_the_clusters_with_the_tag(
-    world: World, host: HostProcess, clusters: Sequence[LocalCluster], tmp_path: Path
+    app: App, clusters: Sequence[LocalCluster], tmp_path: Path
 ) -> None:
     az = azure_cli.program("az")
+    world, host = app.world, app.host
     cloud = world.cloud
     for cluster, tags in zip(clusters, ({"pullkeeper": "yes"}, {"pullkeeper": "no"}), strict=False):
         cloud.arm.clusters.get(str(cluster.id)).rest = {"tags": tags}
@@ -295,4 +302,4 @@ async def test_the_real_az_lists_the_clusters_with_the_tag(
     await server.stop()
     assert (run.code, run.err) == (SUCCEEDED, ""), run
     assert f"1 clusters with {TAG}: 0 are done already, 1 operations to follow" in run.out
-    assert (await world.read_token(clusters[0])).startswith("ya29.")
+    assert (await app.world.read_token(clusters[0])).startswith("ya29.")
