@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
 
 import jwt
@@ -53,6 +54,20 @@ class Resource:
 
     version: int = 1
     audience: str | None = None
+
+
+@lru_cache
+def _decode(token: str, audience: str, issuer: str, key: rsa.RSAPrivateKey) -> dict[str, Any]:
+    """Kept, because many calls bring the same token, and to decode it costs as much as to serve a call."""
+    claims: dict[str, Any] = jwt.decode(
+        token,
+        key.public_key(),
+        algorithms=[_ALGORITHM],
+        audience=audience,
+        issuer=issuer,
+        options={"require": ["exp", "iat", "nbf"], "verify_exp": False, "verify_nbf": False, "verify_iat": False},
+    )
+    return claims
 
 
 class Entra:
@@ -138,14 +153,7 @@ class Entra:
 
         Times are compared with the injected clock, which PyJWT cannot do.
         """
-        claims: dict[str, Any] = jwt.decode(
-            token,
-            self._key.public_key(),
-            algorithms=[_ALGORITHM],
-            audience=audience,
-            issuer=self.issuer_v1,
-            options={"require": ["exp", "iat", "nbf"], "verify_exp": False, "verify_nbf": False, "verify_iat": False},
-        )
+        claims = _decode(token, audience, self.issuer_v1, self._key)
         now = self._clock().timestamp()
         if now > claims["exp"] + leeway.total_seconds():
             raise jwt.ExpiredSignatureError("Signature has expired")

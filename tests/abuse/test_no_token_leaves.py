@@ -68,7 +68,7 @@ class Witness:
 
 
 def _holds(text: str, pieces: set[str]) -> bool:
-    return any(text[start : start + _PIECE] in pieces for start in range(len(text) - _PIECE + 1))
+    return not pieces.isdisjoint([text[start : start + _PIECE] for start in range(len(text) - _PIECE + 1)])
 
 
 def _pieces(credential: str) -> Iterator[str]:

@@ -35,12 +35,16 @@ class Doctor:
         return await diagnostics.examine_cluster(cluster.id)
 
 
-@pytest.fixture
-def doctor(world: World) -> Doctor:
+def build_doctor(world: World) -> Doctor:
     world.cloud.add_hub("two", registries=2)
     world.cloud.add_onboarder()
     world.settings["ONBOARDING_SCOPES"] = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}"
     return Doctor(world, Onboarding(world))
+
+
+@pytest.fixture
+def doctor(world: World) -> Doctor:
+    return build_doctor(world)
 
 
 @pytest.fixture(autouse=True)

@@ -1,12 +1,19 @@
 """Promise 9: whatever breaks, the diagnosis names that hop and blames no other."""
 
+from collections.abc import AsyncIterator
 from typing import get_args
 
 import pytest
+import pytest_asyncio
 
+from local.azure.entra import Entra
+from local.azurite import Azurite
+from local.cloud import LocalCluster
 from local.hops import HOPS, break_hop, find_break
+from local.serving import Authority
 from pullkeeper.diagnosis.report import HopName
-from tests.diagnosis.conftest import Doctor, format_hops
+from tests.diagnosis.conftest import Doctor, build_doctor, format_hops
+from tests.world import open_world
 
 pytestmark = pytest.mark.servers
 WAYS = [(hop, variant) for hop, ways in HOPS.items() for variant in ways]
@@ -20,12 +27,29 @@ async def test_all_hops_of_a_healthy_cluster_are_ok(doctor: Doctor) -> None:
     assert tuple(hop.name for hop in diagnosis.hops) == get_args(HopName)
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def onboarded(
+    azurite: Azurite, authority: Authority, entra: Entra
+) -> AsyncIterator[tuple[Doctor, dict[str, LocalCluster]]]:
+    """A cluster of each hub, by the hub's name. Every test leaves them repaired."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        async with open_world(azurite.account(__name__), authority, monkeypatch, entra) as world:
+            doctor = build_doctor(world)
+            clusters = {hub: await doctor.onboard(f"aks-{hub}", hub) for hub in ("main", "two")}
+            for cluster in clusters.values():
+                healthy = await doctor.examine(cluster)  # fills all caches
+                assert healthy.state == "ok", format_hops(healthy)
+            yield doctor, clusters
+
+
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(("hop", "variant"), WAYS)
-async def test_the_broken_hop_is_named_and_no_other_is_blamed(doctor: Doctor, hop: HopName, variant: str) -> None:
+async def test_the_broken_hop_is_named_and_no_other_is_blamed(
+    onboarded: tuple[Doctor, dict[str, LocalCluster]], hop: HopName, variant: str
+) -> None:
     """All others are ok, or skipped because of it. After the repair all is well."""
-    cluster = await doctor.onboard(hub="two" if variant == "second-registry" else "main")
-    healthy = await doctor.examine(cluster)  # fills all caches
-    assert healthy.state == "ok", format_hops(healthy)
+    doctor, clusters = onboarded
+    cluster = clusters["two" if variant == "second-registry" else "main"]
     async with break_hop(doctor.world.cloud, cluster, hop, variant):
         diagnosis = await doctor.examine(cluster)
         wrong = [one for one in diagnosis.hops if one.state in {"failed", "warning"}]

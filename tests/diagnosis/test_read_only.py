@@ -50,17 +50,17 @@ def _list_changes(cluster: LocalCluster, first: int) -> list[str]:
     ]
 
 
-async def _examine_and_compare(doctor: Doctor, cluster: LocalCluster) -> None:
+async def _examine_and_compare(doctor: Doctor, cluster: LocalCluster, broken: HopName | None = None) -> None:
     before, first = await _describe_all(doctor.world, cluster), len(cluster.part.journal.requests)
     await doctor.examine(cluster)
-    assert _list_changes(cluster, first) == []
+    assert (broken, _list_changes(cluster, first)) == (broken, [])
     managers = {
         request.query["fieldManager"]
         for request in cluster.part.journal.requests[first:]
         if "fieldManager" in request.query
     }
     assert managers <= {"pullkeeper-diagnosis"}
-    assert await _describe_all(doctor.world, cluster) == before
+    assert (broken, await _describe_all(doctor.world, cluster)) == (broken, before)
 
 
 async def test_a_diagnosis_changes_neither_cluster_nor_azure_nor_storage(doctor: Doctor) -> None:
@@ -69,10 +69,12 @@ async def test_a_diagnosis_changes_neither_cluster_nor_azure_nor_storage(doctor:
     await _examine_and_compare(doctor, cluster)
 
 
-@pytest.mark.parametrize("hop", [hop for hop in HOPS if hop not in {"cluster-state", "api-server", "authentication"}])
-async def test_a_diagnosis_of_what_is_broken_changes_nothing(doctor: Doctor, hop: HopName) -> None:
+async def test_a_diagnosis_of_what_is_broken_changes_nothing(doctor: Doctor) -> None:
     """Above all, it repairs nothing. The hops that are left out keep this test from the cluster, not the diagnosis."""
     cluster = await doctor.onboard()
-    await doctor.world.refresh(cluster)
-    async with break_hop(doctor.world.cloud, cluster, hop):
-        await _examine_and_compare(doctor, cluster)
+    for hop in HOPS:
+        if hop in {"cluster-state", "api-server", "authentication"}:
+            continue
+        await doctor.world.refresh(cluster)
+        async with break_hop(doctor.world.cloud, cluster, hop):
+            await _examine_and_compare(doctor, cluster, hop)
