@@ -7,9 +7,9 @@ path, or a name on PATH.
 import asyncio
 import json
 import os
+import secrets
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 import time
@@ -168,10 +168,8 @@ class CoreToolsProcess(HostProcess):
         path = os.pathsep.join((str(Path(sys.executable).parent), self._environment["PATH"]))
         values = {"FUNCTIONS_WORKER_RUNTIME": "python", **self._settings}
         (copy / "local.settings.json").write_text(json.dumps({"IsEncrypted": False, "Values": values}))
-        with socket.socket() as free:
-            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            free.bind(("127.0.0.1", self.port))
-            self.port = free.getsockname()[1]
+        # Below the ports that the system gives away: another process cannot get it before Core Tools listens.
+        self.port = self.port or 20_000 + secrets.randbelow(10_000)
         return await asyncio.create_subprocess_exec(
             *(self._program, "start", "--port", str(self.port)),
             cwd=copy,

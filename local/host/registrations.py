@@ -78,7 +78,7 @@ def load(app: Path, environment: Mapping[str, str]) -> list[Registration]:
 
 
 def _import(app: Path) -> FunctionRegister:
-    if str(app) not in sys.path:
+    if sys.path[0] != str(app):
         sys.path.insert(0, str(app))
     importlib.invalidate_caches()
     module = importlib.import_module("function_app")

@@ -52,6 +52,7 @@ def func(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     program.write_text(FUNC)
     program.chmod(0o755)
     monkeypatch.setenv("CORE_TOOLS", str(program))
+    monkeypatch.setenv("PYTHONPATH", ".")  # the copy, which then is in the path behind another function_app.py
     return program
 
 
@@ -75,7 +76,8 @@ async def test_func_runs_a_copy_of_the_app_and_stops_with_sigint(write_app: Writ
         seen = json.loads(file.read_text())
         os.kill(seen["pid"], signal.SIGTERM)
         call = asyncio.create_task(_text(session, f"{process.url}/api/slow?seconds=1"))
-        await until(lambda: "slow began" in process.output)
+        await until(lambda: "slow began" in process.output or call.done(), within=60)
+        assert not call.done(), process.output
         assert await process.stop() == 0
         assert await call == "hello"
         await until(lambda: not is_running(seen["worker"]))
