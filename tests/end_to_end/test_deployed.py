@@ -90,30 +90,27 @@ async def _is_asked(cluster: LocalCluster) -> bool:
     return cluster.part.faults.have_fired
 
 
-@pytest.mark.parametrize(
-    "message",
-    [
+async def test_forged_messages_go_to_poison_with_an_event(world: World, deployed: Deployed) -> None:
+    """Other messages do not wait for them."""
+    forged = (
         '{"cluster":"@-unknown","reason":"due"}',
         '{"cluster":"@","reason":"due","server":"https://evil.example"}',
         "no JSON at all",
-    ],
-    ids=["unknown cluster", "unknown field", "no JSON"],
-)
-async def test_a_forged_message_goes_to_poison_with_an_event(world: World, deployed: Deployed, message: str) -> None:
-    """Other messages do not wait for it."""
+    )
     cluster = await world.join("aks-1")
     host = await deployed.host()
     async with QueueClient.from_connection_string(world.storage, "refresh") as queue:
         with suppress(ResourceExistsError):
             await queue.create_queue()
-        await queue.send_message(base64.b64encode(message.replace("@", str(cluster.id)).encode()).decode())
-    await until(lambda: _logged(host, "message.poisoned"))
+        for message in forged:
+            await queue.send_message(base64.b64encode(message.replace("@", str(cluster.id)).encode()).decode())
+    await until(lambda: _logged(host, "message.poisoned", len(forged)))
     await until(lambda: _is_renewed(world, cluster, None))
     assert "evil.example" not in host.output
 
 
-async def _logged(host: HostProcess, text: str) -> bool:
-    return text in host.output
+async def _logged(host: HostProcess, text: str, times: int) -> bool:
+    return host.output.count(text) >= times
 
 
 async def test_sigint_lets_functions_end(world: World, deployed: Deployed) -> None:
