@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 from typing import Any
 
 import trustme
@@ -41,13 +42,15 @@ class Authority:
         return self._ca.issue_cert(_ADDRESS, "localhost").private_key_and_cert_chain_pem.bytes().decode()
 
     def server_context(self, *hosts: str) -> ssl.SSLContext:
+        """A new context with a new certificate."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.certify(context, *hosts)
+        self._ca.issue_cert(*(hosts or (_ADDRESS, "localhost"))).configure_cert(context)
         return context
 
-    def certify(self, context: ssl.SSLContext, *hosts: str) -> None:
-        """Give a server's context a new certificate."""
-        self._ca.issue_cert(*(hosts or (_ADDRESS, "localhost"))).configure_cert(context)
+    @cached_property
+    def shared_context(self) -> ssl.SSLContext:
+        """For every server on this machine; do not change it. Making one takes longer than the rest of a server."""
+        return self.server_context()
 
 
 class Server:
@@ -60,16 +63,21 @@ class Server:
         self._app = app
         self._port = 0
         self._scheme = "https" if authority else "http"
-        self._context = authority.server_context() if authority else None
-        if self._context and client_ca_pem:
-            self._context.verify_mode = ssl.CERT_OPTIONAL
-            self._context.load_verify_locations(cadata=client_ca_pem)
+        self._client_ca_pem = client_ca_pem
+        self._context = self._build_context(authority) if authority else None
         self._runner: web.AppRunner | None = None
 
     def certify(self, authority: Authority) -> None:
-        """Present a certificate of this authority to new connections."""
-        if self._context:
-            authority.certify(self._context)
+        """Present a certificate of this authority from the next start on."""
+        self._context = self._build_context(authority)
+
+    def _build_context(self, authority: Authority) -> ssl.SSLContext:
+        if self._client_ca_pem is None:
+            return authority.shared_context
+        context = authority.server_context()
+        context.verify_mode = ssl.CERT_OPTIONAL
+        context.load_verify_locations(cadata=self._client_ca_pem)
+        return context
 
     async def start(self) -> None:
         # Requests that hang on purpose end with the server, which does not wait for clients to disconnect.
