@@ -2,7 +2,9 @@
 
 import json
 import re
+from collections.abc import Iterator
 from datetime import timedelta
+from functools import cache, lru_cache
 from typing import Any
 
 import pytest
@@ -45,6 +47,20 @@ def settings_of(config: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
+@cache
+def read_kinds() -> set[str]:
+    files = manifests._FOLDER.glob("*.yaml")
+    return {one["kind"] for file in files for one in yaml.safe_load_all(file.read_text(encoding="utf-8"))}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _schemas_are_read_once() -> Iterator[None]:
+    """The definitions of a version are a megabyte, which the library reads for each manifest."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kubernetes_validate, "schema_contents", lru_cache(50)(kubernetes_validate.schema_contents))
+        yield
+
+
 @pytest.mark.parametrize("minor", range(25, 38))
 def test_every_supported_version_has_every_field(minor: int) -> None:
     around = [
@@ -56,9 +72,7 @@ def test_every_supported_version_has_every_field(minor: int) -> None:
     ]
     policy = rights.admission_policy([TARGET, SELECTOR], CLIENT)
     everything = [*build("entra"), *build("kubernetes"), *around, *policy]
-    files = manifests._FOLDER.glob("*.yaml")
-    kinds = {one["kind"] for file in files for one in yaml.safe_load_all(file.read_text(encoding="utf-8"))}
-    assert {manifest["kind"] for manifest in everything} == kinds, "a manifest without a test"
+    assert {manifest["kind"] for manifest in everything} == read_kinds(), "a manifest without a test"
     for manifest in everything if minor >= FIRST_WITH_POLICIES else [*everything[: -len(policy)]]:
         kubernetes_validate.validate(manifest, f"1.{minor}", strict=True)
 
