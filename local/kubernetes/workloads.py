@@ -86,7 +86,9 @@ def _pod_problems(pod: Json) -> Iterator[str]:
 
 @cache
 def _from_manifests(kind: Kind) -> frozenset[tuple[str, str, Any]]:
-    documents = [document for path in _MANIFESTS.glob("*.yaml") for document in yaml.safe_load_all(path.read_text())]
+    documents = [
+        document for path in _MANIFESTS.glob("*.yaml") for document in yaml.load_all(path.read_text(), yaml.CSafeLoader)
+    ]
     ours = [document for document in documents if document["kind"] == kind.name]
     return frozenset(leaf for document in ours for leaf in _leaves(kind.type, document))
 
