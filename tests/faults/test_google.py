@@ -52,9 +52,9 @@ async def _all_fail(world: World, clusters: list[LocalCluster]) -> set[str]:
     ],
     ids=["503", "500-html", "429", "dropped", "200-html", "iam-503", "iam-empty"],
 )
-async def test_eight_clusters_share_three_tries_and_keep_their_secrets(world: World, fault: Fault) -> None:
+async def test_four_clusters_share_three_tries_and_keep_their_secrets(world: World, fault: Fault) -> None:
     """The failure is reported for each of them."""
-    clusters = [await world.join(f"aks-{n}") for n in range(8)]
+    clusters = [await world.join(f"aks-{n}") for n in range(4)]
     for cluster in clusters:
         await world.refresh(cluster)
     before = [await cluster.admin.read_secret("deepintshield", "ar-pull-secret") for cluster in clusters]
@@ -65,7 +65,7 @@ async def test_eight_clusters_share_three_tries_and_keep_their_secrets(world: Wo
     assert asked + 3 == world.cloud.google_part.journal.count("POST", fault.path)
     assert before == [await cluster.admin.read_secret("deepintshield", "ar-pull-secret") for cluster in clusters]
     events = world.events.named("secret.refresh_failed")
-    assert [event["category"] for event in events] == ["google_unavailable"] * 8
+    assert [event["category"] for event in events] == ["google_unavailable"] * 4
 
 
 async def test_a_try_that_succeeds_after_others_is_a_success(world: World) -> None:
@@ -165,11 +165,11 @@ async def test_a_refusal_is_not_retried_and_reported_for_every_cluster(
     world: World, path: str, status: int, body: str, category: str
 ) -> None:
     """Each message is done; the next refresh comes after a quarter of a life."""
-    clusters = [await world.join(f"aks-{n}") for n in range(8)]
+    clusters = [await world.join(f"aks-{n}") for n in range(4)]
     world.cloud.google_part.faults.add(Fault(path=path, status=status, body=body))
     assert {category} == await _all_fail(world, clusters)
     assert world.cloud.google_part.journal.count("POST", path) == 1
-    assert [category] * 8 == [event["category"] for event in world.events.named("secret.refresh_failed")]
+    assert [category] * 4 == [event["category"] for event in world.events.named("secret.refresh_failed")]
     for cluster in clusters:
         until = await world.next_due(cluster) - world.clock()
         assert 14 * MINUTE < until <= 15 * MINUTE
