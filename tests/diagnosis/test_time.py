@@ -71,7 +71,9 @@ async def test_a_diagnosis_that_is_cancelled_ends_those_of_no_other(doctor: Doct
     doctor.world.cloud.google_part.faults.add(Fault(delay=timedelta(seconds=0.5), slow_only=True))
     first = asyncio.create_task(doctor.examine(cluster))
     second = asyncio.create_task(doctor.examine(other))
-    await asyncio.sleep(0.2)
+    async with asyncio.timeout(20):
+        while not doctor.world.cloud.google_part.journal.requests:  # noqa: ASYNC110 - the journal has no event
+            await asyncio.sleep(0.01)
     first.cancel()
     diagnosis = await second
     assert diagnosis.state == "ok", format_hops(diagnosis)

@@ -79,8 +79,8 @@ async def test_a_failing_message_goes_to_poison_after_five_tries_at_once(
     await until(lambda: host.module.poisoned)
     assert host.seen == [("fail", attempt) for attempt in (1, 2, 3, 4, 5)]
     assert host.module.poisoned == [("fail", 1)]
-    await asyncio.sleep(0.3)
-    assert (await account.left("jobs"), await account.left("jobs-poison")) == (0, 0)
+    await account.until_left("jobs-poison", 0)
+    assert await account.left("jobs") == 0
 
 
 async def test_visibility_timeout_spaces_the_tries(write_app: Write, hosted: Start, account: Account) -> None:
@@ -102,9 +102,10 @@ async def test_what_is_not_base64_of_text_goes_to_poison_without_a_call(
     await (await account.queue("jobs")).send_message(content)
     host = await hosted(write_app(RECORDING), account.environment)
     await account.until_left("jobs", 0)
-    await asyncio.sleep(0.5)
-    assert (host.seen, host.module.poisoned) == ([], [])
-    assert (await account.left("jobs"), await account.left("jobs-poison")) == (0, 1)
+    await account.put("jobs-poison", "later")
+    await until(lambda: host.module.poisoned == [("later", 1)])
+    await account.until_left("jobs-poison", 1)
+    assert (host.seen, await account.left("jobs")) == ([], 0)
 
 
 async def test_what_fails_in_a_poison_queue_stays_hidden(write_app: Write, hosted: Start, account: Account) -> None:
@@ -113,9 +114,9 @@ async def test_what_fails_in_a_poison_queue_stays_hidden(write_app: Write, hoste
     await account.put("other-poison", "fail")
     host = await hosted(write_app(code), account.environment)
     await until(lambda: host.seen)
-    await asyncio.sleep(0.7)
-    assert host.seen == [("fail", 1)]
-    assert await account.left("other-poison") == 1
+    await account.put("other-poison", "later")
+    await until(lambda: host.seen == [("fail", 1), ("later", 1)])
+    await account.until_left("other-poison", 1)
 
 
 async def test_a_queue_that_does_not_exist_is_not_created_and_each_poll_warns(

@@ -93,8 +93,7 @@ async def test_a_run_that_takes_long_is_alone_and_caught_up_on_once(write_app: W
         seen.append(("ended", at_once, asyncio.get_running_loop().time()))
     """
     host = await hosted(write_app(code), BLOBS)
-    await until(lambda: len(host.seen) >= 4)
-    await asyncio.sleep(0.2)
+    await until(lambda: len(host.seen) >= 4 and host.seen[-1][0] == "ended")
     first_end, second_begin = host.seen[1][2], host.seen[2][2]
     assert [count for kind, count, _ in host.seen if kind == "began"] == [1] * (len(host.seen) // 2)
     assert second_begin - first_end < 0.5
