@@ -85,7 +85,7 @@ class _Lanes:
         failed = self._has_failed(target)
         async with self._suspect if failed else self._prompt:
             if self._silence:
-                self._end(target, _repeat(self._silence, target))
+                self._end(target, self._silence)
             elif self._watch.may_begin():
                 with deadline(_PATIENCE_WITH_SUSPECTS if failed else _PATIENCE):
                     outcome = await self._write(target)
@@ -109,9 +109,3 @@ def _is_silence(outcome: Outcome) -> bool:
     """Whether no response came, or none that another target could be better off with."""
     of_the_cluster = (ClusterUnreachable, ClusterTlsUntrusted, ClusterUnauthorized)
     return isinstance(outcome, of_the_cluster) and not isinstance(outcome, ClusterUnwell)
-
-
-def _repeat(failure: PullkeeperError, target: Target) -> PullkeeperError:
-    """Return the failure as another target's."""
-    named = {"namespace": target.namespace, "secret": target.secret, "object": f"secret/{target.secret}"}
-    return type(failure)(failure.detail, {**failure.context, **named}, retry_after=failure.retry_after)

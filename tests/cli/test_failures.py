@@ -84,6 +84,14 @@ async def test_a_problem_is_shown_whole_and_harmless(lonely: Cli) -> None:
     ]
 
 
+async def test_a_wrong_setting_of_the_app_is_not_waited_for(lonely: Cli) -> None:
+    problem = {"status": 503, "category": "invalid_request", "detail": "HUBS: no JSON", "remedy": "correct it"}
+    async with serve_canned(None, {ANY_PATH: http(503, problem)}) as server:
+        run = await lonely.call("get", "clusters", PULLKEEPER_URL=f"http://{server.host}")
+    assert "HUBS: no JSON" in run.err
+    assert len(server.requests) == 1
+
+
 async def test_a_handover_is_one_harmless_line_for_each_text(lonely: Cli) -> None:
     fields = ("tenantId", "clientId", "objectId", "issuer", "subject", "audience")
     foreign = "a\nb\x1b[2J ##vso[task.complete]"

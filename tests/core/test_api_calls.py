@@ -12,7 +12,7 @@ from local.clock import Clock
 from local.cloud import Cloud, LocalCluster
 from local.serving import Authority
 from pullkeeper import bounded
-from pullkeeper.cluster import pull_secret
+from pullkeeper.cluster import connection, pull_secret
 from pullkeeper.cluster.api import Api, path_of
 from pullkeeper.cluster.ownership import LABELS, ObjectMetadata, managers
 from pullkeeper.errors import (
@@ -196,6 +196,18 @@ async def test_a_certificate_of_the_clusters_ca_for_another_name_is_refused() ->
             with pytest.raises(ClusterTlsUntrusted):
                 await api.get("/api/v1/namespaces/a")
     assert server.requests == []
+
+
+def test_the_contexts_that_are_kept_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest makes way: a fleet is refreshed in the same order again and again."""
+    monkeypatch.setattr(connection, "_contexts", {})
+    monkeypatch.setattr(connection, "_CONTEXTS", 2)
+    first, *others = (Authority().pem for _ in range(3))
+    kept = connection._context(first)
+    for ca in others:
+        connection._context(ca)
+    assert len(connection._contexts) == 2
+    assert connection._context(first) is kept
 
 
 async def test_a_client_certificate_is_presented_by_its_own_client_only(cluster: LocalCluster, api: Api) -> None:

@@ -56,6 +56,16 @@ async def _describe(server: CannedServer, denied: type[ArmDenied] = ArmDenied) -
     return raised.value
 
 
+async def test_each_subscription_is_called_under_its_own_id(authority: Authority) -> None:
+    others = [_CLUSTER, _CLUSTER._replace(subscription="00000000-0000-0000-0000-000000005eed")]
+    async with serve_canned(authority, {ANY_PATH: _error(404, "ResourceNotFound", "was not found.")}) as server:
+        async with _open_arm(server) as arm:
+            for cluster in others:
+                with pytest.raises(ClusterGone):
+                    await AzureClusters(arm, lambda: datetime(2026, 1, 1, tzinfo=UTC)).describe(cluster)
+        assert [request.path.split("/")[2] for request in server.requests] == [one.subscription for one in others]
+
+
 async def _add_credential(server: CannedServer) -> PullkeeperError:
     credential = FederatedCredential("n", "https://issuer.example/", "system:serviceaccount:a:b")
     async with _open_arm(server) as arm:

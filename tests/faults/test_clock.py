@@ -63,3 +63,14 @@ async def test_an_instance_whose_clock_is_behind_mints_once_for_all_clusters(wor
         assert await world.refresh_category(cluster, "due") == "ok"
     assert world.cloud.google.exchanges == 2
     await first.close()
+
+
+async def test_a_mint_for_another_cluster_costs_no_further_one(world: World) -> None:
+    """The clock of the instance that wrote last is 20 minutes ahead."""
+    federation, hub = world.services.federation, world.services.settings.hubs["main"]
+    ahead = world.clock() + 20 * MINUTE
+    await federation.token(hub, issued_since=ahead)
+    world.clock.advance(6 * MINUTE)
+    await federation.token(hub)
+    await federation.token(hub, issued_since=ahead)
+    assert world.cloud.google.exchanges == 2

@@ -84,6 +84,14 @@ async def test_a_silent_namespace_does_not_make_its_cluster_a_suspect(
         assert _categories(await world.refresh(cluster)) == {}
 
 
+async def test_a_cluster_that_answers_with_errors_is_called_for_each_of_its_targets(world: World) -> None:
+    cluster = await _join(world)
+    cluster.part.faults.add(Fault(path="/secrets/", method="PATCH", status=500))
+    await world.refresh(cluster)
+    called = {one.path for one in cluster.part.journal.requests if "/secrets/" in one.path}
+    assert len(called) == len(_TARGETS)
+
+
 async def test_a_namespace_that_was_too_slow_gets_more_time_at_the_next_try(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ from pullkeeper import telemetry
 from pullkeeper.errors import InvalidRequest
 from pullkeeper.fleet.queues import RefreshMessage
 from pullkeeper.fleet.shards import shard_of
+from tests.faults.gate import Gates
 from tests.world import MINUTE, World
 
 pytestmark = pytest.mark.servers
@@ -113,6 +114,12 @@ async def test_a_try_that_succeeds_after_failed_ones_leaves_no_failure(world: Wo
         world.clock.advance(timedelta(seconds=30))
     target = await world.target(cluster)
     assert (target.failures, target.state(world.clock())) == (0, "fresh")
+
+
+async def test_a_delay_is_rounded_up_to_whole_seconds(world: World, gates: Gates) -> None:
+    await world.services.queues["refresh"].put("later", timedelta(milliseconds=400))
+    *_, (_, _, path) = gates["Queue"].requests
+    assert "visibilitytimeout=1" in path
 
 
 async def test_the_depth_of_each_queue_is_reported(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,6 +106,16 @@ async def test_a_change_that_shows_before_its_end_is_waited_for(onboarding: Onbo
     await onboarding.onboard(cluster, enableWorkloadIdentity=True)
 
 
+@pytest.mark.parametrize("state", ["Failed", "Canceled"])
+async def test_a_cluster_whose_last_change_has_not_succeeded_is_changed_at_once(
+    onboarding: Onboarding, state: str
+) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    azure = onboarding.azure(cluster)
+    azure.workload_identity, azure.provisioning_state = False, state
+    await onboarding.onboard(cluster, enableWorkloadIdentity=True)
+
+
 async def test_an_update_by_another_client_is_not_overwritten(
     onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from local.azure.assertions import FederatedCredential
 from local.cloud import SUBSCRIPTION, LocalCluster
-from pullkeeper.azure.identities import OURS
+from pullkeeper.azure.identities import OURS, SHARED
 from pullkeeper.errors import InvalidRequest
 from tests.onboarding.conftest import (
     ACCOUNT,
@@ -111,6 +111,18 @@ async def test_an_existing_credential_with_another_name_is_used(onboarding: Onbo
     await onboarding.onboard(cluster)
     assert onboarding.credentials() == {"by-hand-0": (issuer, SUBJECT)}
     assert onboarding.world.cloud.arm.writes == []
+
+
+async def test_a_credential_by_hand_is_known_by_its_issuer_also_after_that_was_switched_off(
+    onboarding: Onboarding,
+) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    onboarding.fill_identity(0, **SHARED)
+    trust(onboarding, cluster, IDENTITY)
+    await onboarding.onboard(cluster)
+    onboarding.azure(cluster).oidc_issuer = None
+    kept = await onboarding.offboard_fully(cluster)
+    assert "federated credential by-hand-0: on an identity that Pullkeeper did not create" in kept
 
 
 async def test_each_cluster_has_an_identity_of_its_own(onboarding: Onboarding) -> None:

@@ -7,12 +7,14 @@ import pytest
 import yaml
 
 from local.kubernetes import recordings
+from pullkeeper.cluster.api import Api
 from pullkeeper.cluster.manifests import _FOLDER
 from tests.onboarding.conftest import (
     MERGE,
     WORKLOAD,
     Onboarding,
     create_namespace,
+    create_service_account,
     describe,
     get_service_account,
     list_content,
@@ -105,6 +107,25 @@ async def test_a_client_id_of_another_owner_is_kept_until_adopted(onboarding: On
     await cluster.admin.call("PATCH", path, edit, content_type=MERGE, manager="kubectl-edit")
     assert (await onboarding.run(body)).status == "Succeeded", "what was adopted once is ours without asking again"
     assert (await get_service_account(cluster))["metadata"]["annotations"] == adopted
+
+
+async def test_an_object_that_another_client_creates_meanwhile_is_not_taken(
+    onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    await create_namespace(cluster)
+    theirs, find = {"azure.workload.identity/client-id": "theirs"}, Api.find
+
+    async def find_too_early(self: Api, path: str) -> dict[str, Any] | None:
+        found = await find(self, path)
+        if path.endswith("/serviceaccounts/deepintshield-sa") and found is None:
+            await create_service_account(cluster, metadata={"annotations": theirs})
+        return found
+
+    monkeypatch.setattr(Api, "find", find_too_early)
+    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
+    assert step(ended, "manifests").category == "object_conflict"
+    assert (await get_service_account(cluster))["metadata"]["annotations"] == theirs
 
 
 async def test_an_object_that_cannot_be_adopted_is_reported_with_its_command(onboarding: Onboarding) -> None:

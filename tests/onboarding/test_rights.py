@@ -107,6 +107,13 @@ async def test_before_1_30_a_selector_is_refused_and_names_work_without_a_policy
     await onboarding.offboard_fully(cluster)
 
 
+async def test_from_1_30_a_selector_gets_its_policy(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    onboarding.azure(cluster).version = "1.30.0"
+    await onboarding.onboard(cluster, targets=[_TEAM_A])
+    assert await _policy(cluster, _app(onboarding))
+
+
 async def _replace_identity(onboarding: Onboarding) -> str:
     """Give the app another identity, which the hub `newer` trusts. Returns the earlier one."""
     cloud, earlier = onboarding.world.cloud, _app(onboarding)

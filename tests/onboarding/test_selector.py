@@ -42,6 +42,13 @@ async def test_offboarding_removes_all_that_a_selector_has_ever_found(onboarding
     assert not account.get("imagePullSecrets")
 
 
+async def test_onboarding_again_writes_nothing_where_the_label_is_lost(onboarding: Onboarding) -> None:
+    cluster = await _onboard(onboarding)
+    writes = cluster.part.journal.count("PATCH", "/namespaces/a/secrets/")
+    await onboarding.onboard(cluster, targets=_TARGETS)
+    assert writes == cluster.part.journal.count("PATCH", "/namespaces/a/secrets/")
+
+
 async def test_a_further_offboarding_knows_what_the_first_one_left(onboarding: Onboarding) -> None:
     """The cluster is out of the fleet by then, and no status is left."""
     cluster = await _onboard(onboarding)

@@ -34,6 +34,16 @@ async def test_a_shared_identity_is_used_and_kept(onboarding: Onboarding) -> Non
     assert onboarding.credentials("database-admin") == {}
 
 
+async def test_a_shared_identity_gets_no_tags(onboarding: Onboarding) -> None:
+    """With ours it would be deleted with the cluster."""
+    cluster = await onboarding.cluster("aks-1")
+    onboarding.world.cloud.arm.identities.add(identity_id("database-admin"), tags=SHARED)
+    await onboarding.onboard(cluster, identity="database-admin", identityTags={"team": "platform"})
+    identity = onboarding.identity("database-admin")
+    assert identity
+    assert identity.tags == SHARED
+
+
 async def test_the_guides_identity_needs_no_tag(onboarding: Onboarding) -> None:
     """The guide creates exactly this identity, for exactly this purpose."""
     cluster = await onboarding.cluster("aks-1")

@@ -30,6 +30,7 @@ async def test_its_lifetime_is_read_without_writing(world: World) -> None:
     assert seen.expires_at == written.expires_at.replace(microsecond=0)
     assert before == await cluster.admin.read_secret("deepintshield", "ar-pull-secret")
     assert world.cloud.google.exchanges == 1
+    assert len(world.events.named("fleet.status")) == 2, "nothing else is emitted of it"
     assert await world.next_due(cluster) - world.clock() <= timedelta(minutes=20)
 
 

@@ -9,6 +9,7 @@ import pytest
 from local.cloud import LocalCluster
 from local.kubernetes import ApiServer, recordings
 from local.serving import Fault
+from pullkeeper.fleet.queues import RefreshMessage
 from pullkeeper.fleet.shards import shard_of
 from pullkeeper.model import SelectorTarget, Target, Wish
 from tests.world import MINUTE, World
@@ -192,6 +193,25 @@ async def test_a_refused_list_is_an_outcome_of_its_own_and_delays_no_refresh(wor
     assert ("*", "unknown") in {
         (str(seen["target"]).rpartition("aks-1/")[2], seen["state"]) for seen in world.events.named("fleet.status")
     }
+
+
+async def test_a_further_try_of_a_secret_lists_no_namespaces(world: World) -> None:
+    cluster = await join(world, Target(), TEAMS)
+    cluster.part.faults.add(Fault(path="/secrets/", method="PATCH"))
+    await world.refresh(cluster)
+    listed = lists(cluster)
+    world.clock.advance(MINUTE)
+    await world.services.refresher.refresh(RefreshMessage(shard=shard_of(cluster.id), reason="retry"))
+    assert lists(cluster) == listed
+    assert (await world.target(cluster)).failures == 2
+
+
+async def test_without_a_token_for_it_a_list_fails_as_entra_does(world: World) -> None:
+    cluster = await join(world)
+    world.cloud.identity_part.faults.add(Fault(status=403))
+    search = (await world.refresh(cluster)).search
+    assert search
+    assert search.category == "entra_denied"
 
 
 async def test_a_list_that_hangs_is_given_up_and_the_secrets_are_written(

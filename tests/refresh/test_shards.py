@@ -12,6 +12,7 @@ from azure.data.tables import UpdateMode
 from azure.data.tables.aio import TableServiceClient
 
 from local.cloud import LocalCluster
+from local.kubernetes import recordings
 from local.serving import Fault
 from pullkeeper.errors import NotInFleet, StorageUnavailable, UnknownFormat
 from pullkeeper.fleet.queues import RefreshMessage
@@ -20,9 +21,12 @@ from pullkeeper.fleet.shards import shard_of
 from pullkeeper.fleet.status import Found, Status, TargetStatus
 from pullkeeper.fleet.table import Fleet, Member, entity_keys
 from pullkeeper.model import ClusterId
+from pullkeeper.publisher.federation import Federation
+from pullkeeper.publisher.hub import Hub
 from pullkeeper.refresh.attempt import Writer
 from pullkeeper.refresh.capacity import Capacity
 from pullkeeper.refresh.outcomes import Attempt
+from pullkeeper.tokens import Token
 from tests.world import MINUTE, World
 
 pytestmark = pytest.mark.servers
@@ -204,6 +208,24 @@ async def test_what_another_run_has_refreshed_is_not_written_again(world: World)
     assert world.cloud.google.exchanges == 1
 
 
+async def test_what_another_run_writes_meanwhile_is_not_written_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster, mint, overtaken = await world.join("aks-1"), Federation.token, asyncio.Event()
+
+    async def be_overtaken(self: Federation, hub: Hub, **named: Any) -> Token:
+        if not overtaken.is_set():
+            overtaken.set()
+            await _refresh_shard(world, cluster)
+            world.clock.advance(timedelta(seconds=6))
+        return await mint(self, hub, **named)
+
+    monkeypatch.setattr(Federation, "token", be_overtaken)
+    await _refresh_shard(world, cluster)
+    assert overtaken.is_set()
+    assert cluster.part.journal.count("PATCH", "/secrets/") == 1
+
+
 async def test_a_cluster_that_left_has_no_row_and_no_status(world: World) -> None:
     cluster = await world.join("aks-1")
     await world.tick()
@@ -212,6 +234,33 @@ async def test_a_cluster_that_left_has_no_row_and_no_status(world: World) -> Non
     with pytest.raises(NotInFleet):
         await world.services.fleet.member(cluster.id)
     await world.services.fleet.remove(cluster.id)
+
+
+async def test_a_cluster_that_leaves_while_its_run_is_recorded_has_no_status(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster, save, gone = await world.join("aks-1"), Shards.save, list[ClusterId]()
+
+    async def leave_first(self: Shards, state: ShardState) -> ShardState | None:
+        if not gone:
+            gone.append(cluster.id)
+            await world.services.fleet.remove(cluster.id)
+        return await save(self, state)
+
+    monkeypatch.setattr(Shards, "save", leave_first)
+    await world.refresh(cluster)
+    assert (await world.services.shards.read(shard_of(cluster.id))).statuses == {}
+
+
+async def test_a_manual_refresh_that_continues_leaves_what_has_failed_and_waits(world: World) -> None:
+    cluster = await world.join("aks-1")
+    cluster.part.faults.add(recordings.fault("forbidden", method="PATCH", path="/secrets/"))
+    await world.refresh(cluster)
+    calls = cluster.part.journal.count("PATCH", "/secrets/")
+    since = world.clock() - MINUTE
+    message = RefreshMessage(shard=shard_of(cluster.id), cluster=cluster.id, reason="manual", since=since)
+    await world.services.refresher.refresh(message)
+    assert calls == cluster.part.journal.count("PATCH", "/secrets/")
 
 
 async def test_a_failure_is_tried_again_after_30_seconds(world: World) -> None:
