@@ -120,7 +120,8 @@ async def test_new_identities_of_a_region_share_one_limit_and_changes_do_not_cou
 
 
 async def test_new_identities_of_a_tenant_share_one_limit(azure: Azure) -> None:
-    azure.arm.identities.tenant_creations.burst = 1
+    creations = azure.arm.identities.tenant_creations
+    creations.burst, creations.refill = 1, timedelta(seconds=10)
     created = [await send(azure, "PUT", f"{IDENTITIES}/{name}", HERE) for name in ("one", "two")]
     assert [one.status for one in created] == [201, 429]
     assert f"/tenants/{azure.entra.tenant}/westeurope" in created[1].message
