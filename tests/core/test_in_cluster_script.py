@@ -219,6 +219,12 @@ async def test_a_wait_that_the_deadline_does_not_leave_is_not_begun(pod: Pod) ->
     assert len(pod.received) == 1
 
 
+async def test_the_api_server_is_called_past_a_proxy(pod: Pod) -> None:
+    pod.environment |= {"KUBERNETES_SERVICE_HOST": "localhost", "HTTPS_PROXY": "http://127.0.0.1:9"}
+    code, output = await pod.run()
+    assert (code, pod.writes) == (_DONE, ["false"]), output
+
+
 async def test_an_unexpected_error_is_named_by_its_type_alone(pod: Pod) -> None:
     del pod.environment["KUBERNETES_SERVICE_HOST"]
     code, output = await pod.run()

@@ -116,6 +116,13 @@ def test_cluster_wide_objects_of_two_identities_have_different_names() -> None:
     assert not names("one") & names("two")
 
 
+def test_a_secret_that_names_no_manager_is_not_deleted() -> None:
+    """That all of its managers are ours would be true."""
+    rules = [one["expression"] for one in admission_policy([_FOUND], _APP)[0]["spec"]["validations"]]
+    (rule,) = [one for one in rules if "variables.managers.all(" in one]
+    assert "variables.managers.size() > 0 && variables.managers.all(" in rule
+
+
 def test_the_policy_compares_every_field_of_a_service_account() -> None:
     """Those of its metadata that mean something to others, and all others but the list of secrets."""
     (rule,) = [

@@ -35,6 +35,7 @@ def _team(number: int, **fields: Any) -> dict[str, Any]:
 def test_a_selector_matches_namespaces_that_are_neither_excluded_nor_reserved() -> None:
     target = SelectorTarget.parse({**_SELECTOR, "exclude": ["shop-test"]})
     names = ["shop", "shop-test", "kube-system", "kube-public", "kube-node-lease", "gatekeeper-system", "aks-command"]
+    names += ["shop/../bank", "Shop", ""]
 
     assert [name for name in names if target.matches(name, {"team": "shop"})] == ["shop"]
     assert not target.matches("shop", {"team": "bank"})

@@ -3,6 +3,7 @@
 import pytest
 
 from pullkeeper.diagnosis.comparison import describe_differences, mark_difference
+from pullkeeper.diagnosis.course import build_hop
 
 
 @pytest.mark.parametrize(
@@ -31,3 +32,7 @@ def test_what_is_equal_is_shown_once() -> None:
         "audience expected": "x",
         "audience difference": "character 1: [] instead of 'x'",
     }
+
+
+def test_what_was_seen_shows_no_token() -> None:
+    assert build_hop("secret", "ok", "found", evidence={"uid": "ya29.canary"}).evidence == {"uid": "[redacted]"}

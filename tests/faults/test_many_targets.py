@@ -68,7 +68,10 @@ async def test_all_targets_of_a_cluster_that_has_moved_are_written_at_its_new_ad
     cluster = await _join(world)
     endpoint = cluster.member.endpoint.model_copy(update={"server": "https://moved.invalid"})
     await world.services.fleet.register(Member(cluster.member.cluster, endpoint))
-    assert _categories(await world.refresh(cluster)) == {}
+    status = await world.refresh(cluster)
+    assert _categories(status) == {}
+    assert status.endpoint
+    assert status.endpoint.server == cluster.server.url
 
 
 async def test_a_silent_namespace_does_not_make_its_cluster_a_suspect(

@@ -12,7 +12,7 @@ from local.azure.managed_cluster import ManagedCluster
 from local.cloud import LocalCluster
 from local.serving import Fault
 from pullkeeper.fleet.table import Member
-from pullkeeper.model import Endpoint
+from pullkeeper.model import Endpoint, SelectorTarget
 from tests.world import MINUTE, World
 
 pytestmark = pytest.mark.servers
@@ -198,13 +198,24 @@ async def test_a_client_certificate_that_azure_refuses_is_reported(world: World)
     assert await world.refresh_category(cluster) == "arm_throttled"
 
 
+async def test_azure_is_asked_seldom_for_a_cluster_that_is_only_searched(world: World) -> None:
+    wish = SelectorTarget.parse({"namespaceSelector": {"matchLabels": {"pull": "yes"}}})
+    cluster = await world.join("aks-1", targets=[wish])
+    await _register_at(world, cluster, server=_NOWHERE)
+    _managed(world, cluster).server = _NOWHERE
+    for _ in range(2):
+        await world.refresh(cluster)
+    assert _reads_from_azure(world) == 1
+
+
 async def test_the_newer_of_two_addresses_counts(world: World) -> None:
-    """The cluster is onboarded again after a refresh has found its address."""
+    """The cluster is onboarded again after a refresh has found an address, where it no longer is."""
     cluster = await world.join("aks-1")
     await _register_at(world, cluster, server=_NOWHERE)
+    _managed(world, cluster).server = _NOWHERE
     await world.refresh(cluster)
     world.clock.advance(MINUTE)
     again = Endpoint(server=cluster.server.url, ca=cluster.server.ca_pem, read_at=world.clock())
     await world.services.fleet.register(Member(cluster.member.cluster, again))
-    await world.refresh(cluster)
+    assert await world.refresh_category(cluster) == "ok"
     assert _reads_from_azure(world) == 1

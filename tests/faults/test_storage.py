@@ -1,6 +1,7 @@
 """The app's own storage fails, or holds rows that cannot be read."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from azure.data.tables import UpdateMode
@@ -100,6 +101,15 @@ async def test_a_row_that_cannot_be_read_hides_no_other(world: World, table: str
     else:
         [event] = [event for event in world.events.named("fleet.status") if event["cluster"] == str(bad.id)][-1:]
         assert event["category"] == "invalid_request"
+
+
+async def test_a_row_is_replaced_as_a_whole(world: World) -> None:
+    """The publisher no longer has to trust an identity that the cluster does not use any more."""
+    member, fleet = (await world.join("aks-1")).member, world.services.fleet
+    await fleet.put(replace(member, identity="1"))
+    assert await fleet.trusted_members() == [replace(member, identity="1")]
+    await fleet.put(member)
+    assert await fleet.trusted_members() == []
 
 
 async def test_a_row_that_holds_another_cluster_is_not_refreshed(world: World) -> None:

@@ -26,6 +26,7 @@ from tests.monitoring.deployed import RULE, find
 from tests.monitoring.rules import Alert, Rule
 from tests.monitoring.workspace import Workspace
 from tests.onboarding.conftest import Onboarding
+from tests.refresh.test_selector import create, label
 from tests.world import MINUTE, World
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
@@ -188,6 +189,16 @@ async def test_an_alert_about_a_list_of_namespaces_ends_too(watch: Watch, world:
     cluster.part.faults.clear()
     await watch.pass_time_until_resolved()
     assert watch.alerts() == [replace(action, resolved=watch.alerts()[0].resolved)]
+
+
+async def test_a_secret_that_is_no_longer_kept_raises_no_alert(watch: Watch, world: World) -> None:
+    """Its namespace has lost the label, and its token expires."""
+    cluster = await world.join("aks-1", targets=(Target(), _TEAMS))
+    await create(cluster, "team-a", pull="yes")
+    await watch.pass_time(10 * MINUTE)
+    await label(cluster, "team-a", pull="no")
+    await watch.pass_time(80 * MINUTE)
+    assert watch.alerts() == []
 
 
 async def test_a_secret_that_its_own_cluster_lets_expire_needs_action(watch: Watch, world: World) -> None:

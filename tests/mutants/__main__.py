@@ -23,7 +23,7 @@ from typing import Final, Literal
 from tests.mutants.listed import ROOT, Mutant, read_mutants
 
 _LONGEST: Final = 600.0  # seconds, for the tests of one mutant
-_LINKED: Final = "local/azurite/node_modules"
+_LINKED: Final = ("local/azurite/node_modules", "tests/dashboard/axe/node_modules")
 Outcome = Literal["killed", "survived", "outdated", "broken"]
 """outdated: its text is no longer there once. broken: pytest could not run the tests."""
 
@@ -93,8 +93,9 @@ def _copy_tree(folder: Path) -> Path:
         if (ROOT / name).is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target)
-    if not (folder / _LINKED).exists():
-        (folder / _LINKED).symlink_to((ROOT / _LINKED).resolve())
+    for name in _LINKED:
+        if not (folder / name).exists():
+            (folder / name).symlink_to((ROOT / name).resolve())
     return folder
 
 

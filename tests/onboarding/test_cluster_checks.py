@@ -1,6 +1,7 @@
 """The checks of a cluster before onboarding: what is missing is reported with the command that fixes it, or enabled."""
 
 import json
+from datetime import timedelta
 from typing import Any, Final
 
 import pytest
@@ -9,7 +10,7 @@ from local.azure.arm import ONBOARDER
 from local.azure.managed_cluster import ManagedCluster
 from local.cloud import GROUP, SUBSCRIPTION
 from local.serving import Fault
-from pullkeeper.azure.clusters import AzureClusters, ClusterFacts
+from pullkeeper.azure.clusters import AzureClusters, ClusterFacts, _parse_facts
 from pullkeeper.model import ClusterId
 from tests.onboarding.conftest import Onboarding, describe, step
 
@@ -101,6 +102,8 @@ async def test_workload_identity_is_enabled_if_asked_and_nothing_else_changes(on
 
 async def test_a_change_that_shows_before_its_end_is_waited_for(onboarding: Onboarding) -> None:
     """Workload identity is on while Azure still changes the cluster."""
+    onboarding.world.settings["ONBOARDING_WAIT_HOURS"] = "1"
+    onboarding.world.cloud.arm.clusters.updating = timedelta(minutes=10)
     cluster = await onboarding.cluster("aks-1")
     onboarding.azure(cluster).workload_identity = False
     await onboarding.onboard(cluster, enableWorkloadIdentity=True)
@@ -114,6 +117,12 @@ async def test_a_cluster_whose_last_change_has_not_succeeded_is_changed_at_once(
     azure = onboarding.azure(cluster)
     azure.workload_identity, azure.provisioning_state = False, state
     await onboarding.onboard(cluster, enableWorkloadIdentity=True)
+
+
+def test_an_issuer_that_is_off_has_no_address() -> None:
+    issuer = {"enabled": False, "issuerURL": "https://oidc.example/earlier/"}
+    found = {"location": "westeurope", "properties": {"kubernetesVersion": "1.34.2", "oidcIssuerProfile": issuer}}
+    assert _parse_facts(found).issuer is None
 
 
 async def test_an_update_by_another_client_is_not_overwritten(

@@ -126,6 +126,18 @@ async def test_a_wait_does_not_repeat_the_calls_for_the_clusters_address(
     assert "BEGIN" not in str((await onboarding.read_stored(begun.id)).to_entity()).replace("BEGIN CERTIFICATE", "")
 
 
+async def test_after_a_failed_try_the_cluster_is_read_again(onboarding: Onboarding) -> None:
+    """It may have moved since the wait for which its address was kept."""
+    cluster = await onboarding.cluster("aks-1")
+    cluster.part.faults.add(Fault(path="/serviceaccounts/", method="PATCH", status=429, times=3))
+    begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
+    await onboarding.deliver(begun.id)
+    assert (await onboarding.read_stored(begun.id)).endpoint
+    await cluster.server.stop()
+    await onboarding.deliver(begun.id)
+    assert (await onboarding.read_stored(begun.id)).endpoint is None
+
+
 async def test_what_is_as_asked_is_written_only_once(onboarding: Onboarding) -> None:
     """And an edit of it is put right, whether it changes a value or adds one that a later request does not ask for."""
     cluster = await onboarding.cluster("aks-1")

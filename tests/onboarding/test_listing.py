@@ -157,6 +157,15 @@ async def test_an_end_that_a_crash_left_out_of_the_index_is_indexed_by_the_timer
     assert await list_ids(onboarding, status="Succeeded") == [planned.id]
 
 
+async def test_an_operation_that_takes_long_is_counted_by_how_it_ends(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    begun = await onboarding.begin({"cluster": str(cluster.id), "dryRun": True})
+    onboarding.world.clock.advance(timedelta(minutes=30))
+    assert (await list_page(onboarding)).counts == {**NONE, "Queued": 1}
+    await onboarding.process(begun.id)
+    assert (await list_page(onboarding)).counts == {**NONE, "Succeeded": 1}
+
+
 async def test_the_list_of_a_clusters_operations_has_a_bound(
     onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -124,6 +124,16 @@ async def test_an_operation_whose_message_is_refused_has_failed_and_another_may_
     await onboarding.onboard(cluster)
 
 
+async def test_an_operation_that_is_lost_leaves_the_index(onboarding: Onboarding) -> None:
+    await onboarding.onboard(await onboarding.cluster("aks-1"))
+    operations = onboarding.world.services.runner._operations
+    async with TableServiceClient.from_connection_string(onboarding.world.storage) as tables:
+        row = {"PartitionKey": "running", "RowKey": "0" * 32}
+        await tables.get_table_client("operations").upsert_entity(row)
+    await onboarding.world.services.messages.resume_stalled()
+    assert await operations.list_running() == []
+
+
 async def test_a_queued_operation_is_not_sent_again_too_early(onboarding: Onboarding) -> None:
     cluster, world = await onboarding.cluster("aks-1"), onboarding.world
     begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})

@@ -105,6 +105,8 @@ async def test_a_client_id_of_another_owner_is_kept_until_adopted(onboarding: On
     edit = {"metadata": {"annotations": theirs}}
     path = "/api/v1/namespaces/deepintshield/serviceaccounts/deepintshield-sa"
     await cluster.admin.call("PATCH", path, edit, content_type=MERGE, manager="kubectl-edit")
+    ours = (one for one in cluster.part.journal.requests if one.query.get("fieldManager") == "pullkeeper")
+    assert {one.query.get("fieldValidation") for one in ours if one.path == path and "force" in one.query} == {"Strict"}
     assert (await onboarding.run(body)).status == "Succeeded", "what was adopted once is ours without asking again"
     assert (await get_service_account(cluster))["metadata"]["annotations"] == adopted
 

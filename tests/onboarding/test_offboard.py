@@ -11,12 +11,14 @@ from local.cloud import LocalCluster
 from local.serving import Fault
 from pullkeeper.errors import NotInFleet
 from tests.onboarding.conftest import (
+    ACCOUNT,
     GUIDE_IDENTITY,
     SECRET,
     SUBJECT,
     WORKLOAD,
     Onboarding,
     create_namespace,
+    create_service_account,
     describe,
     get_service_account,
     identity_id,
@@ -126,6 +128,27 @@ async def test_objects_of_other_owners_are_as_before(onboarding: Onboarding) -> 
         NAMESPACE_KEPT,
         "identity shop-pull: not created by Pullkeeper",
     ]
+
+
+async def test_what_cannot_be_removed_at_the_moment_is_removed_by_the_next_try(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    await onboarding.onboard(cluster)
+    cluster.part.faults.add(Fault(path="/roles/", method="DELETE", times=3))
+    kept = await onboarding.offboard_fully(cluster)
+    assert [line for line in kept if "refused" in line] == []
+    assert not [path for path in await list_objects(cluster) if "/roles/" in path]
+
+
+async def test_a_list_with_a_name_of_ours_is_given_back(onboarding: Onboarding) -> None:
+    """It has one field manager as a whole."""
+    cluster = await onboarding.cluster("aks-1")
+    await create_namespace(cluster)
+    await create_service_account(cluster, imagePullSecrets=[{"name": "theirs"}])
+    await onboarding.onboard(cluster, targets=[{"serviceAccounts": [ACCOUNT]}])
+    await onboarding.offboard_fully(cluster)
+    account = await get_service_account(cluster)
+    assert account["imagePullSecrets"] == [{"name": "theirs"}]
+    assert "pullkeeper" not in {entry["manager"] for entry in account["metadata"].get("managedFields", ())}
 
 
 async def test_an_adopted_secret_and_its_references_are_kept(onboarding: Onboarding) -> None:

@@ -49,6 +49,13 @@ async def test_onboarding_again_writes_nothing_where_the_label_is_lost(onboardin
     assert writes == cluster.part.journal.count("PATCH", "/namespaces/a/secrets/")
 
 
+async def test_what_was_found_is_forgotten_with_the_cluster(onboarding: Onboarding) -> None:
+    cluster = await _onboard(onboarding)
+    await onboarding.offboard_fully(cluster)
+    await onboarding.onboard(cluster)
+    assert await onboarding.world.services.runner._operations.add_found(cluster.id, []) == frozenset()
+
+
 async def test_a_further_offboarding_knows_what_the_first_one_left(onboarding: Onboarding) -> None:
     """The cluster is out of the fleet by then, and no status is left."""
     cluster = await _onboard(onboarding)

@@ -34,6 +34,15 @@ async def test_a_shared_identity_is_used_and_kept(onboarding: Onboarding) -> Non
     assert onboarding.credentials("database-admin") == {}
 
 
+async def test_a_credential_of_an_earlier_name_is_removed(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    onboarding.world.cloud.arm.identities.add(identity_id("database-admin"), tags=SHARED)
+    for name in ("first", "second"):
+        await onboarding.onboard(cluster, identity="database-admin", federatedCredential=name)
+    await onboarding.offboard_fully(cluster)
+    assert onboarding.credentials("database-admin") == {}
+
+
 async def test_a_shared_identity_gets_no_tags(onboarding: Onboarding) -> None:
     """With ours it would be deleted with the cluster."""
     cluster = await onboarding.cluster("aks-1")

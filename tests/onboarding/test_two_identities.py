@@ -1,6 +1,7 @@
 """Two identities: the stronger one onboards, and refreshing never uses it."""
 
 import pytest
+from azure.identity.aio import ManagedIdentityCredential
 
 from local.cloud import GROUP, SUBSCRIPTION
 from tests.onboarding.conftest import Onboarding, step
@@ -46,3 +47,21 @@ async def test_the_apps_identity_alone_cannot_onboard(world: World) -> None:
     cluster = await onboarding.cluster("aks-1")
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
     assert (ended.status, step(ended, "identity").category) == ("Failed", "arm_denied")
+
+
+async def test_storage_is_reached_with_the_identity_of_its_own_setting(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[str | None] = []
+    monkeypatch.setattr("pullkeeper.fleet.storage.AioHttpTransport", lambda **_: None)
+
+    def note(client_id: str | None) -> ManagedIdentityCredential:
+        used.append(client_id)
+        return ManagedIdentityCredential(client_id=client_id)
+
+    monkeypatch.setattr("pullkeeper.services._credential", note)
+    for part in ("queue", "table"):
+        world.settings[f"AzureWebJobsStorage__{part}ServiceUri"] = f"https://acct.{part}.core.windows.net"
+    world.settings |= {"AzureWebJobsStorage": "", "AzureWebJobsStorage__clientId": "storage", "AZURE_CLIENT_ID": "app"}
+    assert world.services
+    assert used == ["app", "app", "storage"]

@@ -9,6 +9,9 @@ import pytest
 from local.cloud import LocalCluster
 from local.kubernetes import ApiServer, recordings
 from local.serving import Fault
+from pullkeeper.cluster.api import Api
+from pullkeeper.cluster.lists import list_all
+from pullkeeper.cluster.refusals import ListExpired
 from pullkeeper.fleet.queues import RefreshMessage
 from pullkeeper.fleet.shards import shard_of
 from pullkeeper.model import SelectorTarget, Target, Wish
@@ -138,6 +141,24 @@ async def test_pages_that_expire_begin_again(world: World, monkeypatch: pytest.M
     assert len(status.targets) == 5
     seen = [one.status for one in cluster.part.journal.requests if one.path == "/api/v1/namespaces"]
     assert seen == [200, 410, 200, 200, 200]
+
+
+async def test_what_was_read_of_a_list_that_expired_does_not_count(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names, failed = ["gone"], list[str]()
+
+    async def read_page(_: Api, _path: str, token: str, **_selectors: str) -> tuple[list[dict[str, Any]], str]:
+        if token and not failed:
+            failed.append(token)
+            names[:] = ["there"]
+            raise ListExpired("410")
+        return [{"name": name} for name in names], "" if token else "next"
+
+    monkeypatch.setattr(Api, "list_page", read_page)
+    cluster = await join(world)
+    async with await world.services.refresher._writer._access.open(cluster.id, cluster.member.endpoint) as api:
+        assert [one["name"] for one in await list_all(api, "/api/v1/namespaces")] == ["there", "there"]
 
 
 async def test_selectors_share_one_list(world: World) -> None:

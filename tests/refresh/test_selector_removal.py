@@ -140,6 +140,7 @@ async def test_without_any_list_for_long_the_hour_begins_again(world: World) -> 
 
 async def test_a_namespace_that_is_named_by_now_keeps_its_secret(world: World) -> None:
     cluster = await lose(world, PRUNED)
+    lost = await status_of(world, cluster)
     wanted = cluster.member.cluster.model_copy(update={"targets": (Target(namespace="team-a"), PRUNED)})
     await world.services.fleet.register(replace(cluster.member, cluster=wanted))
     await steps(world)
@@ -148,6 +149,8 @@ async def test_a_namespace_that_is_named_by_now_keeps_its_secret(world: World) -
     assert status
     assert status.found is None
     assert status.state(world.clock()) == "fresh"
+    assert lost
+    assert status.uid == lost.uid, "it was not deleted and created again"
 
 
 async def test_without_the_selector_what_it_has_found_is_removed_and_remembered(world: World) -> None:

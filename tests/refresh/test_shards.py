@@ -14,18 +14,19 @@ from azure.data.tables.aio import TableServiceClient
 from local.cloud import LocalCluster
 from local.kubernetes import recordings
 from local.serving import Fault
-from pullkeeper.errors import NotInFleet, StorageUnavailable, UnknownFormat
+from pullkeeper.errors import ClusterUnreachable, NotInFleet, StorageUnavailable, UnknownFormat
 from pullkeeper.fleet.queues import RefreshMessage
 from pullkeeper.fleet.shard_table import Shards, ShardState
 from pullkeeper.fleet.shards import shard_of
 from pullkeeper.fleet.status import Found, Status, TargetStatus
 from pullkeeper.fleet.table import Fleet, Member, entity_keys
-from pullkeeper.model import ClusterId
+from pullkeeper.model import ClusterId, Target
 from pullkeeper.publisher.federation import Federation
 from pullkeeper.publisher.hub import Hub
 from pullkeeper.refresh.attempt import Writer
 from pullkeeper.refresh.capacity import Capacity
-from pullkeeper.refresh.outcomes import Attempt
+from pullkeeper.refresh.outcomes import Attempt, Gone
+from pullkeeper.refresh.pending import Pending
 from pullkeeper.tokens import Token
 from tests.world import MINUTE, World
 
@@ -261,6 +262,14 @@ async def test_a_manual_refresh_that_continues_leaves_what_has_failed_and_waits(
     message = RefreshMessage(shard=shard_of(cluster.id), cluster=cluster.id, reason="manual", since=since)
     await world.services.refresher.refresh(message)
     assert calls == cluster.part.journal.count("PATCH", "/secrets/")
+
+
+def test_the_first_outcome_of_a_target_counts() -> None:
+    cluster, target, pending = ClusterId("s", "g", "n"), Target(), Pending()
+    pending.add(cluster, Attempt({target: Gone(deleted=True)}))
+    pending.remove(dict(pending.attempts))
+    pending.add(cluster, Attempt({target: ClusterUnreachable("closed later")}))
+    assert pending.attempts == {}
 
 
 async def test_a_failure_is_tried_again_after_30_seconds(world: World) -> None:

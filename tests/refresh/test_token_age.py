@@ -5,7 +5,9 @@ from datetime import timedelta
 import pytest
 
 from local.azure.entra import EXCHANGE
+from local.kubernetes import recordings
 from local.serving import Fault
+from pullkeeper.model import Target
 from tests.world import MINUTE, World
 
 pytestmark = pytest.mark.servers
@@ -39,6 +41,25 @@ async def test_an_older_token_never_replaces_a_newer_one(world: World) -> None:
     assert again is not None
     assert newer <= again
     assert world.cloud.google.exchanges == 3
+    await ahead.close()
+
+
+async def test_the_newest_token_of_a_cluster_counts(world: World) -> None:
+    """One of its secrets has an older one, because its last refresh failed."""
+    targets = [Target(namespace="team-a"), Target(namespace="team-b")]
+    cluster, other = await world.join("aks-1", targets=targets), await world.join("aks-2")
+    await world.refresh(cluster)
+    world.clock.advance(10 * MINUTE)
+    await world.refresh(other)
+    world.clock.advance(4 * MINUTE)
+    behind, world._services = world.services, world.build_services()
+    with cluster.part.faults.inject(recordings.fault("forbidden", method="PATCH", path="/team-b/secrets/")):
+        newer = (await world.refresh(cluster)).targets[str(targets[0])].issued_at
+    ahead, world._services = world.services, behind
+    again = (await world.refresh(cluster)).targets[str(targets[0])].issued_at
+    assert newer
+    assert again
+    assert newer <= again
     await ahead.close()
 
 
