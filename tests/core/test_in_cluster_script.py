@@ -161,6 +161,7 @@ async def test_force_is_for_secrets_that_are_ours_or_adopted(
         ("/sts", (400, {"error": "invalid_grant", "error_description": "no"}, {}), _NEVER, "google sts: HTTP 400: no"),
         ("/sts", (503, {}, {}), _LATER, "google sts: HTTP 503"),
         ("/sts", (302, {}, {"Location": "/elsewhere"}), _NEVER, "google sts: HTTP 302"),
+        ("/sts", (200, {"padding": "x" * 2**20}, {}), _LATER, "did not respond: JSONDecodeError"),
         ("/iam", (200, {"accessToken": "a b"}, {}), _LATER, "google iam: the response has no expireTime"),
         ("/iam", (200, {"accessToken": _TOKEN, "expireTime": "2020-01-01T00:00:00Z"}, {}), _LATER, "no valid token"),
         ("/v2/token", (403, {}, {}), _NEVER, "registry: HTTP 403"),

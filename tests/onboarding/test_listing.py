@@ -145,6 +145,30 @@ async def test_counts_follow_operations_that_end_and_are_removed(onboarding: Onb
     assert (await list_page(onboarding)).counts == NONE
 
 
+async def test_an_operation_that_a_crash_removed_by_half_is_removed_by_the_next_run(
+    onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed behind the second row of three: that of the cluster, and one of two of the operation."""
+    await plan(onboarding, await onboarding.cluster("aks-1"))
+    onboarding.world.clock.advance(timedelta(days=91))
+    delete = TableClient.delete_entity
+    removed: list[object] = []
+
+    async def delete_two(table: TableClient, *keys: Any, **named: Any) -> None:
+        if len(removed) == 2:
+            raise Killed
+        removed.append(keys)
+        await delete(table, *keys, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TableClient, "delete_entity", delete_two)
+        with pytest.raises(Killed):
+            await onboarding.world.services.retention.remove_expired()
+    await onboarding.world.services.retention.remove_expired()
+    async with TableServiceClient.from_connection_string(onboarding.world.storage) as tables:
+        assert [row async for row in tables.get_table_client("operations").list_entities()] == []
+
+
 async def test_an_end_that_a_crash_left_out_of_the_index_is_indexed_by_the_timer(
     onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
