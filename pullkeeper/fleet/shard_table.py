@@ -164,8 +164,8 @@ class Shards:
         """
         if not state.known:
             raise UnknownFormat(f"the row of shard {state.shard} in the table shards")
+        entity = _entity(state)  # seconds, for 25,000 targets: before a connection is opened that would be idle
         table = await self._open()
-        entity = _entity(state)
         try:
             async with map_storage_errors("tables"):
                 if state.etag is None:
