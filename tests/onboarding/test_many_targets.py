@@ -7,9 +7,22 @@ import pytest
 
 from local.cloud import LocalCluster
 from local.kubernetes import recordings
-from pullkeeper.errors import InvalidRequest
+from pullkeeper.errors import (
+    AdmissionDenied,
+    ClusterRbacDenied,
+    ClusterUnreachable,
+    InvalidRequest,
+    NamespaceMissing,
+    NamespaceTerminating,
+    ObjectConflict,
+    ObjectImmutable,
+    PullkeeperError,
+    QuotaExceeded,
+    SecretConflict,
+    SecretImmutable,
+)
 from pullkeeper.onboarding.documents import Operation
-from pullkeeper.onboarding.many import shorten, summarize
+from pullkeeper.onboarding.many import run_all, shorten, summarize
 from tests.onboarding.conftest import Onboarding, list_objects, step
 
 pytestmark = pytest.mark.servers
@@ -47,6 +60,49 @@ async def test_a_namespace_that_refuses_keeps_no_other_from_its_secret(onboardin
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "targets": _TEAMS})
     assert (ended.status, step(ended, "pull secret").category) == ("Failed", "quota_exceeded")
     assert await _count(cluster, "secrets") == 23
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        AdmissionDenied,
+        ClusterRbacDenied,
+        NamespaceMissing,
+        NamespaceTerminating,
+        ObjectConflict,
+        ObjectImmutable,
+        QuotaExceeded,
+        SecretConflict,
+        SecretImmutable,
+    ],
+)
+async def test_a_refused_object_keeps_no_other_from_being_done(refusal: type[PullkeeperError]) -> None:
+    done = []
+
+    async def do(number: int) -> None:
+        done.append(number)
+        if number == 1:
+            raise refusal("no")
+
+    with pytest.raises(refusal):
+        await run_all(range(9), do)
+    assert done == [*range(9)]
+
+
+async def test_a_failure_of_the_whole_cluster_ends_the_step_and_is_the_one_that_is_reported() -> None:
+    """It is tried again, while the refusal before it would end the operation."""
+    done = []
+
+    async def do(number: int) -> None:
+        done.append(number)
+        if number == 1:
+            raise ObjectConflict("no")
+        if number == 2:
+            raise ClusterUnreachable("no response")
+
+    with pytest.raises(ClusterUnreachable):
+        await run_all(range(9), do)
+    assert done == [0, 1, 2]
 
 
 async def test_the_largest_request_is_stored_and_read_back(onboarding: Onboarding) -> None:
