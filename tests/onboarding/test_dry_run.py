@@ -101,6 +101,7 @@ async def test_offboarding_does_not_undo_a_dry_run(onboarding: Onboarding) -> No
     await dry(onboarding, cluster, targets=[{"namespace": "elsewhere"}], identity="another")
     ended = await onboarding.offboard(cluster)
     assert ended.status == "Succeeded", describe(ended)
+    assert "elsewhere" not in describe(ended)
     assert "/api/v1/secrets/deepintshield/ar-pull-secret" not in await list_versions(cluster)
     assert onboarding.identity() is None
 

@@ -1,11 +1,13 @@
 """Locks, policies and registrations of the subscription: each is named with its remedy, and not waited for."""
 
+import json
 from typing import Any
 
 import pytest
 
 from local.azure.governance import Level
 from local.cloud import GROUP, SUBSCRIPTION
+from local.serving import Fault
 from pullkeeper.azure.identities import OURS
 from pullkeeper.errors import InvalidRequest
 from tests.onboarding.conftest import IDENTITY, Onboarding, describe, identity_id, left, step
@@ -87,6 +89,22 @@ async def test_offboarding_reports_what_a_lock_keeps_and_removes_it_later(onboar
     assert identity_id(IDENTITY).lower() in kept.lower()
     assert onboarding.credentials()
     onboarding.world.cloud.arm.governance.locks.clear()
+    await onboarding.offboard_fully(cluster)
+    assert onboarding.identity() is None
+
+
+async def test_offboarding_reports_what_a_policy_keeps_and_removes_it_later(onboarding: Onboarding) -> None:
+    cluster, faults = await onboarding.cluster("aks-1"), onboarding.world.cloud.arm_part.faults
+    await onboarding.onboard(cluster)
+    error = {"code": "RequestDisallowedByPolicy", "message": "Resource 'x' was disallowed by policy."}
+    faults.add(Fault("/userAssignedIdentities/[^/]*$", "DELETE", 403, json.dumps({"error": error})))
+
+    ended = await onboarding.offboard(cluster)
+
+    assert (ended.status, ended.result and ended.result.complete) == ("Succeeded", False), describe(ended)
+    [kept] = [line for line in left(ended) if line.startswith("identity ")]
+    assert "Azure refused (policy_denied: " in kept
+    faults.clear()
     await onboarding.offboard_fully(cluster)
     assert onboarding.identity() is None
 

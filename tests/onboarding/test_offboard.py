@@ -88,6 +88,19 @@ async def test_without_its_operations_a_cluster_is_offboarded_by_its_fleet_entry
     assert [path for path in await list_objects(cluster) if "/team-a/" in path] == []
 
 
+async def test_without_its_operations_the_refresher_in_a_cluster_is_removed(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "refresher": "in-cluster"})
+    assert ended.status == "Succeeded", describe(ended)
+    assert [path for path in await list_objects(cluster) if "/cronjobs/" in path]
+    async with TableServiceClient.from_connection_string(onboarding.world.storage) as tables:
+        table = tables.get_table_client("operations")
+        for entity in [entity async for entity in table.list_entities()]:
+            await table.delete_entity(entity)
+    await onboarding.offboard_fully(cluster)
+    assert [path for path in await list_objects(cluster) if "/cronjobs/" in path] == []
+
+
 async def test_the_workload_is_kept_if_asked_and_removed_later(onboarding: Onboarding) -> None:
     cluster = await onboarded(onboarding, workload=WORKLOAD)
     await onboarding.offboard_fully(cluster, keep_workload=True)

@@ -129,6 +129,7 @@ async def test_the_old_message_of_a_crash_finds_nothing_to_do_while_the_operatio
     await kill_once(onboarding, begun.id, ONBOARD[2], "do", done=False)
     between = await onboarding.read_stored(begun.id)
     await onboarding.world.services.runner.run(OnboardingMessage(operation=begun.id))
+    await onboarding.world.services.runner.give_up(OnboardingMessage(operation=begun.id))
     after = await onboarding.read_stored(begun.id)
     assert (after.operation, after.etag) == (between.operation, between.etag)
 
@@ -262,7 +263,9 @@ async def test_a_failure_that_no_retry_can_help_ends_it_at_once(onboarding: Onbo
     await onboarding.onboard(cluster)
 
 
-async def test_after_its_last_try_it_has_failed_with_the_category_of_its_step(onboarding: Onboarding) -> None:
+async def test_after_its_last_try_it_has_failed_with_the_category_of_its_step(
+    onboarding: Onboarding, caplog: pytest.LogCaptureFixture
+) -> None:
     cluster, arm = await onboarding.cluster("aks-1"), onboarding.world.cloud.arm_part
     arm.faults.add(Fault())
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
@@ -274,6 +277,7 @@ async def test_after_its_last_try_it_has_failed_with_the_category_of_its_step(on
     assert len(arm.journal.requests) == 5
     [event] = onboarding.world.events.named("operation.completed")
     assert (event["status"], event["category"]) == ("Failed", "arm_unavailable")
+    assert [one.levelname for one in caplog.records if "operation.completed" in one.getMessage()] == ["ERROR"]
 
 
 @pytest.mark.parametrize("by", ["the timer", "the poison queue"])

@@ -97,7 +97,9 @@ async def test_calls_that_all_use_up_their_time_do_not_make_an_invocation_longer
 
     ended, lengths = await run_measured(onboarding, begun.id)
 
-    assert ended.status == "Failed"
+    [failed] = [one for one in ended.steps if one.status == "failed"]
+    assert (ended.status, failed.category) == ("Failed", "arm_unavailable"), describe(ended)
+    assert "too slow" in (failed.detail or "")
     assert max(lengths) < INVOCATION
 
 
