@@ -1,7 +1,10 @@
 """What the calls to an API server are conditional on, what their responses hold, and which server gets them."""
 
 import base64
+import socket
+import threading
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
@@ -16,6 +19,7 @@ from pullkeeper.cluster import connection, pull_secret
 from pullkeeper.cluster.api import Api, path_of
 from pullkeeper.cluster.ownership import LABELS, ObjectMetadata, managers
 from pullkeeper.errors import (
+    ClusterMoved,
     ClusterRbacDenied,
     ClusterTlsUntrusted,
     ObjectChanged,
@@ -88,6 +92,18 @@ async def test_a_secret_that_has_changed_since_is_not_given_back(cluster: LocalC
     assert managers(left["metadata"]) == {"pullkeeper", "kubectl-edit"}
 
 
+async def test_a_secret_that_is_given_back_has_nothing_of_ours(cluster: LocalCluster, api: Api) -> None:
+    """Times that no longer hold would be taken for the token's."""
+    annotations = {"pullkeeper.dev/expires-at": "2026-01-01T00:00:00+00:00", "theirs": "yes"}
+    await api.apply(_SECRET, {**_BODY, "metadata": {**_BODY["metadata"], "annotations": annotations}})
+    seen = await api.look(_SECRET, "Secret")
+    assert seen
+    await pull_secret.release(api, _TARGET, seen)
+    left = (await cluster.admin.read_secret(_TARGET.namespace, _TARGET.secret))["metadata"]
+    assert (left["annotations"], left.get("labels") or {}) == ({"theirs": "yes"}, {})
+    assert "pullkeeper" not in managers(left)
+
+
 class _Meanwhile(Api):
     """Another client changes the service account between the read of it and the first patch."""
 
@@ -117,8 +133,11 @@ async def test_a_reference_that_is_added_replaces_none_that_came_meanwhile(
     async with api:
         api.change = [{"name": name} for name in meanwhile]
         await pull_secret.add_reference(api, _TARGET, "app")
+        await pull_secret.add_reference(api, _TARGET, "app")  # it is there
     named = (await cluster.admin.call("GET", path))["imagePullSecrets"]
     assert [one["name"] for one in named] == after
+    patches = [one for one in cluster.part.journal.requests if one.method == "PATCH" and one.path == path]
+    assert len([one for one in patches if one.headers["User-Agent"].startswith("pullkeeper/")]) <= 2, "each read first"
 
 
 async def test_a_reference_is_removed_from_the_place_where_it_is_by_now(cluster: LocalCluster) -> None:
@@ -216,6 +235,56 @@ async def test_a_client_certificate_is_presented_by_its_own_client_only(cluster:
     async with Api(cluster.member.endpoint, None) as other:
         with pytest.raises(ClusterRbacDenied, match="system:anonymous"):
             await other.is_allowed("*", "*", "*")
+
+
+def _list_open_files() -> list[str]:
+    return [str(one.readlink()) for one in Path("/proc/self/fd").iterdir() if one.is_symlink()]
+
+
+async def test_a_clients_key_is_in_no_open_file(cluster: LocalCluster) -> None:
+    certificate = ClientCertificate(cluster.server.admin_cert_pem, cluster.server.admin_key_pem)
+    async with Api(cluster.member.endpoint, certificate):
+        opened = _list_open_files()
+    assert not [one for one in opened if "client-certificate" in one]
+
+
+async def test_names_are_looked_up_in_threads_of_their_own(
+    cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that hangs must hold no thread that a mint needs."""
+    look_up, threads = socket.getaddrinfo, list[str]()
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return look_up(*arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", noted)
+    server = cluster.member.endpoint.server.replace("127.0.0.1", "localhost")
+    async with Api(cluster.member.endpoint.model_copy(update={"server": server}), None) as api:
+        with pytest.raises(PullkeeperError):
+            await api.get("/api/v1/namespaces/a")
+    assert threads
+    assert {name.partition("_")[0] for name in threads} == {"names"}
+
+
+@pytest.mark.parametrize(("host", "proxy"), [("inside.example", None), ("outside.example", "http://proxy.example:1")])
+async def test_a_server_in_no_proxy_is_called_without_one(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, host: str, proxy: str | None
+) -> None:
+    monkeypatch.setattr(connection, "_template", connection._template.__wrapped__)
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:1")
+    monkeypatch.setenv("NO_PROXY", "inside.example")
+    endpoint = Endpoint(server=f"https://{host}:443", ca=authority.pem, read_at="2026-01-01T00:00:00Z")
+    assert connection.connect(endpoint, None).proxy == proxy
+
+
+@pytest.mark.parametrize("items", [[1], [{}], 5], ids=["numbers", "no metadata", "a number"])
+async def test_a_list_of_something_else_is_not_of_an_api_server(authority: Authority, items: object) -> None:
+    async with serve_canned(authority, {ANY_PATH: http(200, {"items": items, "metadata": {}})}) as server:
+        endpoint = Endpoint(server=f"https://{server.host}", ca=authority.pem, read_at="2026-01-01T00:00:00Z")
+        async with Api(endpoint, EntraToken("canary")) as api:
+            with pytest.raises(ClusterMoved):
+                await api.list_page("/api/v1/namespaces", "")
 
 
 async def test_cookies_of_an_api_server_are_not_sent_back(authority: Authority) -> None:

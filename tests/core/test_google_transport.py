@@ -77,6 +77,7 @@ async def test_each_mint_makes_its_own_calls(authority: Authority) -> None:
         await _exchange(_hub(server))
 
     assert [asked.path for asked in server.requests] == [_STS, _IAM, _STS, _IAM]
+    assert {asked.headers["connection"] for asked in server.requests} == {"close"}, "a kept one would stay open"
 
 
 @pytest.mark.parametrize("ahead", [timedelta(), timedelta(days=400), timedelta(days=-400)])

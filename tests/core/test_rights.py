@@ -101,6 +101,13 @@ def test_the_policy_has_the_values_of_the_targets() -> None:
     assert _variables([named], adopt=True)["adopt"] is True
 
 
+def test_a_long_group_of_names_loses_none() -> None:
+    names = {f"s{n:03}" for n in range(250)}
+    groups = _variables([Target(namespace="one", secret=name) for name in names])["named"]
+    assert {name for group in groups for name in group["names"]} == names
+    assert max(len(group["names"]) for group in groups) == 100
+
+
 def test_a_policy_that_is_broken_refuses() -> None:
     policy, binding = admission_policy([_FOUND], _APP)
     assert policy["spec"]["failurePolicy"] == "Fail"

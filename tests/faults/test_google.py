@@ -193,6 +193,16 @@ async def test_a_perimeter_is_reported_with_its_identifier(world: World, service
     assert re.fullmatch(r"Request is prohibited .* vpcServiceControlsUniqueIdentifier: [\w-]{54}", detail)
 
 
+async def test_a_refusal_that_is_kept_leads_to_no_token(world: World) -> None:
+    """The frames of the calls hold them."""
+    cluster = await world.join("aks-1")
+    world.cloud.google_part.faults.add(Fault(path=IAM, status=403, body=_DENIED))
+    assert await world.refresh_category(cluster) == "impersonation_denied"
+    [mint] = world.services.federation._mints.values()
+    assert mint.refusal
+    assert (mint.refusal.__traceback__, mint.refusal.__context__) == (None, None)
+
+
 async def test_a_stale_entra_token_is_renewed_once(world: World) -> None:
     cluster = await world.join("aks-1")
     body = _refused("invalid_grant", "ID Token issued at 1 is stale to sign-in.")

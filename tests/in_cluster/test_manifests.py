@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from functools import cache, lru_cache
 from typing import Any
@@ -102,6 +103,22 @@ def test_defect_3_the_chain_fits_the_issuer_that_the_provider_trusts() -> None:
     }
     assert settings_of(kubernetes)["entra"] is None
     assert subject["serviceAccountToken"]["audience"] == "api://AzureADTokenExchange"
+
+
+def test_defect_3_a_token_for_google_is_of_no_use_at_entra() -> None:
+    """With an app registration of its own; a token for Entra stays one."""
+    expected: dict[Chain, str] = {"kubernetes": "api://hub", "entra": "api://AzureADTokenExchange"}
+    for chain, audience in expected.items():
+        hub = parsed_hub(entraResource="api://hub")
+        *_, job = build_refresher(TARGET, hub, CLIENT, TENANT, chain, cloud=CLOUD)
+        *_, subject = pod_of(job)["volumes"][0]["projected"]["sources"]
+        assert subject["serviceAccountToken"]["audience"] == audience
+
+
+def test_defect_3_an_authority_may_end_with_a_slash() -> None:
+    cloud = replace(CLOUD, authority="https://entra.example/")
+    _, _, config, _ = build_refresher(TARGET, HUB, CLIENT, TENANT, cloud=cloud)
+    assert settings_of(config)["entra"]["url"] == f"https://entra.example/{TENANT}/oauth2/v2.0/token"
 
 
 def test_defect_3_without_an_identity_there_is_no_entra_chain() -> None:

@@ -37,3 +37,16 @@ async def test_a_note_is_shown_until_it_no_longer_holds(world: World) -> None:
     await world.refresh(cluster, "due")
     assert (await world.target(cluster)).note is None
     assert (await cluster.admin.call("GET", f"{path}/late"))["imagePullSecrets"] == [{"name": target.secret}]
+
+
+async def test_a_refresh_by_hand_makes_sure_of_the_service_accounts(world: World) -> None:
+    """One that was created again has no reference, and no other refresh looks."""
+    target = Target(service_accounts=("app",))
+    cluster = await world.join("aks-1", targets=[target])
+    path = f"/api/v1/namespaces/{target.namespace}/serviceaccounts"
+    await cluster.admin.call("POST", path, {"metadata": {"name": "app"}})
+    await world.refresh(cluster, "due")
+    await cluster.admin.call("DELETE", f"{path}/app")
+    await cluster.admin.call("POST", path, {"metadata": {"name": "app"}})
+    await world.refresh(cluster, "manual")
+    assert (await cluster.admin.call("GET", f"{path}/app"))["imagePullSecrets"] == [{"name": target.secret}]

@@ -120,6 +120,17 @@ async def test_a_right_that_comes_back_after_the_tokens_end_is_no_revocation(wor
     assert world.events.named("token.revoked") == []
 
 
+async def test_a_token_that_has_come_to_its_end_is_no_revocation(world: World) -> None:
+    """The last probe was a minute before, and the registry refuses it from then on."""
+    [cluster, _] = await _join_two(world)
+    world.clock.advance(59 * MINUTE)
+    await world.services.federation.probe_held()
+    world.clock.advance(2 * MINUTE)
+    await world.services.federation.probe_held()
+    await world.refresh(cluster, "manual")
+    assert world.events.named("token.revoked") == []
+
+
 async def test_a_registry_that_does_not_answer_is_no_revocation(world: World) -> None:
     await _join_two(world)
     world.cloud.registry_parts[0].faults.add(Fault(drop=True))
