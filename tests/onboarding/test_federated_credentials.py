@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from azure.data.tables.aio import TableServiceClient
 
 from local.azure.assertions import FederatedCredential
 from local.cloud import SUBSCRIPTION, LocalCluster
@@ -123,6 +124,22 @@ async def test_a_credential_by_hand_is_known_by_its_issuer_also_after_that_was_s
     onboarding.azure(cluster).oidc_issuer = None
     kept = await onboarding.offboard_fully(cluster)
     assert "federated credential by-hand-0: on an identity that Pullkeeper did not create" in kept
+
+
+async def test_a_credential_by_hand_is_reported_where_the_issuer_is_unknown(onboarding: Onboarding) -> None:
+    """No operation is left that knew it."""
+    cluster = await onboarding.cluster("aks-1")
+    onboarding.fill_identity(0, **SHARED)
+    trust(onboarding, cluster, IDENTITY)
+    await onboarding.onboard(cluster)
+    async with TableServiceClient.from_connection_string(onboarding.world.storage) as tables:
+        table = tables.get_table_client("operations")
+        for entity in [entity async for entity in table.list_entities()]:
+            await table.delete_entity(entity)
+    onboarding.azure(cluster).oidc_issuer = None
+    kept = await onboarding.offboard_fully(cluster)
+    assert "federated credential by-hand-0: the cluster's issuer is unknown, so it may be another's" in kept
+    assert "by-hand-0" in onboarding.credentials()
 
 
 async def test_each_cluster_has_an_identity_of_its_own(onboarding: Onboarding) -> None:

@@ -180,3 +180,15 @@ async def test_where_others_own_the_policies_the_result_has_ours_and_no_rights_a
     for manifest in yaml.safe_load_all(ended.result.manifests or ""):
         await cluster.admin.apply(manifest, manager="pullkeeper")
     await onboarding.onboard(cluster, targets=[_TEAM_A])
+
+
+async def test_a_denial_of_rights_hands_out_no_policy(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    body: dict[str, Any] = {"cluster": str(cluster.id), "hub": "main", "targets": [_TEAM_A]}
+    cluster.part.faults.add(recordings.fault("forbidden-in-cluster", method="PATCH", path=_RBAC))
+    ended = await onboarding.run(body)
+    refused = step(ended, "refresher")
+    assert (ended.status, refused.category) == ("Failed", "cluster_rbac_denied"), describe(ended)
+    assert "The result holds" not in (refused.detail or "")
+    assert ended.result is not None
+    assert ended.result.manifests is None

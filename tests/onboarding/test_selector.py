@@ -91,6 +91,17 @@ async def test_a_found_namespace_that_refuses_keeps_no_cluster_from_the_fleet(on
     assert step(done, "pull secret").detail == "1 secrets written and verified; a/ar-pull-secret: quota_exceeded"
 
 
+async def test_a_found_namespace_waits_until_the_api_server_knows_the_role(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    await create(cluster, "a", pull="yes")
+    denied = recordings.fault("forbidden", method="PATCH", path="/namespaces/a/secrets/")
+    denied.times = 1
+    cluster.part.faults.add(denied)
+    done = await onboarding.onboard(cluster, targets=_TARGETS)
+    assert denied.times == 0
+    assert step(done, "pull secret").detail == "1 secrets written and verified"
+
+
 async def test_a_name_that_others_use_where_no_label_matches_is_refused_before_any_right(
     onboarding: Onboarding,
 ) -> None:
