@@ -78,7 +78,7 @@ def _includes(found: Any, wanted: Any) -> bool:
     if isinstance(wanted, list):
         same_length = isinstance(found, list) and len(found) == len(wanted)
         return same_length and all(map(_includes, found, wanted))
-    return type(found) is type(wanted) and bool(found == wanted)
+    return bool(found == wanted)
 
 
 def _has_only(manifest: Any, fields: Any) -> bool:

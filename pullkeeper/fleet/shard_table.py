@@ -245,4 +245,4 @@ def _statuses(entity: Mapping[str, Any]) -> dict[ClusterId, Status]:
 
 
 def _time(value: Any) -> datetime:
-    return value if isinstance(value, datetime) and value.tzinfo else NEVER
+    return value if isinstance(value, datetime) else NEVER
