@@ -10,6 +10,7 @@ from azure.data.tables.aio import TableServiceClient
 from azure.storage.queue.aio import QueueServiceClient
 
 from local.azurite import Azurite
+from pullkeeper.errors import StorageUnavailable
 from pullkeeper.fleet.creation import QUEUES, TABLES, StorageObjects
 from pullkeeper.fleet.queues import Queue
 from pullkeeper.fleet.shard_table import Shards
@@ -24,13 +25,14 @@ class Account:
 
     def __init__(self) -> None:
         self.existing = {*QUEUES, *TABLES}
+        self.refusal = 403
         self.requests: list[str] = []
 
     async def serve(self, request: web.Request) -> web.Response:
         self.requests.append(f"{request.method} {request.path}")
         name = request.path.strip("/").partition("(")[0]
         if request.method != "GET":
-            return web.Response(status=403, body=_DENIED, content_type="application/xml")
+            return web.Response(status=self.refusal, body=_DENIED, content_type="application/xml")
         if name not in self.existing:
             return web.Response(status=404, headers={"x-ms-error-code": "ResourceNotFound"})
         headers = {"x-ms-approximate-messages-count": "0"}
@@ -90,6 +92,21 @@ async def test_without_the_right_to_create_the_app_uses_what_exists(account: Acc
     assert await Queue(queues, "refresh").depth() == 0
     assert (await Shards(tables).totals()).shards == ()
     assert "PUT /refresh" in account.requests, "creation was denied"
+
+
+@pytest.mark.parametrize("status", [400, 429, 503])
+async def test_a_creation_that_fails_for_another_reason_is_tried_again(
+    account: Account, clients: Clients, status: int
+) -> None:
+    """It may be missing."""
+    tables, queues = clients
+    account.refusal = status
+    queue, shards = Queue(queues, "refresh"), Shards(tables)
+    for _ in range(2):
+        for call in (queue.depth, shards.totals):
+            with pytest.raises(StorageUnavailable):
+                await call()
+    assert account.requests.count("PUT /refresh") == 2
 
 
 async def test_a_complete_account_is_not_asked_again(account: Account, objects: StorageObjects) -> None:

@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
 import pullkeeper
 from pullkeeper.deadline import INVOCATION, deadline, has_passed, remaining
+from pullkeeper.errors import ClusterThrottled
 from pullkeeper.onboarding.run import LONGEST
+from pullkeeper.retries import attempts, limit_waits
 
 
 async def test_outside_an_invocation_a_call_has_its_own_time_out() -> None:
@@ -47,3 +50,18 @@ def test_an_invocation_ends_at_half_of_the_function_time_out() -> None:
     limit = timedelta(hours=hours, minutes=minutes, seconds=seconds)
     assert limit / 2 == INVOCATION
     assert limit * 0.9 >= LONGEST
+
+
+async def test_waits_are_limited_inside_only() -> None:
+    async def count_tries() -> int:
+        tries = 0
+        with suppress(ClusterThrottled):
+            async for attempt in attempts(2, within=timedelta(minutes=1), when=lambda _: True):
+                with attempt:
+                    tries += 1
+                    raise ClusterThrottled("busy", retry_after=timedelta(milliseconds=20))
+        return tries
+
+    with limit_waits(timedelta(milliseconds=10)):
+        assert await count_tries() == 1
+    assert await count_tries() == 2

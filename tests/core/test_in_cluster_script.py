@@ -33,6 +33,7 @@ class Received:
     path: str
     query: dict[str, str]
     body: str
+    accept: str = ""
 
 
 @dataclass(slots=True)
@@ -49,7 +50,8 @@ class Pod:
     received: list[Received] = field(default_factory=list)
 
     async def respond(self, request: web.Request) -> web.Response:
-        self.received.append(Received(request.path, dict(request.query), await request.text()))
+        accept = request.headers.get("Accept", "")
+        self.received.append(Received(request.path, dict(request.query), await request.text(), accept))
         if request.path in self.answers:
             status, body, headers = self.answers[request.path]
             return web.json_response(body, status=status, headers=headers)
@@ -177,7 +179,7 @@ async def test_a_refusal_ends_the_run(
     pod.answers[path] = answer
     ended, output = await pod.run()
     assert (ended, what in output) == (code, True), output
-    assert pod.received[-1].path == path
+    assert [one.path == path for one in pod.received] == [False] * (len(pod.received) - 1) + [True]
     assert "/elsewhere" not in {one.path for one in pod.received}
 
 
@@ -189,6 +191,20 @@ async def test_a_registry_that_is_down_or_has_lost_the_image_is_reported_and_the
     code, output = await pod.run()
     assert (code, pod.writes) == (_DONE, ["false"])
     assert "the secret is written all the same" in output
+
+
+async def test_the_token_does_not_come_back_with_the_response(pod: Pod) -> None:
+    pod.manager = "pullkeeper"
+    assert (await pod.run())[0] == _DONE
+    accepted = {one.accept.partition(";")[2].partition(";")[0] for one in pod.received if one.path == _SECRET}
+    assert accepted == {"as=PartialObjectMetadata"}
+
+
+async def test_a_server_that_is_not_trusted_is_not_tried_again(pod: Pod) -> None:
+    (pod.folder / "ca.crt").write_text(Authority().pem)
+    code, output = await pod.run()
+    assert code == _NEVER
+    assert "did not respond: SSLCertVerificationError" in output
 
 
 async def test_a_token_is_redacted_before_the_text_is_cut(pod: Pod) -> None:

@@ -168,6 +168,21 @@ async def test_of_two_processes_that_write_at_once_none_overwrites_the_other(wor
         await process.close()
 
 
+async def test_a_record_that_hangs_does_not_keep_a_process_from_its_end(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pullkeeper.fleet.mint_table._PATIENCE", 0.01)
+    mints, now = world.services.mints, world.clock()
+
+    async def hang(_hub: str, _outcome: MintRecord) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(mints, "_merge", hang)
+    mints.record(_parse(world).identity, MintRecord.of_mint(now, now + 60 * MINUTE, 1, None))
+    async with asyncio.timeout(10):
+        await mints.finish()
+
+
 async def test_hubs_with_the_same_content_have_the_same_last_mint(world: World) -> None:
     world.cloud.hubs["alias"] = world.cloud.hubs["main"]
     await world.refresh(await world.join("aks-1", "alias"))

@@ -135,6 +135,8 @@ async def test_a_row_whose_key_is_no_clusters_hides_no_other(world: World, row_k
     await world.tick()
     assert (await world.target(cluster)).state(world.clock()) == "fresh"
     assert len((await world.services.overview.page(None, None))[0]) == 2
+    [unread] = (await world.services.overview.page("unknown", None))[0]
+    assert (unread.states, unread.cluster == cluster.id) == ({"unknown": 1}, False)
 
 
 async def test_two_schedulers_at_once_cost_no_further_write(world: World) -> None:

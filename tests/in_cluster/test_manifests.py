@@ -151,6 +151,11 @@ def test_defect_6_the_job_is_bounded() -> None:
     assert work["activeDeadlineSeconds"] < 20 * 60, "it ends before the next run is due"
     assert {"cpu", "memory"} == set(container["resources"]["requests"]) == set(container["resources"]["limits"])
     assert pod["automountServiceAccountToken"] is False
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
 
 
 def test_defect_6_the_image_is_pinned_and_can_be_replaced() -> None:

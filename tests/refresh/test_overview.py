@@ -106,6 +106,23 @@ async def test_a_line_counts_the_states_and_names_the_worst_target(world: World)
     assert await world.services.overview.page("expired", None) == ((), None)
 
 
+async def test_pages_of_the_fleet_go_on_behind_the_end_of_a_shard(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pullkeeper.fleet.overview._PAGE", 2)
+    ids = {_ID._replace(name=f"aks-{number}") for number in range(40)}
+    assert max(Counter(map(shard_of, ids)).values()) > 2
+    endpoint = Endpoint(server="https://aks.example:443", ca="pem", read_at=world.clock())
+    for one in ids:
+        cluster = Cluster.parse({"cluster": str(one), "hub": "main", "targets": [{}]})
+        await world.services.fleet.put(Member(cluster, endpoint))
+    seen, continuation = list[ClusterId](), None
+    while continuation or not seen:
+        lines, continuation = await world.services.overview.page(None, continuation)
+        seen += [line.cluster for line in lines]
+    assert (len(seen), set(seen)) == (len(ids), ids)
+
+
 async def test_found_targets_are_counted_beside_named_ones(world: World) -> None:
     selector = {"namespaceSelector": {"matchLabels": {"team": "shop"}}}
     now = world.clock()

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from local.serving import Fault
 from tests.world import MINUTE, World
 
 pytestmark = pytest.mark.servers
@@ -81,6 +82,17 @@ async def test_a_foreign_secret_is_left_unchanged(world: World) -> None:
     assert "kubectl-create" in str(target.detail)
     assert "kubectl get secret ar-pull-secret -n deepintshield" in str(target.remedy)
     assert target.state(world.clock()) == "pending"
+
+
+async def test_a_foreign_secret_that_a_policy_does_not_show_is_a_conflict(world: World) -> None:
+    """That of a cluster role refuses the look. The remedy is about the secret's owner, not about the policy."""
+    cluster = await world.join("aks-1")
+    cause = {"reason": "FieldManagerConflict", "message": 'conflict with "kubectl-create"'}
+    conflict = json.dumps({"message": "conflict", "details": {"causes": [cause]}})
+    cluster.part.faults.add(Fault(path="/secrets/", method="PATCH", status=409, body=conflict, times=1))
+    denied = json.dumps({"message": "ValidatingAdmissionPolicy 'pullkeeper-refresher' denied request: writes its own"})
+    cluster.part.faults.add(Fault(path="/secrets/", method="PATCH", status=422, body=denied))
+    assert await world.refresh_category(cluster) == "secret_conflict"
 
 
 async def test_a_foreign_secret_is_adopted_in_place_when_asked(world: World) -> None:

@@ -4,7 +4,10 @@ import pytest
 from azure.data.tables.aio import TableServiceClient
 
 from pullkeeper import telemetry
+from pullkeeper.deadline import deadline, remaining
+from pullkeeper.fleet.shard_table import Totals
 from pullkeeper.fleet.shards import shard_of
+from pullkeeper.fleet.storage import CALL
 from tests.world import MINUTE, World
 
 pytestmark = pytest.mark.servers
@@ -93,3 +96,16 @@ async def test_a_shard_whose_row_was_lost_is_refreshed_within_the_hour(world: Wo
     world.clock.advance(5 * MINUTE)
     assert await world.tick() == 1
     assert (await world.target(cluster)).state(world.clock()) == "fresh"
+
+
+async def test_a_run_leaves_the_time_of_a_call_for_its_report(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    totals, left = world.services.shards.totals, list[float]()
+
+    async def noted() -> Totals:
+        left.append(remaining(10_000))
+        return await totals()
+
+    monkeypatch.setattr(world.services.shards, "totals", noted)
+    with deadline(2 * CALL):
+        await world.services.scheduler.run()
+    assert left[0] <= CALL.total_seconds()

@@ -15,6 +15,7 @@ from pullkeeper.cluster.refusals import ListExpired
 from pullkeeper.fleet.queues import RefreshMessage
 from pullkeeper.fleet.shards import shard_of
 from pullkeeper.model import SelectorTarget, Target, Wish
+from pullkeeper.refresh.capacity import Capacity
 from tests.world import MINUTE, World
 
 pytestmark = pytest.mark.servers
@@ -245,6 +246,25 @@ async def test_a_list_that_hangs_is_given_up_and_the_secrets_are_written(
     assert status.search
     assert status.search.category == "cluster_unreachable"
     assert status.targets["deepintshield/ar-pull-secret"].state(world.clock()) == "fresh"
+
+
+async def test_a_list_that_got_no_response_is_made_in_a_place_for_suspects(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Healthy clusters do not wait for it. The secrets of the cluster were written."""
+    monkeypatch.setattr("pullkeeper.refresh.attempt._LIST_WITHIN", timedelta(seconds=0.5))
+    place, suspects = Capacity.place, list[bool]()
+
+    def noted(capacity: Capacity, *, suspect: bool, **options: Any) -> Any:
+        suspects.append(suspect)
+        return place(capacity, suspect=suspect, **options)
+
+    monkeypatch.setattr(Capacity, "place", noted)
+    cluster = await join(world, Target(), TEAMS)
+    cluster.part.faults.add(Fault(path="/api/v1/namespaces$", method="GET", hang=True))
+    for _ in range(2):
+        await world.refresh(cluster)
+    assert suspects == [False, False, True, False]
 
 
 async def test_a_manual_refresh_lists_too(world: World) -> None:
