@@ -3,12 +3,14 @@
 import base64
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 from aiohttp import web
 
 from local.serving import Authority, Server
+from pullkeeper.cli.client import App
 from tests.cli.conftest import FAILED, SUCCEEDED, WRONG_USAGE, Cli
 from tests.core.canned import ANY_PATH, MALFORMED, http, serve_canned
 
@@ -169,6 +171,11 @@ async def test_only_the_app_gets_key_and_token(lonely: Cli) -> None:
     assert "--url" in shown
     assert "--key" not in shown
     assert "--token" not in shown
+
+
+def test_the_client_shows_no_credential() -> None:
+    app = App("https://app.example", {"x-functions-key": "canary"}, lambda _: nullcontext())
+    assert "canary" not in repr(app)
 
 
 async def test_a_reader_that_goes_away_is_no_error(lonely: Cli) -> None:

@@ -1,6 +1,7 @@
 """`pullkeeper onboard` and `offboard` against the hosted app: what a person sees, what a pipeline gets, exit codes."""
 
 import json
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,6 +21,7 @@ from tests.cli.conftest import (
     WRONG_USAGE,
     Cli,
 )
+from tests.cli.screen import open_screen
 from tests.docs.test_examples import failure, respond
 from tests.http.conftest import App, onboarding_body
 
@@ -44,7 +46,7 @@ async def _delayed(app: App, name: str) -> AsyncIterator[dict[str, Any]]:
 
 async def test_a_dry_run_changes_nothing_and_an_onboarding_can_be_watched(cli: Cli, app: App) -> None:
     cluster = await app.add_cluster("aks-1")
-    file = _write(cli, onboarding_body(cluster))
+    file = _write(cli, {**onboarding_body(cluster), "dryRun": False})
     code, screen = await cli.show("onboard", "-f", file, "--dry-run")
     assert code == SUCCEEDED
     assert "► register: would join the fleet" in screen.lines
@@ -139,6 +141,9 @@ async def test_offboarding_asks_first(cli: Cli, app: App) -> None:
     assert (await app.onboard(cluster))["status"] == "Succeeded"
     run = await cli.run("offboard", "aks-6")
     assert (run.code, run.err) == (WRONG_USAGE, "✗ there is no terminal to ask: add --yes\n")
+    from_a_list = ["bash", "-c", f"yes | {sys.executable} -m pullkeeper.cli offboard aks-6"]
+    async with open_screen(from_a_list, cli.environment(), cli.folder, columns=110, rows=40) as screen:
+        assert await screen.end() == WRONG_USAGE, screen.text
     for answer in ("n\n", "\x03"):
         async with cli.open("offboard", "aks-6") as screen:
             await screen.until("Remove Pullkeeper and its secrets from platform/aks-6")

@@ -15,10 +15,12 @@ from tests.http.conftest import App
 
 _KEY: Final = "q7Zkey-of-the-app_0123456789abcdefABCDEF"
 _TOKEN: Final = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJjYW5hcnkifQ.c2lnbmF0dXJl"
+_OPAQUE: Final = "q7Ztoken-of-the-caller_0123456789abcdefABCDEF"
 _GOOGLE: Final = "ya29.canary-of-Google"
 _CANARIES: Final = (
     _KEY,
     _TOKEN,
+    _OPAQUE,
     _GOOGLE,
     base64.b64encode(b"oauth2accesstoken:ya29.canary-of-Google").decode(),
     base64.b64encode(b'{"auths":{"eu.gcr.io":{"password":"ya29.canary-of-Google"}}}').decode(),
@@ -70,7 +72,7 @@ async def test_no_credential_is_in_a_bundle_wherever_the_app_had_it(lonely: Cli,
             *("support-bundle", "-f", str(lonely.folder / "bundle.zip")),
             PULLKEEPER_URL=f"http://{server.host}",
             PULLKEEPER_KEY=_KEY,
-            PULLKEEPER_TOKEN=_TOKEN,
+            PULLKEEPER_TOKEN=_OPAQUE,
         )
     assert run.code == SUCCEEDED, run
     bundle = _read(lonely.folder / "bundle.zip")

@@ -24,7 +24,7 @@ async def test_a_cluster_is_onboarded_after_its_plan(app: App, browse: Open) -> 
     await form.get_by_label("Hub").select_option("finance")
     await form.get_by_label("Namespace").fill("shop")
     await form.get_by_text("Further fields").click()
-    await form.get_by_label("A JSON object").fill('{"identity": "new-1-identity"}')
+    await form.get_by_label("A JSON object").fill('{"identity": "new-1-identity", "dryRun": false}')
     await form.get_by_role("button", name="Show the plan").click()
     go = form.get_by_role("button", name="Onboard new-1")
     await expect(go).to_be_visible()
