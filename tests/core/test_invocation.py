@@ -6,14 +6,18 @@ import logging
 import time
 from datetime import timedelta
 from functools import partial
+from types import SimpleNamespace
 
 import azure.functions as func
 import pytest
 
 from functions.invocation import poison_trigger, run, trigger
+from functions.onboarding import onboarding
 from functions.route import route
 from pullkeeper.deadline import INVOCATION, remaining
 from pullkeeper.errors import DeadlinePassed, InternalError, StorageUnavailable
+from pullkeeper.onboarding.documents import OnboardingMessage
+from pullkeeper.onboarding.run import LONGEST
 
 # The log shows the line that raises, so the text must not stand in it as a whole.
 _DASH = "-"
@@ -54,6 +58,20 @@ async def test_every_call_of_an_invocation_has_its_deadline() -> None:
     await trigger(function)()
 
     assert INVOCATION.total_seconds() - 5 < seen[0] <= INVOCATION.total_seconds()
+
+
+async def test_waiting_for_a_place_takes_nothing_from_the_time_of_an_operation(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    async def work(_: OnboardingMessage) -> None:
+        seen.append(remaining(10 * LONGEST.total_seconds()))
+
+    runner = SimpleNamespace(run=work)
+    monkeypatch.setattr("functions.onboarding.services", lambda: SimpleNamespace(runner=runner))
+    body = OnboardingMessage(operation="0" * 32).to_json()
+    await onboarding._function.get_user_function()(func.QueueMessage(id="1", body=body.encode()))
+
+    assert LONGEST.total_seconds() - 5 < seen[0] <= LONGEST.total_seconds()
 
 
 async def test_an_invocation_is_cancelled_at_its_deadline(caplog: pytest.LogCaptureFixture) -> None:

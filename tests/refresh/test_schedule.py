@@ -2,7 +2,9 @@
 
 import pytest
 from azure.data.tables.aio import TableServiceClient
+from azure.functions.timer import TimerRequest
 
+from functions.schedule import schedule
 from pullkeeper import telemetry
 from pullkeeper.deadline import deadline, remaining
 from pullkeeper.fleet.shard_table import Totals
@@ -20,6 +22,19 @@ async def test_only_shards_that_are_due_are_sent(world: World) -> None:
     assert (await world.services.scheduler.run()).queued == 0
     world.clock.advance(20 * MINUTE)
     assert await world.tick() == len(shards)
+
+
+async def test_the_timer_takes_back_a_problem_of_storage_that_is_solved(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("functions.schedule.services", lambda: world.services)
+    objects = world.services.storage_objects
+    with monkeypatch.context() as patch:
+        patch.setattr("pullkeeper.fleet.creation.QUEUES", ("no-",))
+        await objects.create()
+    assert "the queue no-" in objects.problems[0].detail
+    await schedule._function.get_user_function()(TimerRequest(past_due=False))
+    assert objects.problems == ()
 
 
 async def test_a_shard_without_clusters_is_not_sent_again_and_again(world: World) -> None:
