@@ -1,7 +1,9 @@
 """What the page shows of a fleet, how it is filtered, and what it does to it."""
 
+import asyncio
+
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from pullkeeper.version import REPOSITORY
 from tests.dashboard.conftest import Open, find_barriers, photograph, query_of
@@ -80,6 +82,28 @@ async def test_a_cluster_opens_its_targets_page_by_page(fleet: App, browse: Open
     await page.go_back()
     await expect(page.get_by_role("dialog")).to_have_count(0)
     assert query_of(page) == ""
+
+
+async def test_a_late_response_is_not_shown_as_another_clusters(fleet: App, browse: Open) -> None:
+    page = await (await browse(fleet)).open_fleet()
+    go = asyncio.Event()
+
+    async def respond_late(route: Route) -> None:
+        await go.wait()
+        await route.continue_()
+
+    await page.route("**/api/clusters/*/*/bank-main", respond_late)
+    await page.get_by_role("link", name="bank-main").click()
+    await expect(page.get_by_role("dialog", name="bank-main")).to_be_visible()
+    await page.go_back()
+    await page.get_by_role("link", name="shop-west").click()
+    targets = page.get_by_role("dialog", name="shop-west").locator(".targets li")
+    await expect(targets).to_have_count(1)
+    async with page.expect_response("**/api/clusters/*/*/bank-main") as response:
+        go.set()
+    await (await response.value).finished()
+    await page.evaluate("() => new Promise((done) => setTimeout(done, 100))")
+    assert await targets.count() == 1
 
 
 async def test_a_diagnosis_names_the_hop_that_failed(fleet: App, browse: Open) -> None:
