@@ -287,6 +287,15 @@ async def test_a_list_of_something_else_is_not_of_an_api_server(authority: Autho
                 await api.list_page("/api/v1/namespaces", "")
 
 
+@pytest.mark.parametrize("items", [[1], 5, None], ids=["numbers", "a number", "null"])
+async def test_a_list_without_objects_is_not_of_an_api_server(authority: Authority, items: object) -> None:
+    async with serve_canned(authority, {ANY_PATH: http(200, {"items": items})}) as server:
+        endpoint = Endpoint(server=f"https://{server.host}", ca=authority.pem, read_at="2026-01-01T00:00:00Z")
+        async with Api(endpoint, EntraToken("canary")) as api:
+            with pytest.raises(ClusterMoved):
+                await api.list_objects("/api/v1/pods", 10)
+
+
 async def test_cookies_of_an_api_server_are_not_sent_back(authority: Authority) -> None:
     """Clients of a cluster share what was prepared for it; a cookie would follow the next identity."""
     answer = http(200, {"metadata": {"uid": "u"}}, Set_Cookie="session=canary; Path=/")

@@ -1,6 +1,8 @@
 """Queues and tables are created when the app starts to work, and those that cannot be are reported."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Final
 
 import pytest
@@ -11,6 +13,7 @@ from azure.storage.queue.aio import QueueServiceClient
 
 from local.azurite import Azurite
 from pullkeeper.errors import StorageUnavailable
+from pullkeeper.fleet import storage
 from pullkeeper.fleet.creation import QUEUES, TABLES, StorageObjects
 from pullkeeper.fleet.queues import Queue
 from pullkeeper.fleet.shard_table import Shards
@@ -26,10 +29,13 @@ class Account:
     def __init__(self) -> None:
         self.existing = {*QUEUES, *TABLES}
         self.refusal = 403
+        self.is_silent = False
         self.requests: list[str] = []
 
     async def serve(self, request: web.Request) -> web.Response:
         self.requests.append(f"{request.method} {request.path}")
+        if self.is_silent:
+            await asyncio.sleep(20)
         name = request.path.strip("/").partition("(")[0]
         if request.method != "GET":
             return web.Response(status=self.refusal, body=_DENIED, content_type="application/xml")
@@ -92,6 +98,16 @@ async def test_without_the_right_to_create_the_app_uses_what_exists(account: Acc
     assert await Queue(queues, "refresh").depth() == 0
     assert (await Shards(tables).totals()).shards == ()
     assert "PUT /refresh" in account.requests, "creation was denied"
+
+
+async def test_an_account_that_does_not_respond_is_given_up(
+    account: Account, objects: StorageObjects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "CALL", timedelta(seconds=0.2))
+    account.is_silent = True
+    async with asyncio.timeout(10):
+        await objects.create()
+    assert {problem.detail.rpartition(" ")[2] for problem in objects.problems} == {"TimeoutError"}
 
 
 @pytest.mark.parametrize("status", [400, 429, 503])

@@ -130,6 +130,13 @@ def test_a_secret_that_names_no_manager_is_not_deleted() -> None:
     assert "variables.managers.size() > 0 && variables.managers.all(" in rule
 
 
+def test_no_selector_reaches_a_reserved_namespace() -> None:
+    """Neither to write a secret nor to delete one."""
+    variables = {one["name"]: one["expression"] for one in admission_policy([_FOUND], _APP)[0]["spec"]["variables"]}
+    for name in ("selected", "unselected"):
+        assert variables[name].startswith("request.namespace.matches(variables.reserved) ? [] :")
+
+
 def test_the_policy_compares_every_field_of_a_service_account() -> None:
     """Those of its metadata that mean something to others, and all others but the list of secrets."""
     (rule,) = [

@@ -193,6 +193,15 @@ async def test_a_perimeter_is_reported_with_its_identifier(world: World, service
     assert re.fullmatch(r"Request is prohibited .* vpcServiceControlsUniqueIdentifier: [\w-]{54}", detail)
 
 
+async def test_a_mint_that_takes_too_long_is_a_refusal_for_all(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pullkeeper.publisher.federation._DEADLINE", timedelta(seconds=1))
+    first, second = await world.join("aks-1"), await world.join("aks-2")
+    with world.cloud.google_part.faults.inject(Fault(path=STS, hang=True)):
+        assert await world.refresh_category(first) == "google_unavailable"
+    assert await world.refresh_category(second) == "google_unavailable"
+    assert world.cloud.google.exchanges == 0
+
+
 async def test_a_refusal_that_is_kept_leads_to_no_token(world: World) -> None:
     """The frames of the calls hold them."""
     cluster = await world.join("aks-1")

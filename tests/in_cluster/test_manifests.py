@@ -151,6 +151,8 @@ def test_defect_6_the_job_is_bounded() -> None:
     assert work["activeDeadlineSeconds"] < 20 * 60, "it ends before the next run is due"
     assert {"cpu", "memory"} == set(container["resources"]["requests"]) == set(container["resources"]["limits"])
     assert pod["automountServiceAccountToken"] is False
+    tokens = [one["serviceAccountToken"] for one in pod["volumes"][0]["projected"]["sources"][2:]]
+    assert [one["expirationSeconds"] for one in tokens] == [600, 3600]
     assert container["securityContext"] == {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
