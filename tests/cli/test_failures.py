@@ -173,6 +173,12 @@ async def test_only_the_app_gets_key_and_token(lonely: Cli) -> None:
     assert "--token" not in shown
 
 
+async def test_what_is_no_operations_id_leads_to_no_other_route(lonely: Cli) -> None:
+    async with serve_canned(None, {ANY_PATH: http(404)}) as server:
+        await lonely.call("get", "operations", "x/../../status?a=b", PULLKEEPER_URL=f"http://{server.host}")
+    assert [request.path for request in server.requests] == ["/api/operations/x%2F..%2F..%2Fstatus%3Fa%3Db"]
+
+
 def test_the_client_shows_no_credential() -> None:
     app = App("https://app.example", {"x-functions-key": "canary"}, lambda _: nullcontext())
     assert "canary" not in repr(app)
