@@ -94,13 +94,17 @@ class Server:
             for site in list(self._runner.sites):
                 await site.stop()
             if self._runner.server:
-                transports = [one.transport for one in self._runner.server.connections if one.transport]
-                await self._runner.server.shutdown(0.1)
-                # Closing a TLS transport waits for the peer, perhaps beyond the end of the event loop.
-                for transport in transports:
-                    transport.abort()
-                await asyncio.sleep(0)
+                for _ in range(2):  # the handshake of a connection may end meanwhile
+                    await self._abort_connections(self._runner.server)
             self._runner = None
+
+    async def _abort_connections(self, server: web.Server) -> None:
+        """Closing a TLS transport waits for the peer, perhaps beyond the end of the event loop."""
+        transports = [one.transport for one in server.connections if one.transport]
+        await server.shutdown(0.1)
+        for transport in transports:
+            transport.abort()
+        await asyncio.sleep(0)
 
     @property
     def host(self) -> str:
