@@ -21,12 +21,6 @@ NAME = "refresher"
 _NAMED: Final = 10
 
 
-async def plan(work: Work) -> str:
-    await _check_names(work)
-    async with _hand_out_policy(work):
-        return await objects.plan_all(work, _build(work))
-
-
 class NameTaken(SecretConflict):
     """`adopt` is no way out: no target covers the namespace."""
 
@@ -34,6 +28,12 @@ class NameTaken(SecretConflict):
         "kubectl get secret {secret} -n {namespace} --show-managed-fields shows the owner; "
         "choose another name in the target, or delete that secret."
     )
+
+
+async def plan(work: Work) -> str:
+    await _check_names(work)
+    async with _hand_out_policy(work):
+        return await objects.plan_all(work, _build(work))
 
 
 async def do(work: Work) -> str:
