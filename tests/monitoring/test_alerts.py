@@ -1,7 +1,7 @@
 """The alert rules over events that the app emits: silent while all is well, each in time, and for its cluster alone.
 
 The clock is the test's: a tick every five minutes, and four minutes later the evaluation of all rules. Where nothing
-else is said, a token lives an hour, so 20 minutes bring each cluster a new one. A whole day would show nothing else.
+else is said, a token lives an hour, so 20 minutes bring each cluster a new one.
 """
 
 from collections.abc import Callable
