@@ -2,21 +2,18 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import pytest
 import pytest_asyncio
-import stamina
 
 from local.azure.entra import Entra
-from local.azurite import Azurite
 from local.cloud import LocalCluster
 from local.kubernetes.apiserver import Issuer
-from local.serving import Authority
 from pullkeeper.cluster.api import Api
 from pullkeeper.cluster.ownership import managers
-from tests.apiserver.running import Running, a_tenant, an_api_server
+from tests.apiserver.running import Running, an_api_server
 from tests.onboarding.conftest import (
     ACCOUNT,
     MERGE,
@@ -29,16 +26,9 @@ from tests.onboarding.conftest import (
     list_objects,
     step,
 )
-from tests.world import World, open_world
 
 pytestmark = [pytest.mark.servers, pytest.mark.asyncio(loop_scope="module")]
 LABEL = "app.kubernetes.io/managed-by"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def tenant() -> AsyncIterator[tuple[Entra, Issuer]]:
-    async with a_tenant() as made:
-        yield made
 
 
 @pytest_asyncio.fixture(
@@ -51,26 +41,6 @@ async def server(request: pytest.FixtureRequest, tenant: tuple[Entra, Issuer]) -
         return
     async with an_api_server(tenant[1]) as real:
         yield Running.of(real, real.name)
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def world(
-    request: pytest.FixtureRequest,
-    azurite: Azurite,
-    authority: Authority,
-    monkeypatch: pytest.MonkeyPatch,
-    tenant: tuple[Entra, Issuer],
-) -> AsyncIterator[World]:
-    """The usual world, in the tenant that the API server trusts."""
-    async with open_world(azurite.account(request.node.nodeid), authority, monkeypatch, tenant[0]) as made:
-        yield made
-
-
-@pytest.fixture(autouse=True)
-def _no_pauses() -> Iterator[None]:
-    """Retries wait here: a real API server takes a moment to see a new role."""
-    with stamina.set_testing(False):
-        yield
 
 
 @pytest_asyncio.fixture(loop_scope="module")

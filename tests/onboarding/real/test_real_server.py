@@ -2,20 +2,17 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 import pytest_asyncio
-import stamina
 
 from local.azure.entra import Entra
-from local.azurite import Azurite
 from local.cloud import LocalCluster
 from local.kubernetes.apiserver import Issuer
-from local.serving import Authority
 from pullkeeper.onboarding.phases import OFFBOARD, ONBOARD
-from tests.apiserver.running import Running, a_tenant, an_api_server
+from tests.apiserver.running import Running, an_api_server
 from tests.onboarding.conftest import (
     MERGE,
     WORKLOAD,
@@ -29,15 +26,8 @@ from tests.onboarding.conftest import (
 )
 from tests.onboarding.test_cron_job import PATH, is_suspended, with_cron_job
 from tests.onboarding.test_resume import kill_once
-from tests.world import World, open_world
 
 pytestmark = [pytest.mark.servers, pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def tenant() -> AsyncIterator[tuple[Entra, Issuer]]:
-    async with a_tenant() as made:
-        yield made
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -45,26 +35,6 @@ async def server(tenant: tuple[Entra, Issuer]) -> AsyncIterator[Running]:
     """One server for all clusters. Each test has namespaces of its own."""
     async with an_api_server(tenant[1]) as real:
         yield Running.of(real, real.name)
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def world(
-    request: pytest.FixtureRequest,
-    azurite: Azurite,
-    authority: Authority,
-    monkeypatch: pytest.MonkeyPatch,
-    tenant: tuple[Entra, Issuer],
-) -> AsyncIterator[World]:
-    """The usual world, in the tenant that the API server trusts."""
-    async with open_world(azurite.account(request.node.nodeid), authority, monkeypatch, tenant[0]) as made:
-        yield made
-
-
-@pytest.fixture(autouse=True)
-def _no_pauses() -> Iterator[None]:
-    """Retries wait here: a real API server takes a moment to see a new role."""
-    with stamina.set_testing(False):
-        yield
 
 
 @pytest_asyncio.fixture(loop_scope="module")
