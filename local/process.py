@@ -96,6 +96,7 @@ class Process:
         if self._server is None:
             raise RuntimeError("start it first")
         self._server.send_signal(signal.SIGSTOP)
+        os.waitpid(self.pid, os.WUNTRACED)  # its threads run on until each has seen the signal
         try:
             yield
         finally:

@@ -12,11 +12,19 @@ import pytest
 
 from local.process import Process, ServerDiedError
 
+IN_PROC = pytest.mark.skipif(not Path("/proc").exists(), reason="looks at processes in /proc")
+
 SERVER = """
 import http.server, pathlib, sys
 server = http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
 pathlib.Path(sys.argv[1]).write_text(str(server.server_port))
 server.serve_forever()
+"""
+
+BUSY = """
+import threading
+for _ in range(20):
+    threading.Thread(target=lambda: [hash(number) for number in iter(int, 1)]).start()
 """
 
 # Starts a server that never gets ready, says where it is, and waits to be killed.
@@ -33,9 +41,14 @@ input()
 def alive(pid: int) -> bool:
     """Whether there is such a process; one that is dead and waits to be collected does not count."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return state(Path(f"/proc/{pid}")) != "Z"
     except FileNotFoundError:
         return False
+
+
+def state(place: Path) -> str:
+    """The letter for the state of a process, or of one of its threads, as `man proc_pid_stat` lists them."""
+    return (place / "stat").read_text().rpartition(")")[2].split()[0]
 
 
 def until(true: Callable[[], bool], within: float = 10.0) -> None:
@@ -45,7 +58,7 @@ def until(true: Callable[[], bool], within: float = 10.0) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.skipif(not Path("/proc").exists(), reason="looks at processes in /proc")
+@IN_PROC
 def test_a_server_and_its_folder_are_removed_when_the_starter_is_killed() -> None:
     starter = subprocess.Popen(
         [sys.executable, "-c", STARTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ
@@ -78,3 +91,16 @@ async def test_stop_removes_everything() -> None:
 
     assert process._server.returncode == -signal.SIGKILL
     assert not process.folder.exists()
+
+
+@IN_PROC
+def test_a_server_has_stopped_when_its_suspension_begins() -> None:
+    """Else it would still answer what a test sends first."""
+    process = Process(Path(sys.executable))
+    process.spawn(["-c", BUSY])
+    try:
+        for _ in range(20):
+            with process.suspend():
+                assert {state(thread) for thread in Path(f"/proc/{process.pid}/task").iterdir()} == {"T"}
+    finally:
+        process.stop()
