@@ -1,4 +1,4 @@
-"""The list of safeguards, and of the code without each: mutants.yaml."""
+"""The list of safeguards, and of the code without each: a YAML file for each folder of the code."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Final
 import yaml
 
 ROOT: Final = Path(__file__).parents[2]
-_LIST: Final = Path(__file__).parent / "mutants.yaml"
+_LISTS: Final = Path(__file__).parent / "safeguards"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,11 @@ class Mutant:
 
 
 def read_mutants() -> Mapping[str, Mutant]:
-    """Return the mutants by the names of their safeguards."""
-    listed = yaml.safe_load(_LIST.read_text(encoding="utf-8"))
-    return {name: Mutant(**{**fields, "tests": tuple(fields["tests"])}) for name, fields in listed.items()}
+    """Return the mutants by the names of their safeguards. Raises ValueError for a name that is there twice."""
+    mutants: dict[str, Mutant] = {}
+    for file in sorted(_LISTS.glob("*.yaml")):
+        for name, fields in yaml.safe_load(file.read_text(encoding="utf-8")).items():
+            if name in mutants:
+                raise ValueError(f"{file.name}: {name} is there twice")
+            mutants[name] = Mutant(**{**fields, "tests": tuple(fields["tests"])})
+    return mutants
