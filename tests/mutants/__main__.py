@@ -1,7 +1,8 @@
 """`python -m tests.mutants [--jobs N] [NAME ...]`: remove safeguards, one at a time, and run their tests.
 
-The safeguards are in safeguards/*.yaml. Each is removed from a copy of the files; the working tree is never changed. First
-the same tests must pass with all safeguards in place. Exits with 1 if a mutant survives, or cannot be made any more.
+The safeguards are in safeguards/*.yaml. Each is removed from a copy of the files; the working tree is never changed.
+First the same tests must pass with all safeguards in place. Exits with 1 if a mutant survives, or cannot be made any
+more.
 """
 
 import argparse
