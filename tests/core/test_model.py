@@ -62,8 +62,10 @@ def test_a_cluster_is_the_same_however_its_id_is_spelled(subscription: str, grou
 
 @pytest.mark.parametrize("text", cases("cluster ids"))
 def test_any_other_text_is_no_cluster_id_and_not_quoted(text: Any) -> None:
+    """In a request, a stored row, or a message."""
     message = _fail(Cluster, {"cluster": text, "hub": "main"})
 
+    assert message == _fail(RefreshMessage, {"shard": "00", "reason": "due", "cluster": text or ""})
     assert message == (
         "cluster: must be /subscriptions/GUID/resourceGroups/GROUP"
         "/providers/Microsoft.ContainerService/managedClusters/NAME"
