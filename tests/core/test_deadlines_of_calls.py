@@ -313,6 +313,18 @@ async def test_no_retry_begins_that_the_deadline_could_cut_off(
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize("service", ["tables", "queues"])
+async def test_storage_is_reached_through_the_proxy(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serve_canned(None, {ANY_PATH: http(502)}) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://{proxy.host}")
+        call = asyncio.create_task(_call_storage(CannedServer({}, host="storage.example"), service))
+        while not (proxy.requests or call.done()):  # noqa: ASYNC110 - the server tells no one
+            await asyncio.sleep(0.01)
+        call.cancel()
+        await asyncio.wait({call})
+    assert {(request.method, request.path) for request in proxy.requests} == {("CONNECT", "storage.example:443")}
+
+
 @asynccontextmanager
 async def _identity_endpoint(answers: Answers, monkeypatch: pytest.MonkeyPatch, pause: float) -> AsyncIterator[Entra]:
     async with serve_canned(None, answers, pause) as endpoint:

@@ -1,5 +1,6 @@
 """Targets: named and by selector, their service accounts, and how many there may be."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -96,6 +97,14 @@ def test_found_namespaces_become_targets_of_their_own() -> None:
 
 def test_a_cluster_whose_selectors_have_found_nothing_is_due() -> None:
     assert Status().next_due(_cluster(_SELECTOR)) == NEVER
+
+
+def test_the_shortest_life_of_a_clusters_tokens_counts() -> None:
+    """Its hub may have changed, and some of its secrets may still have a token of the old one."""
+    hour = timedelta(hours=1)
+    lives = {"old": hour, "new": hour / 4, "never written": None}
+    written = {name: TargetStatus(issued_at=NEVER, expires_at=life and NEVER + life) for name, life in lives.items()}
+    assert Status(targets=written).life == hour / 4
 
 
 def test_a_selector_survives_its_json() -> None:

@@ -9,11 +9,14 @@ import pytest
 from local.cloud import LocalCluster
 from local.kubernetes import recordings
 from local.serving import Fault
+from pullkeeper.errors import ClusterTlsUntrusted, ClusterUnauthorized, ClusterUnreachable, PullkeeperError
 from pullkeeper.fleet.shards import shard_of
 from pullkeeper.fleet.status import Status
 from pullkeeper.fleet.table import Member
 from pullkeeper.model import Target
 from pullkeeper.refresh.capacity import Capacity
+from pullkeeper.refresh.lanes import Watch, write_all
+from pullkeeper.refresh.outcomes import Kept, Outcome
 from pullkeeper.refresh.pace import next_due
 from tests.world import MINUTE, World
 
@@ -145,6 +148,22 @@ async def test_a_silent_cluster_is_not_called_for_each_of_its_targets(world: Wor
     assert set(_categories(status).values()) == {"cluster_unreachable"}
     assert len(_categories(status)) == 40
     assert cluster.part.journal.count("PATCH", "/secrets/") - before <= 6
+
+
+@pytest.mark.parametrize("kind", [ClusterUnreachable, ClusterTlsUntrusted, ClusterUnauthorized])
+@pytest.mark.parametrize(("silent", "called"), [(3, 40), (4, 4)])
+async def test_four_calls_without_a_response_and_none_with_one_are_a_silent_cluster(
+    kind: type[PullkeeperError], silent: int, called: int
+) -> None:
+    calls = list[Target]()
+
+    async def call(target: Target) -> Outcome:
+        calls.append(target)
+        return kind("no response") if len(calls) <= silent else Kept(None)
+
+    outcomes = await write_all(_TARGETS, call, lambda _: False, Watch())
+    assert len(calls) == called
+    assert outcomes.keys() == {*_TARGETS}
 
 
 async def test_targets_back_off_one_by_one(world: World) -> None:

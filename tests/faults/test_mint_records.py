@@ -233,6 +233,18 @@ async def test_a_hub_that_fails_for_a_fleet_is_written_every_five_minutes(world:
     assert world.cloud.google_part.journal.count("POST", _STS) == 4 * 3 + 1
 
 
+async def test_a_failure_after_a_mint_is_written_at_once(world: World) -> None:
+    await world.services.storage_objects.create()
+    mints, identity = world.services.mints, _parse(world).identity
+    for succeeds in (False, True, False):
+        world.clock.advance(MINUTE)
+        now, failure = world.clock(), GoogleUnavailable("down")
+        minted = MintRecord.of_mint(now, now + 60 * MINUTE, 1, None)
+        mints.record(identity, minted if succeeds else MintRecord.of_failure(now, failure))
+        await mints.finish()
+    assert (await _hub(world))["state"] == "failed"
+
+
 @pytest.mark.parametrize("mode", ["shut", "silent", "503"])
 async def test_a_mint_does_not_wait_for_storage(
     world: World, gates: Gates, monkeypatch: pytest.MonkeyPatch, mode: Any

@@ -11,8 +11,9 @@ from local.azure.arm import CLUSTER_USER
 from local.azure.managed_cluster import ManagedCluster
 from local.cloud import LocalCluster
 from local.serving import Fault
+from pullkeeper.fleet.status import Search
 from pullkeeper.fleet.table import Member
-from pullkeeper.model import Endpoint, SelectorTarget
+from pullkeeper.model import Endpoint, SelectorTarget, Target
 from tests.world import MINUTE, World
 
 pytestmark = pytest.mark.servers
@@ -28,6 +29,7 @@ _UNAUTHORIZED = json.dumps(
     }
 )
 _NOWHERE = "https://does-not-resolve.invalid:443"
+_WISH = SelectorTarget.parse({"namespaceSelector": {"matchLabels": {"pull": "yes"}}})
 
 
 async def _register_at(world: World, cluster: LocalCluster, **changes: object) -> None:
@@ -42,6 +44,13 @@ def _reads_from_azure(world: World) -> int:
 
 def _managed(world: World, cluster: LocalCluster) -> ManagedCluster:
     return world.cloud.arm.clusters.get(str(cluster.id))
+
+
+async def _search(world: World, cluster: LocalCluster) -> Search:
+    """Refresh a cluster, and return how the list of its namespaces went."""
+    search = (await world.refresh(cluster)).search
+    assert search
+    return search
 
 
 async def test_a_new_address_is_found_and_kept(world: World) -> None:
@@ -88,10 +97,12 @@ async def test_a_certificate_of_another_ca_than_azures_is_never_trusted(world: W
     await _register_at(world, cluster, ca=other.server.ca_pem)
     managed = _managed(world, cluster)
     managed.ca_pem = other.server.ca_pem
-    for _ in range(4):
+    reads = []
+    for _ in range(5):
         assert await world.refresh_category(cluster) == "cluster_tls_untrusted"
-        world.clock.advance(4 * MINUTE)
-    assert _reads_from_azure(world) == 2
+        reads.append(_reads_from_azure(world))
+        world.clock.advance(3 * MINUTE)
+    assert reads == [1, 1, 1, 1, 2]
     assert cluster.part.journal.count("PATCH", "/secrets/") == 0
     assert f"--resource-group {cluster.id.resource_group} --name {cluster.id.name}" in str(
         (await world.target(cluster)).remedy
@@ -100,7 +111,7 @@ async def test_a_certificate_of_another_ca_than_azures_is_never_trusted(world: W
 
 @pytest.mark.parametrize("category", ["cluster_gone", "cluster_stopped"])
 async def test_the_reason_comes_from_azure(world: World, category: str) -> None:
-    cluster = await world.join("aks-1")
+    cluster = await world.join("aks-1", targets=[Target(), _WISH])
     await world.join("neighbour")
     await _register_at(world, cluster, server=_NOWHERE)
     if category == "cluster_gone":
@@ -111,6 +122,9 @@ async def test_the_reason_comes_from_azure(world: World, category: str) -> None:
     target = await world.target(cluster)
     assert f"--name {cluster.id.name}" in str(target.remedy)
     assert timedelta() < await world.next_due(cluster) - world.clock() <= 15 * MINUTE
+    search = (await world.status(cluster)).search
+    assert search
+    assert (search.category, search.remedy) == (category, target.remedy)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +150,7 @@ async def test_without_an_answer_of_azure_the_cluster_is_unreachable(
     assert reads == _reads_from_azure(world)
     world.cloud.arm_part.faults.clear()
     world.clock.advance(10 * MINUTE)
-    await world.refresh(cluster)
+    assert await world.refresh_category(cluster) == "ok"
 
 
 async def test_without_a_role_in_azure_the_cluster_is_unreachable(world: World) -> None:
@@ -199,13 +213,17 @@ async def test_a_client_certificate_that_azure_refuses_is_reported(world: World)
 
 
 async def test_azure_is_asked_seldom_for_a_cluster_that_is_only_searched(world: World) -> None:
-    wish = SelectorTarget.parse({"namespaceSelector": {"matchLabels": {"pull": "yes"}}})
-    cluster = await world.join("aks-1", targets=[wish])
+    """In the same run its namespaces are listed at the address that Azure gives."""
+    cluster = await world.join("aks-1", targets=[_WISH])
     await _register_at(world, cluster, server=_NOWHERE)
     _managed(world, cluster).server = _NOWHERE
     for _ in range(2):
-        await world.refresh(cluster)
+        assert (await _search(world, cluster)).category == "cluster_unreachable"
     assert _reads_from_azure(world) == 1
+    _managed(world, cluster).server = cluster.server.url
+    world.clock.advance(10 * MINUTE)
+    assert (await _search(world, cluster)).category is None
+    assert _reads_from_azure(world) == 2
 
 
 async def test_the_newer_of_two_addresses_counts(world: World) -> None:

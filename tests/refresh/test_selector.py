@@ -205,7 +205,8 @@ async def test_a_refused_list_is_an_outcome_of_its_own_and_delays_no_refresh(wor
     status = await world.status(cluster)
     assert status.search
     assert status.search.category == "cluster_rbac_denied"
-    assert "kubectl auth can-i list namespaces" in (status.search.remedy or "")
+    principal = world.cloud.app.principal_id
+    assert f"kubectl auth can-i list namespaces --as={principal};" in (status.search.remedy or "")
     page = world.services.documentation.page("cluster_rbac_denied")
     shown = (await world.services.overview.one(cluster.id)).search
     assert shown == status.search.model_copy(update={"runbook": page})
