@@ -263,7 +263,9 @@ _targets = _all(
     Target,
     namespace=_label,
     secret=_label,
-    service_accounts=st.lists(_all(ServiceAccount, name=_label, federate=st.booleans()), max_size=3, unique_by=str),
+    service_accounts=st.lists(
+        _all(ServiceAccount, name=_label, federate=st.booleans()), max_size=3, unique_by=lambda account: account.name
+    ),
 )
 _hubs = st.builds(
     lambda lifetime, registries: parsed_hub(
