@@ -7,7 +7,7 @@ from typing import TypeVar
 import pytest
 
 from pullkeeper.errors import ClusterUnreachable
-from pullkeeper.refresh.capacity import Capacity
+from pullkeeper.refresh.capacity import _SLOW, Capacity
 
 T = TypeVar("T")
 
@@ -82,11 +82,12 @@ async def test_a_suspect_that_responds_again_is_served() -> None:
     assert await _run(Capacity(prompt=1, suspects=1), _respond, suspect=True) == "done"
 
 
-async def test_what_a_call_raises_comes_out() -> None:
+@pytest.mark.parametrize("error", [ValueError, TimeoutError])
+async def test_what_a_call_raises_comes_out(error: type[Exception]) -> None:
     async def fail() -> None:
-        raise ValueError("as it is")
+        raise error("as it is")
 
-    with pytest.raises(ValueError, match="as it is"):
+    with pytest.raises(error, match="as it is"):
         await _run(Capacity(), fail)
 
 
@@ -177,8 +178,9 @@ async def test_calls_that_were_closed_give_no_other_more_time() -> None:
     await asyncio.wait(pending)
 
 
-def test_however_slow_all_clusters_are_a_call_is_late_after_three_seconds() -> None:
-    capacity = Capacity()
+@pytest.mark.parametrize(("seconds", "late_after"), [(1000, 3), (0, 0.2)])
+def test_however_slow_or_fast_all_clusters_are_a_call_has_a_time(seconds: float, late_after: float) -> None:
+    capacity = Capacity(patience=0.2)
     for _ in range(200):
-        capacity._count(1000)
-    assert capacity._median == 2
+        capacity._count(seconds)
+    assert capacity._median * _SLOW == pytest.approx(late_after)

@@ -86,9 +86,18 @@ def test_a_value_that_kubernetes_refuses_is_refused(value: Any) -> None:
         ({"matchExpressions": [_express("Gt", "1")]}, "matchExpressions.0.operator: Input should be 'In', 'NotIn'"),
         ({"matchExpressions": [{"operator": "Exists"}]}, "matchExpressions.0.key: Field required"),
         ({"matchNames": ["a"]}, "matchNames: Extra inputs are not permitted"),
+        ({"matchLabels": {f"a{n}": "b" for n in range(21)}}, "matchLabels: Dictionary should have at most 20 items"),
+        ({"matchExpressions": [_express("Exists")] * 21}, "matchExpressions: Tuple should have at most 20 items"),
+        ({"matchExpressions": [_express("In", *map(str, range(51)))]}, "matchExpressions.0.values: Tuple should have"),
     ],
 )
 def test_an_invalid_selector_is_refused(document: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidRequest) as raised:
         NamespaceSelector.parse(document)
     assert raised.value.detail.startswith(message)
+
+
+def test_the_largest_selector_is_accepted() -> None:
+    largest = [_express("In", *map(str, range(50)))] * 20
+    selector = NamespaceSelector.parse({"matchLabels": {f"a{n}": "b" for n in range(20)}, "matchExpressions": largest})
+    assert len(selector.expressions) == 40

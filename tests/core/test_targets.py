@@ -51,6 +51,7 @@ def test_a_selector_matches_namespaces_that_are_neither_excluded_nor_reserved() 
         ({"exclude": ["a"]}, "targets.0: give either namespace, or namespaceSelector with exclude"),
         ({**_SELECTOR, "prune": "yes"}, "targets.0.prune: Input should be a valid boolean"),
         ({**_SELECTOR, "exclude": ["a.b"]}, "targets.0.exclude.0: String should match pattern"),
+        ({**_SELECTOR, "exclude": [f"a{n}" for n in range(501)]}, "targets.0.exclude: Tuple should have at most 500"),
         (
             {**_SELECTOR, "serviceAccounts": [{"name": "a", "federate": True}]},
             "targets.0.serviceAccounts: federate needs a namespace: a federated credential names one",
@@ -145,6 +146,7 @@ def test_an_account_is_a_name_or_an_object() -> None:
         ([{"name": "a", "federate": "yes"}], "serviceAccounts.0.federate: Input should be a valid boolean"),
         ([{"name": "a", "federated": True}], "serviceAccounts.0.federated: Extra inputs are not permitted"),
         ([1], "serviceAccounts.0: Input should be a valid dictionary"),
+        ([f"a{n}" for n in range(21)], "serviceAccounts: Tuple should have at most 20 items"),
     ],
 )
 def test_an_invalid_account_is_refused(accounts: list[Any], message: str) -> None:

@@ -208,6 +208,9 @@ async def test_a_client_certificate_that_azure_refuses_is_reported(world: World)
     cluster = await world.join("aks-1", local_accounts=True)
     world.cloud.arm.unassign(world.cloud.app.principal_id, str(cluster.id), CLUSTER_USER)
     assert await world.refresh_category(cluster) == "arm_denied"
+    remedy = (await world.target(cluster)).remedy or ""
+    assert f"--assignee-object-id {world.cloud.app.principal_id} " in remedy
+    assert remedy.endswith(f"--scope {cluster.id}")
     world.cloud.arm_part.faults.add(Fault(status=429, headers={"Retry-After": "5"}))
     assert await world.refresh_category(cluster) == "arm_throttled"
 
