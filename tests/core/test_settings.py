@@ -144,6 +144,8 @@ def test_without_storage_every_address_is_missing() -> None:
         InvalidSetting, match=r"__queueServiceUri: missing.*; AzureWebJobsStorage__tableServiceUri: mis"
     ):
         settings.require(*STORAGE)
+    remedies = [problem.remedy for problem in Settings.read({**_SCHEDULE, "AZURE_CLOUD": "AzureChina"}).problems]
+    assert remedies[1].endswith("__queueServiceUri=https://<storage account>.queue.core.chinacloudapi.cn'")
 
 
 def test_a_connection_string_may_hold_a_shared_access_signature() -> None:
@@ -339,7 +341,9 @@ def test_missing_telemetry_settings_are_reported_on_azure(missing: str) -> None:
 
 
 def test_the_storage_accounts_key_is_not_shown() -> None:
-    settings = Settings.read({"AzureWebJobsStorage": _AZURITE})
+    """Nor that of Application Insights."""
+    insights = "InstrumentationKey=canary"
+    settings = Settings.read({"AzureWebJobsStorage": _AZURITE, "APPLICATIONINSIGHTS_CONNECTION_STRING": insights})
 
-    assert settings.storage == _AZURITE
+    assert (settings.storage, settings.application_insights) == (_AZURITE, insights)
     assert "canary" not in f"{settings} {settings!r}"

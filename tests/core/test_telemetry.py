@@ -125,12 +125,22 @@ def test_the_message_alone_says_what_happened_and_what_to_do(caplog: pytest.LogC
     assert third == "operation.completed "
 
 
-@pytest.mark.parametrize("library", ["azure.core.pipeline.policies.http_logging_policy", "azure.storage", "urllib3"])
-def test_the_sdks_log_no_requests(library: str, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("library", "silent", "heard"),
+    [
+        ("azure.core.pipeline.policies.http_logging_policy", logging.INFO, logging.WARNING),
+        ("azure.storage", logging.INFO, logging.WARNING),
+        ("urllib3", logging.INFO, logging.WARNING),
+        ("stamina", logging.WARNING, logging.ERROR),
+    ],
+)
+def test_the_sdks_log_no_requests_and_no_retries(
+    library: str, silent: int, heard: int, caplog: pytest.LogCaptureFixture
+) -> None:
     """Also where the root logger is at INFO, as on Azure."""
     caplog.set_level(logging.INFO)
-    assert not logging.getLogger(library).isEnabledFor(logging.INFO)
-    assert logging.getLogger(library).isEnabledFor(logging.WARNING)
+    assert not logging.getLogger(library).isEnabledFor(silent)
+    assert logging.getLogger(library).isEnabledFor(heard)
 
 
 _USE_ALL = """

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pullkeeper.fleet.shard_table import ShardState, Totals
 from pullkeeper.fleet.shards import COUNT, shard_of
 from pullkeeper.model import ClusterId
 from pullkeeper.refresh.pace import QUICK_TRIES, next_due, period, quick_retry, retry, slow_retry, tick
@@ -81,6 +82,11 @@ def test_failures_are_retried_quickly_then_at_each_tick_then_less_and_less() -> 
 
 def test_what_only_a_person_can_fix_is_tried_again_before_the_token_expires() -> None:
     assert _HOUR / 12 + period(_HOUR) + tick(_HOUR) + slow_retry(_HOUR) + tick(_HOUR) < _HOUR
+
+
+def test_a_shard_is_overdue_a_twelfth_of_its_shortest_life_after_its_time() -> None:
+    totals = Totals((ShardState("00", next_due=_START, life=_HOUR / 4),), None, _START, {})
+    assert [totals.overdue(_START + timedelta(seconds=late)) for late in (75, 76)] == [0, 1]
 
 
 # Promise 1: every cluster survives 25 minutes of total outage of any service without an expired secret.

@@ -4,6 +4,8 @@ from itertools import pairwise
 
 import pytest
 
+from pullkeeper import telemetry
+from pullkeeper.fleet.shards import shard_of
 from pullkeeper.model import Target
 from tests.world import MINUTE, World
 
@@ -24,6 +26,19 @@ async def test_targets_that_are_fresh_are_reported_once_an_hour(world: World) ->
     assert gaps <= {60, 65, 70, 75, 80, 85}, reported
 
 
+async def test_each_refresh_is_measured(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted, lifetimes, durations = list[str](), list[float](), list[float]()
+    monkeypatch.setattr(telemetry.refresh_count, "add", lambda _, attributes: counted.append(attributes["category"]))
+    monkeypatch.setattr(telemetry.remaining_lifetime, "record", lambda seconds, _: lifetimes.append(seconds))
+    monkeypatch.setattr(telemetry.refresh_duration, "record", lambda seconds, _: durations.append(seconds))
+    clusters = [await world.join("aks-1"), await world.join("aks-2", access=False)]
+    await world.tick()
+    assert sorted(counted) == ["cluster_rbac_denied", "ok"]
+    [lifetime] = lifetimes
+    assert 3500 < lifetime <= 3600
+    assert len(durations) == len({shard_of(cluster.id) for cluster in clusters})
+
+
 async def test_a_note_is_shown_until_it_no_longer_holds(world: World) -> None:
     """Refreshes that are due look at the service accounts again, as long as one was missing."""
     target = Target(service_accounts=("late",))
@@ -39,8 +54,11 @@ async def test_a_note_is_shown_until_it_no_longer_holds(world: World) -> None:
     assert (await cluster.admin.call("GET", f"{path}/late"))["imagePullSecrets"] == [{"name": target.secret}]
 
 
-async def test_a_refresh_by_hand_makes_sure_of_the_service_accounts(world: World) -> None:
-    """One that was created again has no reference, and no other refresh looks."""
+@pytest.mark.parametrize("how", ["by hand", "without the secret", "without its status"])
+async def test_a_refresh_by_hand_makes_sure_of_the_service_accounts(world: World, how: str) -> None:
+    """One that was created again has no reference. Other refreshes look only where the secret was deleted too, or where
+    a crash may have come before the reference.
+    """
     target = Target(service_accounts=("app",))
     cluster = await world.join("aks-1", targets=[target])
     path = f"/api/v1/namespaces/{target.namespace}/serviceaccounts"
@@ -48,5 +66,10 @@ async def test_a_refresh_by_hand_makes_sure_of_the_service_accounts(world: World
     await world.refresh(cluster, "due")
     await cluster.admin.call("DELETE", f"{path}/app")
     await cluster.admin.call("POST", path, {"metadata": {"name": "app"}})
-    await world.refresh(cluster, "manual")
+    if how == "without the secret":
+        await cluster.admin.delete_secret(target.namespace, target.secret)
+    if how == "without its status":
+        await world.services.shards.forget(cluster.id)
+    world.clock.advance(25 * MINUTE)
+    await world.refresh(cluster, "manual" if how == "by hand" else "due")
     assert (await cluster.admin.call("GET", f"{path}/app"))["imagePullSecrets"] == [{"name": target.secret}]

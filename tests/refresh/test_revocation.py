@@ -83,6 +83,12 @@ async def test_only_one_process_replaces_it(world: World) -> None:
     await second.close()
 
 
+async def test_each_hub_is_replaced_once(world: World) -> None:
+    await _join_two(world)
+    replace, accepted_at = world.services.federation._replace_revoked, world.clock()
+    assert [await replace(hub, accepted_at) for hub in ("one", "other", "one")] == [2, 2, 0]
+
+
 async def _hold_a_token(world: World, process: Services, cluster: LocalCluster) -> None:
     first, world._services = world._services, process
     await world.refresh(cluster)

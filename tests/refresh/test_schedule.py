@@ -91,6 +91,18 @@ async def test_a_schedule_too_slow_for_the_shortest_token_life_is_reported(world
     assert 74 < event["longest_tick_seconds"] <= 75
 
 
+@pytest.mark.parametrize(("minutes", "is_late"), [(5.9, False), (6.1, True)])
+async def test_a_timer_that_is_a_fifth_late_is_reported(world: World, minutes: float, *, is_late: bool) -> None:
+    await world.join("aks-1")
+    await world.tick()
+    now = world.clock()
+    await world.services.shards.record_run(now - minutes * MINUTE, now)
+    await world.services.scheduler.run()
+    event = world.events.named("run.completed")[-1]
+    assert event["overdue"] == 0
+    assert ("slow_tick_seconds" in event, event.get("remedy") == telemetry.documentation.figures) == (is_late, is_late)
+
+
 async def test_refresh_all_sends_one_message_per_shard(world: World) -> None:
     clusters = [await world.join(f"aks-{n}") for n in range(4)]
     await world.tick()

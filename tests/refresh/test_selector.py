@@ -269,10 +269,26 @@ async def test_a_list_that_got_no_response_is_made_in_a_place_for_suspects(
 
 
 async def test_a_manual_refresh_lists_too(world: World) -> None:
+    """No other cluster's namespaces, also of the same shard."""
     cluster = await join(world)
+    other = await world.join(world.name_beside(cluster), targets=[TEAMS])
     await world.refresh(cluster)
     await create(cluster, "team-a", pull="yes")
     assert len((await world.refresh(cluster)).targets) == 1
+    assert lists(other) == 0
+
+
+async def test_a_list_that_had_no_place_within_a_minute_is_left_to_another_message(world: World) -> None:
+    cluster = await join(world)
+    world.services.refresher._capacity = capacity = Capacity(prompt=0)
+    refresh = asyncio.create_task(world.refresh(cluster))
+    while not capacity._prompt._waiters:  # noqa: ASYNC110 - it tells no one
+        await asyncio.sleep(0.01)
+    world.clock.advance(1.1 * MINUTE)
+    capacity._prompt.release()
+    await refresh
+    assert lists(cluster) == 0
+    assert await world.services.queues["refresh"].depth() == 1
 
 
 async def test_a_namespace_that_is_created_again_is_new_and_no_drift(world: World) -> None:

@@ -100,12 +100,20 @@ async def test_the_label_may_come_back(world: World) -> None:
 
 
 async def test_a_secret_that_another_client_has_written_too_is_kept(world: World) -> None:
+    """Where the role that shows it is missing, that is a failure, until it is there again."""
     cluster = await lose(world, PRUNED)
     await cluster.admin.edit_secret("team-a", "ar-pull-secret", '{"auths":{}}')
+    cluster.part.faults.add(recordings.fault("forbidden", path="/namespaces/team-a/secrets/", method="PATCH"))
     await steps(world)
+    status = await status_of(world, cluster)
+    assert status
+    assert (status.category, status.failures) == ("cluster_rbac_denied", 1)
+    cluster.part.faults.clear()
+    await steps(world, 2)
     assert await has_secret(cluster)
     status = await status_of(world, cluster)
     assert status
+    assert (status.category, status.failures) == (None, 0)
     assert status.note == "not removed: it is also written by kubectl-edit"
 
 
@@ -133,8 +141,9 @@ async def test_lists_that_fail_begin_the_hour_again(world: World) -> None:
 async def test_without_any_list_for_long_the_hour_begins_again(world: World) -> None:
     """The app was stopped: what happened meanwhile is not known."""
     cluster = await lose(world, PRUNED)
-    world.clock.advance(120 * MINUTE)
-    await world.tick()
+    for _ in range(4):
+        world.clock.advance(16 * MINUTE)
+        await world.tick()
     assert await has_secret(cluster)
 
 
@@ -167,14 +176,25 @@ async def test_without_the_selector_what_it_has_found_is_removed_and_remembered(
     assert named(world, "target.removed") == [NAME]
 
 
-@pytest.mark.parametrize("case", ["policy-forbids", "forbidden"])
-async def test_where_the_app_may_not_look_without_prune_the_secret_counts_as_kept(world: World, case: str) -> None:
-    cluster = await lose(world)
+@pytest.mark.parametrize(
+    ("wish", "case", "note"),
+    [
+        (TEAMS, "policy-forbids", ""),
+        (TEAMS, "forbidden", ""),
+        (PRUNED, "policy-forbids", "not removed: "),
+    ],
+)
+async def test_a_secret_at_which_the_app_may_not_look_counts_as_kept(
+    world: World, wish: Wish, case: str, note: str
+) -> None:
+    """With prune the role allows to look at ours, so only a policy may forbid it."""
+    cluster = await lose(world, wish)
     cluster.part.faults.add(recordings.fault(case, path="/namespaces/team-a/secrets/", method="PATCH"))
     await steps(world)
     status = await status_of(world, cluster)
     assert status
     assert (status.state(world.clock()), status.category) == ("removed", None)
+    assert (status.note or "").startswith(note)
     assert world.events.named("secret.refresh_failed") == []
 
 

@@ -14,6 +14,7 @@ from azure.data.tables.aio import TableServiceClient
 from local.cloud import LocalCluster
 from local.kubernetes import recordings
 from local.serving import Fault
+from pullkeeper import telemetry
 from pullkeeper.errors import ClusterUnreachable, NotInFleet, StorageUnavailable, UnknownFormat
 from pullkeeper.fleet.queues import RefreshMessage
 from pullkeeper.fleet.shard_table import Shards, ShardState
@@ -125,7 +126,8 @@ async def test_a_shard_of_another_version_is_left_alone_and_reported(world: Worl
         assert (await shards.get_entity("shard", shard_of(cluster.id)))["Format"] == 2
     assert cluster.part.journal.count("PATCH", "/secrets/") == 0
     [run] = world.events.named("run.completed")
-    assert (run["other_version"], run["queued"]) == (1, 0)
+    assert (run["other_version"], run["overdue"], run["queued"]) == (1, 0, 0)
+    assert run["remedy"] == telemetry.documentation.figures
     assert world.events.named("shard.completed")[-1]["category"] == "unknown_format"
 
 
