@@ -8,6 +8,8 @@ from local.cloud import LocalCluster
 from local.serving import Fault
 from pullkeeper.fleet.table import Member
 from pullkeeper.model import Endpoint
+from pullkeeper.refresh.capacity import _TURNS, Capacity
+from pullkeeper.refresh.shard_run import _TURN
 from tests.world import MINUTE, World
 
 pytestmark = pytest.mark.servers
@@ -51,6 +53,23 @@ async def test_other_clusters_are_refreshed_while_one_hangs(world: World, how: s
     if silent:
         silent.close()
         await silent.wait_closed()
+
+
+async def test_no_shard_waits_for_a_suspect_of_another(world: World) -> None:
+    """A suspect that gets no place keeps its shard's turn for no moment: less than the seconds that others may."""
+    suspect = await world.join("aks-1")
+    await suspect.server.stop()
+    await world.refresh(suspect)
+    capacity = world.services.refresher._capacity = Capacity(suspects=0)
+    refresh = asyncio.create_task(world.refresh(suspect))
+    while not capacity._waiting:  # noqa: ASYNC110 - it tells no one
+        await asyncio.sleep(0.01)
+    async with asyncio.timeout(_TURN / 2):
+        while capacity.turn._value < _TURNS:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert not refresh.done()
+    refresh.cancel()
+    await asyncio.wait({refresh})
 
 
 async def test_all_of_the_fleet_but_the_broken_stay_fresh(world: World) -> None:

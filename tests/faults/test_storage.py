@@ -134,6 +134,8 @@ async def test_a_row_whose_key_is_no_clusters_hides_no_other(world: World, row_k
         await tables.get_table_client("fleet").upsert_entity({**keys, "Format": 1, "Member0": "{}"})
     await world.tick()
     assert (await world.target(cluster)).state(world.clock()) == "fresh"
+    [run] = world.events.named("shard.completed")
+    assert (run["clusters"], run["unreadable"]) == (2, 1)
     assert len((await world.services.overview.page(None, None))[0]) == 2
     [unread] = (await world.services.overview.page("unknown", None))[0]
     assert (unread.states, unread.cluster == cluster.id) == ({"unknown": 1}, False)

@@ -29,6 +29,8 @@ async def test_a_cluster_that_joins_delays_no_other_of_its_shard(onboarding: Onb
     due = await world.join("aks-1")
     await onboarding.onboard(await onboarding.cluster(world.name_beside(due)))
     assert (await world.services.scheduler.run()).queued == 1
+    run = world.events.named("run.completed")[-1]
+    assert (run["clusters"], run["fresh"]) == (1, 1)
 
 
 async def test_the_publishers_application_is_deployed_if_asked(onboarding: Onboarding) -> None:

@@ -8,10 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pullkeeper.errors import ClusterUnreachable
 from pullkeeper.fleet.shard_table import ShardState, Totals
 from pullkeeper.fleet.shards import COUNT, shard_of
-from pullkeeper.model import ClusterId
+from pullkeeper.fleet.status import Search, Status, TargetStatus
+from pullkeeper.model import ClusterId, Target
+from pullkeeper.refresh.outcomes import Attempt
 from pullkeeper.refresh.pace import QUICK_TRIES, next_due, period, quick_retry, retry, slow_retry, tick
+from pullkeeper.refresh.results import Results
 
 _START = datetime(2026, 1, 1, 7, 3, 11, tzinfo=UTC)
 _HOUR = timedelta(hours=1)
@@ -78,6 +82,21 @@ def test_failures_are_retried_quickly_then_at_each_tick_then_less_and_less() -> 
     assert [timedelta()] * 7 == pauses[5:12]
     assert [pause / timedelta(minutes=1) for pause in pauses[12:]] == [10, 20, 20]
     assert retry(_HOUR, 10_000) == timedelta(minutes=20)
+
+
+@pytest.mark.parametrize("has_failed", ["target", "list of namespaces"])
+@pytest.mark.parametrize(("failures", "retry_soon"), [(QUICK_TRIES, True), (QUICK_TRIES + 1, False)])
+def test_after_five_failures_a_further_try_is_left_to_the_tick(
+    has_failed: str, failures: int, *, retry_soon: bool
+) -> None:
+    failure, target, results = ClusterUnreachable("no response"), Target(), Results()
+    status = TargetStatus(category=failure.category, failures=failures)
+    search = Search(category=failure.category, failures=failures)
+    if has_failed == "target":
+        results.report(_cluster(1), Attempt({target: failure}), Status(), Status(targets={str(target): status}))
+    else:
+        results.report(_cluster(1), Attempt({}, search=failure), Status(), Status(search=search))
+    assert results.retry_soon is retry_soon
 
 
 def test_what_only_a_person_can_fix_is_tried_again_before_the_token_expires() -> None:

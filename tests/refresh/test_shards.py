@@ -276,11 +276,11 @@ def test_the_first_outcome_of_a_target_counts() -> None:
 
 def test_an_outcome_that_comes_while_others_are_recorded_waits_for_the_next_record() -> None:
     cluster, later, pending = ClusterId("s", "g", "n"), Target(namespace="later"), Pending()
-    pending.add(cluster, Attempt({Target(): Gone(deleted=True)}))
+    pending.add(cluster, Attempt({Target(): Gone(deleted=True)}, search=ClusterUnreachable("counts once")))
     recorded = dict(pending.attempts)
     pending.add(cluster, Attempt({later: Gone(deleted=True)}))
     pending.remove(recorded)
-    assert pending.attempts[cluster].outcomes.keys() == {later}
+    assert (pending.attempts[cluster].outcomes.keys(), pending.attempts[cluster].search) == ({later}, None)
 
 
 async def test_a_failure_is_tried_again_after_30_seconds(world: World) -> None:
