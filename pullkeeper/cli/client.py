@@ -64,13 +64,14 @@ class Response:
 class App:
     """A client of the app at `url`. Raises CommandFailed with what to check; Unavailable if a later try may succeed.
 
-    headers: the credentials. wait: shows that a request waits for its next try. now: the time of the app's clock at the
-    last response.
+    headers: the credentials. wait: shows that a request waits for its next try. timeout: seconds for a connection, and
+    for each part of a response. now: the time of the app's clock at the last response.
     """
 
     url: str
     headers: Mapping[str, str] = field(repr=False)
     wait: Callable[[str], AbstractContextManager[object]]
+    timeout: tuple[float, float] = (_CONNECT, _READ)
     now: datetime = field(init=False, default_factory=times.now)
     _session: requests.Session = field(init=False, repr=False)
 
@@ -127,7 +128,7 @@ class App:
         headers = {**self.headers, **({"Content-Type": "application/json"} if body is not None else {})}
         try:
             got = self._session.request(
-                method, url, data=body, headers=headers, timeout=(_CONNECT, _READ), allow_redirects=False
+                method, url, data=body, headers=headers, timeout=self.timeout, allow_redirects=False
             )
         except requests.RequestException as e:
             raise self._explain(e) from None

@@ -87,7 +87,7 @@ def clusters(
         lines = [line for line in lines if hub in {None, line["hub"]}]
         return Found(list_clusters(lines, app.now, is_wide=output == "wide"), {"clusters": lines})
 
-    _show(terminal, read, output, watch=watch)
+    show(terminal, read, output, watch=watch)
 
 
 @get.command(short_help="The hubs, with their last mint.")
@@ -111,7 +111,7 @@ def hubs(app: App, terminal: Terminal, *, state: str | None, watch: bool, output
         found = [hub for hub in app.get("status")["hubs"] if state in {None, hub["state"]}]
         return Found(list_hubs(found, app.now, is_wide=output == "wide"), {"hubs": found})
 
-    _show(terminal, read, output, watch=watch)
+    show(terminal, read, output, watch=watch)
 
 
 @get.command(short_help="Onboardings and offboardings, newest first.")
@@ -152,7 +152,7 @@ def operations(
         found = [*(pages if everything else islice(pages, _PAGE))]
         return Found(list_operations(found, app.now, is_wide=output == "wide"), {"operations": found})
 
-    _show(terminal, read, output, watch=watch)
+    show(terminal, read, output, watch=watch)
     return None
 
 
@@ -162,7 +162,15 @@ def _view(app: App, name: ClusterName, state: str | None) -> Json:
     return {**app.get(name.path), "targets": targets, "continuation": None}
 
 
-def _show(terminal: Terminal, read: Callable[[], Found], output: str, *, watch: bool) -> None:
+def show(
+    terminal: Terminal,
+    read: Callable[[], Found],
+    output: str,
+    *,
+    watch: bool,
+    pause: Callable[[float], None] = time.sleep,
+) -> None:
+    """Print what is read, once or again and again. pause: waits between two looks."""
     if output in {"json", "yaml"}:
         if watch:
             raise CommandFailed("--watch shows tables: leave out -o, or give -o wide", ExitCode.USAGE)
@@ -170,34 +178,38 @@ def _show(terminal: Terminal, read: Callable[[], Found], output: str, *, watch: 
         return
     table, is_wide = read().table, output == "wide"
     if watch and terminal.has_cursor:
-        _watch_screen(terminal, read, table, is_wide=is_wide)
+        _watch_screen(terminal, read, table, pause, is_wide=is_wide)
     elif watch:
-        _watch_lines(terminal, read, table, is_wide=is_wide)
+        _watch_lines(terminal, read, table, pause, is_wide=is_wide)
     elif table.rows:
         terminal.print_lines(terminal.table(table.columns, [*table.rows.values()], is_wide=is_wide))
     else:
         terminal.note("nothing found")
 
 
-def _watch_screen(terminal: Terminal, read: Callable[[], Found], table: Table, *, is_wide: bool) -> None:
+def _watch_screen(
+    terminal: Terminal, read: Callable[[], Found], table: Table, pause: Callable[[float], None], *, is_wide: bool
+) -> None:
     """Keep a table up to date in its place. What does not fit on the screen is left out below."""
     with Live(console=terminal.out, auto_refresh=False, vertical_overflow="ellipsis") as live:
         failure: list[Text] = []
         while True:
             lines = terminal.table(table.columns, [*table.rows.values()], is_wide=is_wide)
             live.update(Group(*lines, *failure), refresh=True)
-            time.sleep(_INTERVAL)
+            pause(_INTERVAL)
             try:
                 table, failure = read().table, []
             except Unavailable as e:
                 failure = [terminal.line("failed", f"{e.message}: trying again")]
 
 
-def _watch_lines(terminal: Terminal, read: Callable[[], Found], table: Table, *, is_wide: bool) -> None:
+def _watch_lines(
+    terminal: Terminal, read: Callable[[], Found], table: Table, pause: Callable[[float], None], *, is_wide: bool
+) -> None:
     """Print the table, then each row whose document has changed."""
     terminal.print_lines(terminal.table(table.columns, [*table.rows.values()], is_wide=is_wide))
     while True:
-        time.sleep(_INTERVAL)
+        pause(_INTERVAL)
         before = table
         try:
             table = read().table

@@ -123,6 +123,12 @@ _PROBLEM = MintProblem(category="federation_audience", detail="no", remedy="gclo
             FAILED,
             "✗ main: HUBS.main: wrong",
         ),
+        (
+            {"hubs": (HubStatus(name="main", state="warning", warning=_PROBLEM),)},
+            SUCCEEDED,
+            "▲ main: federation_audience: no\n  remedy: gcloud\n",
+        ),
+        ({"hubs": (HubStatus(name="main"),)}, SUCCEEDED, "○ main: unknown"),
         ({"hubs": ()}, SUCCEEDED, "▲ the setting HUBS has no hub"),
         (
             {"totals": Totals(clusters=1, targets={"expired": 1}, overdue=0)},

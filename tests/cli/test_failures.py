@@ -44,6 +44,13 @@ async def test_no_response_is_a_traceback(lonely: Cli, arguments: tuple[str, ...
         assert "canary" not in error
 
 
+async def test_a_page_in_the_place_of_the_app_is_no_success(lonely: Cli) -> None:
+    cluster = "/subscriptions/s/resourceGroups/g/providers/p/managedClusters/c"
+    code, error = await _ask(lonely, MALFORMED["HTML"], "refresh", cluster)
+    assert code == FAILED
+    assert error.startswith("✗ the response is none of Pullkeeper's (HTTP 200)\n")
+
+
 @pytest.mark.parametrize(
     ("status", "headers", "expected"),
     [
@@ -171,12 +178,6 @@ async def test_only_the_app_gets_key_and_token(lonely: Cli) -> None:
     assert "--url" in shown
     assert "--key" not in shown
     assert "--token" not in shown
-
-
-async def test_what_is_no_operations_id_leads_to_no_other_route(lonely: Cli) -> None:
-    async with serve_canned(None, {ANY_PATH: http(404)}) as server:
-        await lonely.call("get", "operations", "x/../../status?a=b", PULLKEEPER_URL=f"http://{server.host}")
-    assert [request.path for request in server.requests] == ["/api/operations/x%2F..%2F..%2Fstatus%3Fa%3Db"]
 
 
 def test_the_client_shows_no_credential() -> None:

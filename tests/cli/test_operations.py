@@ -117,7 +117,14 @@ async def test_no_result_in_time_has_an_exit_code_of_its_own(cli: Cli, app: App)
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"), [("[1", "neither JSON nor YAML"), ("- 1", "no object"), ("", "no object"), ("{", "neither")]
+    ("text", "reason"),
+    [
+        ("[1", "neither JSON nor YAML"),
+        ("- 1", "no object"),
+        ("", "no object"),
+        ("{", "neither"),
+        ("!!python/name:os.system", "neither"),
+    ],
 )
 async def test_a_file_that_is_no_body_is_wrong_usage(cli: Cli, text: str, reason: str) -> None:
     (cli.folder / "body.json").write_text(text, encoding="utf-8")

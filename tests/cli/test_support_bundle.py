@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 
 from tests.cli.conftest import SUCCEEDED, Cli
-from tests.core.canned import ANY_PATH, http, serve_canned
+from tests.core.canned import ANY_PATH, Answers, http, serve_canned
 from tests.http.conftest import App
 
 _KEY: Final = "q7Zkey-of-the-app_0123456789abcdefABCDEF"
@@ -99,6 +99,29 @@ async def test_a_bundle_of_a_broken_app_says_what_could_not_be_read(lonely: Cli)
         "support-bundle", "-f", str(lonely.folder / "bundle.zip"), PULLKEEPER_URL="http://127.0.0.1:9"
     )
     assert (run.code, run.err) == (SUCCEEDED, "")
+
+
+async def test_a_bundle_of_a_large_fleet_takes_what_is_broken_first_and_not_all(lonely: Cli) -> None:
+    """A diagnosis takes up to 15 seconds. No text is cut as in a log."""
+    cluster = "/subscriptions/s/resourceGroups/g/providers/Microsoft.ContainerService/managedClusters/c"
+    states = [{"fresh": 2}, {"removed": 1}, *[{"fresh": 1, "stale": 1}] * 7, *[{"fresh": 1}] * 1000]
+    clusters = [{"cluster": f"{cluster}{number}", "states": one} for number, one in enumerate(states)]
+    operations = [{"id": str(number), "status": "Failed" if number else "Succeeded"} for number in range(600)]
+    long = {"detail": "long text " * 1000}
+    answers: Answers = {
+        "/api/clusters": http(200, {"clusters": clusters}),
+        "/api/operations": http(200, {"operations": operations}),
+        ANY_PATH: http(200, long),
+    }
+    async with serve_canned(None, answers) as server:
+        path = str(lonely.folder / "bundle.zip")
+        run = await lonely.call("support-bundle", "-f", path, PULLKEEPER_URL=f"http://{server.host}")
+    assert run.code == SUCCEEDED, run
+    bundle = _read(lonely.folder / "bundle.zip")
+    assert [*bundle["steps"]] == [str(number) for number in range(1, 21)]
+    assert [*bundle["diagnoses"]] == [f"{cluster}{number}" for number in range(2, 7)]
+    assert (len(bundle["clusters"]), len(bundle["operations"])) == (1000, 500)
+    assert bundle["status"] == long
 
 
 @pytest.mark.servers

@@ -128,6 +128,7 @@ def failure(status: int, category: str | None = None, retry_after: int = 0) -> w
 class Request:
     method: str
     headers: Mapping[str, str]
+    path: str
     body: bytes
     at: float
 
@@ -139,7 +140,9 @@ async def respond(*responses: Callable[[], web.Response]) -> AsyncIterator[tuple
     following: Iterator[Callable[[], web.Response]] = chain(responses, repeat(responses[-1]))
 
     async def handle(request: web.Request) -> web.Response:
-        requests.append(Request(request.method, request.headers, await request.read(), time.monotonic()))
+        requests.append(
+            Request(request.method, request.headers, request.path_qs, await request.read(), time.monotonic())
+        )
         return next(following)()
 
     application = web.Application()

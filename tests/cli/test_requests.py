@@ -1,0 +1,182 @@
+"""What the command line asks the app for, what it asks again, and how it shows the documents that it gets."""
+
+import asyncio
+import re
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from io import StringIO
+from typing import Any, Final
+
+import pytest
+from aiohttp import web
+from rich.console import Console
+
+from pullkeeper.cli.client import App, Response
+from pullkeeper.cli.failures import Unavailable
+from pullkeeper.cli.get import Found, show
+from pullkeeper.cli.terminal import Cell, Terminal
+from pullkeeper.cli.views import Table
+from tests.cli.conftest import FAILED, SUCCEEDED, WRONG_USAGE, Cli
+from tests.core.canned import ANY_PATH, http, serve_canned
+from tests.docs.test_examples import failure, respond
+
+_CLUSTER: Final = "/subscriptions/s/resourceGroups/g/providers/Microsoft.ContainerService/managedClusters/c"
+_OPERATION: Final = {"id": "0" * 32, "status": "Succeeded"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "request_line"),
+    [
+        (("offboard", _CLUSTER, "--yes"), "DELETE /api/clusters/s/g/c"),
+        (("offboard", _CLUSTER, "--yes", "--keep-workload"), "DELETE /api/clusters/s/g/c?keepWorkload=true"),
+        (("get", "operations", "x/../../status?a=b"), "GET /api/operations/x%2F..%2F..%2Fstatus%3Fa%3Db"),
+        (("doctor", "--hub", "x/../../status?a=b"), "GET /api/hubs/x%2F..%2F..%2Fstatus%3Fa%3Db/diagnosis"),
+        (("refresh", f"{_CLUSTER}?x#y"), "POST /api/clusters/s/g/c%3Fx%23y/refresh"),
+    ],
+)
+async def test_a_name_leads_to_its_own_route(lonely: Cli, arguments: tuple[str, ...], request_line: str) -> None:
+    async with serve_canned(None, {ANY_PATH: http(202, _OPERATION)}) as server:
+        await lonely.call(*arguments, PULLKEEPER_URL=f"http://{server.host}")
+    assert [f"{request.method} {request.path}" for request in server.requests] == [request_line]
+
+
+@pytest.mark.parametrize(
+    ("ids", "name", "expected"),
+    [
+        (("s/g", "s/h"), "c", "✗ 2 clusters are named c\n  name one: g/c, h/c\n"),
+        (("s/g", "t/g"), "g/c", f"  name one: {_CLUSTER}, {_CLUSTER.replace('/s/', '/t/')}\n"),
+        (("s/g",), _CLUSTER.replace("managedClusters", "virtualMachines"), "is not the resource id of an AKS cluster"),
+    ],
+)
+async def test_a_name_of_several_clusters_or_of_none_changes_nothing(
+    lonely: Cli, ids: tuple[str, ...], name: str, expected: str
+) -> None:
+    parts = [one.split("/") for one in ids]
+    lines = [{"cluster": _CLUSTER.replace("/s/", f"/{s}/").replace("/g/", f"/{g}/")} for s, g in parts]
+    async with serve_canned(None, {ANY_PATH: http(200, {"clusters": lines})}) as server:
+        run = await lonely.call("offboard", name, "--yes", PULLKEEPER_URL=f"http://{server.host}")
+    assert (run.code, run.out) == (FAILED, "")
+    assert expected in run.err
+    assert {request.method for request in server.requests} <= {"GET"}
+
+
+async def test_a_list_is_read_to_its_last_page_and_operations_only_if_asked(lonely: Cli) -> None:
+    def operation(number: int) -> dict[str, Any]:
+        times = dict.fromkeys(("createdAt", "updatedAt"), "2026-01-01T00:00:00Z")
+        return {**_OPERATION, **times, "id": str(number), "kind": "onboard", "dryRun": False, "cluster": _CLUSTER}
+
+    def first() -> web.Response:
+        return web.json_response({"operations": [*map(operation, range(100))], "continuation": "a b"})
+
+    def second() -> web.Response:
+        return web.json_response({"operations": [operation(100)], "continuation": None})
+
+    async with respond(first, first, second) as (url, requests):
+        newest = await lonely.call("get", "operations", PULLKEEPER_URL=url)
+        every = await lonely.call("get", "operations", "--all", PULLKEEPER_URL=url)
+    assert [len(run.out.splitlines()) for run in (newest, every)] == [101, 102]
+    assert [request.path for request in requests] == [*["/api/operations"] * 2, "/api/operations?continuation=a+b"]
+
+
+@pytest.mark.parametrize(
+    ("status", "has_body", "expected"),
+    [
+        *((status, True, True) for status in (429, 502, 503, 504)),
+        (500, False, True),
+        *((status, True, False) for status in (400, 404, 500)),
+    ],
+)
+def test_only_what_may_succeed_later_is_asked_again(status: int, *, has_body: bool, expected: bool) -> None:
+    """A 500 with a body is the app's: it may have begun the work."""
+    assert Response(status, {}, {}, has_body).may_retry == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "seconds"), [("7", 7), ("", 2), ("Wed, 21 Oct 2026 07:28:00 GMT", 2), ("99999", 2)]
+)
+def test_a_retry_waits_as_long_as_the_app_asks_if_that_makes_sense(asked: str, seconds: int) -> None:
+    assert Response(503, {"Retry-After": asked}, {}, has_body=False).retry_after == seconds
+
+
+@pytest.mark.parametrize("command", [("onboard", "-f"), ("offboard", "--yes", _CLUSTER)], ids=lambda one: one[0])
+async def test_no_request_is_sent_again_after_the_timeout(lonely: Cli, command: tuple[str, ...]) -> None:
+    if command[0] == "onboard":
+        (lonely.folder / "body.json").write_text("{}", encoding="utf-8")
+        command = (*command, str(lonely.folder / "body.json"))
+    async with respond(lambda: failure(503)) as (url, requests):
+        run = await lonely.call(*command, "--timeout", "1", PULLKEEPER_URL=url)
+        assert (run.code, len(requests)) == (FAILED, 1)
+
+
+async def test_a_timeout_is_a_second_at_least(lonely: Cli) -> None:
+    """0 is not forever."""
+    run = await lonely.call("offboard", _CLUSTER, "--yes", "--timeout", "0", PULLKEEPER_URL="http://127.0.0.1:9")
+    assert (run.code, run.out) == (WRONG_USAGE, "")
+
+
+async def test_an_app_that_never_responds_is_not_waited_for() -> None:
+    async with serve_canned(None, {ANY_PATH: (None,)}) as server:
+        app = App(f"http://{server.host}", {}, lambda _: nullcontext(), timeout=(1, 0.1))
+        with pytest.raises(Unavailable, match="does not respond"):
+            await asyncio.to_thread(app.get, "status")
+
+
+async def test_an_operation_that_has_failed_without_a_reason_has_failed(lonely: Cli) -> None:
+    ended: dict[str, Any] = {**_OPERATION, "status": "Failed", "dryRun": False, "steps": [], "result": None}
+    async with serve_canned(None, {ANY_PATH: http(200, ended)}) as server:
+        url = f"http://{server.host}"
+        run = await lonely.call("get", "operations", _OPERATION["id"], "--watch", PULLKEEPER_URL=url)
+    assert (run.code, run.err) == (FAILED, "✗ the operation has failed, and no step says why\n")
+
+
+async def test_a_row_has_the_apps_time_and_why_namespaces_are_not_found(lonely: Cli) -> None:
+    """The texts of services move no cursor."""
+    foreign = "no\x1b[2J ##vso[task.complete]"
+    worst = {"state": "fresh", "expiresAt": "2026-01-01T00:34:00Z", "lastSuccess": "2025-12-31T23:59:10Z"}
+    search = {"category": "cluster_rbac_denied", "detail": foreign}
+    line = {"cluster": _CLUSTER, "hub": foreign, "states": {}, "worst": worst, "search": search}
+    page = http(200, {"clusters": [line]}, Date="Thu, 01 Jan 2026 00:00:00 GMT")
+    async with serve_canned(None, {ANY_PATH: page}) as server:
+        run = await lonely.call("get", "clusters", PULLKEEPER_URL=f"http://{server.host}")
+    cleaned = "no [2J # #vso[task.complete]"
+    row = ["c", cleaned, "fresh", "34m", "50s ago", f"cluster_rbac_denied: {cleaned}"]
+    assert [re.split(" {3,}", one) for one in run.out.splitlines()[1:]] == [row]
+
+
+@pytest.mark.parametrize("output", ["json", "yaml"])
+async def test_a_document_moves_no_cursor(lonely: Cli, output: str) -> None:
+    async with serve_canned(None, {ANY_PATH: http(200, {"a": "\x9b2J\u202e"})}) as server:
+        run = await lonely.call("handover", "-o", output, PULLKEEPER_URL=f"http://{server.host}")
+    assert run.code == SUCCEEDED
+    assert all(letter == "\n" or " " <= letter <= "~" for letter in run.out), run.out
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_watch_goes_on_when_the_app_is_away_for_a_while(*, is_terminal: bool) -> None:
+    """In a pipe it prints only what has changed."""
+
+    def found(state: str) -> Found:
+        rows = {name: (Cell(name), Cell(state if name == "one" else "fresh")) for name in ("one", "two")}
+        documents = {name: {"state": row[1].text} for name, row in rows.items()}
+        return Found(Table(("NAME", "STATE"), rows, documents), {})
+
+    looks: Iterator[Callable[[], Found]] = iter((lambda: found("stale"), _fail, lambda: found("expired"), _stop))
+
+    def read() -> Found:
+        return next(looks)()
+
+    out, err = StringIO(), StringIO()
+    console, other = (Console(file=stream, force_terminal=is_terminal, _environ={}) for stream in (out, err))
+    with pytest.raises(KeyboardInterrupt):
+        show(Terminal(console, other, unicode=True), read, "table", watch=True, pause=lambda _: None)
+    assert "away" in out.getvalue() + err.getvalue()
+    assert "expired" in out.getvalue()
+    assert is_terminal or out.getvalue().count("two") == 1
+
+
+def _fail() -> Found:
+    raise Unavailable("away")
+
+
+def _stop() -> Found:
+    raise KeyboardInterrupt
