@@ -57,7 +57,7 @@ class Response:
     @property
     def retry_after(self) -> int:
         asked = self.headers.get("Retry-After", "")
-        return int(asked) if re.fullmatch("[0-9]{1,2}", asked) else _PAUSE
+        return int(asked) if re.fullmatch("[1-9][0-9]?", asked) else _PAUSE
 
 
 @dataclass(slots=True)

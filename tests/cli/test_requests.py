@@ -92,7 +92,7 @@ def test_only_what_may_succeed_later_is_asked_again(status: int, *, has_body: bo
 
 
 @pytest.mark.parametrize(
-    ("asked", "seconds"), [("7", 7), ("", 2), ("Wed, 21 Oct 2026 07:28:00 GMT", 2), ("99999", 2)]
+    ("asked", "seconds"), [("7", 7), ("", 2), ("0", 2), ("Wed, 21 Oct 2026 07:28:00 GMT", 2), ("99999", 2)]
 )
 def test_a_retry_waits_as_long_as_the_app_asks_if_that_makes_sense(asked: str, seconds: int) -> None:
     assert Response(503, {"Retry-After": asked}, {}, has_body=False).retry_after == seconds
