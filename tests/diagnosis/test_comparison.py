@@ -35,4 +35,5 @@ def test_what_is_equal_is_shown_once() -> None:
 
 
 def test_what_was_seen_shows_no_token() -> None:
-    assert build_hop("secret", "ok", "found", evidence={"uid": "ya29.canary"}).evidence == {"uid": "[redacted]"}
+    hop = build_hop("secret", "ok", "found ya29.canary", evidence={"uid": "ya29.canary"})
+    assert (hop.detail, hop.evidence) == ("found [redacted]", {"uid": "[redacted]"})

@@ -1,10 +1,15 @@
 """Clusters of every kind: in-cluster, with local accounts, without federation, namespaces by label; and hubs alone."""
 
-from datetime import timedelta
+import asyncio
+from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
+from local.breaks import change
 from local.cloud import LocalCluster
+from local.serving import Authority
+from pullkeeper.diagnosis.diagnostics import Diagnostics
 from pullkeeper.errors import InvalidSetting, NotInFleet, UnknownHub
 from pullkeeper.fleet.table import Member
 from pullkeeper.model import ClusterId
@@ -17,7 +22,8 @@ pytestmark = pytest.mark.servers
 
 async def test_a_cluster_that_refreshes_itself_has_no_chain_of_the_app(doctor: Doctor) -> None:
     """Its job refreshes with an identity of its own, which the app cannot ask."""
-    cluster = await doctor.onboard(refresher="in-cluster")
+    targets = [{"namespace": "deepintshield", "serviceAccounts": ["deepintshield-sa"]}]
+    cluster = await doctor.onboard(refresher="in-cluster", targets=targets)
     diagnosis = await doctor.examine(cluster)
     states = {hop.name: hop.state for hop in diagnosis.hops}
     skipped = [name for name, state in states.items() if state == "skipped"]
@@ -34,6 +40,9 @@ async def test_a_cluster_that_refreshes_itself_has_no_chain_of_the_app(doctor: D
     assert doctor.world.cloud.google.exchanges == 0
     secret = find_hop(diagnosis, "secret")
     assert (secret.state, secret.category) == ("failed", "object_drifted")
+    with change(doctor.onboarding.azure(cluster), oidc_issuer="https://oidc.example/other/"):
+        trust = find_hop(await doctor.examine(cluster), "federated-credential")
+    assert (trust.state, trust.category) == ("failed", "federated_credential_mismatch")
 
 
 async def test_without_federation_neither_issuer_nor_identity_is_missed(doctor: Doctor) -> None:
@@ -75,10 +84,13 @@ async def test_namespaces_by_label_are_looked_at_as_found(doctor: Doctor) -> Non
     )
 
 
-async def test_a_cluster_that_has_moved_is_found_as_a_refresh_finds_it(doctor: Doctor) -> None:
+@pytest.mark.parametrize(
+    "changed", [{"server": "https://gone.invalid:443"}, {"ca": Authority().pem}], ids=["address", "authority"]
+)
+async def test_a_cluster_that_has_moved_is_found_as_a_refresh_finds_it(doctor: Doctor, changed: dict[str, str]) -> None:
     cluster = await doctor.onboard()
     known = cluster.member.endpoint
-    gone = known.model_copy(update={"server": "https://gone.invalid:443", "read_at": doctor.world.clock()})
+    gone = known.model_copy(update={**changed, "read_at": doctor.world.clock()})
     member = await doctor.world.services.fleet.member(cluster.id)
     await doctor.world.services.fleet.put(Member(member.cluster, gone))
     diagnosis = await doctor.examine(cluster)
@@ -134,13 +146,25 @@ async def test_a_hub_that_is_no_longer_configured_is_the_first_to_repair(doctor:
 
 
 async def test_a_hub_is_examined_without_a_cluster(doctor: Doctor) -> None:
-    diagnosis = await doctor.world.services.diagnostics.examine_hub("two")
+    examine = doctor.world.services.diagnostics.examine_hub
+    one, diagnosis = await asyncio.gather(examine("main"), examine("two"))
+    assert len(list_hops(one, "registry-permission")) == 1
     assert (diagnosis.hub, diagnosis.cluster, diagnosis.state) == ("two", None, "ok")
     assert len(list_hops(diagnosis, "registry-permission")) == 2
     evidence = find_hop(diagnosis, "entra-token").evidence
     assert {"iss", "sub", "aud", "exp"} <= evidence.keys()
     with pytest.raises(UnknownHub):
-        await doctor.world.services.diagnostics.examine_hub("other")
+        await examine("other")
+
+
+async def test_the_registry_of_the_probe_is_the_one_that_counts(world: World) -> None:
+    hub = world.cloud.add_hub("two", registries=2)
+    probe = f"{hub.document['registries'][1]}/{hub.image}:latest"
+    world.cloud.hubs["two"] = replace(hub, document={**hub.document, "probe": probe})
+    world.cloud.registries[0].revoke(hub.repository, hub.reader)
+    diagnosis = await world.services.diagnostics.examine_hub("two")
+    assert diagnosis.state == "warning", format_hops(diagnosis)
+    assert find_hop(diagnosis, "probe-image").state == "ok"
 
 
 async def test_a_hub_without_impersonation_uses_the_federated_token(world: World) -> None:
@@ -167,16 +191,18 @@ async def test_an_expired_secret_has_the_reason_of_its_last_refresh(doctor: Doct
     """The cause is the hop before it; the secret is named too, because pods cannot pull."""
     cluster = await doctor.onboard()
     world = doctor.world
-    world.clock.advance(timedelta(minutes=61))
-    diagnosis = await doctor.examine(cluster)
-    secret = find_hop(diagnosis, "secret")
+    annotations = (await cluster.admin.read_secret("deepintshield", "ar-pull-secret"))["metadata"]["annotations"]
+    expires = datetime.fromisoformat(annotations["pullkeeper.dev/expires-at"])
+    world.clock.advance(expires - world.clock())
+    at_its_expiry = Diagnostics(replace(world.services.diagnostics._tools, clock=lambda: expires))
+    secret = find_hop(await at_its_expiry.examine_cluster(cluster.id), "secret")
     assert (secret.state, secret.category) == ("failed", "refresh_stopped")
     await cluster.server.stop()
     await world.refresh(cluster)
     await cluster.server.start()
     secret = find_hop(await doctor.examine(cluster), "secret")
     assert (secret.state, secret.category) == ("failed", "cluster_unreachable")
-    assert int(secret.evidence["minutes left"]) < 0
+    assert int(secret.evidence["minutes left"]) <= 0
 
 
 async def test_a_terminating_namespace_is_named(doctor: Doctor) -> None:

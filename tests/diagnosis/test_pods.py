@@ -41,6 +41,35 @@ async def test_each_pod_has_the_remedy_of_its_cause(doctor: Doctor) -> None:
     assert "(ImagePullBackOff)" in evidence["images"]
 
 
+async def test_every_container_registry_and_secret_counts(doctor: Doctor) -> None:
+    """A pod of a form that no API server has hides none of the others."""
+    targets = [{"namespace": "deepintshield", "secret": name} for name in ("one", "two")]
+    cluster = await doctor.onboard(hub="two", targets=targets)
+    second = doctor.world.cloud.hubs["two"].document["registries"][1]
+    assert isinstance(cluster.server, ApiServer)
+    for name, part, reason in (
+        ("first", "initContainerStatuses", "ErrImagePull"),
+        ("later", "ephemeralContainerStatuses", "ImagePullBackOff"),
+        ("wrong", "containerStatuses", None),
+    ):
+        pod = _put(doctor, cluster, name, imagePullSecrets=[{"name": "two"}])
+        del pod["status"]["containerStatuses"]
+        waiting = {"image": f"{second}/p/r/app:1", "state": {"waiting": {"reason": reason}}}
+        pod["status"][part] = [waiting if reason else "x"]
+        cluster.server.put_pod(pod)
+    hops = {hop.subject: hop for hop in list_hops(await doctor.examine(cluster), "pods")}
+    assert hops.keys() == {"deepintshield", "deepintshield/first", "deepintshield/later"}
+    assert "it has the secret" in hops["deepintshield/first"].detail
+
+
+async def test_of_many_pods_the_first_are_read(doctor: Doctor) -> None:
+    cluster = await doctor.onboard()
+    for number in range(201):
+        _put(doctor, cluster, f"pod-{number}", containers=[])
+    (*_, last) = list_hops(await doctor.examine(cluster), "pods")
+    assert last.detail == "others of the 201 namespaces and waiting pods: 180 warning, 1 ok"
+
+
 async def test_pods_that_run_or_wait_for_images_of_others_are_not_named(doctor: Doctor) -> None:
     cluster = await doctor.onboard()
     other = _put(doctor, cluster, "other")

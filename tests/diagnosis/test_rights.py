@@ -6,7 +6,10 @@ import pytest
 
 from local.azure.arm import CLUSTER_USER, ONBOARDER, READER
 from local.cloud import GROUP, SUBSCRIPTION, LocalCluster
+from local.hops import break_hop
 from pullkeeper.diagnosis.report import Hop
+from pullkeeper.model import Target
+from pullkeeper.service_accounts import ServiceAccount
 from tests.diagnosis.conftest import Doctor, find_hop, format_hops
 from tests.onboarding.conftest import MERGE
 from tests.world import World
@@ -38,13 +41,22 @@ async def _follow(cluster: LocalCluster, remedy: str | None) -> None:
 
 
 async def test_what_no_identity_may_see_is_skipped_with_the_role_that_allows_it(doctor: Doctor) -> None:
-    """With the rights to refresh alone. Following the remedies shows all of it."""
+    """With the rights to refresh alone, and where Entra no longer knows who onboards. Following the remedies shows all
+    of it. An account without a client id is wrong, whichever is right.
+    """
     cluster = await doctor.onboard()
     await _take_away_onboarding(doctor, cluster)
     diagnosis = await doctor.examine(cluster)
     hidden = {hop.name: hop for hop in diagnosis.hops if hop.state == "skipped"}
     assert hidden.keys() == {"federated-credential", "namespace", "credential-config", "pods"}, format_hops(diagnosis)
     assert diagnosis.state == "ok", format_hops(diagnosis)
+    async with break_hop(doctor.world.cloud, cluster, "service-account", "annotation"):
+        doctor.world.cloud.identity.unassign(doctor.world.cloud.onboarder)
+        await doctor.onboarding.restart()
+        unknown = await doctor.examine(cluster)
+        doctor.world.cloud.identity.assign(doctor.world.cloud.onboarder)
+    assert find_hop(unknown, "service-account").state == "failed"
+    assert [find_hop(unknown, name).state for name in ("namespace", "pods")] == ["skipped"] * 2, format_hops(unknown)
     for name in ("namespace", "credential-config", "pods"):
         assert hidden[name].category == "cluster_rbac_denied"
         await _follow(cluster, hidden[name].remedy)
@@ -81,6 +93,13 @@ async def test_the_permission_is_that_of_the_identity_that_refreshes(doctor: Doc
     assert hop.evidence["missing"] == "get serviceaccounts/deepintshield-sa, patch serviceaccounts/deepintshield-sa"
     assert hop.evidence["needed"].startswith("patch secrets/ar-pull-secret, create secrets/ar-pull-secret, get")
     assert f"--as={doctor.world.cloud.app.principal_id}" in str(hop.remedy)
+
+
+async def test_what_depends_on_a_missing_permission_is_skipped(world: World) -> None:
+    cluster = await world.join("aks-1", access=False, targets=(Target(service_accounts=(ServiceAccount(name="app"),)),))
+    diagnosis = await world.services.diagnostics.examine_cluster(cluster.id)
+    assert [hop.name for hop in diagnosis.hops if hop.state == "failed"] == ["permission"], format_hops(diagnosis)
+    assert {find_hop(diagnosis, name).because for name in ("service-account", "secret")} == {"permission"}
 
 
 async def test_a_cluster_with_the_smallest_role_shows_what_a_refresh_needs(world: World) -> None:

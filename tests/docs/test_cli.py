@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import get_args
 
 import click
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 from pullkeeper.cli.failures import ExitCode
 from pullkeeper.cli.get import STATES, STATUSES
 from pullkeeper.cli.main import commands
+from pullkeeper.diagnosis.tools import LIMIT
 from pullkeeper.fleet.status import State
 from pullkeeper.onboarding.documents import OperationStatus
 from tests.docs.pages import ROOT, blocks, read, rows
@@ -51,6 +53,11 @@ def test_every_example_in_a_help_is_a_command_that_exists() -> None:
 
 def test_a_filter_takes_every_state_and_status() -> None:
     assert (get_args(State), get_args(OperationStatus)) == (STATES, STATUSES)
+
+
+def test_a_diagnosis_takes_no_longer_than_its_help_says() -> None:
+    [seconds] = re.findall(r"takes (\d+) seconds at most", COMMANDS["doctor"].help or "")
+    assert timedelta(seconds=int(seconds)) > LIMIT
 
 
 def test_the_exit_codes_are_documented() -> None:

@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
@@ -14,7 +15,8 @@ import pytest
 
 from local.serving import Fault
 from pullkeeper.deadline import INVOCATION, deadline
-from pullkeeper.errors import PullkeeperError
+from pullkeeper.diagnosis.diagnostics import Diagnostics
+from pullkeeper.errors import PullkeeperError, StorageUnavailable
 from pullkeeper.fleet import storage
 from pullkeeper.onboarding.documents import Onboarding
 from tests.faults.gate import Gates
@@ -105,3 +107,16 @@ async def test_every_function_ends_in_time_if_its_calls_use_up_theirs(world: Wor
 
     assert {name for name, took in seconds.items() if took > (_INVOCATION + _SLACK).total_seconds()} == set()
     assert {name for name, took in seconds.items() if took < _CALL.total_seconds() / 3} == WITHOUT_CALLS
+
+
+async def test_the_time_that_storage_takes_is_the_diagnosis_own(world: World, gates: Gates) -> None:
+    cluster = await world.join("aks-1")
+    cluster.part.faults.add(Fault(hang=True))
+    limit = timedelta(seconds=2)
+    diagnostics = Diagnostics(replace(world.services.diagnostics._tools, limit=limit))
+    gates.delay(limit.total_seconds() / 4)  # of each of two reads
+    diagnosis = await diagnostics.examine_cluster(cluster.id)
+    assert diagnosis.seconds < limit.total_seconds() * 1.25
+    gates.set("silent")
+    with pytest.raises(StorageUnavailable):
+        await asyncio.wait_for(diagnostics.examine_cluster(cluster.id), limit.total_seconds() * 2)

@@ -1,0 +1,41 @@
+"""What Azure says of a cluster, and which of its identities is the one that counts."""
+
+import pytest
+
+from local.breaks.cluster import CLIENT_ID
+from tests.diagnosis.conftest import Doctor, find_hop, format_hops
+from tests.onboarding.conftest import ACCOUNT, GUIDE_IDENTITY, MERGE, NAMESPACE
+
+pytestmark = pytest.mark.servers
+
+
+async def test_what_azure_does_to_a_cluster_is_a_warning_and_a_deleted_one_has_no_server_to_blame(
+    doctor: Doctor,
+) -> None:
+    cluster = await doctor.onboard()
+    azure = doctor.onboarding.azure(cluster)
+    for state, category in (("Upgrading", "cluster_changing"), ("Failed", None)):
+        azure.provisioning_state = state
+        hop = find_hop(await doctor.examine(cluster), "cluster-state")
+        assert (hop.state, hop.category) == ("warning", category)
+    doctor.world.cloud.arm.clusters.remove(str(cluster.id))
+    await cluster.server.stop()
+    diagnosis = await doctor.examine(cluster)
+    failed = {hop.name: hop.category for hop in diagnosis.hops if hop.state == "failed"}
+    assert failed == {"cluster-state": "cluster_gone"}, format_hops(diagnosis)
+    assert find_hop(diagnosis, "api-server").because == "cluster-state"
+
+
+async def test_the_identity_that_counts_is_the_one_with_the_credentials(doctor: Doctor) -> None:
+    """The guide's may be there too. The audience is the one that was asked for."""
+    cluster = await doctor.onboard(audience="api://AzureADTokenExchangeUSGov")
+    doctor.onboarding.fill_identity(0, GUIDE_IDENTITY)
+    diagnosis = await doctor.examine(cluster)
+    assert diagnosis.state == "ok", format_hops(diagnosis)
+    guide = doctor.onboarding.identity(GUIDE_IDENTITY)
+    assert guide
+    account = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{ACCOUNT}"
+    annotations = {CLIENT_ID: guide.service_principal.client_id}
+    await cluster.admin.call("PATCH", account, {"metadata": {"annotations": annotations}}, content_type=MERGE)
+    diagnosis = await doctor.examine(cluster)
+    assert [hop.name for hop in diagnosis.hops if hop.state == "failed"] == ["service-account"], format_hops(diagnosis)

@@ -1,0 +1,58 @@
+"""Objects that are another client's, broken, or of namespaces that a label selects."""
+
+import pytest
+
+from local.breaks.cluster import OLD_SECRET
+from tests.diagnosis.conftest import Doctor, find_hop, format_hops, list_hops
+from tests.onboarding.conftest import MERGE, NAMESPACE
+from tests.refresh.test_selector import create, join, label, tick
+from tests.world import World
+
+pytestmark = pytest.mark.servers
+_SECRETS = f"/api/v1/namespaces/{NAMESPACE}/secrets"
+
+
+async def test_a_foreign_secret_that_is_to_be_adopted_is_no_conflict_unless_its_type_is_wrong(world: World) -> None:
+    cluster = await world.join("aks-1", adopt=True)
+    examine = world.services.diagnostics.examine_cluster
+    await cluster.admin.create_secret(NAMESPACE, "ar-pull-secret", OLD_SECRET)
+    hop = find_hop(await examine(cluster.id), "secret")
+    assert (hop.state, hop.category) == ("warning", None)
+    await cluster.admin.delete_secret(NAMESPACE, "ar-pull-secret")
+    opaque = {"metadata": {"name": "ar-pull-secret"}, "type": "Opaque", "data": {"a": "Yg=="}}
+    await cluster.admin.call("POST", _SECRETS, opaque, manager="kubectl-create")
+    hop = find_hop(await examine(cluster.id), "secret")
+    assert (hop.state, hop.category) == ("failed", "secret_immutable")
+
+
+async def test_a_configuration_that_is_no_json_differs_from_the_hubs(doctor: Doctor) -> None:
+    cluster = await doctor.onboard()
+    path = f"/api/v1/namespaces/{NAMESPACE}/configmaps/gcp-credential-config"
+    await cluster.admin.call("PATCH", path, {"data": {"credential-config.json": "{"}}, content_type=MERGE)
+    hop = find_hop(await doctor.examine(cluster), "credential-config")
+    assert (hop.state, hop.category) == ("failed", "object_drifted")
+
+
+async def test_of_selected_namespaces_the_accounts_are_their_owners_and_the_lost_ones_are_left_alone(
+    world: World,
+) -> None:
+    """Without the one right for all namespaces, no secret is to blame."""
+    cluster = await join(world)
+    for name in ("team-a", "team-b", "team-c"):
+        await create(cluster, name, pull="yes")
+    await tick(world)
+    await label(cluster, "team-c", pull="no")
+    await tick(world)
+    await cluster.admin.call("DELETE", "/api/v1/namespaces/team-b/serviceaccounts/default")
+    examine = world.services.diagnostics.examine_cluster
+    accounts = {hop.subject: hop.state for hop in list_hops(await examine(cluster.id), "service-account")}
+    assert accounts == {"team-a/default": "ok", "team-b/default": "warning"}
+    bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
+    names = [one["metadata"]["name"] for one in (await cluster.admin.call("GET", bindings))["items"]]
+    for name in names:
+        if name.startswith("pullkeeper"):
+            await cluster.admin.call("DELETE", f"{bindings}/{name}")
+    diagnosis = await examine(cluster.id)
+    assert {(hop.state, hop.because) for hop in list_hops(diagnosis, "secret")} == {("skipped", "permission")}, (
+        format_hops(diagnosis)
+    )
