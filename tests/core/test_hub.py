@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from pullkeeper.errors import InvalidRequest
+from pullkeeper.onboarding.documents import Onboarding
 from pullkeeper.publisher.hub import Hub, Image
 from tests.core.hostile import cases
 from tests.core.publisher import credential_config, hub, parsed_hub
@@ -103,3 +104,19 @@ def test_hubs_with_the_same_content_share_one_identity() -> None:
 )
 def test_any_change_of_a_hub_changes_its_identity(change: dict[str, Any]) -> None:
     assert parsed_hub().identity != parsed_hub(**change).identity
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"hub": "main", **hub()}, "send either hub or credentialConfig, not both"),
+        (hub(probe=None), "credentialConfig needs registries and probe"),
+        (hub(registries=None), "credentialConfig needs registries and probe"),
+        ({"hub": "main", "registries": ["gcr.io"]}, "registries and probe need credentialConfig"),
+        ({"probe": "gcr.io/p-1/image"}, "registries and probe need credentialConfig"),
+    ],
+)
+def test_a_request_names_a_hub_or_brings_a_whole_one(fields: dict[str, Any], message: str) -> None:
+    cluster = "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/g/providers/"
+    with pytest.raises(InvalidRequest, match=message):
+        Onboarding.parse({"cluster": f"{cluster}Microsoft.ContainerService/managedClusters/a", **fields})
