@@ -200,9 +200,35 @@ async def test_a_missing_right_in_azure_is_reported_with_its_role(onboarding: On
     assert f"--assignee-object-id {app.principal_id} " in (failed.remedy or "")
 
 
-@pytest.mark.parametrize("more", [{}, {"workload": {"image": "europe-docker.pkg.dev/p/r/app:1"}}])
+_VERBS: Final = ("get", "create", "patch", "delete")
+_NEEDED: Final = {
+    *((verb, kind) for verb in _VERBS for kind in ("serviceaccounts", "configmaps", "roles", "rolebindings")),
+    *((verb, "namespaces") for verb in ("get", "create", "patch")),
+    *((verb, "secrets") for verb in ("create", "patch", "delete")),
+    *((verb, "cronjobs") for verb in ("get", "patch")),
+    *((verb, "roles") for verb in ("escalate", "bind")),
+}
+_BY_LABEL: Final = {
+    *((verb, kind) for verb in _VERBS for kind in ("clusterroles", "clusterrolebindings")),
+    *((verb, "clusterroles") for verb in ("escalate", "bind")),
+    ("list", "secrets"),
+}
+
+
+@pytest.mark.parametrize(
+    ("more", "further"),
+    [
+        ({}, set()),
+        (
+            {"workload": {"image": "europe-docker.pkg.dev/p/r/app:1"}},
+            {(verb, kind) for verb in _VERBS for kind in ("services", "deployments")},
+        ),
+        ({"targets": [{"namespace": "a"}, {"namespaceSelector": {"matchLabels": {"pull": "yes"}}}]}, _BY_LABEL),
+    ],
+    ids=["by default", "with a workload", "with a selector"],
+)
 async def test_missing_rights_in_the_cluster_are_reported_before_anything_is_created(
-    onboarding: Onboarding, more: dict[str, Any]
+    onboarding: Onboarding, more: dict[str, Any], further: set[tuple[str, str]]
 ) -> None:
     """All that this operation needs, in one message, and no others."""
     cluster = await onboarding.cluster("aks-1")
@@ -211,9 +237,7 @@ async def test_missing_rights_in_the_cluster_are_reported_before_anything_is_cre
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", **more})
     failed = step(ended, "cluster access")
     assert (ended.status, failed.category) == ("Failed", "cluster_rbac_denied")
-    missing = (failed.detail or "").removeprefix("the identity that onboards may not ").split("; ")
-    assert {right.partition(" ")[0] for right in missing} == {"get", "create", "patch", "delete", "escalate", "bind"}
-    kinds = {kind for right in missing for kind in right.partition(" ")[2].split(", ")}
-    always = {"namespaces", "serviceaccounts", "configmaps", "cronjobs", "secrets", "roles", "rolebindings"}
-    assert kinds == always | ({"services", "deployments"} if more else set())
-    assert {"escalate roles", "bind roles"} <= set(missing)
+    listed = (failed.detail or "").removeprefix("the identity that onboards may not ").split("; ")
+    missing = {(verb, kind) for verb, _, kinds in (one.partition(" ") for one in listed) for kind in kinds.split(", ")}
+    accounts = {(verb, "serviceaccounts") for verb in _VERBS} if "targets" in more else set()
+    assert missing == (_NEEDED | further) - accounts
