@@ -120,14 +120,16 @@ async def test_a_page_reads_no_operation_that_it_does_not_return_and_counts_none
 
 async def test_the_pages_of_a_status_hold_each_operation_once(onboarding: Onboarding) -> None:
     await add_ended(onboarding, 300, onboarding.world.clock() - timedelta(days=1))
-    seen, after = [], None
+    seen, after, pages = [], None, 0
     while True:
+        pages += 1
         page = await list_page(onboarding, status="Succeeded", continuation=after)
         seen += [one.id for one in page.operations]
         after = page.continuation
         if after is None:
             break
     assert len(seen) == len(set(seen)) == 300
+    assert pages == 3
     assert seen == sorted(seen)
 
 
@@ -198,6 +200,7 @@ async def test_the_list_of_a_clusters_operations_has_a_bound(
     cluster = await onboarding.cluster("aks-1")
     planned = [(await plan(onboarding, cluster)).id for _ in range(3)]
     assert await list_ids(onboarding, cluster=cluster.id) == [planned[2], planned[1]]
+    assert await list_ids(onboarding, cluster=cluster.id, continuation=planned[2]) == [planned[1]]
 
 
 async def test_an_end_that_storage_did_not_take_into_the_index_is_indexed_by_the_timer(
