@@ -1,5 +1,6 @@
 """Onboarding of a cluster with many targets: few words, few connections, and one refusal that hides no other target."""
 
+import asyncio
 import json
 from typing import Final
 
@@ -77,16 +78,23 @@ async def test_a_namespace_that_refuses_keeps_no_other_from_its_secret(onboardin
     ],
 )
 async def test_a_refused_object_keeps_no_other_from_being_done(refusal: type[PullkeeperError]) -> None:
-    done = []
+    """A few are done at once."""
+    done, most = [], 0
+    begun: set[int] = set()
 
     async def do(number: int) -> None:
+        nonlocal most
+        begun.add(number)
+        await asyncio.sleep(0)
+        most = max(most, len(begun))
+        begun.remove(number)
         done.append(number)
         if number == 1:
             raise refusal("no")
 
     with pytest.raises(refusal):
         await run_all(range(9), do)
-    assert done == [*range(9)]
+    assert (done, most) == ([*range(9)], 4)
 
 
 async def test_a_failure_of_the_whole_cluster_ends_the_step_and_is_the_one_that_is_reported() -> None:
@@ -105,7 +113,7 @@ async def test_a_failure_of_the_whole_cluster_ends_the_step_and_is_the_one_that_
     assert done == [0, 1, 2]
 
 
-async def test_the_largest_request_is_stored_and_read_back(onboarding: Onboarding) -> None:
+async def test_the_largest_request_is_stored_and_read_back_and_its_result_is_shortened(onboarding: Onboarding) -> None:
     accounts = [letter * 63 for letter in "ab"]
     longest = [{"namespace": f"{n:03}{'n' * 60}", "serviceAccounts": accounts} for n in range(500)]
     cluster = await onboarding.cluster("aks-1")
@@ -116,6 +124,12 @@ async def test_the_largest_request_is_stored_and_read_back(onboarding: Onboardin
     assert [*json.loads(stored.request)["targets"]] == longest
     ((_, listed),) = await onboarding.world.services.onboarder._operations.list_onboardings(cluster.id)
     assert len(listed.targets) == 500
+
+    onboarding.azure(cluster).power_state = "Stopped"
+    await onboarding.process(begun.id)
+    kept = await onboarding.offboard_fully(cluster)
+    assert kept[-1].startswith("and ")
+    assert sum(map(len, kept)) < 60_000
 
 
 async def test_manifests_that_fit_into_no_result_are_refused(onboarding: Onboarding) -> None:
