@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from pullkeeper.errors import OperationRunning
 from pullkeeper.fleet.shard_table import ShardState
 from pullkeeper.fleet.shards import shard_of
 from pullkeeper.fleet.table import entity_keys
-from pullkeeper.onboarding.documents import Onboarding, Operation
+from pullkeeper.onboarding.documents import Onboarding, Operation, OperationsQuery
 from pullkeeper.onboarding.operations import ChangedByAnother
 from pullkeeper.services import Services
 from tests.world import World
@@ -91,6 +92,8 @@ async def test_of_two_requests_one_begins_and_the_other_is_refused(
     [refused] = [one for one in ended if isinstance(one, OperationRunning)]
     assert refused.context["operation"] == f"/api/operations/{begun.id}"
     assert await world.services.runner._operations.list_running() == [begun.id]
+    listed = await world.services.listing.page(OperationsQuery(status="Queued"))
+    assert [one.id for one in listed.operations] == [begun.id]
     assert await world.services.queues["onboarding"].depth() == 1 + again
 
 
@@ -106,6 +109,20 @@ async def test_of_two_invocations_one_writes_the_operation(world: World, other: 
     )
     assert sorted(isinstance(one, ChangedByAnother) for one in saved) == [False, True]
     assert (await operations[0].load(begun.id)).tries == 1
+
+
+async def test_of_two_instances_that_resume_an_operation_one_sends_its_message(
+    world: World, other: Services, meet: Meet
+) -> None:
+    cluster = await world.cloud.add_cluster("aks-1", "main", ready=False)
+    begun = await world.services.onboarder.onboard(Onboarding(cluster=cluster.id, hub="main"))
+    stored = await world.services.runner._operations.load(begun.id)
+    await world.services.runner._operations.save(replace(stored, due=None))
+    world.clock.advance(timedelta(minutes=4))
+    meet({"PartitionKey": "operation", "RowKey": begun.id})
+    await asyncio.gather(*(one.messages.resume_stalled() for one in (world.services, other)))
+    assert await world.services.queues["onboarding"].depth() == 2
+    assert (await world.services.runner._operations.load(begun.id)).tries == 1
 
 
 @pytest.mark.parametrize("earlier", [False, True], ids=["the first time", "again"])
