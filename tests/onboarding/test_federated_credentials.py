@@ -108,20 +108,28 @@ async def test_without_room_in_the_guides_identity_the_cluster_gets_its_own(onbo
 async def test_an_existing_credential_with_another_name_is_used(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     onboarding.fill_identity(0, **OURS)
-    issuer = trust(onboarding, cluster, IDENTITY)
+    another = "system:serviceaccount:elsewhere:another"
+    issuer = trust(onboarding, cluster, IDENTITY, another)
+    before = {"by-hand-0": (issuer, SUBJECT), "by-hand-1": (issuer, another)}
     await onboarding.onboard(cluster)
-    assert onboarding.credentials() == {"by-hand-0": (issuer, SUBJECT)}
+    assert onboarding.credentials() == before
     assert onboarding.world.cloud.arm.writes == []
+    await onboarding.offboard_fully(cluster)
+    assert onboarding.credentials() == {"by-hand-1": (issuer, another)}, "no request has named that account"
 
 
 async def test_a_credential_by_hand_is_known_by_its_issuer_also_after_that_was_switched_off(
     onboarding: Onboarding,
 ) -> None:
+    """By the latest: the cluster may have been created again."""
     cluster = await onboarding.cluster("aks-1")
     onboarding.fill_identity(0, **SHARED)
-    trust(onboarding, cluster, IDENTITY)
+    issuer, azure = trust(onboarding, cluster, IDENTITY), onboarding.azure(cluster)
+    azure.oidc_issuer = "https://oidc.example/earlier/"
+    await onboarding.onboard(cluster, federatedCredential="earlier")
+    azure.oidc_issuer = issuer
     await onboarding.onboard(cluster)
-    onboarding.azure(cluster).oidc_issuer = None
+    azure.oidc_issuer = None
     kept = await onboarding.offboard_fully(cluster)
     assert "federated credential by-hand-0: on an identity that Pullkeeper did not create" in kept
 
@@ -143,13 +151,17 @@ async def test_a_credential_by_hand_is_reported_where_the_issuer_is_unknown(onbo
 
 
 async def test_each_cluster_has_an_identity_of_its_own(onboarding: Onboarding) -> None:
-    """Also one with the longest name that AKS allows."""
+    """Also one with the longest names that AKS and Azure allow."""
     clusters = [await onboarding.cluster(name) for name in ("aks-1", "a" * 63)]
-    await asyncio.gather(*(onboarding.onboard(cluster) for cluster in clusters))
-    for cluster in clusters:
+    prefixes = ["deepintshield-federated-credential", "f" * 120]
+    await asyncio.gather(
+        *(onboarding.onboard(one, federatedCredential=name) for one, name in zip(clusters, prefixes, strict=True))
+    )
+    for cluster, prefix in zip(clusters, prefixes, strict=True):
         name = f"deepintshield-pull-identity-{cluster.id.name}"
         [(credential, pair)] = onboarding.credentials(name).items()
-        assert credential.startswith(f"deepintshield-federated-credential-{cluster.id.name}-")
+        assert credential.startswith(f"{prefix[:44]}-{cluster.id.name}-")
+        assert len(credential) <= 120
         assert pair == (onboarding.azure(cluster).oidc_issuer, SUBJECT)
         identity = onboarding.identity(name)
         assert identity is not None

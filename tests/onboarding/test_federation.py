@@ -79,8 +79,11 @@ async def test_images_of_gcr_are_in_a_repository_of_that_name(onboarding: Onboar
     body = {**document, "registries": ["eu.gcr.io"], "probe": "eu.gcr.io/acme-images/app:1"}
     hub = Hub.parse(body, trusted_hosts=onboarding.world.services.settings.trusted_hosts)
     claims = {"oid": "o", "iss": "i", "aud": "a", "tid": "t", "appid": "c"}
-    [let_read] = [command for command in build_handover(claims, hub).commands if " repositories " in command]
+    commands = build_handover(claims, hub).commands
+    [let_read] = [command for command in commands if " repositories " in command]
     assert "add-iam-policy-binding eu.gcr.io --project=acme-images --location=europe " in let_read
+    enabled = [command.rpartition("--project=")[2] for command in commands if "services enable" in command]
+    assert enabled == ["100000", "deepintshield-images", "acme-images"], "of pool, service account and images"
 
 
 async def test_the_handover_enables_the_apis_in_each_project_first(onboarding: Onboarding) -> None:

@@ -118,11 +118,11 @@ async def test_an_identity_gets_the_requested_tags_and_keeps_those_of_others(onb
     assert identity.tags == {"team": "shop", "managed-by": "pullkeeper"}
 
     identity.tags["CostCenter"] = "7"
-    await onboarding.onboard(cluster, identityTags={"team": "pay"})
+    await onboarding.onboard(cluster, identityTags={"Team": "pay"})
     writes = len(onboarding.world.cloud.arm.writes)
-    await onboarding.onboard(cluster, identityTags={"team": "pay"})
+    await onboarding.onboard(cluster, identityTags={"Team": "pay"})
 
-    assert identity.tags == {"team": "pay", "managed-by": "pullkeeper", "CostCenter": "7"}
+    assert identity.tags == {"Team": "pay", "managed-by": "pullkeeper", "CostCenter": "7"}
     assert len(onboarding.world.cloud.arm.writes) == writes
 
 

@@ -34,13 +34,17 @@ async def test_a_shared_identity_is_used_and_kept(onboarding: Onboarding) -> Non
     assert onboarding.credentials("database-admin") == {}
 
 
-async def test_a_credential_of_an_earlier_name_is_removed(onboarding: Onboarding) -> None:
-    cluster = await onboarding.cluster("aks-1")
-    onboarding.world.cloud.arm.identities.add(identity_id("database-admin"), tags=SHARED)
-    for name in ("first", "second"):
-        await onboarding.onboard(cluster, identity="database-admin", federatedCredential=name)
+@pytest.mark.parametrize("earlier", [{"federatedCredential": "first"}, {"identity": "web-admin"}], ids=str)
+async def test_a_credential_of_an_earlier_name_or_identity_is_removed(
+    onboarding: Onboarding, earlier: dict[str, str]
+) -> None:
+    cluster, names = await onboarding.cluster("aks-1"), ("database-admin", "web-admin")
+    for name in names:
+        onboarding.world.cloud.arm.identities.add(identity_id(name), tags=SHARED)
+    await onboarding.onboard(cluster, **{"identity": "database-admin", **earlier})
+    await onboarding.onboard(cluster, identity="database-admin")
     await onboarding.offboard_fully(cluster)
-    assert onboarding.credentials("database-admin") == {}
+    assert [onboarding.credentials(name) for name in names] == [{}, {}]
 
 
 async def test_a_shared_identity_gets_no_tags(onboarding: Onboarding) -> None:
@@ -53,9 +57,10 @@ async def test_a_shared_identity_gets_no_tags(onboarding: Onboarding) -> None:
     assert identity.tags == SHARED
 
 
-async def test_the_guides_identity_needs_no_tag(onboarding: Onboarding) -> None:
-    """The guide creates exactly this identity, for exactly this purpose."""
+@pytest.mark.parametrize("name", [GUIDE_IDENTITY, GUIDE_IDENTITY.title()])
+async def test_the_guides_identity_needs_no_tag(onboarding: Onboarding, name: str) -> None:
+    """The guide creates exactly this identity, for exactly this purpose. In Azure, case does not matter."""
     cluster = await onboarding.cluster("aks-1")
-    onboarding.world.cloud.arm.identities.add(identity_id(GUIDE_IDENTITY))
+    onboarding.world.cloud.arm.identities.add(identity_id(name))
     await onboarding.onboard(cluster, identity=GUIDE_IDENTITY)
     assert len(onboarding.credentials(GUIDE_IDENTITY)) == 1
