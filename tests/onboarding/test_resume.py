@@ -222,7 +222,7 @@ async def test_a_message_that_is_delivered_twice_is_processed_once(onboarding: O
 
 async def test_a_retryable_failure_is_tried_again_after_a_while(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
-    onboarding.world.cloud.arm_part.faults.add(Fault(method="PUT", times=1))
+    onboarding.world.cloud.arm_part.faults.add(Fault(method="PUT", times=1, headers={"Retry-After": "7"}))
     begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
     between = await onboarding.deliver(begun.id)
     assert (between.status, step(between, "identity").category) == ("Running", "arm_unavailable")

@@ -87,6 +87,16 @@ async def test_a_slow_api_server_ends_the_operation_with_its_category(
     assert 5 <= len(lengths) <= 10, "five tries, and one more for each object that it creates"
 
 
+async def test_a_dry_run_that_is_too_slow_uses_up_its_tries_too(onboarding: Onboarding, loop_time: LoopTime) -> None:
+    """The next invocation finds nothing done: it would run for ever."""
+    cluster = await onboarding.cluster("aks-1")
+    cluster.part.faults.add(Slow(method="PATCH", loop=loop_time))
+    begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main", "dryRun": True})
+    between = await onboarding.deliver(begun.id)
+    assert [one.category for one in between.steps if one.category] == ["cluster_unreachable"], describe(between)
+    assert (await onboarding.read_stored(begun.id)).tries == 1
+
+
 async def test_calls_that_all_use_up_their_time_do_not_make_an_invocation_longer(
     onboarding: Onboarding, loop_time: LoopTime
 ) -> None:
