@@ -13,8 +13,11 @@ import pytest
 
 from functions.invocation import poison_trigger, run, trigger
 from functions.onboarding import onboarding
+from functions.responses import problem_response
 from functions.route import route
+from pullkeeper import errors
 from pullkeeper.deadline import INVOCATION, remaining
+from pullkeeper.documentation import Documentation
 from pullkeeper.errors import DeadlinePassed, InternalError, StorageUnavailable
 from pullkeeper.onboarding.documents import OnboardingMessage
 from pullkeeper.onboarding.run import LONGEST
@@ -112,6 +115,27 @@ async def test_a_route_at_its_deadline_responds_with_a_problem(monkeypatch: pyte
     assert (response.status_code, problem["status"], problem["category"]) == (503, 503, "internal")
     assert "clusters was cancelled" in problem["detail"]
     assert problem["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "status"),
+    [
+        (errors.InvalidRequest, 400),
+        (errors.Forbidden, 403),
+        (errors.NotInFleet, 404),
+        (errors.UnknownHub, 404),
+        (errors.OperationRunning, 409),
+        (errors.TooLarge, 413),
+        (errors.InternalError, 500),
+        (errors.ClusterUnreachable, 502),
+        (errors.StorageUnavailable, 503),
+        (errors.UnknownFormat, 503),
+        (errors.InvalidSetting, 503),
+    ],
+)
+def test_a_caller_learns_whose_fault_it_is(failure: type[errors.PullkeeperError], status: int) -> None:
+    """4xx: the request's. 500: a bug. 502: a service behind the app. 503: the app's state, which may change."""
+    assert problem_response(failure("no"), Documentation()).status_code == status
 
 
 async def test_a_timeout_of_a_call_is_not_the_deadline() -> None:
