@@ -163,6 +163,22 @@ async def test_objects_of_another_app_are_left_alone(onboarding: Onboarding) -> 
     assert {path: after[path] for path in before} == before
 
 
+async def test_after_a_complete_offboarding_the_objects_of_an_earlier_identity_are_another_apps(
+    two_identities: Onboarding,
+) -> None:
+    onboarding = two_identities
+    cluster = await onboarding.cluster("aks-1")
+    await onboarding.onboard(cluster, targets=[_NAMED])
+    await onboarding.offboard_fully(cluster)
+    earlier = await _replace_identity(onboarding)
+    for manifest in access([SelectorTarget.parse(_TEAM_A)], earlier):
+        await cluster.admin.apply(manifest, manager="pullkeeper")
+    before = _cluster_wide(earlier) & set(await list_objects(cluster))
+    await onboarding.onboard(cluster, hub="newer", targets=[_TEAM_A])
+    await onboarding.offboard_fully(cluster)
+    assert _cluster_wide(earlier) & set(await list_objects(cluster)) == before != set()
+
+
 async def test_where_others_own_the_policies_the_result_has_ours_and_no_rights_are_given(
     onboarding: Onboarding,
 ) -> None:

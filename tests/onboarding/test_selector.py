@@ -121,9 +121,13 @@ async def test_a_name_that_others_use_where_no_label_matches_is_refused_before_a
 
 
 async def test_a_name_that_others_use_where_the_label_matches_can_be_adopted(onboarding: Onboarding) -> None:
+    """Or where the namespace is named."""
     cluster = await onboarding.cluster("aks-1")
-    await create(cluster, "a", pull="yes")
-    await cluster.admin.create_secret("a", "ar-pull-secret", "{}")
-    done = await onboarding.onboard(cluster, targets=_TARGETS, adopt=True)
-    assert "adopted from kubectl-create" in (step(done, "pull secret").detail or "")
-    assert (await onboarding.onboard(cluster, targets=_TARGETS)).status == "Succeeded"
+    for name, pull in (("a", "yes"), ("b", "no")):
+        await create(cluster, name, pull=pull)
+        await cluster.admin.create_secret(name, "ar-pull-secret", "{}")
+    targets = [*_TARGETS, {"namespace": "b"}]
+    done = await onboarding.onboard(cluster, targets=targets, adopt=True)
+    for name in ("a", "b"):
+        assert f"{name}/ar-pull-secret adopted from kubectl-create" in (step(done, "pull secret").detail or "")
+    assert (await onboarding.onboard(cluster, targets=targets)).status == "Succeeded"
