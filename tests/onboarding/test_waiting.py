@@ -177,6 +177,21 @@ async def test_a_fleet_that_is_onboarded_at_once_comes_back_at_the_rate_of_the_q
     assert len(refused) <= 8, "only those that were under way when the first was refused"
 
 
+async def test_a_wait_for_one_quota_keeps_the_turn_at_another(onboarding: Onboarding) -> None:
+    """Else the operation would go back to the end of that line."""
+    cluster, arm = await onboarding.cluster("aks-1"), onboarding.world.cloud.arm
+    throttle(onboarding, "list credentials")
+    begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
+    await onboarding.deliver(begun.id)
+    identity = onboarding.identity()
+    assert identity is not None
+    assert [arm.federated_credentials.remove(identity, name) for name in onboarding.credentials()]
+    throttle(onboarding, "add a federated credential")
+    await onboarding.deliver(begun.id)
+    turns = sorted((await onboarding.read_stored(begun.id)).turns)
+    assert [turn.partition(" of ")[0] for turn in turns] == ["credentials", "credentials"]
+
+
 async def test_waits_for_different_services_are_spread(onboarding: Onboarding) -> None:
     """Nothing orders these: a thousand clusters with one overloaded control plane each, after an outage."""
     waits = set()
