@@ -27,13 +27,17 @@ _LONGEST_MEDIAN: Final = 2.0
 class Capacity:
     """The bounds of a process."""
 
-    def __init__(self, prompt: int = 96, slow: int = 384, suspects: int = 64, patience: float = 0.2) -> None:
+    def __init__(
+        self, prompt: int = 96, slow: int = 384, suspects: int = 64, patience: float = 0.2, longest_turn: float = 5
+    ) -> None:
         """prompt, slow, suspects: places. patience: seconds that a call keeps its place in the first bound at least; it
-        has five times as long in the others.
+        has five times as long in the others. longest_turn: seconds that a shard may keep others from being read. Were
+        all read at once, all would be read again meanwhile.
         """
         self._prompt, self._suspect = asyncio.Semaphore(prompt), asyncio.Semaphore(suspects)
         self.turn = asyncio.Semaphore(_TURNS)
-        """For shards: held until the clusters of one have their places."""
+        """For shards: held until the clusters of one have their places, for `longest_turn` at most."""
+        self.longest_turn = longest_turn
         self._places = slow
         self._waiting = 0  # suspects
         self._patience = patience

@@ -25,8 +25,6 @@ from pullkeeper.tokens import Token
 
 _BUDGET: Final = timedelta(minutes=1)
 """A fifth of `functionTimeout`: after that no cluster is begun, and the rest is left to a further message."""
-_TURN: Final = 5.0
-"""Seconds that a shard may keep others from being read. Were all read at once, all would be read again meanwhile."""
 
 
 class ShardRun:
@@ -59,7 +57,7 @@ class ShardRun:
                     with reserve(2 * storage.CALL):  # to record what has ended
                         refreshing = group.create_task(self._refresh_all())
                     with suppress(TimeoutError):
-                        async with asyncio.timeout(_TURN):
+                        async with asyncio.timeout(self._capacity.longest_turn):
                             await self._waiting.wait()
                 await refreshing
                 ended.set()

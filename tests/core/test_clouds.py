@@ -6,7 +6,8 @@ from azure.identity import AzureAuthorityHosts
 from azure.mgmt.core.tools import get_arm_endpoints
 
 from pullkeeper.clouds import CLOUDS, CloudName
-from pullkeeper.settings import Settings
+from pullkeeper.errors import InvalidSetting
+from pullkeeper.settings import STORAGE, Settings
 
 _SDK = {
     "AzurePublic": (AzureClouds.AZURE_PUBLIC_CLOUD, AzureAuthorityHosts.AZURE_PUBLIC_CLOUD),
@@ -62,3 +63,5 @@ def test_an_unknown_cloud_is_an_error(name: str) -> None:
     settings = Settings.read({"AZURE_CLOUD": name, "AzureWebJobsStorage__accountName": "acct"})
 
     assert "AZURE_CLOUD" in {problem.setting for problem in settings.errors}
+    with pytest.raises(InvalidSetting, match="AZURE_CLOUD"):
+        settings.require(*STORAGE)

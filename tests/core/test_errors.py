@@ -132,10 +132,34 @@ def test_a_remedy_says_that_it_is_retried_exactly_where_it_is(kind: type[Pullkee
     assert kind.retryable or not kind.is_wait
 
 
+def test_operations_wait_for_throttling_and_for_changes_under_way() -> None:
+    """Within a category most failures are retried alike."""
+    kinds = [kind for kind in _all_kinds() if kind.__module__ == errors.__name__]
+    of_category = {kind.category: kind.retryable for kind in _CATEGORIES}
+    others = {kind for kind in kinds if kind.retryable != of_category[kind.category]}
+    assert others == {errors.AdmissionUnavailable, errors.DeadlinePassed}
+    assert {kind for kind in kinds if kind.is_wait} == {
+        errors.ArmThrottled,
+        errors.ClusterChanging,
+        errors.ClusterThrottled,
+        errors.EntraThrottled,
+        errors.FederatedCredentialBusy,
+        errors.GoogleThrottled,
+    }
+
+
 def test_a_value_with_braces_is_no_placeholder() -> None:
     failure = errors.NamespaceMissing("detail", {"namespace": "{cluster} {0} {namespace.x}"})
 
     assert "{cluster} {0} {namespace.x}" in failure.remedy
+
+
+def test_a_token_in_the_context_is_redacted_in_the_remedy() -> None:
+    remedy = errors.NamespaceMissing("detail", {"namespace": "ya29.canary " + "n " * 1000}).remedy
+
+    assert "canary" not in remedy
+    assert remedy.endswith("...")
+    assert len(remedy) < 1000
 
 
 @pytest.mark.parametrize("kind", [*_all_kinds()], ids=lambda kind: kind.__name__)

@@ -187,6 +187,8 @@ def test_an_address_takes_precedence_over_the_accounts_name() -> None:
 )
 def test_a_wrong_storage_setting_is_reported(setting: str, value: str) -> None:
     fault = _fault({**_IN_AZURE, setting: value}, setting)
+    with pytest.raises(InvalidSetting, match=setting):
+        Settings.read({**_IN_AZURE, setting: value}).require(*STORAGE)
 
     assert fault.startswith(setting)
     assert "canary" not in fault
@@ -335,6 +337,8 @@ def test_missing_telemetry_settings_are_reported_on_azure(missing: str) -> None:
     rest = {name: value for name, value in on_azure.items() if name != missing}
 
     assert Settings.read(on_azure).problems == ()
+    other_case = {"PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY": " True ", "OTEL_TRACES_EXPORTER": "None"}
+    assert Settings.read({**on_azure, **other_case}).problems == ()
     (problem,) = Settings.read(rest).problems
     assert (problem.setting, problem.severity) == (missing, "warning")
     assert Settings.read({**_IN_AZURE, "PATH": "/bin"}).problems == ()

@@ -146,6 +146,7 @@ def test_an_account_is_a_name_or_an_object() -> None:
         ([{"name": "a", "federate": "yes"}], "serviceAccounts.0.federate: Input should be a valid boolean"),
         ([{"name": "a", "federated": True}], "serviceAccounts.0.federated: Extra inputs are not permitted"),
         ([1], "serviceAccounts.0: Input should be a valid dictionary"),
+        ([f"{'a' * 62}.b"], "serviceAccounts.0.name: String should have at most 63 characters"),
         ([f"a{n}" for n in range(21)], "serviceAccounts: Tuple should have at most 20 items"),
     ],
 )

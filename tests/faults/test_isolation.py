@@ -9,7 +9,6 @@ from local.serving import Fault
 from pullkeeper.fleet.table import Member
 from pullkeeper.model import Endpoint
 from pullkeeper.refresh.capacity import _TURNS, Capacity
-from pullkeeper.refresh.shard_run import _TURN
 from tests.world import MINUTE, World
 
 pytestmark = pytest.mark.servers
@@ -55,16 +54,18 @@ async def test_other_clusters_are_refreshed_while_one_hangs(world: World, how: s
         await silent.wait_closed()
 
 
-async def test_no_shard_waits_for_a_suspect_of_another(world: World) -> None:
-    """A suspect that gets no place keeps its shard's turn for no moment: less than the seconds that others may."""
-    suspect = await world.join("aks-1")
-    await suspect.server.stop()
-    await world.refresh(suspect)
-    capacity = world.services.refresher._capacity = Capacity(suspects=0)
-    refresh = asyncio.create_task(world.refresh(suspect))
-    while not capacity._waiting:  # noqa: ASYNC110 - it tells no one
-        await asyncio.sleep(0.01)
-    async with asyncio.timeout(_TURN / 2):
+@pytest.mark.parametrize("capacity", [Capacity(suspects=0, longest_turn=60), Capacity(prompt=0, longest_turn=0.05)])
+async def test_no_shard_waits_for_a_cluster_of_another_that_gets_no_place(world: World, capacity: Capacity) -> None:
+    """Not at all for a suspect, and not for long for another."""
+    cluster = await world.join("aks-1")
+    if capacity.longest_turn > 1:
+        await cluster.server.stop()
+        await world.refresh(cluster)
+    world.services.refresher._capacity = capacity
+    refresh = asyncio.create_task(world.refresh(cluster))
+    async with asyncio.timeout(20):
+        while not (capacity._prompt._waiters or capacity._waiting):  # noqa: ASYNC110 - it tells no one
+            await asyncio.sleep(0.01)
         while capacity.turn._value < _TURNS:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     assert not refresh.done()

@@ -64,6 +64,8 @@ async def test_a_namespace_that_refuses_hides_no_other(world: World, case: str, 
     assert len(status.targets) == 40
     failed, well = status.targets["team-03/ar-pull-secret"], status.targets["team-04/ar-pull-secret"]
     assert (failed.failures, failed.last_success) == (1, None)
+    assert "<" not in (failed.remedy or ""), "every name is filled in"
+    assert (failed.next_due - world.clock() < MINUTE) is (case == "webhook-down")
     assert well.last_success
 
 
@@ -75,6 +77,13 @@ async def test_all_targets_of_a_cluster_that_has_moved_are_written_at_its_new_ad
     assert _categories(status) == {}
     assert status.endpoint
     assert status.endpoint.server == cluster.server.url
+
+
+async def test_each_response_of_a_cluster_gives_it_more_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    renewed = list[object]()
+    monkeypatch.setattr(Capacity, "_renew", lambda _, limit: renewed.append(limit))
+    await world.refresh(await _join(world))
+    assert len(renewed) == len(_TARGETS)
 
 
 async def test_a_silent_namespace_does_not_make_its_cluster_a_suspect(

@@ -110,17 +110,23 @@ async def test_pages_of_the_fleet_go_on_behind_the_end_of_a_shard(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pullkeeper.fleet.overview._PAGE", 2)
-    ids = {_ID._replace(name=f"aks-{number}") for number in range(40)}
+    ids = {_ID._replace(name=f"aks-{number}") for number in range(20)}
     assert max(Counter(map(shard_of, ids)).values()) > 2
     endpoint = Endpoint(server="https://aks.example:443", ca="pem", read_at=world.clock())
     for one in ids:
         cluster = Cluster.parse({"cluster": str(one), "hub": "main", "targets": [{}]})
         await world.services.fleet.put(Member(cluster, endpoint))
-    seen, continuation = list[ClusterId](), None
-    while continuation or not seen:
-        lines, continuation = await world.services.overview.page(None, continuation)
-        seen += [line.cluster for line in lines]
-    assert (len(seen), set(seen)) == (len(ids), ids)
+    fresh = TargetStatus(issued_at=world.clock(), expires_at=world.clock() + timedelta(hours=1))
+    refreshed = {one for one in ids if one.name[-1] in "13579"}
+    for shard in {*map(shard_of, refreshed)}:
+        statuses = {one: Status(targets={"deepintshield/ar-pull-secret": fresh}) for one in refreshed}
+        await world.services.shards.update(shard, partial(replace, statuses=statuses))
+    for state, expected in ((None, ids), ("fresh", refreshed)):
+        seen, continuation = list[ClusterId](), None
+        while continuation or not seen:
+            lines, continuation = await world.services.overview.page(state, continuation)
+            seen += [line.cluster for line in lines]
+        assert (len(seen), set(seen)) == (len(expected), expected)
 
 
 async def test_found_targets_are_counted_beside_named_ones(world: World) -> None:

@@ -26,7 +26,9 @@ async def test_targets_that_are_fresh_are_reported_once_an_hour(world: World) ->
     assert gaps <= {60, 65, 70, 75, 80, 85}, reported
 
 
-async def test_each_refresh_is_measured(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_each_refresh_is_measured(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     counted, lifetimes, durations = list[str](), list[float](), list[float]()
     monkeypatch.setattr(telemetry.refresh_count, "add", lambda _, attributes: counted.append(attributes["category"]))
     monkeypatch.setattr(telemetry.remaining_lifetime, "record", lambda seconds, _: lifetimes.append(seconds))
@@ -34,6 +36,9 @@ async def test_each_refresh_is_measured(world: World, monkeypatch: pytest.Monkey
     clusters = [await world.join("aks-1"), await world.join("aks-2", access=False)]
     await world.tick()
     assert sorted(counted) == ["cluster_rbac_denied", "ok"]
+    assert [record.levelname for record in caplog.records if "refresh_failed" in record.message] == ["WARNING"]
+    [failed] = world.events.named("secret.refresh_failed")
+    assert failed["remedy"] == (await world.target(clusters[1])).remedy
     [lifetime] = lifetimes
     assert 3500 < lifetime <= 3600
     assert len(durations) == len({shard_of(cluster.id) for cluster in clusters})

@@ -15,6 +15,7 @@ from pullkeeper.cluster.refusals import ListExpired
 from pullkeeper.fleet.queues import RefreshMessage
 from pullkeeper.fleet.shards import shard_of
 from pullkeeper.model import SelectorTarget, Target, Wish
+from pullkeeper.refresh.attempt import Writer
 from pullkeeper.refresh.capacity import Capacity
 from tests.world import MINUTE, World
 
@@ -198,9 +199,10 @@ async def test_a_refused_list_is_an_outcome_of_its_own_and_delays_no_refresh(wor
     await world.refresh(cluster)
     fault = recordings.fault("forbidden-unnamed-in-cluster", path="/api/v1/namespaces$", method="GET")
     cluster.part.faults.add(fault)
-    written = writes(cluster)
+    listed, written = lists(cluster), writes(cluster)
     for _ in range(8):
         await tick(world)
+    assert lists(cluster) - listed == 3, "every quarter of an hour"
 
     status = await world.status(cluster)
     assert status.search
@@ -235,6 +237,19 @@ async def test_without_a_token_for_it_a_list_fails_as_entra_does(world: World) -
     search = (await world.refresh(cluster)).search
     assert search
     assert search.category == "entra_denied"
+
+
+async def test_a_bug_in_a_list_leaves_the_secrets_to_be_written(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object) -> None:
+        raise KeyError("ya29.canary")
+
+    monkeypatch.setattr(Writer, "search", fail)
+    cluster = await join(world, Target(), TEAMS)
+    status = await world.refresh(cluster)
+    assert status.search
+    assert status.search.category == "internal"
+    assert (await world.target(cluster)).state(world.clock()) == "fresh"
+    assert "canary" not in world.format_events()
 
 
 async def test_a_list_that_hangs_is_given_up_and_the_secrets_are_written(

@@ -172,6 +172,7 @@ async def test_without_the_selector_what_it_has_found_is_removed_and_remembered(
     status = await status_of(world, cluster)
     assert status
     assert status.state(world.clock()) == "removed"
+    assert (await world.status(cluster)).search is None
     assert await has_secret(cluster)
     assert named(world, "target.removed") == [NAME]
 

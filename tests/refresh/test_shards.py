@@ -284,16 +284,29 @@ def test_an_outcome_that_comes_while_others_are_recorded_waits_for_the_next_reco
     assert pending.attempts[cluster].search is None
 
 
-async def test_a_failure_is_tried_again_after_30_seconds(world: World) -> None:
-    cluster = await world.join("aks-1")
+@pytest.mark.parametrize(("lifetime", "seconds"), [(3600, 30), (900, 7.5)])
+async def test_a_failure_is_tried_again_after_30_seconds(
+    world: World, monkeypatch: pytest.MonkeyPatch, lifetime: int, seconds: float
+) -> None:
+    """Of a token that lives for an hour."""
+    world.cloud.add_hub("other", lifetime=lifetime)
+    cluster = await world.join("aks-1", "other")
     await world.tick()
     await cluster.server.stop()
     world.clock.advance(25 * MINUTE)
-    await world.tick()
+    sent = list[tuple[str, timedelta]]()
+
+    async def send(message: RefreshMessage, delay: timedelta) -> None:
+        sent.append((message.reason, delay))
+
+    monkeypatch.setattr(world.services.refresher._queue, "put", send)
+    await _refresh_shard(world, cluster)
     target = await world.target(cluster)
     assert target.failures == 1
-    assert timedelta(seconds=29) < target.next_due - world.clock() <= timedelta(seconds=30)
-    assert await world.services.queues["refresh"].depth() == 1
+    pause = timedelta(seconds=seconds)
+    assert pause - timedelta(seconds=1) < target.next_due - world.clock() <= pause
+    [(reason, delay)] = sent
+    assert (reason, round(delay / pause, 2)) == ("retry", 1)
 
 
 @pytest.mark.parametrize("reason", ["due", "manual"])
@@ -324,7 +337,7 @@ async def test_a_shard_that_takes_too_long_continues_in_a_further_message(
 
 
 async def test_storage_that_fails_during_a_run_is_reported_as_such(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Not as a failure of the clusters whose rows could not be read again."""
     cluster = await world.join("aks-1")
@@ -342,6 +355,7 @@ async def test_storage_that_fails_during_a_run_is_reported_as_such(
     await _refresh_shard(world, cluster)
     [event] = world.events.named("shard.completed")
     assert event["category"] == "storage_unavailable"
+    assert [record.levelname for record in caplog.records if "shard.completed" in record.message] == ["ERROR"]
     assert world.events.named("secret.refresh_failed") == []
 
 
