@@ -1,6 +1,7 @@
 """A cluster with many targets: what one namespace does delays and hides none of the others."""
 
 import asyncio
+from collections import Counter
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -9,6 +10,7 @@ import pytest
 from local.cloud import LocalCluster
 from local.kubernetes import recordings
 from local.serving import Fault
+from pullkeeper.deadline import remaining
 from pullkeeper.errors import ClusterTlsUntrusted, ClusterUnauthorized, ClusterUnreachable, PullkeeperError
 from pullkeeper.fleet.shards import shard_of
 from pullkeeper.fleet.status import Status
@@ -173,6 +175,27 @@ async def test_four_calls_without_a_response_and_none_with_one_are_a_silent_clus
     outcomes = await write_all(_TARGETS, call, lambda _: False, Watch())
     assert len(calls) == called
     assert outcomes.keys() == {*_TARGETS}
+
+
+async def test_what_has_failed_shares_one_connection_and_gets_more_time() -> None:
+    running, most, left = Counter[bool](), Counter[bool](), dict[bool, float]()
+
+    def has_failed(target: Target) -> bool:
+        return target in _TARGETS[:20]
+
+    async def call(target: Target) -> Outcome:
+        lane = has_failed(target)
+        running[lane] += 1
+        most[lane] = max(most[lane], running[lane])
+        left[lane] = remaining(1000)
+        await asyncio.sleep(0.001)
+        running[lane] -= 1
+        return Kept(None)
+
+    await write_all(_TARGETS, call, has_failed, Watch())
+    assert most == {False: 3, True: 1}
+    assert 4 < left[False] <= 5
+    assert 9 < left[True] <= 10
 
 
 async def test_targets_back_off_one_by_one(world: World) -> None:

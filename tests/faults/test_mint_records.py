@@ -183,6 +183,23 @@ async def test_a_record_that_hangs_does_not_keep_a_process_from_its_end(
         await mints.finish()
 
 
+async def test_a_record_that_others_overtake_each_time_is_given_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they have written is just as new."""
+    mints, tries = world.services.mints, list[str]()
+
+    async def be_overtaken(hub: str, _: MintRecord) -> bool:
+        tries.append(hub)
+        await asyncio.sleep(0)
+        return False
+
+    monkeypatch.setattr(mints, "_merge_once", be_overtaken)
+    mints.record(_parse(world).identity, MintRecord(last_mint=world.clock()))
+    await mints.finish()
+    assert len(tries) == 3
+
+
 async def test_hubs_with_the_same_content_have_the_same_last_mint(world: World) -> None:
     world.cloud.hubs["alias"] = world.cloud.hubs["main"]
     await world.refresh(await world.join("aks-1", "alias"))

@@ -101,12 +101,16 @@ async def test_a_row_that_cannot_be_read_hides_no_other(world: World, table: str
     else:
         [event] = [event for event in world.events.named("fleet.status") if event["cluster"] == str(bad.id)][-1:]
         assert event["category"] == "invalid_request"
+        assert event["remedy"].startswith("Correct the fields that the message names.")
 
 
 async def test_a_row_is_replaced_as_a_whole(world: World) -> None:
     """The publisher no longer has to trust an identity that the cluster does not use any more."""
     member, fleet = (await world.join("aks-1")).member, world.services.fleet
     await fleet.put(replace(member, identity="1"))
+    async with TableServiceClient.from_connection_string(world.storage) as tables:
+        unread = {"PartitionKey": "00", "RowKey": "s|g|n", "Format": 2, "Identity": "2"}
+        await tables.get_table_client("fleet").create_entity(unread)
     assert await fleet.trusted_members() == [replace(member, identity="1")]
     await fleet.put(member)
     assert await fleet.trusted_members() == []

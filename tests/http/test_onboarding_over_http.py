@@ -63,7 +63,8 @@ async def test_a_cluster_is_in_the_fleet_until_it_is_offboarded(app: App) -> Non
     offboarded = await app.run_operation("DELETE", cluster_path(cluster))
     assert (offboarded["kind"], offboarded["status"]) == ("offboard", "Succeeded"), json.dumps(offboarded)
     assert any("Namespace deepintshield" in left for left in offboarded["result"]["left"])
-    assert (await app.call("GET", cluster_path(cluster))).status == 404
+    for method, path in (("GET", cluster_path(cluster)), ("POST", f"{cluster_path(cluster)}/refresh")):
+        assert (await app.call(method, path)).status == 404
     with pytest.raises(AssertionError, match="HTTP 404"):
         await cluster.admin.read_secret("deepintshield", "ar-pull-secret")
 

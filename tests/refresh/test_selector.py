@@ -12,6 +12,8 @@ from local.serving import Fault
 from pullkeeper.cluster.api import Api
 from pullkeeper.cluster.lists import list_all
 from pullkeeper.cluster.refusals import ListExpired
+from pullkeeper.deadline import remaining
+from pullkeeper.errors import ClusterUnreachable, NamespaceListDenied
 from pullkeeper.fleet.queues import RefreshMessage
 from pullkeeper.fleet.shards import shard_of
 from pullkeeper.model import SelectorTarget, Target, Wish
@@ -215,9 +217,19 @@ async def test_a_refused_list_is_an_outcome_of_its_own_and_delays_no_refresh(wor
     assert {one.state(world.clock()) for one in status.targets.values()} == {"fresh"}
     assert writes(cluster) - written == 4
     assert set(named(world, "secret.refresh_failed")) == {"*"}
-    assert ("*", "unknown") in {
-        (str(seen["target"]).rpartition("aks-1/")[2], seen["state"]) for seen in world.events.named("fleet.status")
+    assert ("*", "unknown", status.search.remedy) in {
+        (str(seen["target"]).rpartition("aks-1/")[2], seen["state"], seen.get("remedy"))
+        for seen in world.events.named("fleet.status")
     }
+
+
+async def test_no_cluster_joins_while_its_list_is_refused(world: World) -> None:
+    cluster = await join(world, Target(), TEAMS)
+    fault = recordings.fault("forbidden-unnamed-in-cluster", path="/api/v1/namespaces$", method="GET")
+    cluster.part.faults.add(fault)
+    with pytest.raises(NamespaceListDenied):
+        await world.services.refresher.write_first(cluster.member, ())
+    assert writes(cluster) == 0
 
 
 async def test_a_further_try_of_a_secret_lists_no_namespaces(world: World) -> None:
@@ -262,6 +274,18 @@ async def test_a_list_that_hangs_is_given_up_and_the_secrets_are_written(
     assert status.search
     assert status.search.category == "cluster_unreachable"
     assert status.targets["deepintshield/ar-pull-secret"].state(world.clock()) == "fresh"
+
+
+async def test_a_list_has_ten_seconds(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = list[float]()
+
+    async def note(*_: object) -> None:
+        left.append(remaining(1000))
+        raise ClusterUnreachable("no response")
+
+    monkeypatch.setattr("pullkeeper.refresh.attempt.list_targets", note)
+    await world.refresh(await join(world))
+    assert 9 < left[0] <= 10
 
 
 async def test_a_list_that_got_no_response_is_made_in_a_place_for_suspects(

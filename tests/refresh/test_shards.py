@@ -112,6 +112,8 @@ async def test_a_row_of_another_version_is_left_alone_and_reported(world: World)
     assert writes == newer.part.journal.count("PATCH", "/secrets/")
     reported = [event for event in world.events.named("fleet.status") if event["cluster"] == str(newer.id)]
     assert reported[-1]["category"] == "unknown_format"
+    with pytest.raises(UnknownFormat, match="the row has format 2"):
+        await world.services.fleet.member(newer.id)
     assert (await world.target(other)).state(world.clock()) == "fresh"
 
 
@@ -160,6 +162,22 @@ async def test_a_row_that_was_deleted_since_it_was_read_is_read_again(world: Wor
         await tables.get_table_client("shards").delete_entity("shard", shard)
     assert await shards.save(before) is None
     assert await shards.update(shard, lambda state: state)
+
+
+async def test_a_writer_that_others_overtake_each_time_gives_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster, tries = await world.join("aks-1"), list[ShardState]()
+
+    async def be_overtaken(_: Shards, state: ShardState) -> None:
+        tries.append(state)
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(Shards, "save", be_overtaken)
+    async with asyncio.timeout(20):
+        with pytest.raises(StorageUnavailable, match="changed by others 5 times in a row"):
+            await world.services.shards.update(shard_of(cluster.id), lambda state: state)
+        await _refresh_shard(world, cluster)
+    assert len(tries) == 5 + 5
+    assert world.events.named("shard.completed")[-1]["category"] == "storage_unavailable"
 
 
 async def test_a_cluster_that_joins_during_a_run_is_due_at_the_next_tick(
