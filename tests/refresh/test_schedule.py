@@ -1,5 +1,7 @@
 """A tick sends the shards that are due, at a cost that does not grow with the fleet, and says what is overdue."""
 
+import asyncio
+
 import pytest
 from azure.data.tables.aio import TableServiceClient
 from azure.functions.timer import TimerRequest
@@ -10,6 +12,7 @@ from pullkeeper.deadline import deadline, remaining
 from pullkeeper.fleet.shard_table import Totals
 from pullkeeper.fleet.shards import shard_of
 from pullkeeper.fleet.storage import CALL
+from pullkeeper.services import _create_and_close
 from tests.world import MINUTE, World
 
 pytestmark = pytest.mark.servers
@@ -35,6 +38,17 @@ async def test_the_timer_takes_back_a_problem_of_storage_that_is_solved(
     assert "the queue no-" in objects.problems[0].detail
     await schedule._function.get_user_function()(TimerRequest(past_due=False))
     assert objects.problems == ()
+
+
+async def test_an_event_loop_that_ends_closes_the_services(world: World) -> None:
+    services, closed = world.build_services(), asyncio.Event()
+    services._connections.callback(closed.set)
+    background = asyncio.create_task(_create_and_close(services))
+    await asyncio.sleep(0)
+    assert not closed.is_set()
+    background.cancel()
+    await asyncio.wait({background})
+    assert closed.is_set()
 
 
 async def test_a_shard_without_clusters_is_not_sent_again_and_again(world: World) -> None:
