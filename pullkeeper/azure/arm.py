@@ -105,5 +105,5 @@ class Arm:
                     yield
             except HttpResponseError as e:
                 raise map_refusal(e, context, Meanings(self._denied, missing, conflict)) from None
-            except (AzureError, TimeoutError, ValueError) as e:
+            except (AzureError, TimeoutError, ValueError, RecursionError) as e:
                 raise ArmUnavailable(f"no response from Azure Resource Manager ({type(e).__name__})", context) from None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
-from azure.core.exceptions import HttpResponseError
+from azure.core.exceptions import HttpResponseError, IncompleteReadError
 
 from pullkeeper.errors import (
     ArmConflict,
@@ -79,7 +79,8 @@ def map_refusal(response: HttpResponseError, context: Mapping[str, str], meaning
     """Translate an error response of Azure Resource Manager."""
     status, text = response.status_code or 0, response.message
     fits = (kind for code, part, kind in _REFUSALS if code in {status, _ANY} and part in text)
-    kind = next(fits, meanings.of(status))
+    # One that broke off has no status.
+    kind = ArmUnavailable if isinstance(response, IncompleteReadError) else next(fits, meanings.of(status))
     found = _NAMES.search(text)
     named = {name: value for name, value in found.groupdict().items() if value} if found else {}
     return kind(text, {**context, **named}, retry_after=parse_retry_after(getattr(response.response, "headers", {})))

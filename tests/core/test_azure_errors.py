@@ -66,6 +66,18 @@ async def test_each_subscription_is_called_under_its_own_id(authority: Authority
         assert [request.path.split("/")[2] for request in server.requests] == [one.subscription for one in others]
 
 
+@pytest.mark.parametrize(("variable", "calls"), [("HTTPS_PROXY", ["CONNECT"]), ("HTTP_PROXY", [])])
+async def test_azure_is_called_by_the_proxy_for_https(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, variable: str, calls: list[str]
+) -> None:
+    failed = {ANY_PATH: http(503)}
+    async with serve_canned(None, {**failed}) as proxy, serve_canned(authority, {**failed}) as server:
+        monkeypatch.setenv(variable, f"http://{proxy.host}")
+        assert type(await _describe(server)) is ArmUnavailable
+    assert [request.method for request in proxy.requests] == calls
+    assert len(server.requests) == 1 - len(calls)
+
+
 async def _add_credential(server: CannedServer) -> PullkeeperError:
     credential = FederatedCredential("n", "https://issuer.example/", "system:serviceaccount:a:b")
     async with _open_arm(server) as arm:
@@ -84,6 +96,9 @@ async def _add_credential(server: CannedServer) -> PullkeeperError:
         pytest.param(_error(503, "ServiceUnavailable", "Try again later."), ArmUnavailable, id="503"),
         pytest.param(http(502, b"<html>", Content_Type="text/html"), ArmUnavailable, id="a gateway's page"),
         pytest.param(http(200, b"<html>", Content_Type="application/json"), ArmUnavailable, id="200 without JSON"),
+        pytest.param(http(200, b"", Content_Type="application/json"), ArmUnavailable, id="nothing"),
+        pytest.param(http(200, b"[" * 60_000, Content_Type="application/json"), ArmUnavailable, id="deeply nested"),
+        pytest.param(http(200, b"{}" + b" " * 1000)[:-500], ArmUnavailable, id="broken off"),
         pytest.param(_error(400, "InvalidApiVersionParameter", "The api-version is invalid."), InternalError, id="400"),
         pytest.param(http(302, b"", Location="https://127.0.0.1:9/"), InternalError, id="a redirect"),
     ],
