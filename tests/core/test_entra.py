@@ -96,6 +96,44 @@ async def test_concurrent_requests_for_a_fresh_token_share_one_call(monkeypatch:
     assert len(endpoint.requests) == 1
 
 
+async def test_a_fresh_token_is_not_one_that_was_requested_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with _entra(http(200, _RESPONSE), monkeypatch) as (entra, endpoint):
+        await asyncio.gather(entra.token(_RESOURCE), entra.token(_RESOURCE, fresh=True))
+
+    assert len(endpoint.requests) == 2
+
+
+async def test_a_token_is_kept_for_half_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the SDK knows when it ends. This one has ended."""
+    async with _entra(http(200, {**_RESPONSE, "expires_on": "1000000000"}), monkeypatch) as (entra, endpoint):
+        for _ in range(2):
+            await entra.token(_RESOURCE)
+        assert len(endpoint.requests) == 1
+        _let_pass(timedelta(seconds=31), monkeypatch)
+        await entra.token(_RESOURCE)
+        assert len(endpoint.requests) == 2
+
+
+def _let_pass(delay: timedelta, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    earlier = loop.time
+    monkeypatch.setattr(loop, "time", lambda: earlier() + delay.total_seconds())
+
+
+async def test_a_request_that_hangs_is_not_shared_with_later_callers(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with _entra((None,), monkeypatch) as (entra, endpoint):
+        hanging = asyncio.create_task(entra.token(_RESOURCE))
+        while not endpoint.requests:  # noqa: ASYNC110 - a canned server has no event for it
+            await asyncio.sleep(0.01)
+        _let_pass(timedelta(seconds=31), monkeypatch)
+        with pytest.raises(EntraUnavailable):
+            await hanging
+        await asyncio.sleep(0.05)
+        endpoint.answers["/msi/token"] = http(200, _RESPONSE)
+        async with asyncio.timeout(2):
+            assert (await entra.token(_RESOURCE)).reveal() == _TOKEN
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -154,10 +192,12 @@ async def test_a_throttling_endpoint_is_left_alone_for_as_long_as_it_asks(monkey
             assert timedelta(seconds=29) < (raised.value.retry_after or timedelta()) <= timedelta(seconds=30)
         assert len(endpoint.requests) == 1
         endpoint.answers["/msi/token"] = http(200, _RESPONSE)
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        monkeypatch.setattr(loop, "time", lambda: now + 31)
+        _let_pass(timedelta(seconds=31), monkeypatch)
         assert (await entra.token(_RESOURCE)).reveal() == _TOKEN
+        endpoint.answers["/msi/token"] = http(429, b"slow down")
+        with pytest.raises(EntraThrottled):
+            await entra.token(_RESOURCE, fresh=True)
+        assert (await entra.token(_RESOURCE)).reveal() == _TOKEN, "it is there already"
 
 
 async def test_a_throttling_endpoint_is_asked_again_after_a_minute_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,6 +218,10 @@ async def test_a_token_in_the_cache_does_not_hide_an_outage(monkeypatch: pytest.
 
         with pytest.raises(EntraUnavailable):
             await entra.token(_RESOURCE)
+        asked = len(endpoint.requests)
+        with pytest.raises(EntraUnavailable):
+            await entra.token(AKS, fresh=True)
+        assert len(endpoint.requests) == asked + 1, "there is no other resource to compare it with"
 
 
 async def test_an_endpoint_that_is_down_is_entra_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,6 +70,9 @@ def test_one_that_has_waited_calls_once_while_others_wait(quotas: Quotas) -> Non
         assert _call(quotas) is None
         assert turns == set()
         assert _call(quotas) == 6
+    with take_turns({_QUOTA.name}):
+        pass
+    assert _call(quotas) == 7, "a turn that was not used has passed"
 
 
 def test_a_line_slows_down_while_calls_in_their_turn_are_refused(quotas: Quotas, clock: Clock) -> None:
@@ -99,6 +102,15 @@ def test_refusals_of_turns_of_one_pace_slow_the_line_once(quotas: Quotas) -> Non
         with take_turns({_QUOTA.name}):
             last = _call(quotas, _throttled())
     assert ((_call(quotas) or 0) - (last or 0)) == 1.5
+
+
+def test_a_line_that_has_ended_says_nothing_about_the_next(quotas: Quotas, clock: Clock) -> None:
+    _call(quotas, _throttled())
+    with take_turns({_QUOTA.name}):
+        _call(quotas, _throttled())
+    clock.advance(60 * _SECOND)
+    assert _call(quotas) is None
+    assert [_call(quotas, _throttled()) for _ in range(2)] == [1, 2]
 
 
 def test_a_quota_has_a_line_of_its_own(quotas: Quotas) -> None:
