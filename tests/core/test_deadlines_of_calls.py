@@ -17,7 +17,7 @@ from azure.identity.aio import ManagedIdentityCredential
 
 from local.serving import Authority
 from pullkeeper.azure.arm import Arm
-from pullkeeper.azure.clusters import AzureClusters, ClusterFacts
+from pullkeeper.azure.clusters import AzureClusters, ClusterFacts, _resolves
 from pullkeeper.azure.entra import Entra
 from pullkeeper.azure.identities import OURS, AzureIdentities, FederatedCredential, ManagedIdentity
 from pullkeeper.cluster import pull_secret
@@ -37,6 +37,7 @@ from pullkeeper.fleet.storage import connect_storage, map_storage_errors
 from pullkeeper.mints import MintRecord
 from pullkeeper.model import ClusterId, Endpoint, Target
 from pullkeeper.publisher import registry
+from pullkeeper.publisher.chain import Chain
 from pullkeeper.publisher.federation import Federation
 from pullkeeper.publisher.hub import Hub
 from pullkeeper.settings import Settings
@@ -134,6 +135,10 @@ async def _get_google_token(server: CannedServer, _: Authority) -> None:
     await Federation(Entra(UncheckedCredential), _clock, _replace_nothing, lambda *_: None).token(_hub(server))
 
 
+async def _exchange(server: CannedServer, _: Authority) -> None:
+    await Chain(Entra(UncheckedCredential), _clock).google_token(_hub(server), EntraToken("canary"))
+
+
 async def _probe(server: CannedServer, _: Authority) -> None:
     await registry.probe(_hub(server), Token("canary", _NOW, _NOW + timedelta(hours=1)), "subject")
 
@@ -158,6 +163,7 @@ _CALLS = [
     pytest.param(_find_identity, ArmUnavailable, id="find an identity"),
     pytest.param(_add_credential, ArmUnavailable, id="add a federated credential"),
     pytest.param(_get_google_token, GoogleUnavailable, id="mint a token"),
+    pytest.param(_exchange, GoogleUnavailable, id="exchange a token, which no cancellation ends"),
     pytest.param(_probe, RegistryUnavailable, id="probe a token"),
     pytest.param(_apply, ClusterUnreachable, id="apply an object"),
     pytest.param(_add_reference, ClusterUnreachable, id="read an object"),
@@ -283,6 +289,21 @@ def test_a_server_that_accepts_no_connection_costs_five_seconds(
 
         with asyncio.Runner(loop_factory=_QuickLoop) as runner:
             assert 5 <= runner.run(measure()) < 13
+
+
+class _SilentResolverLoop(_QuickLoop):
+    async def getaddrinfo(self, *_: object, **__: object) -> Any:
+        await asyncio.Event().wait()
+
+
+def test_a_name_that_takes_more_than_five_seconds_does_not_resolve() -> None:
+    async def measure() -> float:
+        began = asyncio.get_running_loop().time()
+        assert not await _resolves("api.privatelink.example")
+        return asyncio.get_running_loop().time() - began
+
+    with asyncio.Runner(loop_factory=_SilentResolverLoop) as runner:
+        assert 5 <= runner.run(measure()) < 13
 
 
 @pytest.mark.parametrize(("call", "category"), _CALLS)

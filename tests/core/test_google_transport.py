@@ -155,6 +155,13 @@ async def test_a_longer_life_than_requested_is_cut(authority: Authority) -> None
     assert token.life == timedelta(hours=1)
 
 
+@pytest.mark.parametrize("date", ["Thu, 01 Jan 2026 09:00:00 -0000", "noon"], ids=["no zone", "no date"])
+async def test_a_date_that_is_no_time_does_not_count(authority: Authority, date: str) -> None:
+    minted = http(200, {"accessToken": _TOKEN, "expireTime": "2026-01-01T12:30:00Z"}, Date=date)
+    async with serve_canned(authority, {_STS: _EXCHANGED, _IAM: minted}) as server:
+        assert (await _exchange(_hub(server))).life == timedelta(minutes=30)
+
+
 @pytest.mark.parametrize(
     "slow",
     [

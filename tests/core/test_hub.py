@@ -32,6 +32,14 @@ def test_registries_of_google_are_accepted(host: str) -> None:
     assert (host,) == parsed_hub(registries=[host], probe=f"{host}/p-1/r/i").registries
 
 
+def test_a_hub_has_one_to_twenty_registries() -> None:
+    hosts = [f"r{number}-docker.pkg.dev" for number in range(21)]
+
+    assert len(parsed_hub(registries=hosts[1:], probe=f"{hosts[1]}/p-1/r/i").registries) == 20
+    for wrong in (hosts, []):
+        assert _fail(hub(registries=wrong)).startswith("registries: ")
+
+
 @pytest.mark.parametrize("probe", cases("probes"))
 def test_a_probe_of_another_form_is_refused_and_not_quoted(probe: Any) -> None:
     message = _fail(hub(probe=probe))

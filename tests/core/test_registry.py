@@ -21,7 +21,7 @@ from pullkeeper.publisher import registry
 from pullkeeper.publisher.hub import Hub
 from pullkeeper.publisher.registry import dockerconfigjson
 from pullkeeper.tokens import Token
-from tests.core.canned import MALFORMED, CannedServer, http, serve_canned
+from tests.core.canned import ANY_PATH, MALFORMED, CannedServer, http, serve_canned
 from tests.core.failures import format_failure
 from tests.core.publisher import SERVICE_ACCOUNT, credential_config, hub
 
@@ -195,6 +195,17 @@ async def test_a_redirect_is_not_followed(authority: Authority, path: str) -> No
 
     assert type(failure) is errors.RegistryUnavailable
     assert elsewhere.requests == []
+
+
+async def test_the_probe_is_made_by_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = "registry.invalid"
+    async with serve_canned(None, {ANY_PATH: http(503)}) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://{proxy.host}")
+        document = hub(registries=[host], probe=f"{host}/{_NAME}")
+        failure = await _fail(Hub.parse(document, trusted_hosts=frozenset({host})))
+
+    assert type(failure) is errors.RegistryUnavailable
+    assert [(request.method, request.path) for request in proxy.requests] == [("CONNECT", f"{host}:443")]
 
 
 async def test_a_server_without_a_trusted_certificate_gets_no_token() -> None:
