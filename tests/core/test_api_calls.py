@@ -1,5 +1,6 @@
 """What the calls to an API server are conditional on, what their responses hold, and which server gets them."""
 
+import asyncio
 import base64
 import socket
 import threading
@@ -17,6 +18,7 @@ from local.serving import Authority
 from pullkeeper import bounded
 from pullkeeper.cluster import connection, pull_secret
 from pullkeeper.cluster.api import Api, path_of
+from pullkeeper.cluster.lists import list_all
 from pullkeeper.cluster.ownership import LABELS, ObjectMetadata, managers
 from pullkeeper.errors import (
     ClusterMoved,
@@ -65,6 +67,7 @@ async def _write_beside_us(cluster: LocalCluster) -> None:
 async def test_a_secret_that_was_created_again_is_not_deleted(cluster: LocalCluster, api: Api) -> None:
     seen = await api.apply(_SECRET, _BODY)
     await cluster.admin.delete_secret(_TARGET.namespace, _TARGET.secret)
+    await api.delete(_SECRET, seen.uid)  # it is gone already
     again = await cluster.admin.create_secret(_TARGET.namespace, _TARGET.secret, "{}")
     with pytest.raises(ObjectChanged):
         await api.delete(_SECRET, seen.uid)
@@ -294,6 +297,40 @@ async def test_a_list_without_objects_is_not_of_an_api_server(authority: Authori
         async with Api(endpoint, EntraToken("canary")) as api:
             with pytest.raises(ClusterMoved):
                 await api.list_objects("/api/v1/pods", 10)
+    assert [one.path for one in server.requests] == ["/api/v1/pods?limit=10"], "whole objects, no more than are needed"
+
+
+class _Paged(Api):
+    """A list of two pages."""
+
+    asked: Final = list[tuple[str, str, str]]()
+
+    async def list_page(
+        self, path: str, token: str, *, labels: str = "", fields: str = ""
+    ) -> tuple[list[dict[str, Any]], str]:
+        self.asked.append((token, labels, fields))
+        return [{"name": path}], "" if token else "second"
+
+
+async def test_each_page_is_selected_as_the_first(authority: Authority) -> None:
+    endpoint = Endpoint(server="https://127.0.0.1:1", ca=authority.pem, read_at="2026-01-01T00:00:00Z")
+    async with _Paged(endpoint, None) as api:
+        assert len(await list_all(api, "/api/v1/secrets", labels="a=b", fields="metadata.name=c")) == 2
+    assert api.asked == [("", "a=b", "metadata.name=c"), ("second", "a=b", "metadata.name=c")]
+
+
+async def test_a_cluster_gets_four_connections_however_many_calls(authority: Authority) -> None:
+    async with serve_canned(authority, {ANY_PATH: (None,)}) as server:
+        endpoint = Endpoint(server=f"https://{server.host}", ca=authority.pem, read_at="2026-01-01T00:00:00Z")
+        async with Api(endpoint, EntraToken("canary")) as api:
+            calls = [asyncio.create_task(api.get("/api/v1/namespaces/a")) for _ in range(6)]
+            while len(server.requests) < 4:  # noqa: ASYNC110 - a canned server has no event for it
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
+            assert len(server.requests) == 4
+            for call in calls:
+                call.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
 
 
 async def test_cookies_of_an_api_server_are_not_sent_back(authority: Authority) -> None:

@@ -16,13 +16,17 @@ FIELDS: dict[str, Any] = {
 }
 
 
-def found(fields: Any = None, operation: str = "Apply", **spec: Any) -> dict[str, Any]:
-    """The object as a server returns it, with defaults and the fields of other managers."""
+def found(fields: Any = None, operation: str = "Apply", earlier: Any = None, **spec: Any) -> dict[str, Any]:
+    """The object as a server returns it, with defaults and the fields of other managers. earlier: what we have applied
+    in another version of the API.
+    """
     entries = [
         {"manager": "kubectl", "operation": "Update", "fieldsV1": {"f:spec": {"f:other": {}}}},
         {"manager": "pullkeeper", "operation": operation, "fieldsV1": fields or FIELDS},
         {"manager": "pullkeeper", "operation": "Update", "fieldsV1": {"f:imagePullSecrets": {}}},
     ]
+    if earlier:
+        entries.append({"manager": "pullkeeper", "operation": "Apply", "fieldsV1": earlier})
     return {
         "metadata": {"name": "one", "uid": "u", "labels": {"a": "1", "b": "2"}, "managedFields": entries},
         "spec": {"ports": [{"port": 80, "protocol": "TCP"}], "rules": ["x"], "other": 1, **spec},
@@ -45,6 +49,7 @@ def test_an_object_as_asked_needs_no_apply(rules: Any) -> None:
         found({"f:spec": {"f:ports": {'k:{"port":81}': {".": {}}}}}),
         found({"f:spec": {"f:rules": {'v:"z"': {}}}}),
         found(operation="Update"),
+        found(earlier={"f:data": {"f:earlier": {}}}),
     ],
     ids=[
         "a value",
@@ -54,6 +59,7 @@ def test_an_object_as_asked_needs_no_apply(rules: Any) -> None:
         "an item of earlier",
         "a set",
         "no apply",
+        "another version",
     ],
 )
 def test_what_an_apply_would_change_needs_one(changed: dict[str, Any]) -> None:

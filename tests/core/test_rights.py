@@ -7,6 +7,7 @@ import pytest
 
 from local.kubernetes.schema import definition
 from pullkeeper.cluster.rights import access, admission_policy
+from pullkeeper.errors import InvalidRequest
 from pullkeeper.model import SelectorTarget, Target, Wish
 
 _APP: Final = "66666666-7777-8888-9999-000000000000"
@@ -106,6 +107,36 @@ def test_a_long_group_of_names_loses_none() -> None:
     groups = _variables([Target(namespace="one", secret=name) for name in names])["named"]
     assert {name for group in groups for name in group["names"]} == names
     assert max(len(group["names"]) for group in groups) == 100
+
+
+def _evaluate(variables: dict[str, str], name: str) -> list[Any]:
+    """Return the value of a variable, which may be the sum of others."""
+    expression = variables[name]
+    if expression.startswith("["):
+        return list(json.loads(expression))
+    parts = [part.removeprefix("variables.") for part in expression.split(" + ")]
+    return [item for part in parts for item in _evaluate(variables, part)]
+
+
+def test_a_long_value_of_the_policy_is_the_sum_of_its_parts() -> None:
+    """Kubernetes takes 100,000 characters for an expression, and each may use variables that were there before."""
+    targets: list[Wish] = [Target(namespace=f"team-{n:04}-{'x' * 50}", secret=f"s{n:04}") for n in range(1015)]
+    policy, _ = admission_policy(targets, _APP)
+    variables = {one["name"]: one["expression"] for one in policy["spec"]["variables"]}
+    assert 100_000 < len(json.dumps(_evaluate(variables, "named"))) < 110_000
+    assert max(map(len, variables.values())) <= 100_000
+    names = list(variables)
+    assert names.index("named1") < names.index("named2") < names.index("named")
+    assert {group["names"][0] for group in _evaluate(variables, "named")} == {f"s{n:04}" for n in range(1015)}
+
+
+def test_selectors_that_are_too_long_for_an_expression_are_refused() -> None:
+    long = {"key": "team", "operator": "In", "values": [f"{n:03}{'x' * 60}" for n in range(50)]}
+    wishes: list[Wish] = [
+        SelectorTarget.parse({"namespaceSelector": {"matchExpressions": [long]}, "secret": f"s{n}"}) for n in range(30)
+    ]
+    with pytest.raises(InvalidRequest, match=r"the namespaceSelectors have 10[0-9]{4} characters: 90000 is the limit"):
+        admission_policy(wishes, _APP)
 
 
 def test_a_policy_that_is_broken_refuses() -> None:

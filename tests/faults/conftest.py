@@ -20,7 +20,7 @@ def azure_waits(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
         waits.append(seconds)
 
     monkeypatch.setattr(AsyncHttpTransport, "sleep", skip)
-    with stamina.set_testing(True, attempts=3, cap=True):
+    with stamina.set_testing(True, attempts=4, cap=True):
         yield waits
 
 
