@@ -1,5 +1,6 @@
 """A token that is revoked before its end is noticed, and replaced in the whole fleet."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -159,6 +160,20 @@ async def test_a_held_token_is_probed_once_in_a_few_minutes(world: World) -> Non
     await _tick(world, timedelta(hours=1))
     assert all([await _is_accepted(world, cluster) for cluster in clusters])
     assert world.events.named("token.revoked") == []
+
+
+async def test_a_registry_that_hangs_delays_no_other_hub(world: World) -> None:
+    world.cloud.add_hub("other")
+    await world.join("aks-3", "other")
+    await _join_two(world)
+    fault = Fault(path="/v2/token", hang=True, times=2)
+    world.cloud.registry_parts[0].faults.add(fault)
+    world.clock.advance(5 * MINUTE)
+    probing = asyncio.create_task(world.services.federation.probe_held())
+    async with asyncio.timeout(5):
+        while fault.times:  # noqa: ASYNC110 - a stand-in has no event for it
+            await asyncio.sleep(0.01)
+    probing.cancel()
 
 
 async def test_storage_that_fails_is_reported_with_the_revocation(
