@@ -1,5 +1,6 @@
 """Every error response of Azure Resource Manager has its category."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -8,7 +9,7 @@ import pytest
 
 from local.serving import Authority
 from pullkeeper.azure.arm import Arm
-from pullkeeper.azure.clusters import AzureClusters
+from pullkeeper.azure.clusters import AzureClusters, _parse_facts
 from pullkeeper.azure.entra import Entra
 from pullkeeper.azure.identities import OURS, AzureIdentities, FederatedCredential, ManagedIdentity
 from pullkeeper.errors import (
@@ -76,6 +77,18 @@ async def test_azure_is_called_by_the_proxy_for_https(
         assert type(await _describe(server)) is ArmUnavailable
     assert [request.method for request in proxy.requests] == calls
     assert len(server.requests) == 1 - len(calls)
+
+
+@pytest.mark.parametrize("spelling", ["eTag", "etag"])
+async def test_a_cluster_is_put_back_whole_under_its_etag(authority: Authority, spelling: str) -> None:
+    properties = {"kubernetesVersion": "1.34.2", "oidcIssuerProfile": {"enabled": False, "later": 1}}
+    facts = _parse_facts({"location": "x", "properties": properties, spelling: "7"})
+    async with serve_canned(authority, {ANY_PATH: http(200, {})}) as server:
+        async with _open_arm(server) as arm:
+            await AzureClusters(arm, lambda: datetime(2026, 1, 1, tzinfo=UTC)).enable_workload_identity(_CLUSTER, facts)
+    [update] = server.requests
+    assert update.headers["if-match"] == '"7"'
+    assert json.loads(update.body)["properties"]["oidcIssuerProfile"] == {"enabled": True, "later": 1}
 
 
 async def _add_credential(server: CannedServer) -> PullkeeperError:

@@ -46,7 +46,10 @@ async def app(azure: Azure, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Ap
     await server.stop()
 
 
-async def test_a_cluster_with_entra_is_located_by_address_and_ca(azure: Azure, app: App) -> None:
+@pytest.mark.parametrize("end", ["", "/"])
+async def test_a_cluster_with_entra_is_located_by_address_and_ca(azure: Azure, app: App, end: str) -> None:
+    azure.blue.server += end
+
     located = await app.locate()
 
     endpoint = located.endpoint

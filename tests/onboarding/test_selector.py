@@ -126,6 +126,8 @@ async def test_a_name_that_others_use_where_the_label_matches_can_be_adopted(onb
     for name, pull in (("a", "yes"), ("b", "no")):
         await create(cluster, name, pull=pull)
         await cluster.admin.create_secret(name, "ar-pull-secret", "{}")
+    await create(cluster, "theirs", pull="no")
+    await cluster.admin.create_secret("theirs", "of-another-name", "{}")
     targets = [*_TARGETS, {"namespace": "b"}]
     done = await onboarding.onboard(cluster, targets=targets, adopt=True)
     for name in ("a", "b"):

@@ -8,12 +8,12 @@ pytestmark = pytest.mark.servers
 SHARED = {"pullkeeper": "shared"}
 
 
-@pytest.mark.parametrize("dry", [False, True])
+@pytest.mark.parametrize(("tags", "dry"), [({}, False), ({"pullkeeper": "no"}, True)])
 async def test_an_identity_that_is_not_shared_is_refused_with_the_command_to_share_it(
-    onboarding: Onboarding, *, dry: bool
+    onboarding: Onboarding, tags: dict[str, str], *, dry: bool
 ) -> None:
     cluster = await onboarding.cluster("aks-1")
-    theirs = onboarding.world.cloud.arm.identities.add(identity_id("database-admin"))
+    theirs = onboarding.world.cloud.arm.identities.add(identity_id("database-admin"), tags=tags)
     body = {"cluster": str(cluster.id), "hub": "main", "identity": "database-admin", "dryRun": dry}
     ended = await onboarding.run(body)
     refused = step(ended, "identity")
