@@ -83,9 +83,8 @@ async def test_azure_is_called_by_the_proxy_for_https(
 async def test_a_cluster_is_put_back_whole_under_its_etag(authority: Authority, spelling: str) -> None:
     properties = {"kubernetesVersion": "1.34.2", "oidcIssuerProfile": {"enabled": False, "later": 1}}
     facts = _parse_facts({"location": "x", "properties": properties, spelling: "7"})
-    async with serve_canned(authority, {ANY_PATH: http(200, {})}) as server:
-        async with _open_arm(server) as arm:
-            await AzureClusters(arm, lambda: datetime(2026, 1, 1, tzinfo=UTC)).enable_workload_identity(_CLUSTER, facts)
+    async with serve_canned(authority, {ANY_PATH: http(200, {})}) as server, _open_arm(server) as arm:
+        await AzureClusters(arm, lambda: datetime(2026, 1, 1, tzinfo=UTC)).enable_workload_identity(_CLUSTER, facts)
     [update] = server.requests
     assert update.headers["if-match"] == '"7"'
     assert json.loads(update.body)["properties"]["oidcIssuerProfile"] == {"enabled": True, "later": 1}
