@@ -48,7 +48,8 @@ def test_a_conflict_names_each_manager_once() -> None:
         '{"message": "Apply failed with 3 conflicts", "details": {"causes": ['
         '{"reason": "FieldManagerConflict", "message": "conflict with \\"kubectl-edit\\" using v1", "field": ".data"},'
         '{"reason": "FieldManagerConflict", "message": "conflict with \\"kubectl-edit\\" using v1", "field": ".type"},'
-        '{"reason": "FieldManagerConflict", "message": "conflict with \\"argocd\\"", "field": ".metadata"}]}}'
+        '{"reason": "FieldManagerConflict", "message": "conflict with \\"argocd\\"", "field": ".metadata"},'
+        '{"reason": "FieldManagerConflict", "message": "conflict with another"}, {"reason": "FieldManagerConflict"}]}}'
     )
 
     conflict = map_refusal(409, body.encode(), {})

@@ -154,6 +154,15 @@ def test_cluster_wide_objects_of_two_identities_have_different_names() -> None:
     assert not names("one") & names("two")
 
 
+def test_each_binding_names_what_it_binds() -> None:
+    policy, binding = admission_policy([_FOUND], _APP)
+    assert binding["spec"]["policyName"] == policy["metadata"]["name"]
+    role, role_binding = access([_FOUND], _APP)
+    assert role_binding["roleRef"]["name"] == role["metadata"]["name"]
+    (subject,) = role_binding["subjects"]
+    assert subject["name"] == _APP
+
+
 def test_a_secret_that_names_no_manager_is_not_deleted() -> None:
     """That all of its managers are ours would be true."""
     rules = [one["expression"] for one in admission_policy([_FOUND], _APP)[0]["spec"]["validations"]]
