@@ -11,6 +11,7 @@ from typing import Any, Final
 import aiohttp
 import pytest
 import pytest_asyncio
+import stamina
 
 from local.clock import Clock
 from local.cloud import Cloud, LocalCluster
@@ -108,16 +109,15 @@ async def test_a_secret_that_is_given_back_has_nothing_of_ours(cluster: LocalClu
 
 
 class _Meanwhile(Api):
-    """Another client changes the service account between the read of it and the first patch."""
+    """Another client changes the service account between each read and the next patch, while there are changes."""
 
     cluster: LocalCluster
-    change: Any = None
+    changes: list[dict[str, Any]]
 
     async def json_patch(self, path: str, operations: Sequence[Any]) -> None:
-        change, self.change = self.change, None
-        if change is not None:
+        if self.changes:
             merge = "application/merge-patch+json"
-            await self.cluster.admin.call("PATCH", path, {"imagePullSecrets": change}, content_type=merge)
+            await self.cluster.admin.call("PATCH", path, self.changes.pop(0), content_type=merge)
         await super().json_patch(path, operations)
 
 
@@ -134,7 +134,7 @@ async def test_a_reference_that_is_added_replaces_none_that_came_meanwhile(
 ) -> None:
     api, path = await _open(cluster, before), pull_secret.account_path(_TARGET, "app")
     async with api:
-        api.change = [{"name": name} for name in meanwhile]
+        api.changes = [{"imagePullSecrets": [{"name": name} for name in meanwhile]}]
         await pull_secret.add_reference(api, _TARGET, "app")
         await pull_secret.add_reference(api, _TARGET, "app")  # it is there
     named = (await cluster.admin.call("GET", path))["imagePullSecrets"]
@@ -143,11 +143,22 @@ async def test_a_reference_that_is_added_replaces_none_that_came_meanwhile(
     assert len([one for one in patches if one.headers["User-Agent"].startswith("pullkeeper/")]) <= 2, "each read first"
 
 
+async def test_a_reference_is_added_however_often_others_change_the_account(cluster: LocalCluster) -> None:
+    """Other targets name their secrets in it at the same time."""
+    api, path = await _open(cluster, []), pull_secret.account_path(_TARGET, "app")
+    api.changes = [{"metadata": {"labels": {"theirs": str(number)}}} for number in range(4)]
+    with stamina.set_testing(True, attempts=5, cap=True):
+        async with api:
+            await pull_secret.add_reference(api, _TARGET, "app")
+    assert (await cluster.admin.call("GET", path))["imagePullSecrets"] == [{"name": "ar-pull-secret"}]
+    assert api.changes == []
+
+
 async def test_a_reference_is_removed_from_the_place_where_it_is_by_now(cluster: LocalCluster) -> None:
     api, path = await _open(cluster, []), pull_secret.account_path(_TARGET, "app")
     async with api:
         await pull_secret.add_reference(api, _TARGET, "app")
-        api.change = [{"name": "theirs"}, {"name": "ar-pull-secret"}]
+        api.changes = [{"imagePullSecrets": [{"name": "theirs"}, {"name": "ar-pull-secret"}]}]
         await pull_secret.remove_reference(api, _TARGET, "app")
     named = (await cluster.admin.call("GET", path))["imagePullSecrets"]
     assert {"name": "theirs"} in named
@@ -161,7 +172,7 @@ async def _open(cluster: LocalCluster, names: list[str]) -> _Meanwhile:
     await cluster.admin.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata, **named})
     certificate = ClientCertificate(cluster.server.admin_cert_pem, cluster.server.admin_key_pem)
     api = _Meanwhile(cluster.member.endpoint, certificate)
-    api.cluster = cluster
+    api.cluster, api.changes = cluster, []
     return api
 
 

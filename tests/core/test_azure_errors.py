@@ -170,6 +170,15 @@ async def test_a_credential_that_azure_does_not_take_is_a_conflict(message: str,
         assert type(await _add_credential(server)) is FederatedCredentialConflict
 
 
+async def test_an_identity_that_is_gone_is_a_conflict(authority: Authority) -> None:
+    """It was there when the operation looked for it, which it does again after a conflict."""
+    async with serve_canned(authority, {ANY_PATH: _error(404, "ResourceNotFound", "was not found.")}) as server:
+        assert type(await _add_credential(server)) is FederatedCredentialConflict
+        async with _open_arm(server) as arm:
+            with pytest.raises(FederatedCredentialConflict):
+                await AzureIdentities(arm).list_credentials(_IDENTITY)
+
+
 async def test_a_write_beside_another_one_is_waited_for(authority: Authority) -> None:
     code = "ConcurrentFederatedIdentityCredentialsWritesForSingleManagedIdentity"
     async with serve_canned(authority, {ANY_PATH: _error(409, code, "Too many are written concurrently.")}) as server:

@@ -1,6 +1,7 @@
 """Throttled means waiting: an operation comes back later, uses no try, and keeps no place while it waits."""
 
 import asyncio
+import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
@@ -190,6 +191,25 @@ async def test_a_wait_for_one_quota_keeps_the_turn_at_another(onboarding: Onboar
     await onboarding.deliver(begun.id)
     turns = sorted((await onboarding.read_stored(begun.id)).turns)
     assert [turn.partition(" of ")[0] for turn in turns] == ["credentials", "credentials"]
+
+
+@pytest.mark.parametrize("call", ["list credentials", "create an identity", "add a federated credential"])
+async def test_an_operation_waits_for_others_of_its_quota_without_a_call(onboarding: Onboarding, call: str) -> None:
+    """That of a subscription and region, or of an identity. One of another does not wait."""
+    first, second, elsewhere = [await onboarding.cluster(f"aks-{number}") for number in range(3)]
+    onboarding.azure(elsewhere).location = "northeurope"
+    throttle(onboarding, call, times=1, headers=RETRY_AFTER)
+    shared = {"hub": "main", "identity": "shop-pull"}
+    waiting = []
+    for cluster in (first, second):
+        begun = await onboarding.begin({"cluster": str(cluster.id), **shared})
+        await onboarding.deliver(begun.id)
+        waiting.append(seconds_to_next(await onboarding.read_stored(begun.id)))
+    assert 89 < waiting[0] < waiting[1] < 96
+    await onboarding.onboard(elsewhere)
+    _, method, path = CALLS[call]
+    called = [one for one in onboarding.world.cloud.arm_part.journal.requests if one.method == method]
+    assert [one.status == 429 for one in called if re.search(path, one.path)] == [True, False]
 
 
 async def test_waits_for_different_services_are_spread(onboarding: Onboarding) -> None:
