@@ -63,6 +63,13 @@ ANSWERS: Final = {
         errors.LinkedRightMissing,
     ): f"with {SHARED_KEYS}>' --scope {WORKSPACE}.",
     _arm(
+        "several rights at several resources",
+        403,
+        "LinkedAuthorizationFailed",
+        _LINKED.replace(SHARED_KEYS, f"{SHARED_KEYS},Microsoft.Network/x/action").replace(WORKSPACE, f"{WORKSPACE},/x"),
+        errors.LinkedRightMissing,
+    ): f"with {SHARED_KEYS}>' --scope {WORKSPACE}.",
+    _arm(
         "another tenant",
         403,
         "LinkedAuthorizationFailed",

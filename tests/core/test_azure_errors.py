@@ -79,6 +79,17 @@ async def test_azure_is_called_by_the_proxy_for_https(
     assert len(server.requests) == 1 - len(calls)
 
 
+async def test_without_an_endpoint_each_call_has_a_failure_of_its_own() -> None:
+    """A traceback grows each time that it is raised."""
+    wrong = InternalError("ARM_ENDPOINT is no URL")
+    clusters, raised = AzureClusters(Arm(Entra(UncheckedCredential), wrong), lambda: datetime.now(UTC)), []
+    for _ in range(2):
+        with pytest.raises(InternalError, match="ARM_ENDPOINT") as failure:
+            await clusters.describe(_CLUSTER)
+        raised.append(failure.value)
+    assert raised[0] is not raised[1]
+
+
 @pytest.mark.parametrize("spelling", ["eTag", "etag"])
 async def test_a_cluster_is_put_back_whole_under_its_etag(authority: Authority, spelling: str) -> None:
     properties = {"kubernetesVersion": "1.34.2", "oidcIssuerProfile": {"enabled": False, "later": 1}}

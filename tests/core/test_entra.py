@@ -92,8 +92,12 @@ async def test_a_fresh_token_does_not_disturb_other_requests(monkeypatch: pytest
 async def test_concurrent_requests_for_a_fresh_token_share_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
     async with _entra(http(200, _RESPONSE), monkeypatch) as (entra, endpoint):
         await asyncio.gather(*(entra.token(_RESOURCE, fresh=True) for _ in range(10)))
+        endpoint.answers["/msi/token"] = http(403)
 
-    assert len(endpoint.requests) == 1
+        failures = await asyncio.gather(*(entra.token("r") for _ in range(2)), return_exceptions=True)
+
+    assert len(endpoint.requests) == 2
+    assert failures[0] is not failures[1], "each raises its own: a traceback grows each time that it is raised"
 
 
 async def test_a_fresh_token_is_not_one_that_was_requested_before(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,13 +37,14 @@ async def test_any_other_failure_is_a_warning(world: World, fault: Fault) -> Non
     assert [event["category"] for event in world.events.named("token.minted")] == ["registry_unavailable"]
 
 
-async def test_a_deleted_probe_image_is_a_warning(world: World) -> None:
+async def test_a_deleted_probe_image_is_a_warning(world: World, caplog: pytest.LogCaptureFixture) -> None:
     """A publisher's clean-up must not let every secret expire."""
     cluster = await world.join("aks-1")
     world.cloud.registries[0].remove_image(world.cloud.hubs["main"].image)
     await world.refresh(cluster)
     [event] = world.events.named("token.minted")
     assert event["category"] == "probe_image_missing"
+    assert [one.levelname for one in caplog.records if one.message.startswith("token.minted")] == ["WARNING"]
     assert (await world.read_token(cluster)).startswith("ya29.")
 
 

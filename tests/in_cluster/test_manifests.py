@@ -144,7 +144,7 @@ def test_a_secret_of_another_owner_is_taken_over_on_request_only() -> None:
 
 
 def test_defect_6_the_job_is_bounded() -> None:
-    *_, job = build()
+    *_, config, job = build()
     spec, pod = job["spec"], pod_of(job)
     work = spec["jobTemplate"]["spec"]
     [container] = pod["containers"]
@@ -152,6 +152,7 @@ def test_defect_6_the_job_is_bounded() -> None:
     assert spec["startingDeadlineSeconds"] == 600
     assert (spec["successfulJobsHistoryLimit"], spec["failedJobsHistoryLimit"]) == (1, 3)
     assert (work["activeDeadlineSeconds"], work["backoffLimit"]) == (600, 4)
+    assert settings_of(config)["deadlineSeconds"] <= 600 / (1 + 4), "there is time for each of its pods"
     assert work["activeDeadlineSeconds"] < 20 * 60, "it ends before the next run is due"
     assert {"cpu", "memory"} == set(container["resources"]["requests"]) == set(container["resources"]["limits"])
     assert pod["automountServiceAccountToken"] is False
@@ -198,6 +199,18 @@ def test_values_are_set_everywhere() -> None:
     assert pod_of(job)["volumes"][0]["projected"]["sources"][0] == {"configMap": {"name": config["metadata"]["name"]}}
     assert "deepintshield-sa" not in json.dumps([role, binding, config, job])
     assert "ar-pull-secret" not in json.dumps([role, binding, config, job])
+
+
+def test_a_workload_has_the_values_of_its_target() -> None:
+    target = Target(namespace="their-space", secret="their.secret")
+    values: dict[str, Any] = {"image": "image", "replicas": 7, "config_secret": "their-config"}
+    deployment, service = manifests.workload(target, "their-app", **values)
+    assert deployment["metadata"]["namespace"] == service["metadata"]["namespace"] == "their-space"
+    pod = deployment["spec"]["template"]["spec"]
+    assert (deployment["spec"]["replicas"], pod["serviceAccountName"]) == (7, "their-app")
+    assert pod["imagePullSecrets"] == [{"name": "their.secret"}]
+    assert pod["containers"][0]["image"] == "image"
+    assert pod["volumes"][0]["secret"]["secretName"] == "their-config"
 
 
 @pytest.mark.parametrize("secret", [".".join(["a" * 62] * 4), "a.b", "ar-pull-secret", f"{'a' * 43}.b", f"{'a' * 45}"])

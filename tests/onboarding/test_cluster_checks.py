@@ -125,6 +125,14 @@ def test_an_issuer_that_is_off_has_no_address() -> None:
     assert _parse_facts(found).issuer is None
 
 
+def test_what_azure_leaves_out_of_a_cluster_is_as_usual() -> None:
+    found: dict[str, Any] = {"location": "westeurope", "properties": {"kubernetesVersion": "1.34"}}
+    facts = _parse_facts(found)
+    assert (facts.power_state, facts.is_changing, facts.version) == ("Running", False, "1.34")
+    found["properties"]["currentKubernetesVersion"] = "1.34.2"
+    assert _parse_facts(found).version == "1.34.2", "the version that was asked for may be a prefix of it"
+
+
 async def test_an_update_by_another_client_is_not_overwritten(
     onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
