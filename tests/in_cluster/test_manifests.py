@@ -140,7 +140,7 @@ def test_defect_5_the_role_is_two_verbs_on_one_name() -> None:
 
 
 def test_a_secret_of_another_owner_is_taken_over_on_request_only() -> None:
-    assert [settings_of(build(**options)[2])["adopt"] for options in ({}, {"adopt": True})] == [False, True]
+    assert [settings_of(one[2])["adopt"] for one in (build(), build(adopt=True))] == [False, True]
 
 
 def test_defect_6_the_job_is_bounded() -> None:
