@@ -114,9 +114,9 @@ _PROBLEM = MintProblem(category="federation_audience", detail="no", remedy="gclo
         ),
         ({"problems": (Problem(severity="warning", detail="HUB", remedy="az"),)}, SUCCEEDED, "▲ HUB\n  remedy: az\n"),
         (
-            {"hubs": (HubStatus(name="main", state="failed", failure=_PROBLEM),)},
+            {"hubs": (HubStatus(name="main", state="ok"), HubStatus(name="two", state="failed", failure=_PROBLEM))},
             FAILED,
-            f"✗ main: federation_audience: no\n  remedy: gcloud\n  runbook: {_PAGE}\n",
+            f"✗ two: federation_audience: no\n  remedy: gcloud\n  runbook: {_PAGE}\n",
         ),
         (
             {"hubs": (HubStatus(name="main", state="failed", fault="HUBS.main: wrong"),)},
@@ -129,6 +129,11 @@ _PROBLEM = MintProblem(category="federation_audience", detail="no", remedy="gclo
             "▲ main: federation_audience: no\n  remedy: gcloud\n",
         ),
         ({"hubs": (HubStatus(name="main"),)}, SUCCEEDED, "○ main: unknown"),
+        (
+            {"totals": Totals(clusters=1, targets={"fresh": 1, "removed": 2}, overdue=0)},
+            SUCCEEDED,
+            "✔ secrets in 1 clusters: 1 fresh, 2 removed",
+        ),
         ({"hubs": ()}, SUCCEEDED, "▲ the setting HUBS has no hub"),
         (
             {"totals": Totals(clusters=1, targets={"expired": 1}, overdue=0)},
@@ -153,7 +158,9 @@ async def test_a_check_fails_for_what_is_wrong(lonely: Cli, fields: Any, code: i
 
 
 async def test_an_app_that_is_unwell_fails_the_check(lonely: Cli) -> None:
-    answers: Answers = {"/api/health": http(503, {"status": "error"}), "/api/status": _status()}
+    problems = [Problem(severity="warning", detail=name, remedy="az") for name in ("ONE", "TWO")]
+    answers: Answers = {"/api/health": http(503, {"status": "error"}), "/api/status": _status(problems=problems)}
     run = await _run(lonely, answers, "check")
     assert run.code == FAILED
     assert "✗ health: error\n" in run.out
+    assert re.findall("^▲ (.+)", run.out, re.MULTILINE) == ["ONE", "TWO"]

@@ -44,6 +44,21 @@ async def test_no_response_is_a_traceback(lonely: Cli, arguments: tuple[str, ...
         assert "canary" not in error
 
 
+async def test_an_unknown_form_is_shown_without_its_text(lonely: Cli) -> None:
+    hop: dict[str, Any] = {
+        "name": "pods",
+        "subject": None,
+        "detail": "",
+        "because": None,
+        "category": None,
+        "remedy": None,
+    }
+    hops = [{**hop, "state": "canary", "evidence": {}, "runbook": None}]
+    document = {"cluster": None, "hub": "main", "seconds": 1, "state": "ok", "hops": hops}
+    code, error = await _ask(lonely, http(200, document), "doctor", "--hub", "main")
+    assert (code, "KeyError at doctor.py:" in error, "canary" in error) == (FAILED, True, False)
+
+
 async def test_a_page_in_the_place_of_the_app_is_no_success(lonely: Cli) -> None:
     cluster = "/subscriptions/s/resourceGroups/g/providers/p/managedClusters/c"
     code, error = await _ask(lonely, MALFORMED["HTML"], "refresh", cluster)
@@ -160,16 +175,18 @@ async def test_without_a_key_it_says_how_to_get_one(lonely: Cli) -> None:
     assert run.code == WRONG_USAGE
     assert run.err.startswith("✗ no key: set PULLKEEPER_KEY")
     assert "az rest --method post" in run.err
-    run = await lonely.call("get", "clusters", PULLKEEPER_URL="https://pullkeeper.example", PULLKEEPER_KEY="a\nb")
-    assert (run.code, "a\nb" in run.err) == (WRONG_USAGE, False)
+    for key in ("a\nb", "caf\u00e9"):
+        run = await lonely.call("get", "clusters", PULLKEEPER_URL="https://pullkeeper.example", PULLKEEPER_KEY=key)
+        assert (run.code, key in run.err) == (WRONG_USAGE, False)
 
 
 async def test_only_the_app_gets_key_and_token(lonely: Cli) -> None:
-    """No option takes them, and no password of ~/.netrc takes the place of the token."""
+    """No option takes them. Neither a password of ~/.netrc nor az takes the place of the token."""
     (lonely.folder / ".netrc").write_text("machine 127.0.0.1 login me password mine\n", encoding="utf-8")
     page = http(200, {"clusters": [], "continuation": None})
+    environment = {"PULLKEEPER_TOKEN": "token", "PULLKEEPER_AUDIENCE": "api://app", "PATH": "/nowhere"}
     async with serve_canned(None, {ANY_PATH: page}) as server:
-        run = await lonely.call("get", "clusters", PULLKEEPER_URL=f"http://{server.host}", PULLKEEPER_TOKEN="token")
+        run = await lonely.call("get", "clusters", PULLKEEPER_URL=f"http://{server.host}", **environment)
     assert run.code == SUCCEEDED
     [request] = server.requests
     assert (request.headers["x-functions-key"], request.headers["authorization"]) == ("key", "Bearer token")

@@ -187,13 +187,14 @@ async def test_a_request_is_sent_again_as_late_as_the_app_asks(lonely: Cli) -> N
     assert requests[1].at - requests[0].at >= 1
     assert requests[2].at - requests[1].at >= 2
     assert {request.headers["x-functions-key"] for request in requests} == {"key"}
-    assert {request.body for request in requests} == {b"{}"}
+    assert {(request.headers["Content-Type"], request.body) for request in requests} == {("application/json", b"{}")}
 
 
 async def test_an_operation_is_followed_although_the_app_is_away_for_a_while(lonely: Cli) -> None:
     step = {"name": "identity", "status": "done", "detail": "found", "category": None}
-    running = {"id": "0" * 32, "status": "Running", "dryRun": False, "steps": [step], "result": None}
-    ended = {**running, "status": "Succeeded", "result": {"seconds": 9}}
+    under_way = {**step, "name": "secret", "status": "running", "detail": "a\x1b[5Jb"}
+    running = {"id": "0" * 32, "status": "Running", "dryRun": False, "steps": [step, under_way], "result": None}
+    ended = {**running, "steps": [step], "status": "Succeeded", "result": {"seconds": 9}}
     responses = (
         lambda: _json(running),
         lambda: failure(503, "storage_unavailable", 1),
@@ -207,6 +208,7 @@ async def test_an_operation_is_followed_although_the_app_is_away_for_a_while(lon
     assert (code, len(requests)) == (SUCCEEDED, 5), screen.text
     assert screen.lines == [f"► operation {'0' * 32}", "✔ identity: found", "✔ Succeeded after 9 s"]
     assert b"the app responded with 503: trying again in 1 s" in screen.output
+    assert (b"secret: a [5Jb" in screen.output, b"\x1b[5J" in screen.output) == (True, False)
 
 
 async def test_manifests_that_the_app_could_not_apply_are_saved(lonely: Cli) -> None:

@@ -1,6 +1,7 @@
 """What the command line asks the app for, what it asks again, and how it shows the documents that it gets."""
 
 import asyncio
+import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -25,19 +26,21 @@ _OPERATION: Final = {"id": "0" * 32, "status": "Succeeded"}
 
 
 @pytest.mark.parametrize(
-    ("arguments", "request_line"),
+    ("arguments", "request_lines"),
     [
         (("offboard", _CLUSTER, "--yes"), "DELETE /api/clusters/s/g/c"),
         (("offboard", _CLUSTER, "--yes", "--keep-workload"), "DELETE /api/clusters/s/g/c?keepWorkload=true"),
         (("get", "operations", "x/../../status?a=b"), "GET /api/operations/x%2F..%2F..%2Fstatus%3Fa%3Db"),
         (("doctor", "--hub", "x/../../status?a=b"), "GET /api/hubs/x%2F..%2F..%2Fstatus%3Fa%3Db/diagnosis"),
         (("refresh", f"{_CLUSTER}?x#y"), "POST /api/clusters/s/g/c%3Fx%23y/refresh"),
+        (("refresh", _CLUSTER, _CLUSTER), "POST /api/clusters/s/g/c/refresh, POST /api/clusters/s/g/c/refresh"),
+        (("get", "clusters", _CLUSTER, "--state", "stale"), "GET /api/clusters/s/g/c?state=stale"),
     ],
 )
-async def test_a_name_leads_to_its_own_route(lonely: Cli, arguments: tuple[str, ...], request_line: str) -> None:
+async def test_a_name_leads_to_its_own_route(lonely: Cli, arguments: tuple[str, ...], request_lines: str) -> None:
     async with serve_canned(None, {ANY_PATH: http(202, _OPERATION)}) as server:
-        await lonely.call(*arguments, PULLKEEPER_URL=f"http://{server.host}")
-    assert [f"{request.method} {request.path}" for request in server.requests] == [request_line]
+        await lonely.call(*arguments, PULLKEEPER_URL=f"http://{server.host}/")
+    assert ", ".join(f"{request.method} {request.path}" for request in server.requests) == request_lines
 
 
 @pytest.mark.parametrize(
@@ -63,7 +66,14 @@ async def test_a_name_of_several_clusters_or_of_none_changes_nothing(
 async def test_a_list_is_read_to_its_last_page_and_operations_only_if_asked(lonely: Cli) -> None:
     def operation(number: int) -> dict[str, Any]:
         times = dict.fromkeys(("createdAt", "updatedAt"), "2026-01-01T00:00:00Z")
-        return {**_OPERATION, **times, "id": str(number), "kind": "onboard", "dryRun": False, "cluster": _CLUSTER}
+        return {
+            **_OPERATION,
+            **times,
+            "id": str(number),
+            "kind": "onboard",
+            "dryRun": number == 100,
+            "cluster": _CLUSTER,
+        }
 
     def first() -> web.Response:
         return web.json_response({"operations": [*map(operation, range(100))], "continuation": "a b"})
@@ -75,6 +85,7 @@ async def test_a_list_is_read_to_its_last_page_and_operations_only_if_asked(lone
         newest = await lonely.call("get", "operations", PULLKEEPER_URL=url)
         every = await lonely.call("get", "operations", "--all", PULLKEEPER_URL=url)
     assert [len(run.out.splitlines()) for run in (newest, every)] == [101, 102]
+    assert [line.split()[0] for line in every.out.splitlines() if " onboard (dry run) " in line] == ["100"]
     assert [request.path for request in requests] == [*["/api/operations"] * 2, "/api/operations?continuation=a+b"]
 
 
@@ -121,10 +132,20 @@ async def test_an_app_that_never_responds_is_not_waited_for() -> None:
             await asyncio.to_thread(app.get, "status")
 
 
+async def test_a_dry_run_is_followed_also_if_the_file_asks_for_it(lonely: Cli) -> None:
+    ended: dict[str, Any] = {**_OPERATION, "dryRun": True, "steps": [], "result": {"seconds": 9, "left": ["a", "b"]}}
+    (lonely.folder / "body.json").write_text('{"dryRun": true}', encoding="utf-8")
+    async with serve_canned(None, {ANY_PATH: http(202, ended)}) as server:
+        file = str(lonely.folder / "body.json")
+        run = await lonely.call("onboard", "-f", file, PULLKEEPER_URL=f"http://{server.host}")
+    assert run.out.splitlines()[-3:] == ["✔ Succeeded after 9 s: nothing was changed", "▲ left: a", "▲ left: b"]
+
+
 async def test_an_operation_that_has_failed_without_a_reason_has_failed(lonely: Cli) -> None:
+    """It is watched for as long as it takes."""
     ended: dict[str, Any] = {**_OPERATION, "status": "Failed", "dryRun": False, "steps": [], "result": None}
-    async with serve_canned(None, {ANY_PATH: http(200, ended)}) as server:
-        url = f"http://{server.host}"
+    running = {**ended, "status": "Running"}
+    async with respond(lambda: web.json_response(running), lambda: web.json_response(ended)) as (url, _):
         run = await lonely.call("get", "operations", _OPERATION["id"], "--watch", PULLKEEPER_URL=url)
     assert (run.code, run.err) == (FAILED, "✗ the operation has failed, and no step says why\n")
 
@@ -141,6 +162,21 @@ async def test_a_row_has_the_apps_time_and_why_namespaces_are_not_found(lonely: 
     cleaned = "no [2J # #vso[task.complete]"
     row = ["c", cleaned, "fresh", "34m", "50s ago", f"cluster_rbac_denied: {cleaned}"]
     assert [re.split(" {3,}", one) for one in run.out.splitlines()[1:]] == [row]
+
+
+async def test_every_cluster_that_is_named_is_shown(lonely: Cli) -> None:
+    view: dict[str, Any] = {
+        "cluster": _CLUSTER,
+        "hub": "main",
+        "states": {},
+        "worst": None,
+        "search": None,
+        "targets": [],
+    }
+    async with serve_canned(None, {ANY_PATH: http(200, view)}) as server:
+        names = (_CLUSTER, f"{_CLUSTER}2")
+        run = await lonely.call("get", "clusters", *names, "-o", "json", PULLKEEPER_URL=f"http://{server.host}")
+    assert len(json.loads(run.out)["clusters"]) == 2
 
 
 @pytest.mark.parametrize("output", ["json", "yaml"])

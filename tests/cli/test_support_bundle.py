@@ -111,6 +111,7 @@ async def test_a_bundle_of_a_large_fleet_takes_what_is_broken_first_and_not_all(
     answers: Answers = {
         "/api/clusters": http(200, {"clusters": clusters}),
         "/api/operations": http(200, {"operations": operations}),
+        "/api/status": http(200, {**long, "hubs": [{"name": "a/b"}]}),
         ANY_PATH: http(200, long),
     }
     async with serve_canned(None, answers) as server:
@@ -119,9 +120,10 @@ async def test_a_bundle_of_a_large_fleet_takes_what_is_broken_first_and_not_all(
     assert run.code == SUCCEEDED, run
     bundle = _read(lonely.folder / "bundle.zip")
     assert [*bundle["steps"]] == [str(number) for number in range(1, 21)]
-    assert [*bundle["diagnoses"]] == [f"{cluster}{number}" for number in range(2, 7)]
+    assert [*bundle["diagnoses"]] == ["hub a/b", *(f"{cluster}{number}" for number in range(2, 7))]
+    assert "/api/hubs/a%2Fb/diagnosis" in {request.path for request in server.requests}
     assert (len(bundle["clusters"]), len(bundle["operations"])) == (1000, 500)
-    assert bundle["status"] == long
+    assert bundle["health"] == long
 
 
 @pytest.mark.servers

@@ -1,7 +1,7 @@
 """What is printed, piece by piece: clean texts, tables, spans of time, names."""
 
 from datetime import UTC, datetime, timedelta
-from io import StringIO
+from io import BytesIO, StringIO, TextIOWrapper
 
 import pytest
 from hypothesis import given
@@ -55,6 +55,21 @@ def test_a_message_fits_beside_the_names_or_is_whole_below_them(rows: list[tuple
 def test_a_span_is_short(seconds: int, text: str) -> None:
     assert describe(timedelta(seconds=seconds)) == text
     assert describe_left((_NOW + timedelta(seconds=seconds)).isoformat(), _NOW) == text
+
+
+def test_a_command_is_one_line_on_any_screen() -> None:
+    """So that it can be copied."""
+    out = StringIO()
+    console = Console(file=out, width=20, force_terminal=True)
+    Terminal(console, console, unicode=True).write("kubectl apply --server-side -f manifests.yaml")
+    assert out.getvalue() == "kubectl apply --server-side -f manifests.yaml\n"
+
+
+def test_what_a_terminal_cannot_show_is_a_question_mark() -> None:
+    stream = TextIOWrapper(BytesIO(), encoding="latin-1")
+    Terminal.open({}, stream, stream).say("ok", "caf\u00e9")
+    stream.seek(0)
+    assert stream.read() == "+ caf?\n"
 
 
 def test_what_is_not_known_has_a_word() -> None:
