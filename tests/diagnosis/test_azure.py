@@ -3,8 +3,9 @@
 import pytest
 
 from local.breaks.cluster import CLIENT_ID
+from local.hops import break_hop
 from tests.diagnosis.conftest import Doctor, find_hop, format_hops
-from tests.onboarding.conftest import ACCOUNT, GUIDE_IDENTITY, MERGE, NAMESPACE
+from tests.onboarding.conftest import ACCOUNT, GUIDE_IDENTITY, IDENTITY, MERGE, NAMESPACE
 
 pytestmark = pytest.mark.servers
 
@@ -14,10 +15,12 @@ async def test_what_azure_does_to_a_cluster_is_a_warning_and_a_deleted_one_has_n
 ) -> None:
     cluster = await doctor.onboard()
     azure = doctor.onboarding.azure(cluster)
+    azure._failure = {"code": "QuotaExceeded", "message": "no cores are left"}
     for state, category in (("Upgrading", "cluster_changing"), ("Failed", None)):
         azure.provisioning_state = state
         hop = find_hop(await doctor.examine(cluster), "cluster-state")
         assert (hop.state, hop.category) == ("warning", category)
+        assert hop.evidence["provisioning error"] == "no cores are left"
     doctor.world.cloud.arm.clusters.remove(str(cluster.id))
     await cluster.server.stop()
     diagnosis = await doctor.examine(cluster)
@@ -27,9 +30,11 @@ async def test_what_azure_does_to_a_cluster_is_a_warning_and_a_deleted_one_has_n
 
 
 async def test_the_identity_that_counts_is_the_one_with_the_credentials(doctor: Doctor) -> None:
-    """The guide's may be there too. The audience is the one that was asked for."""
+    """The guide's may be there too, with another's credential. The audience is the one that was asked for. Of several
+    credentials, the one that is most like it is shown.
+    """
     cluster = await doctor.onboard(audience="api://AzureADTokenExchangeUSGov")
-    doctor.onboarding.fill_identity(0, GUIDE_IDENTITY)
+    doctor.onboarding.fill_identity(1, GUIDE_IDENTITY)
     diagnosis = await doctor.examine(cluster)
     assert diagnosis.state == "ok", format_hops(diagnosis)
     guide = doctor.onboarding.identity(GUIDE_IDENTITY)
@@ -39,3 +44,6 @@ async def test_the_identity_that_counts_is_the_one_with_the_credentials(doctor: 
     await cluster.admin.call("PATCH", account, {"metadata": {"annotations": annotations}}, content_type=MERGE)
     diagnosis = await doctor.examine(cluster)
     assert [hop.name for hop in diagnosis.hops if hop.state == "failed"] == ["service-account"], format_hops(diagnosis)
+    async with break_hop(doctor.world.cloud, cluster, "federated-credential", "audience"):
+        trust = find_hop(await doctor.examine(cluster), "federated-credential")
+    assert (trust.evidence["identity"], trust.state) == (IDENTITY, "failed")

@@ -97,6 +97,8 @@ async def test_a_cluster_that_has_moved_is_found_as_a_refresh_finds_it(doctor: D
     server = find_hop(diagnosis, "api-server")
     assert (server.state, server.evidence["server"]) == ("warning", known.server)
     assert {hop.name for hop in diagnosis.hops if hop.state != "ok"} == {"api-server"}, format_hops(diagnosis)
+    await doctor.world.refresh(cluster)
+    assert find_hop(await doctor.examine(cluster), "api-server").state == "ok", "the refresh has recorded it"
 
 
 async def test_a_new_address_that_does_not_respond_either_has_failed(doctor: Doctor) -> None:
@@ -143,6 +145,16 @@ async def test_a_hub_that_is_no_longer_configured_is_the_first_to_repair(doctor:
     assert [(hop.name, hop.category) for hop in failed] == [("entra-token", "invalid_request")], format_hops(diagnosis)
     assert "HUBS has no hub main" in failed[0].detail
     assert find_hop(diagnosis, "secret").state == "ok"
+
+
+async def test_a_cluster_may_have_a_hub_of_its_own(doctor: Doctor) -> None:
+    document = doctor.world.cloud.hubs["two"].document
+    own = {name: document[name] for name in ("credentialConfig", "registries", "probe")}
+    cluster = await doctor.onboarding.cluster("aks-1")
+    await doctor.onboarding.onboard(cluster, hub=None, **own)
+    diagnosis = await doctor.examine(cluster)
+    assert (diagnosis.state, diagnosis.hub) == ("ok", None), format_hops(diagnosis)
+    assert len(list_hops(diagnosis, "registry-permission")) == 2
 
 
 async def test_a_hub_is_examined_without_a_cluster(doctor: Doctor) -> None:
@@ -197,6 +209,7 @@ async def test_an_expired_secret_has_the_reason_of_its_last_refresh(doctor: Doct
     at_its_expiry = Diagnostics(replace(world.services.diagnostics._tools, clock=lambda: expires))
     secret = find_hop(await at_its_expiry.examine_cluster(cluster.id), "secret")
     assert (secret.state, secret.category) == ("failed", "refresh_stopped")
+    assert str(secret.runbook).endswith("/refresh_stopped.md")
     await cluster.server.stop()
     await world.refresh(cluster)
     await cluster.server.start()

@@ -1,5 +1,7 @@
 """Objects that are another client's, broken, or of namespaces that a label selects."""
 
+import json
+
 import pytest
 
 from local.breaks.cluster import OLD_SECRET
@@ -25,18 +27,26 @@ async def test_a_foreign_secret_that_is_to_be_adopted_is_no_conflict_unless_its_
     assert (hop.state, hop.category) == ("failed", "secret_immutable")
 
 
-async def test_a_configuration_that_is_no_json_differs_from_the_hubs(doctor: Doctor) -> None:
+async def test_a_configuration_differs_from_the_hubs_in_any_field_and_if_it_is_no_json(doctor: Doctor) -> None:
     cluster = await doctor.onboard()
     path = f"/api/v1/namespaces/{NAMESPACE}/configmaps/gcp-credential-config"
-    await cluster.admin.call("PATCH", path, {"data": {"credential-config.json": "{"}}, content_type=MERGE)
-    hop = find_hop(await doctor.examine(cluster), "credential-config")
-    assert (hop.state, hop.category) == ("failed", "object_drifted")
+    config = json.loads((await cluster.admin.call("GET", path))["data"]["credential-config.json"])
+    for text, fields in (
+        (json.dumps({**config, "token_url": "https://other.example/v1/token"}), "token_url"),
+        ("{", ", ".join(config)),
+    ):
+        await cluster.admin.call("PATCH", path, {"data": {"credential-config.json": text}}, content_type=MERGE)
+        hop = find_hop(await doctor.examine(cluster), "credential-config")
+        assert (hop.state, hop.category) == ("failed", "object_drifted")
+        assert hop.detail.endswith(f"differs from the hub's in {fields}")
 
 
 async def test_of_selected_namespaces_the_accounts_are_their_owners_and_the_lost_ones_are_left_alone(
     world: World,
 ) -> None:
-    """Without the one right for all namespaces, no secret is to blame."""
+    """One that does not name the secret waits for a refresh. Without the one right for all namespaces, no secret is to
+    blame.
+    """
     cluster = await join(world)
     for name in ("team-a", "team-b", "team-c"):
         await create(cluster, name, pull="yes")
@@ -44,9 +54,11 @@ async def test_of_selected_namespaces_the_accounts_are_their_owners_and_the_lost
     await label(cluster, "team-c", pull="no")
     await tick(world)
     await cluster.admin.call("DELETE", "/api/v1/namespaces/team-b/serviceaccounts/default")
+    edited = "/api/v1/namespaces/team-a/serviceaccounts/default"
+    await cluster.admin.call("PATCH", edited, {"imagePullSecrets": None}, content_type=MERGE)
     examine = world.services.diagnostics.examine_cluster
     accounts = {hop.subject: hop.state for hop in list_hops(await examine(cluster.id), "service-account")}
-    assert accounts == {"team-a/default": "ok", "team-b/default": "warning"}
+    assert accounts == {"team-a/default": "failed", "team-b/default": "warning"}
     bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
     names = [one["metadata"]["name"] for one in (await cluster.admin.call("GET", bindings))["items"]]
     for name in names:

@@ -1,16 +1,18 @@
 """What no identity may see is skipped, with the command that would allow it; a diagnosis needs no right of its own."""
 
 import shlex
+from dataclasses import replace
 
 import pytest
 
 from local.azure.arm import CLUSTER_USER, ONBOARDER, READER
 from local.cloud import GROUP, SUBSCRIPTION, LocalCluster
 from local.hops import break_hop
+from local.kubernetes import recordings
 from pullkeeper.diagnosis.report import Hop
 from pullkeeper.model import Target
 from pullkeeper.service_accounts import ServiceAccount
-from tests.diagnosis.conftest import Doctor, find_hop, format_hops
+from tests.diagnosis.conftest import Doctor, find_hop, format_hops, list_hops
 from tests.onboarding.conftest import MERGE
 from tests.world import World
 
@@ -93,6 +95,37 @@ async def test_the_permission_is_that_of_the_identity_that_refreshes(doctor: Doc
     assert hop.evidence["missing"] == "get serviceaccounts/deepintshield-sa, patch serviceaccounts/deepintshield-sa"
     assert hop.evidence["needed"].startswith("patch secrets/ar-pull-secret, create secrets/ar-pull-secret, get")
     assert f"--as={doctor.world.cloud.app.principal_id}" in str(hop.remedy)
+
+
+async def test_in_a_cluster_that_refreshes_itself_the_secret_is_hidden_too(doctor: Doctor) -> None:
+    cluster = await doctor.onboard(refresher="in-cluster")
+    await _take_away_onboarding(doctor, cluster)
+    hidden = find_hop(await doctor.examine(cluster), "secret")
+    assert (hidden.state, hidden.category) == ("skipped", "cluster_rbac_denied")
+    await _follow(cluster, hidden.remedy)
+    assert find_hop(await doctor.examine(cluster), "secret").category == "object_drifted", (
+        "it is looked at: it is missing"
+    )
+
+
+async def test_the_role_that_is_missing_in_one_namespace_is_named(world: World) -> None:
+    cluster = await world.join("aks-1", targets=[Target(namespace=name) for name in ("team-a", "team-b")])
+    bindings = f"/apis/{_RBAC}/v1/namespaces/team-b/rolebindings"
+    for binding in (await cluster.admin.call("GET", bindings))["items"]:
+        await cluster.admin.call("DELETE", f"{bindings}/{binding['metadata']['name']}")
+    diagnosis = await world.services.diagnostics.examine_cluster(cluster.id)
+    hops = {hop.subject: hop.state for hop in list_hops(diagnosis, "permission")}
+    assert hops == {"team-a": "ok", "team-b": "failed"}, format_hops(diagnosis)
+
+
+async def test_the_stronger_identity_does_not_hide_what_the_refresh_would_meet(doctor: Doctor) -> None:
+    """It is asked for what is forbidden, not after a failure. A refused login names the cluster."""
+    cluster = await doctor.onboard()
+    with cluster.part.faults.inject(replace(recordings.fault("unauthorized", path="/api/v1/namespaces$"), times=1)):
+        assert find_hop(await doctor.examine(cluster), "namespace").state == "failed"
+    async with break_hop(doctor.world.cloud, cluster, "authentication"):
+        remedy = str(find_hop(await doctor.examine(cluster), "authentication").remedy)
+    assert f"--resource-group {cluster.id.resource_group} --name {cluster.id.name}" in remedy
 
 
 async def test_what_depends_on_a_missing_permission_is_skipped(world: World) -> None:
