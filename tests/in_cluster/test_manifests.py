@@ -155,7 +155,9 @@ def test_defect_6_the_job_is_bounded() -> None:
     assert settings_of(config)["deadlineSeconds"] <= 600 / (1 + 4), "there is time for each of its pods"
     assert work["activeDeadlineSeconds"] < 20 * 60, "it ends before the next run is due"
     assert {"cpu", "memory"} == set(container["resources"]["requests"]) == set(container["resources"]["limits"])
-    assert pod["automountServiceAccountToken"] is False
+    assert {"automountServiceAccountToken": False, "enableServiceLinks": False}.items() <= pod.items()
+    assert (pod["restartPolicy"], pod["nodeSelector"]) == ("Never", {"kubernetes.io/os": "linux"})
+    assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
     tokens = [one["serviceAccountToken"] for one in pod["volumes"][0]["projected"]["sources"][2:]]
     assert [one["expirationSeconds"] for one in tokens] == [600, 3600]
     assert container["securityContext"] == {

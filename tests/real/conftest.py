@@ -19,7 +19,7 @@ from local.cloud import LocalCluster
 from local.kubernetes.apiserver import Issuer, RealApiServer
 from local.pull_check import can_pull
 from local.serving import Authority
-from pullkeeper.model import SelectorTarget, Target
+from pullkeeper.model import Target, Wish
 from tests.apiserver import at_hand
 from tests.apiserver.running import Running, a_tenant, an_api_server
 from tests.contract.cluster import Cluster, connected
@@ -104,7 +104,7 @@ def target() -> Target:
 
 class Join(Protocol):
     async def __call__(
-        self, *, hub: str = "main", adopt: bool = False, further: Sequence[SelectorTarget] = ()
+        self, *, hub: str = "main", adopt: bool = False, further: Sequence[Wish] = ()
     ) -> LocalCluster: ...
 
 
@@ -112,7 +112,7 @@ class Join(Protocol):
 def join(world: World, server: RealApiServer, people: Cluster, target: Target) -> Join:
     """Onboards the API server with the test's target and further ones, and waits until it knows the role."""
 
-    async def join(*, hub: str = "main", adopt: bool = False, further: Sequence[SelectorTarget] = ()) -> LocalCluster:
+    async def join(*, hub: str = "main", adopt: bool = False, further: Sequence[Wish] = ()) -> LocalCluster:
         targets = [target, *further]
         cluster = await world.join("aks-1", hub, targets=targets, adopt=adopt, server=Running.of(server, "aks-1"))
         place = {"namespace": target.namespace, "resource": "secrets", "name": target.secret, "verb": "patch"}

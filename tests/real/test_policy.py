@@ -38,7 +38,8 @@ def selector(team: str, **more: Any) -> SelectorTarget:
 async def stage(world: World, join: Join, people: Cluster, target: Target) -> Stage:
     """A cluster with the namespaces that refused.yaml describes."""
     team, admin = target.namespace, people.admin
-    await join(further=[selector(team, exclude=[f"e-{team}"])])
+    named = Target(namespace=f"s-{team}", secret="found")
+    await join(further=[selector(team, exclude=[f"e-{team}"]), named])
     stage = Stage(people, world.cloud.app, team)
     for kind, labels in {"m": {"team": team}, "e": {"team": team}, "l": {"team": team}, "p": {"team": team}}.items():
         await _create_namespace(admin, f"{kind}-{team}", labels)
@@ -52,7 +53,8 @@ async def stage(world: World, join: Join, people: Cluster, target: Target) -> St
         assert (await admin.post(f"/api/v1/namespaces/{kind}-{team}/secrets", theirs)).status == 201
     await _is_in_force(stage)
     ours = dockerconfig("found", annotations={"pullkeeper.dev/issued-at": "now"})
-    assert (await people.caller(world.cloud.app).apply(_secret(f"m-{team}"), ours)).status == 201
+    for kind in ("m", "s"):
+        assert (await people.caller(world.cloud.app).apply(_secret(f"{kind}-{team}"), ours)).status == 201
     changed = {"metadata": {"annotations": {"theirs": "kept"}}}
     assert (await admin.send("PATCH", _secret(f"m-{team}"), changed, content_type=MERGE)).status == 200
     return stage
