@@ -102,7 +102,7 @@ def find_keys(resources: list[Resource]) -> list[str]:
 
 def find_public_blobs(resources: list[Resource]) -> list[str]:
     return [
-        *_differ(resources, STORAGE, allowBlobPublicAccess=False),
+        *_differ(resources, STORAGE, allowBlobPublicAccess=False, allowCrossTenantReplication=False),
         *_differ(resources, f"{STORAGE}/blobServices/containers", publicAccess="None"),
     ]
 

@@ -54,6 +54,14 @@ def test_the_form_fills_in_parameters_of_the_template() -> None:
     assert used == set(elements())
 
 
+def test_the_form_allows_what_is_ticked_and_no_more() -> None:
+    """Rights above all."""
+    condition = re.compile(r""""(\w+)":', if\(steps\('\w+'\)\.(\w+), '(\w+)', '(\w+)'\)""")
+    found = [one for output in FORM["parameters"]["outputs"].values() for one in condition.findall(output)]
+    names = ["clusterAdministrator", "enableWorkloadIdentity", "natGateway"]
+    assert found == [(name, name, "true", "false") for name in names]
+
+
 def test_the_form_offers_what_the_types_allow() -> None:
     definitions = json.loads(read(TEMPLATE))["definitions"]
     properties = {name: one for type_ in definitions.values() for name, one in type_.get("properties", {}).items()}
@@ -98,3 +106,4 @@ def test_the_app_registration_gets_the_roles_that_the_routes_need() -> None:
     roles = json.loads(read(INFRA / "app-roles.json"))
     assert {role["value"] for role in roles} == {READ, ONBOARD}
     assert all(role["isEnabled"] for role in roles)
+    assert [role["allowedMemberTypes"] for role in roles] == [["User", "Application"]] * 2, "pipelines are applications"

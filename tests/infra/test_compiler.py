@@ -97,7 +97,7 @@ def test_azd_deploys_to_its_own_resource_group_alone() -> None:
     """`azd down` deletes every resource group in which its deployment has a resource: none may be that of a cluster."""
     resources = predict_for_azd(INFRA / "main.bicepparam")
     (group,) = of_type(resources, "Microsoft.Resources/resourceGroups")
-    assert group["name"] == "rg-prod"
+    assert (group["name"], group["tags"]["azd-env-name"]) == ("rg-prod", "prod"), "azd finds it by its tag"
     others = [one["id"] for one in resources if not one["id"].startswith(f"{group['id']}/") and one is not group]
     assert others == []
     assert rules.settings_of(resources)["ONBOARDING_SCOPES"].endswith("/resourceGroups/shop")

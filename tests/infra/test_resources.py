@@ -1,6 +1,7 @@
 """What a deployment creates: the rules hold for every set of parameters, and each set has what it asks for."""
 
 import re
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,51 @@ def test_storage_is_reached_by_private_endpoints_alone() -> None:
         assert [connection["groupIds"] for connection in connections] == [["blob"], ["queue"], ["table"]]
         (app,) = of_type(resources, rules.SITE)
         assert "/subnets/" in app["properties"]["virtualNetworkSubnetId"]
+    groups = [*of_type(resources_of("private-network"), "Microsoft.Network/networkSecurityGroups")]
+    (inbound,) = {
+        (rule["properties"]["access"], rule["properties"]["direction"], rule["properties"]["sourceAddressPrefix"])
+        for group in groups
+        for rule in group["properties"]["securityRules"]
+    }
+    assert (len(groups), inbound) == (2, ("Deny", "Inbound", "Internet"))
+
+
+def test_a_package_that_was_replaced_can_be_brought_back() -> None:
+    (blobs,) = of_type(resources_of("minimal"), f"{rules.STORAGE}/blobServices")
+    assert {name: one["enabled"] for name, one in blobs["properties"].items()} == {
+        "deleteRetentionPolicy": True,
+        "containerDeleteRetentionPolicy": True,
+    }
+
+
+def test_what_the_host_says_and_what_is_deleted_is_logged() -> None:
+    logs = {
+        (one["name"].rpartition("/")[2], log["category"], log["enabled"])
+        for one in of_type(resources_of("private-network"), "Microsoft.Insights/diagnosticSettings")
+        for log in one["properties"]["logs"]
+    }
+    audited = product(
+        (f"audit-{kind}" for kind in ("blobs", "queues", "tables")), ("StorageWrite", "StorageDelete"), [True]
+    )
+    assert logs == {("host", "FunctionAppLogs", True), *audited}
+
+
+def test_what_instances_cost_is_bounded() -> None:
+    (app,) = of_type(resources_of("minimal"), rules.SITE)
+    assert app["properties"]["functionAppConfig"]["scaleAndConcurrency"]["maximumInstanceCount"] == 40
+
+
+def test_telemetry_and_storage_are_reached_as_the_apps_identity() -> None:
+    """Both refuse everything else."""
+    settings = rules.settings_of(resources_of("minimal"))
+    assert settings["AzureWebJobsStorage__credential"] == "managedidentity"
+    assert settings.keys() >= {"APPLICATIONINSIGHTS_AUTHENTICATION_STRING", "AzureWebJobsStorage__clientId"}
+
+
+@pytest.mark.parametrize("parameters", SETS, ids=lambda path: path.stem)
+def test_an_assignment_does_not_wait_until_its_identity_is_known_everywhere(parameters: Path) -> None:
+    kinds = [one["properties"].get("principalType") for one in of_type(read_resources(parameters), rules.ASSIGNMENT)]
+    assert set(kinds) == {"ServicePrincipal"}
 
 
 def test_without_a_network_the_account_is_open_to_tokens_alone() -> None:
@@ -78,6 +124,10 @@ def test_callers_sign_in_for_every_route_that_is_not_anonymous() -> None:
     anonymous = {route.removeprefix("GET ") for route, key in registered_routes().items() if key == "none"}
     assert set(validation["excludedPaths"]) == anonymous
     assert auth_settings("minimal") == []
+    assert settings["httpSettings"] == {"requireHttps": True}
+    entra = settings["identityProviders"]["azureActiveDirectory"]
+    client = entra["registration"]["clientId"]
+    assert entra["validation"]["allowedAudiences"] == [client, f"api://{client}"]
 
 
 def test_the_hubs_arrive_as_the_app_reads_them() -> None:

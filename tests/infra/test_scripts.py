@@ -45,12 +45,19 @@ ENVIRONMENT: Final = {
 }
 _AZ: Final = """#!/usr/bin/env bash
 RECORD={record} {recorder} "$@" >/dev/null
+env >{record}-environment
+[[ ${{FAILS-}} && $* == *"$FAILS"* ]] && exit 1
 case "$*" in
 *properties.outputs*) echo '{outputs}' ;;
 *'role assignment list'*) echo /subscriptions/{subscription}/providers/Microsoft.Authorization/roleAssignments/one ;;
 *'role definition list'*) echo 00000000-0000-0000-0000-000000000003 ;;
 *) echo key ;;
 esac
+"""
+_CURL: Final = """#!/usr/bin/env bash
+echo "$*" >{folder}/arguments
+for one; do case $one in @*) cat "${{one#@}}" >{folder}/header ;; esac; done
+printf '%s' '{text}'
 """
 
 
@@ -68,9 +75,15 @@ class Desk:
         run = await run_program([str(INFRA / script), *arguments], {**ENVIRONMENT, **own, **environment}, self.folder)
         return run, list(parse_record(record.read_bytes()))
 
+    def variables(self) -> set[str]:
+        """Return the names of the variables that the last az had."""
+        lines = (self.folder / "record-environment").read_text(encoding="utf-8").splitlines()
+        return {line.partition("=")[0] for line in lines}
+
     def respond(self, text: str) -> None:
-        """Let curl print this."""
-        (self.folder / "curl").write_text(f"#!/bin/sh\nprintf '%s' '{text}'\n", encoding="utf-8")
+        """Let curl print this, and keep its arguments and the header that it reads from a file."""
+        script = _CURL.format(folder=self.folder, text=text)
+        (self.folder / "curl").write_text(script, encoding="utf-8")
         (self.folder / "curl").chmod(0o755)
 
 
@@ -110,6 +123,9 @@ async def test_the_script_deploys_resources_roles_and_code(desk: Desk) -> None:
     ]
     assert ["infra/main.bicepparam" in commands[0], "infra/access.bicepparam" in commands[1]] == [True, True]
     assert {"rg-prod", "pullkeeper", str(desk.folder / "package.zip")} < set(commands[2])
+    assert commands[2][commands[2].index("--build-remote") + 1] == "false"
+    # Variables that the pipeline does not have are not those of the deployment.
+    assert not {"PULLKEEPER_HUBS", "PULLKEEPER_SCALE"} & desk.variables()
     assert check(commands, desk.folder) == []
     # The recorder's platform has other functions, so it ends there.
     assert (run.code, "The functions differ" in run.err) == (1, True), run
@@ -138,6 +154,26 @@ async def test_nothing_is_removed_while_clusters_are_onboarded(desk: Desk) -> No
         assert run.code != 0
         assert [command for command in commands if "delete" in command] == []
         assert "PULLKEEPER_LEAVE=yes" in run.err
+        # Other users of the machine see arguments, and the key is none.
+        assert ": key" not in (desk.folder / "arguments").read_text()
+        assert (desk.folder / "header").read_text() == "x-functions-key: key\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "fails", "after"), [("deploy.sh", "access", "source"), ("hooks/predown.sh", "assignment list", "delete")]
+)
+async def test_a_script_ends_with_what_fails(desk: Desk, script: str, fails: str, after: str) -> None:
+    run, commands = await desk.run(script, "package.zip", FAILS=fails, PULLKEEPER_LEAVE="yes")
+    assert run.code != 0
+    assert commands
+    assert [command for command in commands if after in command] == []
+
+
+def test_no_call_of_curl_waits_forever() -> None:
+    texts = [path.read_text(encoding="utf-8") for path in (*INFRA.glob("*.sh"), *INFRA.glob("hooks/*.sh"))]
+    calls = [call for text in texts for call in re.findall(r"\bcurl --.+", text)]
+    assert calls
+    assert [call for call in calls if "--max-time " not in call] == []
 
 
 @pytest.mark.parametrize("environment", [{}, {"PULLKEEPER_LEAVE": "yes"}])
@@ -148,6 +184,12 @@ async def test_roles_are_removed_in_every_subscription(desk: Desk, environment: 
     assert run.code == 0, run
     deleted = [command for command in commands if command[2:3] == ("delete",)]
     assert [command[1] for command in deleted] == ["assignment"] * 4 + ["definition"]
+    queries = {command[command.index("--query") + 1] for command in commands if command[2:3] == ("list",)}
+    principals = (ENVIRONMENT["PULLKEEPER_OBJECT_ID"], ENVIRONMENT["PULLKEEPER_ONBOARDING_OBJECT_ID"])
+    assert queries == {
+        *(f"[?principalId=='{principal}'].id" for principal in principals),
+        "[?ends_with(roleName, '(pullkeeper in rg-prod)')].name",
+    }
     own = [command for command in commands if SUBSCRIPTION not in command]
     assert len(own) < len(commands)
     assert check(own, desk.folder) == []

@@ -2,7 +2,7 @@
 
 import importlib.util
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
 
@@ -68,3 +68,8 @@ async def test_a_lost_fleet_is_restored(world: World, tmp_path: Path) -> None:
 def test_tables_that_are_not_saved_are_computed_again() -> None:
     """docs/architecture.md, Where state lives: the timer finds shards without a row."""
     assert set(TABLES) - set(load_script().TABLES) == {"shards"}
+
+
+def test_a_value_that_would_be_restored_as_another_type_is_not_saved() -> None:
+    with pytest.raises(TypeError, match="datetime"):
+        load_script()._encode({"At": datetime.now(UTC)})

@@ -24,7 +24,7 @@ from typing import Final, Literal
 from tests.mutants.listed import ROOT, Mutant, read_mutants
 
 _LONGEST: Final = 600.0  # seconds, for the tests of one mutant
-_LINKED: Final = ("local/azurite/node_modules", "tests/dashboard/axe/node_modules")
+_LINKED: Final = (".venv-judges", "local/azurite/node_modules", "tests/dashboard/axe/node_modules")
 Outcome = Literal["killed", "survived", "outdated", "broken"]
 """outdated: its text is no longer there once. broken: pytest could not run the tests."""
 

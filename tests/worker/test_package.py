@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 
 from local.cloud import LocalCluster
 from local.function_host import HostProcess
-from local.package import PACKAGE, PYTHON, ROOT, SITE_PACKAGES, build
+from local.package import PACKAGE, PYTHON, ROOT, SITE_PACKAGES, build, find_files, read_rules
 from local.release import prepare
 from pullkeeper.fleet.shards import shard_of
 from pullkeeper.version import VERSION
@@ -94,9 +94,20 @@ def test_it_holds_nothing_of_the_machine_that_built_it(package: Path) -> None:
 def test_it_holds_the_app_and_no_file_that_only_this_repository_needs(package: Path) -> None:
     """A new file at the top is either deployed on purpose, or named in .funcignore."""
     with zipfile.ZipFile(package) as archive:
-        top = {name.partition("/")[0] for name in archive.namelist()}
+        names = archive.namelist()
+    top = {name.partition("/")[0] for name in names}
     deployed = {"function_app.py", "functions", "host.json", "manifests", "pullkeeper", "requirements.txt"}
     assert top - {SITE_PACKAGES.parts[0]} == deployed
+    assert [name for name in names if name.startswith("pullkeeper/cli/")] == []
+
+
+def test_it_holds_no_settings_and_no_keys_of_the_machine_that_built_it(tmp_path: Path) -> None:
+    """Most of them are not at hand when the tests run."""
+    names = (".azure/config.json", "local.settings.json", ".env", ".venv/bin/python", ".local/state", ".git/config")
+    for name in (*names, "function_app.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert [*find_files(tmp_path, read_rules(ROOT))] == [Path("function_app.py")]
 
 
 def test_it_holds_every_package_of_the_lock_for_the_platform(package: Path) -> None:
