@@ -10,7 +10,7 @@ function make(tag, options = {}, ...children) {
       element.setAttribute(name, value === true ? "" : value);
     }
   }
-  element.append(...children.flat().filter((child) => child !== undefined && child !== null && child !== false));
+  element.append(...children.flat(Infinity).filter((child) => child !== undefined && child !== null && child !== false));
   return element;
 }
 
@@ -69,7 +69,7 @@ function redraw(container, model, draw) {
   drawn.set(container, signature);
   const focused = container.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
   const open = new Set([...container.querySelectorAll("details[open]")].map((one) => one.dataset.key));
-  container.replaceChildren(...[draw(model)].flat().filter(Boolean));
+  container.replaceChildren(...[draw(model)].flat(Infinity).filter(Boolean));
   for (const one of container.querySelectorAll("details")) one.open ||= open.has(one.dataset.key);
   if (focused === undefined) return;
   const keyed = [...container.querySelectorAll("[data-key]")];

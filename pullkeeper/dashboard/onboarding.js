@@ -87,6 +87,6 @@ function drawOnboarding() {
     const planned = operation.dryRun && operation.status !== "Failed" && !busy;
     const go = { class: "primary", "data-key": "onboard", click: () => runOnboarding(request, false) };
     const button = planned && make("div", {}, make("button", go, `Onboard ${name}`));
-    return [make("h3", {}, title), button, drawOperation(operation)].flat();
+    return [make("h3", {}, title), button, drawOperation(operation)];
   });
 }

@@ -73,5 +73,5 @@ function drawResult({ left, handover, manifests }) {
       copyable(handover.commands.join("\n"), "commands for the publisher"),
     ],
     manifests && [make("h3", {}, "Manifests to apply"), copyable(manifests, "manifests")],
-  ].flat(2);
+  ];
 }

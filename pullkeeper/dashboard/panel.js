@@ -105,7 +105,7 @@ function drawOperationPanel() {
     panelTitle(`${operation.kind} ${clusterName(operation.cluster)}`),
     back || other,
     drawOperation(operation),
-  ].flat();
+  ];
 }
 
 const panelTitle = (text) => make("h2", { id: "panel-title", tabindex: -1 }, text);
@@ -156,7 +156,7 @@ function drawClusterPanel() {
         { class: "none" },
         "Diagnose checks each hop, from the app's identity to the pods, and changes nothing.",
       ),
-  ].flat();
+  ];
 }
 
 function dueIn(time) {

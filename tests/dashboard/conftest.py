@@ -14,6 +14,7 @@ from local.azurite import Azurite
 from local.serving import Authority
 from pullkeeper.model import Target
 from tests.apiserver import at_hand
+from tests.dashboard.canned import canned, canned_page  # noqa: F401 - fixtures
 from tests.end_to_end.conftest import until
 from tests.http.conftest import App, host_app
 
