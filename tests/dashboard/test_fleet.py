@@ -32,6 +32,7 @@ async def test_the_first_look_says_how_many_are_safe_what_is_broken_and_what_to_
     await expect(cards.first.locator("code")).to_have_text(worst["remedy"])
     runbook = cards.first.get_by_role("link", name="Runbook")
     await expect(runbook).to_have_attribute("href", f"{REPOSITORY}/blob/main/docs/runbook/cluster_rbac_denied.md")
+    await expect(runbook).to_have_attribute("rel", "noopener noreferrer")
     await expect(page.locator("#hubs article")).to_contain_text(["mainDiagnose", "financeDiagnose"])
     await expect(page.locator("#hubs article").first).to_contain_text("Last mint")
     await expect(page.locator("#app")).to_contain_text("Overdue shards0")
@@ -44,6 +45,10 @@ async def test_a_remedy_is_copied(fleet: App, browse: Open) -> None:
     await page.get_by_role("button", name="Copy: remedy for bank-audit").click()
     await expect(page.locator("#announcement")).to_have_text("Copied")
     assert (await page.evaluate("navigator.clipboard.readText()")).startswith("kubectl get namespace deepintshield")
+    await page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(); }")
+    await page.get_by_role("button", name="Copy: remedy for bank-audit").click()
+    await expect(page.locator("#announcement")).to_contain_text("copy it with your keyboard")
+    assert (await page.evaluate("String(getSelection())")).startswith("kubectl get namespace deepintshield")
 
 
 async def test_filters_stay_in_the_address(fleet: App, browse: Open) -> None:

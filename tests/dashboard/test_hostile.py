@@ -13,7 +13,7 @@ from tests.http.conftest import App
 pytestmark = [pytest.mark.servers, pytest.mark.asyncio(loop_scope="module")]
 _MARKUP: Final = """<img src=x onerror=alert(1)><script>alert(2)</script>'"--><svg/onload=alert(3)>${alert(4)}"""
 _LINK: Final = "javascript:alert(5)"
-_ID: Final = f"/subscriptions/{_MARKUP}/resourceGroups/a/providers/b/c/d/e".replace("</script>", "").replace(
+_ID: Final = f"/subscriptions/{_MARKUP}/resourceGroups/a?b#c/providers/b/c/d/e".replace("</script>", "").replace(
     "svg/", "svg "
 )
 _NOW: Final = datetime.now(UTC)
@@ -58,7 +58,7 @@ _RESPONSES: Final[dict[str, Any]] = {
     "status": {
         "version": _MARKUP,
         "documentation": _LINK,
-        "problems": [{"setting": _MARKUP, "severity": "error", **_FAILURE}],
+        "problems": [{"setting": f"{_MARKUP} 3", "severity": "error", **_FAILURE}],
         "hubs": [
             {
                 "name": _MARKUP,
@@ -68,7 +68,7 @@ _RESPONSES: Final[dict[str, Any]] = {
                 "expiresAt": (_NOW + timedelta(hours=1)).isoformat(),
                 "mintSeconds": 1,
                 "warning": None,
-                "failure": {**_FAILURE, "at": _NOW.isoformat()},
+                "failure": {**_FAILURE, "category": f"{_MARKUP} 4", "at": _NOW.isoformat()},
             }
         ],
         "totals": {"clusters": 1, "targets": {_MARKUP: 1}, "overdue": 1},
@@ -98,7 +98,7 @@ async def test_hostile_text_stays_text(app: App, browse: Open) -> None:
     await dashboard.intercept(_respond)
     page = await dashboard.open()
     page.on("dialog", lambda dialog: dashboard.errors.append(f"a dialog: {dialog.message}"))
-    await expect(page.locator("#problems article")).to_have_count(3)
+    await expect(page.locator("#problems article")).to_have_count(5)
     await expect(page.locator("#problems .detail").first).to_have_text(_MARKUP)
     await page.get_by_role("button", name="Diagnose").first.click()
     await expect(page.locator("#hubs .hops li")).to_contain_text(_MARKUP)

@@ -43,8 +43,8 @@ async def test_the_policy_allows_the_pages_own_code_and_calls_alone(app: App) ->
         "require-trusted-types-for": "'script'",
         "trusted-types": "'none'",
     }
-    headers = {name: response.headers[name] for name in ("X-Content-Type-Options", "Referrer-Policy", "Cache-Control")}
-    assert [*headers.values()] == ["nosniff", "no-referrer", "no-store"]
+    names = ("X-Content-Type-Options", "Referrer-Policy", "Cache-Control", "Cross-Origin-Opener-Policy")
+    assert [response.headers[name] for name in names] == ["nosniff", "no-referrer", "no-store", "same-origin"]
 
 
 async def test_the_page_is_one_response(app: App) -> None:
