@@ -206,6 +206,7 @@ def test_a_watch_goes_on_when_the_app_is_away_for_a_while(*, is_terminal: bool) 
     with pytest.raises(KeyboardInterrupt):
         show(Terminal(console, other, unicode=True), read, "table", watch=True, pause=lambda _: None)
     assert "away" in out.getvalue() + err.getvalue()
+    assert "away" not in out.getvalue().rpartition("expired")[2]
     assert "expired" in out.getvalue()
     assert is_terminal or out.getvalue().count("two") == 1
 

@@ -1,5 +1,6 @@
 """Promise 9: whatever breaks, the diagnosis names that hop and blames no other."""
 
+import re
 from collections.abc import AsyncIterator
 from typing import get_args
 
@@ -19,6 +20,8 @@ pytestmark = pytest.mark.servers
 WAYS = [(hop, variant) for hop, ways in HOPS.items() for variant in ways]
 WARNINGS = {("registry-permission", "second-registry"), ("probe-image", "deleted"), ("secret", "edited")}
 """What harms no refresh, or is repaired by the next one."""
+_BLANK = re.compile("<(?:cluster|subscription|group|name|identity|namespace|secret|object|principal|account|pod)>")
+"""In a remedy: a name that the diagnosis knows and has not given."""
 
 
 async def test_all_hops_of_a_healthy_cluster_are_ok(doctor: Doctor) -> None:
@@ -60,6 +63,7 @@ async def test_the_broken_hop_is_named_and_no_other_is_blamed(
         )
         assert {one.because for one in others if one.state != "ok"} <= {hop}, format_hops(diagnosis)
         assert diagnosis.state == wrong[0].state
+        assert [blank for one in wrong for blank in _BLANK.findall(str(one.remedy))] == [], "a name is missing"
         assert hop == "namespace" or find_break(hop, variant).category in {wrong[0].category, None}
     await doctor.world.refresh(cluster)
     repaired = await doctor.examine(cluster)

@@ -180,10 +180,13 @@ async def test_the_registry_of_the_probe_is_the_one_that_counts(world: World) ->
 
 
 async def test_a_hub_without_impersonation_uses_the_federated_token(world: World) -> None:
-    world.cloud.add_hub("plain", impersonate=False)
+    hub = world.cloud.add_hub("plain", impersonate=False)
     diagnosis = await world.services.diagnostics.examine_hub("plain")
     assert diagnosis.state == "ok", format_hops(diagnosis)
     assert find_hop(diagnosis, "impersonation").detail == "not needed: the hub has no service account"
+    world.cloud.registries[0].revoke(hub.repository, hub.reader)
+    denied = find_hop(await world.services.diagnostics.examine_hub("plain"), "registry-permission")
+    assert f"--member={hub.principal}" in str(denied.remedy)
 
 
 async def test_a_wrong_hub_is_an_invalid_setting(world: World) -> None:

@@ -100,7 +100,9 @@ async def test_the_permission_is_that_of_the_identity_that_refreshes(doctor: Doc
 async def test_in_a_cluster_that_refreshes_itself_the_secret_is_hidden_too(doctor: Doctor) -> None:
     cluster = await doctor.onboard(refresher="in-cluster")
     await _take_away_onboarding(doctor, cluster)
-    hidden = find_hop(await doctor.examine(cluster), "secret")
+    diagnosis = await doctor.examine(cluster)
+    assert find_hop(diagnosis, "service-account").state == "skipped"
+    hidden = find_hop(diagnosis, "secret")
     assert (hidden.state, hidden.category) == ("skipped", "cluster_rbac_denied")
     await _follow(cluster, hidden.remedy)
     assert find_hop(await doctor.examine(cluster), "secret").category == "object_drifted", (
