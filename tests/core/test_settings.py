@@ -271,7 +271,9 @@ def test_a_hub_may_name_a_trusted_host_instead_of_googles() -> None:
     assert settings.hubs["main"].registries == ("127.0.0.1:8443",)
 
 
-@pytest.mark.parametrize("hosts", ["https://127.0.0.1:8443", "a.example b.example", "*", "a.example/x", "A.example"])
+@pytest.mark.parametrize(
+    "hosts", ["https://127.0.0.1:8443", "a.example b.example", "*", "a.example/x", "A.example", "a@b.example"]
+)
 def test_a_wrong_trusted_host_does_not_stop_the_others(hosts: str) -> None:
     environment = {**_IN_AZURE, "TRUSTED_GOOGLE_HOSTS": f"good.example,{hosts}"}
 

@@ -54,17 +54,27 @@ async def test_other_clusters_are_refreshed_while_one_hangs(world: World, how: s
         await silent.wait_closed()
 
 
-@pytest.mark.parametrize("capacity", [Capacity(suspects=0, longest_turn=60), Capacity(prompt=0, longest_turn=0.05)])
-async def test_no_shard_waits_for_a_cluster_of_another_that_gets_no_place(world: World, capacity: Capacity) -> None:
-    """Not at all for a suspect, and not for long for another."""
+@pytest.mark.parametrize(
+    ("cause", "capacity"),
+    [
+        ("a suspect without a place", Capacity(suspects=0, longest_turn=60)),
+        ("no place", Capacity(prompt=0, longest_turn=0.05)),
+        ("no response", Capacity(longest_turn=60)),
+    ],
+)
+async def test_no_shard_waits_for_a_cluster_of_another(world: World, cause: str, capacity: Capacity) -> None:
+    """Only where none of the two bounds has a place for it, and not for long."""
     cluster = await world.join("aks-1")
-    if capacity.longest_turn > 1:
+    faults = cluster.part.faults
+    if cause == "no response":
+        faults.add(Fault(path="/secrets/", method="PATCH", hang=True))
+    if cause == "a suspect without a place":
         await cluster.server.stop()
         await world.refresh(cluster)
     world.services.refresher._capacity = capacity
     refresh = asyncio.create_task(world.refresh(cluster))
     async with asyncio.timeout(20):
-        while not (capacity._prompt._waiters or capacity._waiting):  # noqa: ASYNC110 - it tells no one
+        while not (capacity._prompt._waiters or capacity._waiting or faults.have_fired):  # noqa: ASYNC110 - no event
             await asyncio.sleep(0.01)
         while capacity.turn._value < _TURNS:  # noqa: ASYNC110
             await asyncio.sleep(0.01)

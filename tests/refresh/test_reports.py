@@ -37,6 +37,8 @@ async def test_each_refresh_is_measured(
     await world.tick()
     assert sorted(counted) == ["cluster_rbac_denied", "ok"]
     assert [record.levelname for record in caplog.records if "refresh_failed" in record.message] == ["WARNING"]
+    runs = world.events.named("shard.completed")
+    assert (sum(run["ok"] for run in runs), sum(run["failed"] for run in runs)) == (1, 1)
     [failed] = world.events.named("secret.refresh_failed")
     assert failed["remedy"] == (await world.target(clusters[1])).remedy
     [lifetime] = lifetimes
@@ -50,7 +52,8 @@ async def test_a_note_is_shown_until_it_no_longer_holds(world: World) -> None:
     cluster = await world.join("aks-1", targets=[target])
     for _ in range(3):
         await world.refresh(cluster, "due")
-        assert (await world.target(cluster)).note == "no such service account yet: late"
+        [shown] = (await world.services.overview.one(cluster.id)).targets
+        assert (await world.target(cluster)).note == shown.note == "no such service account yet: late"
         world.clock.advance(25 * MINUTE)
     path = f"/api/v1/namespaces/{target.namespace}/serviceaccounts"
     await cluster.admin.call("POST", path, {"metadata": {"name": "late"}})

@@ -1,10 +1,13 @@
 """A rotation replaces the content of a secret and nothing else."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
+from pullkeeper.fleet.shards import shard_of
 from pullkeeper.model import Target
+from pullkeeper.refresh.pace import next_due
 from tests.world import MINUTE, World
 
 pytestmark = pytest.mark.servers
@@ -112,15 +115,22 @@ async def test_service_accounts_get_the_reference_once_and_keep_theirs(world: Wo
     assert {"with": [{"name": "theirs"}, ours], "without": [ours], "later": [ours]} == listed
 
 
-async def test_next_refresh_is_due_before_half_of_the_tokens_life(world: World) -> None:
+@pytest.mark.parametrize("lifetime", [3600, 900])
+async def test_next_refresh_is_due_before_half_of_the_tokens_life(world: World, lifetime: int) -> None:
     """Also if the token was as old as it may be when it was written."""
-    first, second = await world.join("aks-1"), await world.join("aks-2")
-    minted = world.clock()
+    world.cloud.add_hub("other", lifetime=lifetime)
+    first, second = await world.join("aks-1", "other"), await world.join("aks-2", "other")
+    minted, life = world.clock(), timedelta(seconds=lifetime)
     await world.refresh(first)
-    world.clock.advance(4.9 * MINUTE)
+    world.clock.advance(0.98 * life / 12)
     await world.refresh(second)
     assert world.cloud.google.exchanges == 1
-    assert world.clock() < await world.next_due(second) <= minted + 25 * MINUTE
+    target = await world.target(second)
+    assert world.clock() < target.next_due <= minted + life * 25 / 60
+    assert target.issued_at
+    assert target.expires_at
+    assert target.last_success
+    assert target.next_due == next_due(shard_of(second.id), target.expires_at - target.issued_at, target.last_success)
 
 
 async def test_a_target_that_the_cluster_is_onboarded_without_is_reported_once(world: World) -> None:

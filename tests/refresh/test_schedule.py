@@ -13,6 +13,7 @@ from pullkeeper.fleet.shard_table import Totals
 from pullkeeper.fleet.shards import shard_of
 from pullkeeper.fleet.storage import CALL
 from pullkeeper.services import _create_and_close
+from pullkeeper.status import read_status
 from tests.world import MINUTE, World
 
 pytestmark = pytest.mark.servers
@@ -36,6 +37,8 @@ async def test_the_timer_takes_back_a_problem_of_storage_that_is_solved(
         patch.setattr("pullkeeper.fleet.creation.QUEUES", ("no-",))
         await objects.create()
     assert "the queue no-" in objects.problems[0].detail
+    shown = await read_status(world.services.settings, lambda: world.services)
+    assert objects.problems[0] in shown.problems
     await schedule._function.get_user_function()(TimerRequest(past_due=False))
     assert objects.problems == ()
 
