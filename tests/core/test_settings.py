@@ -346,6 +346,13 @@ def test_missing_telemetry_settings_are_reported_on_azure(missing: str) -> None:
     assert Settings.read({**_IN_AZURE, "PATH": "/bin"}).problems == ()
 
 
+@pytest.mark.parametrize(("onboarding", "is_one"), [("", True), ("app", True), ("other", False)])
+def test_an_identity_that_is_named_twice_is_one(onboarding: str, *, is_one: bool) -> None:
+    settings = Settings.read({"AZURE_CLIENT_ID": "app", "ONBOARDING_CLIENT_ID": onboarding})
+
+    assert settings.has_one_identity is is_one
+
+
 def test_the_storage_accounts_key_is_not_shown() -> None:
     """Nor that of Application Insights."""
     insights = "InstrumentationKey=canary"
