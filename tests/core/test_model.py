@@ -124,6 +124,7 @@ def test_a_name_that_kubernetes_refuses_is_refused_and_not_quoted(field: str, na
 def test_a_namespace_is_a_label_and_a_secrets_name_may_have_dots() -> None:
     assert Target.parse({"secret": "a.b"}).secret == "a.b"
     assert _fail(Target, {"namespace": "a.b"}).startswith("namespace: ")
+    assert _fail(Target, {"namespace": "a" * 64}).startswith("namespace: ")
     assert _fail(Target, {"secret": ".".join(["a" * 63] * 5)}).startswith("secret: ")
 
 
@@ -242,6 +243,12 @@ def test_an_api_servers_address_is_a_host_and_a_port(server: str) -> None:
     message = _fail(Endpoint, {"server": server, "ca": "pem", "readAt": "2026-01-01T00:00:00Z"})
 
     assert message.startswith("server: ")
+
+
+def test_a_huge_certificate_authority_is_refused() -> None:
+    endpoint = {"server": "https://aks.example", "ca": "x" * 64_001, "readAt": "2026-01-01T00:00:00Z"}
+
+    assert _fail(Endpoint, endpoint) == "ca: String should have at most 64000 characters"
 
 
 @pytest.mark.parametrize("when", ["2026-01-01T00:00:00", "soon", None])

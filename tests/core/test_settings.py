@@ -93,7 +93,7 @@ def test_a_slash_at_the_end_of_the_documentations_address_makes_no_difference() 
         "docs",
         "http://docs.example",
         "javascript:alert(1)",
-        "https://docs.example/?path=",
+        "https://docs.example/?path",
         "https://docs.example/#top",
         "https://docs.example/a b",
         "https://docs.example/<a>",
@@ -288,7 +288,15 @@ def test_a_scope_is_the_same_however_it_is_spelled() -> None:
     assert Settings.read({**_IN_AZURE, "ONBOARDING_SCOPES": scope}).allowed_scopes == {scope.lower()}
 
 
-@pytest.mark.parametrize("scope", ["/subscriptions/canary", "canary", f"/subscriptions/{_GUID}/providers/canary"])
+@pytest.mark.parametrize(
+    "scope",
+    [
+        "/subscriptions/canary",
+        "canary",
+        f"/subscriptions/{_GUID}/providers/canary",
+        f"/subscriptions/{_GUID}/resourceGroups/shop/canary",
+    ],
+)
 def test_a_wrong_scope_is_reported(scope: str) -> None:
     good = f"/subscriptions/{_GUID}, /subscriptions/{_GUID}/resourceGroups/Platform"
 
