@@ -21,10 +21,12 @@ from pullkeeper.cluster import connection, pull_secret
 from pullkeeper.cluster.api import Api, path_of
 from pullkeeper.cluster.lists import list_all
 from pullkeeper.cluster.ownership import LABELS, ObjectMetadata, managers
+from pullkeeper.cluster.refusals import ListExpired
 from pullkeeper.errors import (
     ClusterMoved,
     ClusterRbacDenied,
     ClusterTlsUntrusted,
+    ClusterUnwell,
     ObjectChanged,
     PullkeeperError,
     SecretImmutable,
@@ -320,22 +322,50 @@ async def test_a_list_without_objects_is_not_of_an_api_server(authority: Authori
 
 
 class _Paged(Api):
-    """A list of two pages."""
+    """A list of two pages. expires: before the second is read."""
 
-    asked: Final = list[tuple[str, str, str]]()
+    asked: list[tuple[str, str, str]]
+    expires = False
 
     async def list_page(
         self, path: str, token: str, *, labels: str = "", fields: str = ""
     ) -> tuple[list[dict[str, Any]], str]:
         self.asked.append((token, labels, fields))
+        if token and self.expires:
+            raise ListExpired("410")
         return [{"name": path}], "" if token else "second"
 
 
 async def test_each_page_is_selected_as_the_first(authority: Authority) -> None:
     endpoint = Endpoint(server="https://127.0.0.1:1", ca=authority.pem, read_at="2026-01-01T00:00:00Z")
     async with _Paged(endpoint, None) as api:
+        api.asked = []
         assert len(await list_all(api, "/api/v1/secrets", labels="a=b", fields="metadata.name=c")) == 2
     assert api.asked == [("", "a=b", "metadata.name=c"), ("second", "a=b", "metadata.name=c")]
+
+
+async def test_a_list_that_expires_again_and_again_is_given_up(authority: Authority) -> None:
+    endpoint = Endpoint(server="https://127.0.0.1:1", ca=authority.pem, read_at="2026-01-01T00:00:00Z")
+    async with _Paged(endpoint, None) as api:
+        api.asked, api.expires = [], True
+        with pytest.raises(ClusterUnwell, match="the list of secrets expired 3 times"):
+            await list_all(api, "/api/v1/secrets")
+    assert [token for token, *_ in api.asked] == ["", "second"] * 3
+
+
+async def test_a_server_without_tls_is_not_the_clusters(authority: Authority) -> None:
+    """Azure knows whether the cluster has another address by now."""
+
+    async def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        endpoint = Endpoint(server=f"https://{host}", ca=authority.pem, read_at="2026-01-01T00:00:00Z")
+        async with Api(endpoint, EntraToken("canary")) as api:
+            with pytest.raises(ClusterTlsUntrusted):
+                await api.get("/api/v1/namespaces/a")
 
 
 async def test_a_cluster_gets_four_connections_however_many_calls(authority: Authority) -> None:

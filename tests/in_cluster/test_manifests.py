@@ -203,6 +203,29 @@ def test_values_are_set_everywhere() -> None:
     assert "ar-pull-secret" not in json.dumps([role, binding, config, job])
 
 
+def test_the_job_has_the_values_of_its_hub() -> None:
+    hub = parsed_hub(tokenLifetime=1800)
+    _, _, config, _ = build_refresher(TARGET, hub, CLIENT, TENANT, cloud=CLOUD)
+    settings = settings_of(config)
+    assert settings["registries"] == [*hub.registries]
+    assert settings["probe"]["tokenUrl"] == hub.probe_image.token_url
+    assert settings["probe"]["manifestUrl"] == hub.probe_image.manifest_url
+    assert settings["google"] == {
+        "audience": hub.credential_config.audience,
+        "subjectTokenType": "urn:ietf:params:oauth:token-type:jwt",
+        "tokenUrl": hub.credential_config.token_url,
+        "impersonationUrl": hub.credential_config.service_account_impersonation_url,
+        "scope": "https://www.googleapis.com/auth/cloud-platform.read-only",
+        "lifetime": 1800,
+    }
+
+
+@pytest.mark.parametrize(("accounts", "said"), [((), "Google refuses this"), (("one", "two"), "run as one, two.")])
+def test_the_credential_configuration_says_whose_tokens_google_accepts(accounts: tuple[str, ...], said: str) -> None:
+    config = manifests.credential_config_map("deepintshield", HUB.credential_config, accounts)
+    assert said in config["metadata"]["annotations"]["kubernetes.io/description"]
+
+
 def test_a_workload_has_the_values_of_its_target() -> None:
     target = Target(namespace="their-space", secret="their.secret")
     values: dict[str, Any] = {"image": "image", "replicas": 7, "config_secret": "their-config"}

@@ -1,7 +1,7 @@
 """A token that is revoked before its end is noticed, and replaced in the whole fleet."""
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from azure.functions.timer import TimerRequest
@@ -42,6 +42,7 @@ async def _is_accepted(world: World, cluster: LocalCluster) -> bool:
 
 async def test_the_next_tick_replaces_a_revoked_token_in_the_whole_fleet(world: World) -> None:
     clusters = await _join_two(world)
+    accepted_until = world.clock()
     world.cloud.google.revoke_all()
     assert not any([await _is_accepted(world, cluster) for cluster in clusters])
 
@@ -51,6 +52,7 @@ async def test_the_next_tick_replaces_a_revoked_token_in_the_whole_fleet(world: 
     [event] = world.events.named("token.revoked")
     assert event["queued"] == 2
     assert event["provider"].endswith("/main-azure-provider")
+    assert datetime.fromisoformat(event["accepted_at"]) <= accepted_until
 
 
 async def test_a_refresh_notices_it_too(world: World) -> None:
