@@ -17,7 +17,11 @@ from local.clock import Clock
 from local.cloud import Cloud, LocalCluster
 from local.serving import Authority
 from pullkeeper import bounded
+from pullkeeper.azure.arm import Arm
+from pullkeeper.azure.clusters import AzureClusters
+from pullkeeper.azure.entra import Entra
 from pullkeeper.cluster import connection, pull_secret
+from pullkeeper.cluster.access import Access
 from pullkeeper.cluster.api import Api, path_of
 from pullkeeper.cluster.lists import list_all
 from pullkeeper.cluster.ownership import LABELS, ObjectMetadata, managers
@@ -34,6 +38,7 @@ from pullkeeper.errors import (
 from pullkeeper.model import Endpoint, Target
 from pullkeeper.tokens import ClientCertificate, EntraToken
 from tests.core.canned import ANY_PATH, http, serve_canned
+from tests.core.credential import UncheckedCredential
 
 _TARGET: Final = Target(service_accounts=("app",))
 _SECRET: Final = pull_secret.path(_TARGET)
@@ -251,6 +256,18 @@ async def test_a_client_certificate_is_presented_by_its_own_client_only(cluster:
     async with Api(cluster.member.endpoint, None) as other:
         with pytest.raises(ClusterRbacDenied, match="system:anonymous"):
             await other.is_allowed("*", "*", "*")
+
+
+async def test_each_cluster_is_opened_with_its_own_certificate(cluster: LocalCluster) -> None:
+    server = cluster.server
+    another = ClientCertificate(*server.client_certificate("of-another-cluster", "another-group"))
+    own = ClientCertificate(server.admin_cert_pem, server.admin_key_pem)
+    entra = Entra(UncheckedCredential)
+    clusters = AzureClusters(Arm(entra, "https://127.0.0.1:1"), Clock())
+    access = Access(entra, clusters, {cluster.id._replace(name="another"): another, cluster.id: own})
+    endpoint = cluster.member.endpoint.model_copy(update={"local_accounts": True})
+    async with await access.open(cluster.id, endpoint) as api:
+        assert await api.is_allowed("*", "*", "*")
 
 
 def _list_open_files() -> list[str]:

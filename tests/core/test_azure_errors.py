@@ -181,6 +181,14 @@ async def test_a_credential_that_azure_does_not_take_is_a_conflict(message: str,
         assert type(await _add_credential(server)) is FederatedCredentialConflict
 
 
+async def test_an_identity_without_tags_is_neither_ours_nor_shared(authority: Authority) -> None:
+    found = {"name": "id-1", "location": "x", "properties": {"tenantId": "t", "clientId": "c", "principalId": "p"}}
+    async with serve_canned(authority, {ANY_PATH: http(200, found)}) as server, _open_arm(server) as arm:
+        identity = await AzureIdentities(arm).find(_CLUSTER.subscription, "rg", "id-1")
+    assert identity
+    assert (identity.ours, identity.shared) == (False, False)
+
+
 async def test_an_identity_that_is_gone_is_a_conflict(authority: Authority) -> None:
     """It was there when the operation looked for it, which it does again after a conflict."""
     async with serve_canned(authority, {ANY_PATH: _error(404, "ResourceNotFound", "was not found.")}) as server:

@@ -199,8 +199,10 @@ async def test_a_throttling_endpoint_is_left_alone_for_as_long_as_it_asks(monkey
         _let_pass(timedelta(seconds=31), monkeypatch)
         assert (await entra.token(_RESOURCE)).reveal() == _TOKEN
         endpoint.answers["/msi/token"] = http(429, b"slow down")
-        with pytest.raises(EntraThrottled):
-            await entra.token(_RESOURCE, fresh=True)
+        for _ in range(2):
+            with pytest.raises(EntraThrottled) as raised:
+                await entra.token(_RESOURCE, fresh=True)
+        assert timedelta() < (raised.value.retry_after or timedelta()) <= timedelta(seconds=5)
         assert (await entra.token(_RESOURCE)).reveal() == _TOKEN, "it is there already"
 
 
@@ -226,6 +228,10 @@ async def test_a_token_in_the_cache_does_not_hide_an_outage(monkeypatch: pytest.
         with pytest.raises(EntraUnavailable):
             await entra.token(AKS, fresh=True)
         assert len(endpoint.requests) == asked + 1, "there is no other resource to compare it with"
+        endpoint.answers["/msi/token"] = http(503)
+        with pytest.raises(EntraUnavailable):
+            await entra.token(_RESOURCE)
+        assert len(endpoint.requests) == asked + 2, "only 500 is the answer to an unknown resource"
 
 
 async def test_an_endpoint_that_is_down_is_entra_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,6 +131,7 @@ def test_what_azure_leaves_out_of_a_cluster_is_as_usual() -> None:
     assert (facts.power_state, facts.is_changing, facts.version) == ("Running", False, "1.34")
     found["properties"]["currentKubernetesVersion"] = "1.34.2"
     assert _parse_facts(found).version == "1.34.2", "the version that was asked for may be a prefix of it"
+    assert _parse_facts({"location": "x", "properties": {"kubernetesVersion": ""}}).release < (1, 0)
 
 
 async def test_an_update_by_another_client_is_not_overwritten(

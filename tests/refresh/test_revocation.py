@@ -159,6 +159,9 @@ async def test_a_held_token_is_probed_once_in_a_few_minutes(world: World) -> Non
         await world.refresh(cluster, "due")
     await world.services.federation.probe_held()
     assert journal.count("GET", "/v2/token") == 1
+    world.clock.advance(1.5 * MINUTE)
+    await world.services.federation.token(world.services.settings.hubs["main"])
+    assert world.cloud.google.exchanges == 2, "a twelfth of its life has passed, however lately it was probed"
     await _tick(world, timedelta(hours=1))
     assert all([await _is_accepted(world, cluster) for cluster in clusters])
     assert world.events.named("token.revoked") == []

@@ -1,5 +1,6 @@
 """The age of the token that is written."""
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -8,6 +9,7 @@ from local.azure.entra import EXCHANGE
 from local.kubernetes import recordings
 from local.serving import Fault
 from pullkeeper.model import Target
+from pullkeeper.publisher.hub import Hub
 from tests.world import MINUTE, World
 
 pytestmark = pytest.mark.servers
@@ -135,6 +137,14 @@ async def test_an_entra_token_that_google_calls_stale_is_replaced_once(world: Wo
     await world.refresh(cluster)
     asked = [seen for seen in world.cloud.identity_part.journal.requests if seen.query["resource"] == EXCHANGE]
     assert len(asked) == 2
+
+
+async def test_hubs_of_one_provider_have_a_token_each(world: World) -> None:
+    hub = world.services.settings.hubs["main"]
+    document = json.loads(hub.to_json()) | {"tokenLifetime": 1800}
+    another = Hub.parse(document, trusted_hosts=world.services.settings.trusted_hosts)
+    lives = [(await world.services.federation.token(one)).life for one in (hub, another)]
+    assert lives[1] <= 30 * MINUTE < lives[0]
 
 
 async def test_a_hub_can_ask_for_a_longer_lifetime(world: World) -> None:
