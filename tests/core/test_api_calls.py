@@ -15,6 +15,7 @@ import stamina
 
 from local.clock import Clock
 from local.cloud import Cloud, LocalCluster
+from local.kubernetes.server import ApiServer
 from local.serving import Authority
 from pullkeeper import bounded
 from pullkeeper.azure.arm import Arm
@@ -260,6 +261,7 @@ async def test_a_client_certificate_is_presented_by_its_own_client_only(cluster:
 
 async def test_each_cluster_is_opened_with_its_own_certificate(cluster: LocalCluster) -> None:
     server = cluster.server
+    assert isinstance(server, ApiServer)
     another = ClientCertificate(*server.client_certificate("of-another-cluster", "another-group"))
     own = ClientCertificate(server.admin_cert_pem, server.admin_key_pem)
     entra = Entra(UncheckedCredential)
