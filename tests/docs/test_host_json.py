@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from tests.docs.pages import ROOT
 
+_SINGLE: Final = ("http.", "queues.", "functionTimeout", "telemetryMode")
 _ROW: Final = re.compile(r"^\| (`[^|]+`) \| ([^|]+) \| [^|]+ \|$", re.MULTILINE)
 
 
@@ -33,6 +34,8 @@ def _documented() -> dict[str, str]:
 def test_each_value_is_as_documented() -> None:
     settings = json.loads((ROOT / "host.json").read_text(encoding="utf-8"))
     documented, actual = _documented(), dict(_flatten(settings))
-    single = {name: value for name, value in actual.items() if name.startswith(("http.", "queues.", "functionTimeout"))}
-    assert single.keys() == {name for name in documented if name.startswith(("http.", "queues.", "functionTimeout"))}
+    single = {name: value for name, value in actual.items() if name.startswith(_SINGLE)}
+    assert single.keys() == {name for name in documented if name.startswith(_SINGLE)}
     assert {name: documented[name] for name in single} == single
+    assert documented["logging.logLevel"] == actual["logging.logLevel.default"]
+    assert documented["extensionBundle"] == actual["extensionBundle.version"].partition(", ")[0]
