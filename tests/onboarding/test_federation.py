@@ -2,9 +2,11 @@
 
 import runpy
 import shlex
+from dataclasses import replace
 
 import pytest
 
+from local.azure.entra import Resource
 from pullkeeper.onboarding.handover import build_handover
 from pullkeeper.publisher.hub import Hub
 from tests.apiserver import at_hand
@@ -55,11 +57,19 @@ async def test_no_step_is_left_running_when_it_waits_for_the_publisher(onboardin
     assert "the publisher must trust" in (step(ended, "handover").detail or "")
 
 
-async def test_every_cluster_has_the_handover_of_the_fleet(onboarding: Onboarding) -> None:
-    cluster = await onboarding.cluster("aks-1")
-    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
-    assert ended.result is not None
-    assert ended.result.handover == await onboarding.world.services.handover("main")
+@pytest.mark.parametrize("resource", [None, "api://pull"])
+async def test_every_cluster_has_the_handover_of_the_fleet(onboarding: Onboarding, resource: str | None) -> None:
+    cluster, cloud = await onboarding.cluster("aks-1"), onboarding.world.cloud
+    if resource:
+        cloud.entra.resources[resource] = Resource()
+        cloud.hubs["main"] = replace(
+            cloud.hubs["main"], document={**cloud.hubs["main"].document, "entraResource": resource}
+        )
+    planned = await onboarding.onboard(cluster, dryRun=True)
+    assert planned.result is not None
+    assert planned.result.handover is not None
+    assert planned.result.handover == await onboarding.world.services.handover("main")
+    assert (planned.result.handover.audience == "fb60f99c-7a34-4190-8149-302f77469936") == (resource is None)
 
 
 async def test_an_in_cluster_refresher_hands_over_the_clusters_identity(onboarding: Onboarding) -> None:
