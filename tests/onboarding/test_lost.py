@@ -102,6 +102,7 @@ async def test_a_message_that_was_never_sent_is_sent_by_the_next_call(
     world.clock.advance(STALLED)
     first = await refused(onboarding, cluster)
     assert await messages(world) == [first]
+    assert (await onboarding.read_stored(first)).tries == 0
     ended = await onboarding.process(first)
     assert ended.status == "Succeeded", describe(ended)
 

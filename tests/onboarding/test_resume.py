@@ -2,9 +2,12 @@
 
 from contextlib import nullcontext
 from datetime import timedelta
+from functools import partial
 
 import pytest
+from azure.functions.timer import TimerRequest
 
+from functions.schedule import schedule
 from local.cloud import GROUP, SUBSCRIPTION
 from local.serving import Fault
 from pullkeeper.errors import OperationRunning
@@ -95,22 +98,24 @@ async def test_killed_after_every_phase_it_comes_to_the_same_end_and_so_does_off
 
 
 async def test_after_a_crash_the_next_tick_goes_on_and_the_old_message_finds_nothing_to_do(
-    onboarding: Onboarding,
+    onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the times of the real host: the message comes back long after the timer has sent the work again."""
+    monkeypatch.setattr("functions.schedule.services", lambda: onboarding.world.services)
+    tick = partial(schedule._function.get_user_function(), TimerRequest(past_due=False))
     cluster, clock = await onboarding.cluster("aks-1"), onboarding.world.clock
     begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
-    runner, messages, crashed_at = onboarding.world.services.runner, onboarding.world.services.messages, clock()
+    runner, crashed_at = onboarding.world.services.runner, clock()
     with pytest.MonkeyPatch.context() as patch:
         kill_in(ONBOARD[2], "do", patch, done=False)
         with pytest.raises(Killed):
             await onboarding.deliver(begun.id)
 
     clock.advance(NO_TIMER)
-    await messages.resume_stalled()
+    await tick()
     assert (await onboarding.read_stored(begun.id)).due is None, "the invocation may still be at work"
     clock.advance(TICK)
-    await messages.resume_stalled()
+    await tick()
     ended = await onboarding.deliver(begun.id)
     assert ended.status == "Succeeded", describe(ended)
     assert clock() - crashed_at < INVISIBLE
