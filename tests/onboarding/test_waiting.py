@@ -226,6 +226,18 @@ async def test_waits_for_different_services_are_spread(onboarding: Onboarding) -
     assert len(waits) == 5
     assert all(15 <= wait <= 22.5 for wait in waits)
 
+    onboarding.world.clock.advance(timedelta(hours=10))
+    throttle(onboarding, "apply an object")
+    await onboarding.deliver(begun.id)
+    assert 300 <= seconds_to_next(await onboarding.read_stored(begun.id)) <= 450, "however long it has waited"
+
+
+async def test_a_wait_of_seconds_keeps_no_place(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    throttle(onboarding, "apply an object", times=1, headers={"Retry-After": "3"})
+    begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
+    assert (await onboarding.deliver(begun.id)).status == "Running"
+
 
 async def test_no_more_operations_run_at_once_than_there_are_places(
     onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
