@@ -81,6 +81,9 @@ async def test_the_guides_identity_stays_where_it_trusts_the_cluster(onboarding:
     assert await client_id(second) == own.service_principal.client_id
     assert onboarding.credentials(GUIDE_IDENTITY) == {"by-hand-0": (issuer, SUBJECT)}
 
+    await onboarding.onboard(first, identity="named")
+    assert onboarding.identity("named") is not None
+
 
 async def test_the_guides_identity_gets_the_credentials_that_are_missing(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
@@ -94,15 +97,18 @@ async def test_the_guides_identity_gets_the_credentials_that_are_missing(onboard
     assert f"identity {GUIDE_IDENTITY}: not created by Pullkeeper" in left
 
 
-async def test_without_room_in_the_guides_identity_the_cluster_gets_its_own(onboarding: Onboarding) -> None:
+@pytest.mark.parametrize(("others", "chosen", "held"), [(18, GUIDE_IDENTITY, 20), (19, IDENTITY, 2)])
+async def test_without_room_in_the_guides_identity_the_cluster_gets_its_own(
+    onboarding: Onboarding, others: int, chosen: str, held: int
+) -> None:
     cluster = await onboarding.cluster("aks-1")
-    onboarding.fill_identity(19, GUIDE_IDENTITY)
+    onboarding.fill_identity(others, GUIDE_IDENTITY)
     trust(onboarding, cluster, GUIDE_IDENTITY)
     await onboarding.onboard(cluster, targets=[{"serviceAccounts": federated(ACCOUNT, "another")}])
-    identity = onboarding.identity()
+    identity = onboarding.identity(chosen)
     assert identity is not None
     assert {await client_id(cluster, name) for name in (ACCOUNT, "another")} == {identity.service_principal.client_id}
-    assert len(onboarding.credentials()) == 2
+    assert len(onboarding.credentials(chosen)) == held
 
 
 async def test_an_existing_credential_with_another_name_is_used(onboarding: Onboarding) -> None:
@@ -230,6 +236,8 @@ async def test_credentials_of_an_earlier_issuer_take_no_room(onboarding: Onboard
     twenty = federated(*(f"account-{number}" for number in range(20)))
     for issuer in ("https://oidc.example/a/", "https://oidc.example/b/"):
         onboarding.azure(cluster).oidc_issuer = issuer
+        planned = await onboarding.onboard(cluster, targets=[{"serviceAccounts": twenty}], dryRun=True)
+        assert str(step(planned, "federated credential").detail).startswith("would trust ")
         await onboarding.onboard(cluster, targets=[{"serviceAccounts": twenty}])
         assert {one for one, _ in onboarding.credentials().values()} == {issuer}
 
