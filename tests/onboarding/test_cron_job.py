@@ -74,13 +74,18 @@ async def test_a_dry_run_names_the_job(onboarding: Onboarding, cluster: LocalClu
     assert not await is_suspended(cluster)
 
 
-async def test_offboarding_reports_the_suspended_job(onboarding: Onboarding, cluster: LocalCluster) -> None:
+@pytest.mark.parametrize("resumed", [False, True])
+async def test_offboarding_reports_the_suspended_job(
+    onboarding: Onboarding, cluster: LocalCluster, *, resumed: bool
+) -> None:
     await onboarding.run({"cluster": str(cluster.id), "hub": "main", "adopt": True, "retireCronJob": True})
+    if resumed:
+        await cluster.admin.call("PATCH", PATH, {"spec": {"suspend": False}}, content_type=MERGE)
     ended = await onboarding.offboard(cluster)
     assert ended.result is not None
     resume = """kubectl patch cronjob refresh-ar-secret -n deepintshield -p '{"spec":{"suspend":false}}'"""
-    assert f"{PATH}: suspended by Pullkeeper. To resume it: {resume}" in ended.result.left
-    assert await is_suspended(cluster)
+    assert (f"{PATH}: suspended by Pullkeeper. To resume it: {resume}" in ended.result.left) == (not resumed)
+    assert await is_suspended(cluster) == (not resumed)
 
 
 async def test_a_job_that_a_person_suspended_is_neither_touched_nor_reported(

@@ -8,6 +8,7 @@ from azure.data.tables.aio import TableServiceClient
 
 from local.azure.assertions import FederatedCredential
 from local.cloud import LocalCluster
+from local.kubernetes import recordings
 from local.serving import Fault
 from pullkeeper.errors import NotInFleet
 from tests.onboarding.conftest import (
@@ -145,13 +146,18 @@ async def test_objects_of_other_owners_are_as_before(onboarding: Onboarding) -> 
     ]
 
 
-async def test_what_cannot_be_removed_at_the_moment_is_removed_by_the_next_try(onboarding: Onboarding) -> None:
+@pytest.mark.parametrize("kind", ["roles", "secrets"])
+async def test_what_cannot_be_removed_at_the_moment_is_removed_by_the_next_try(
+    onboarding: Onboarding, kind: str
+) -> None:
     cluster = await onboarding.cluster("aks-1")
     await onboarding.onboard(cluster)
-    cluster.part.faults.add(Fault(path="/roles/", method="DELETE", times=3))
+    down = recordings.fault("webhook-down", method="DELETE", path=f"/{kind}/")
+    down.times = 3
+    cluster.part.faults.add(down)
     kept = await onboarding.offboard_fully(cluster)
     assert [line for line in kept if "refused" in line] == []
-    assert not [path for path in await list_objects(cluster) if "/roles/" in path]
+    assert not [path for path in await list_objects(cluster) if f"/{kind}/" in path]
 
 
 async def test_a_list_with_a_name_of_ours_is_given_back(onboarding: Onboarding) -> None:

@@ -199,7 +199,9 @@ async def test_what_the_cluster_refused_to_remove_is_removed_by_the_next_operati
     assert last.result.complete
 
 
-async def test_a_dry_run_does_not_promise_to_remove_a_role_of_another_owner(onboarding: Onboarding) -> None:
+async def test_a_dry_run_does_not_promise_to_remove_what_another_owner_has_created_since(
+    onboarding: Onboarding,
+) -> None:
     cluster = await onboarding.cluster("aks-1")
     await onboarding.onboard(cluster, targets=_TEAM_A)
     await onboarding.onboard(cluster)
@@ -209,3 +211,6 @@ async def test_a_dry_run_does_not_promise_to_remove_a_role_of_another_owner(onbo
     assert step(planned, "retire").detail == "no earlier refresher found"
     expected = "Secret team-a/pull: no longer requested, so no longer refreshed; offboarding removes it"
     assert left(planned) == [expected]
+    await cluster.admin.delete_secret("team-a", "pull")
+    await cluster.admin.create_secret("team-a", "pull", "{}")
+    assert left(await onboarding.run({"cluster": str(cluster.id), "hub": "main", "dryRun": True})) == []
