@@ -100,6 +100,7 @@ async def test_before_1_30_a_selector_is_refused_and_names_work_without_a_policy
     assert re.search("1.30 is the oldest version for namespaceSelector.*ValidatingAdmissionPolicy", detail)
     assert onboarding.world.cloud.arm.writes == []
 
+    onboarding.azure(cluster).version = "1.24.0"
     await onboarding.onboard(cluster, targets=[_NAMED])
     cluster.part.faults.clear()
     assert f"{_RBAC}/roles/team-b/pullkeeper-refresher" in await list_objects(cluster)
