@@ -190,13 +190,14 @@ async def test_an_adopted_secret_and_its_references_are_kept(onboarding: Onboard
 async def test_a_conflicting_secret_is_not_touched(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     await create_namespace(cluster)
-    uid = await cluster.admin.create_secret("deepintshield", "ar-pull-secret", '{"auths":{}}')
+    await cluster.admin.create_secret("deepintshield", "ar-pull-secret", '{"auths":{}}')
+    before = await cluster.admin.read_secret("deepintshield", "ar-pull-secret")
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
     assert (ended.status, step(ended, "pull secret").category) == ("Failed", "secret_conflict")
     await onboarding.offboard_fully(cluster)
-    secret = await cluster.admin.read_secret("deepintshield", "ar-pull-secret")
-    assert secret["metadata"]["uid"] == uid
-    assert set(await list_content(cluster)) & {SECRET} == {SECRET}
+    assert await cluster.admin.read_secret("deepintshield", "ar-pull-secret") == before
+    patches = [one for one in cluster.part.journal.requests if one.method == "PATCH" and "/secrets/" in one.path]
+    assert {one.headers["Content-Type"] for one in patches} == {"application/apply-patch+yaml"}
 
 
 async def test_an_identity_that_another_cluster_uses_is_kept(onboarding: Onboarding) -> None:
