@@ -226,11 +226,6 @@ async def test_waits_for_different_services_are_spread(onboarding: Onboarding) -
     assert len(waits) == 5
     assert all(15 <= wait <= 22.5 for wait in waits)
 
-    onboarding.world.clock.advance(timedelta(hours=10))
-    throttle(onboarding, "apply an object")
-    await onboarding.deliver(begun.id)
-    assert 300 <= seconds_to_next(await onboarding.read_stored(begun.id)) <= 450, "however long it has waited"
-
 
 async def test_a_wait_of_seconds_keeps_no_place(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
