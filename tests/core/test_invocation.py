@@ -161,6 +161,7 @@ async def test_a_function_on_a_poison_queue_never_raises(caplog: pytest.LogCaptu
     events = [record for record in caplog.records if hasattr(record, "microsoft.custom_event.name")]
     names = {vars(event)["microsoft.custom_event.name"] for event in events}
     assert names == {"message.poisoned"}
+    assert {event.levelname for event in events} == {"ERROR"}
     assert [vars(event)["category"] for event in events] == ["storage_unavailable", "internal"]
     assert "function=refresh_poison" in events[0].getMessage()
     assert "az storage account show" in events[0].getMessage()

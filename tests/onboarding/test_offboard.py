@@ -233,6 +233,7 @@ async def test_the_fleet_entry_is_removed_first_so_that_no_refresh_creates_the_s
     cluster.part.faults.add(Fault(path="selfsubjectaccessreviews", status=403, times=1, body="{}"))
     ended = await onboarding.offboard(cluster)
     assert ended.status == "Failed"
+    assert "offboard again: DELETE /api/clusters/" in str(step(ended, "cluster access").remedy)
     assert await onboarding.fleet() == set()
     onboarding.world.clock.advance(timedelta(hours=1))
     writes = cluster.part.journal.count("PATCH", "/secrets/")

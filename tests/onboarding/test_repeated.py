@@ -92,6 +92,8 @@ async def test_the_in_cluster_refresher_is_removed_only_after_the_app_has_writte
     there = set(await list_objects(cluster))
     assert there >= _CENTRAL
     assert not _IN_CLUSTER & there
+    deleted = [request.path for request in cluster.part.journal.requests if request.method == "DELETE"]
+    assert "/cronjobs/" in deleted[0], "before what its pods need"
 
 
 async def test_onboardings_with_the_same_footprint_are_kept_once(onboarding: Onboarding) -> None:

@@ -72,8 +72,8 @@ async def test_a_dry_run_names_what_a_selector_finds(onboarding: Onboarding) -> 
     nothing = await onboarding.onboard(cluster, targets=_TARGETS, dryRun=True)
     assert step(nothing, "pull secret").detail == "no namespace matches yet"
     await create(cluster, "a", pull="yes")
-    planned = await onboarding.onboard(cluster, targets=_TARGETS, dryRun=True)
-    assert step(planned, "pull secret").detail == "would create a/ar-pull-secret"
+    planned = await onboarding.onboard(cluster, targets=[*_TARGETS, {"namespace": "a"}], dryRun=True)
+    assert step(planned, "pull secret").detail == "would create a/ar-pull-secret", "once, though it is named too"
 
 
 async def test_a_selector_that_finds_nothing_yet_is_no_failure(onboarding: Onboarding) -> None:
