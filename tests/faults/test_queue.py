@@ -5,6 +5,7 @@ import json
 from datetime import timedelta
 
 import pytest
+from azure.functions.decorators.queue import QueueTrigger
 from azure.storage.queue.aio import QueueClient
 
 from local.serving import Fault
@@ -13,6 +14,7 @@ from pullkeeper.errors import InvalidRequest
 from pullkeeper.fleet.queues import RefreshMessage
 from pullkeeper.fleet.shards import shard_of
 from tests.faults.gate import Gates
+from tests.faults.triggers import REGISTERED
 from tests.world import MINUTE, World
 
 pytestmark = pytest.mark.servers
@@ -60,6 +62,12 @@ async def test_a_message_for_a_cluster_that_left_does_nothing(world: World) -> N
     )
     assert cluster.part.journal.count("PATCH", "/secrets/") == 0
     assert world.events.named("message.poisoned") == []
+
+
+def test_each_queue_and_its_poison_queue_has_a_function() -> None:
+    triggers = [function.get_trigger() for function in REGISTERED]
+    names = [trigger.queue_name for trigger in triggers if isinstance(trigger, QueueTrigger)]
+    assert sorted(names) == ["onboarding", "onboarding-poison", "refresh", "refresh-poison"]
 
 
 @pytest.mark.parametrize("raw", [b"\xff\xfe", b"", b"\x00" * 10])
