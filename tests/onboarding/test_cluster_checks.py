@@ -132,6 +132,8 @@ def test_what_azure_leaves_out_of_a_cluster_is_as_usual() -> None:
     found["properties"]["currentKubernetesVersion"] = "1.34.2"
     assert _parse_facts(found).version == "1.34.2", "the version that was asked for may be a prefix of it"
     assert _parse_facts({"location": "x", "properties": {"kubernetesVersion": ""}}).release < (1, 0)
+    found["properties"]["status"] = {"provisioningError": {"code": "Why"}}
+    assert _parse_facts(found).provisioning_error == "Why", "some have no message"
 
 
 async def test_an_update_by_another_client_is_not_overwritten(
