@@ -16,6 +16,7 @@ import pytest
 from local.cloud import GROUP, SUBSCRIPTION, LocalCluster
 from local.kubernetes import recordings
 from local.serving import Fault
+from pullkeeper import telemetry
 from pullkeeper.cluster.rights import access as rights
 from pullkeeper.errors import StorageUnavailable
 from pullkeeper.fleet.shards import shard_of
@@ -169,8 +170,9 @@ async def test_each_failure_fires_its_own_alert_for_its_own_cluster(watch: Watch
 
 
 async def test_a_secret_that_was_never_written_is_as_one_that_expires(watch: Watch, world: World) -> None:
-    """Where the clusters' role is missing, until it is there."""
+    """Where the clusters' role is missing, until it is there. The cluster has come back: it was offboarded before."""
     cluster = await world.join("aks-1", access=False)
+    telemetry.emit("operation.completed", {"kind": "offboard", "cluster": str(cluster.id)})
     await watch.pass_time(10 * MINUTE)
     assert {alert.rule for alert in watch.alerts()} == {"action", "sixth", "third"}
     assert {alert.dimensions for alert in watch.alerts()} == {of(cluster, "cluster_rbac_denied")}
