@@ -303,6 +303,7 @@ async def test_a_row_of_another_format_is_reported_and_left_alone(world: World, 
     problem = (await _report(world))["problems"][-1]
     detail = "unknown_format: the row of hub main in the table shards"
     assert (problem["detail"], problem["severity"]) == (detail, "warning")
+    assert problem["remedy"].startswith("During an upgrade: ")
     assert "deploy the newer version" in problem["remedy"]
     assert await _hub(world) == _NEVER
 

@@ -223,10 +223,17 @@ async def test_azure_is_asked_seldom_for_a_cluster_that_is_only_searched(world: 
     for _ in range(2):
         assert (await _search(world, cluster)).category == "cluster_unreachable"
     assert _reads_from_azure(world) == 1
+    world.clock.advance(10 * MINUTE)
+    world.cloud.arm_part.faults.add(Fault(status=503))
+    await world.refresh(cluster)
+    reads = _reads_from_azure(world)
+    assert (await _search(world, cluster)).category == "cluster_unreachable"
+    assert _reads_from_azure(world) == reads > 1
+    world.cloud.arm_part.faults.clear()
     _managed(world, cluster).server = cluster.server.url
     world.clock.advance(10 * MINUTE)
     assert (await _search(world, cluster)).category is None
-    assert _reads_from_azure(world) == 2
+    assert _reads_from_azure(world) == reads + 1
 
 
 async def test_the_newer_of_two_addresses_counts(world: World) -> None:

@@ -47,6 +47,7 @@ async def test_the_apps_identity_alone_cannot_onboard(world: World) -> None:
     cluster = await onboarding.cluster("aks-1")
     ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main"})
     assert (ended.status, step(ended, "identity").category) == ("Failed", "arm_denied")
+    assert "--role 'Pullkeeper onboarding'" in (step(ended, "identity").remedy or "")
 
 
 async def test_storage_is_reached_with_the_identity_of_its_own_setting(

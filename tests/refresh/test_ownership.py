@@ -13,7 +13,9 @@ _MERGE = "application/merge-patch+json"
 _THEIRS = json.dumps({"auths": {"registry.example": {"username": "u", "password": "p", "auth": "dTpw"}}})
 
 
-async def test_an_edit_is_taken_back_and_reported_with_its_manager(world: World) -> None:
+async def test_an_edit_is_taken_back_and_reported_with_its_manager(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     cluster = await world.join("aks-1")
     await world.refresh(cluster)
     uid = (await world.target(cluster)).uid
@@ -24,6 +26,7 @@ async def test_an_edit_is_taken_back_and_reported_with_its_manager(world: World)
     [event] = world.events.named("drift.repaired")
     assert event["detail"] == "edited by kubectl-edit"
     assert event["category"] == "drift_repaired"
+    assert [record.levelname for record in caplog.records if "drift.repaired" in record.message] == ["WARNING"]
 
 
 async def test_a_deleted_secret_is_created_again_and_reported(world: World) -> None:

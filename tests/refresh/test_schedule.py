@@ -109,7 +109,9 @@ async def test_a_schedule_too_slow_for_the_shortest_token_life_is_reported(world
 
 
 @pytest.mark.parametrize(("minutes", "is_late"), [(5.9, False), (6.1, True)])
-async def test_a_timer_that_is_a_fifth_late_is_reported(world: World, minutes: float, *, is_late: bool) -> None:
+async def test_a_timer_that_is_a_fifth_late_is_reported(
+    world: World, caplog: pytest.LogCaptureFixture, minutes: float, *, is_late: bool
+) -> None:
     await world.join("aks-1")
     await world.tick()
     now = world.clock()
@@ -117,6 +119,8 @@ async def test_a_timer_that_is_a_fifth_late_is_reported(world: World, minutes: f
     await world.services.scheduler.run()
     event = world.events.named("run.completed")[-1]
     assert event["overdue"] == 0
+    [*_, level] = [record.levelname for record in caplog.records if "run.completed" in record.message]
+    assert level == ("WARNING" if is_late else "INFO")
     assert ("slow_tick_seconds" in event, event.get("remedy") == telemetry.documentation.figures) == (is_late, is_late)
 
 

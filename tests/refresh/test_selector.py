@@ -16,9 +16,10 @@ from pullkeeper.deadline import remaining
 from pullkeeper.errors import ClusterUnreachable, NamespaceListDenied
 from pullkeeper.fleet.queues import RefreshMessage
 from pullkeeper.fleet.shards import shard_of
-from pullkeeper.model import SelectorTarget, Target, Wish
+from pullkeeper.model import Cluster, ClusterId, SelectorTarget, Target, Wish
 from pullkeeper.refresh.attempt import Writer
 from pullkeeper.refresh.capacity import Capacity
+from pullkeeper.refresh.search import _explain_limit
 from tests.world import MINUTE, World
 
 pytestmark = pytest.mark.servers
@@ -358,3 +359,9 @@ async def test_named_targets_come_first_then_those_already_kept(world: World, mo
     assert status.search.category == "target_limit"
     assert "team-a/ar-pull-secret" in (status.search.detail or "")
     assert named(world, "secret.refresh_failed") == ["*"]
+
+
+def test_ten_of_those_beyond_the_limit_are_named_and_the_others_counted() -> None:
+    cluster = Cluster(cluster=ClusterId("00000000-0000-0000-0000-000000005eed", "fleet", "aks-1"), hub="main")
+    beyond = [f"team-{number:02}/s" for number in range(12)]
+    assert _explain_limit(cluster, beyond).detail.endswith("team-08/s, team-09/s and 2 more")
