@@ -20,6 +20,7 @@ from pullkeeper.azure.quotas import Quota
 from pullkeeper.deadline import remaining
 from pullkeeper.errors import ClusterGone, ClusterStopped, InternalError
 from pullkeeper.model import ClusterId, Endpoint
+from pullkeeper.names import look_up
 from pullkeeper.tokens import ClientCertificate
 
 _RESOLVING: Final = 5.0
@@ -180,7 +181,7 @@ def _parse_facts(found: Any) -> ClusterFacts:
 async def _resolves(name: str) -> bool:
     try:
         async with asyncio.timeout(remaining(_RESOLVING)):
-            await asyncio.get_running_loop().getaddrinfo(name, None)
+            await look_up(name)
     except (OSError, TimeoutError, UnicodeError):
         return False
     return True

@@ -1,15 +1,13 @@
 """The connection to one API server: its CA, our client certificate, the proxy, name look-ups, and no redirects."""
 
-import asyncio
 import copy
 import os
 import socket
 import ssl
 from asyncio.sslproto import SSLProtocol
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import cache
 from typing import Final
 from urllib.request import getproxies, proxy_bypass
 
@@ -20,6 +18,7 @@ from kubernetes.aio.client.rest import RESTClientObject
 
 from pullkeeper import errors
 from pullkeeper.model import Endpoint
+from pullkeeper.names import look_up
 from pullkeeper.tokens import ClientCertificate
 
 _CONNECTIONS: Final = 4
@@ -27,8 +26,6 @@ _CONNECTIONS: Final = 4
 _CONTEXTS: Final = 1024
 """Kept, some 17 KB each. To read a CA costs a seventh of a refresh."""
 _contexts: dict[str, ssl.SSLContext] = {}
-_NAMES: Final = ThreadPoolExecutor(max_workers=96, thread_name_prefix="names")
-"""For name look-ups alone: one that hangs must not hold a thread that other work waits for."""
 SSLProtocol.max_size = 32 * 1024
 """asyncio reserves so much to read a TLS connection. Its own 256 KiB were two thirds of what an open one costs, and a
 twentieth of the CPU of a refresh.
@@ -54,13 +51,11 @@ class Connection(RESTClientObject):
 
 
 class _Resolver(AbstractResolver):
-    """getaddrinfo in threads that nothing else uses."""
+    """aiohttp's own uses threads that other work waits for."""
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        look_up = partial(socket.getaddrinfo, host, port, family=family, type=socket.SOCK_STREAM)
-        found = await asyncio.get_running_loop().run_in_executor(_NAMES, look_up)
         return [
             ResolveResult(
                 hostname=host,
@@ -70,7 +65,7 @@ class _Resolver(AbstractResolver):
                 proto=proto,
                 flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
             )
-            for family, _, proto, _, address in found
+            for family, _, proto, _, address in await look_up(host, port, family)
         ]
 
     async def close(self) -> None:
@@ -83,7 +78,7 @@ def connect(endpoint: Endpoint, certificate: ClientCertificate | None) -> Connec
         # The client would trust the system's CAs instead.
         raise errors.ClusterTlsUntrusted(f"{host_of(endpoint)}: the cluster's CA is not known")
     client = copy.copy(_template())
-    if client.proxy and proxy_bypass(host_of(endpoint).partition(":")[0]):
+    if client.proxy and proxy_bypass(host_of(endpoint)):
         client.proxy = None
     try:
         client.ssl_context = _create_context(endpoint.ca) if certificate else _context(endpoint.ca)

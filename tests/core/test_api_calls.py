@@ -310,13 +310,16 @@ async def test_names_are_looked_up_in_threads_of_their_own(
     assert {name.partition("_")[0] for name in threads} == {"names"}
 
 
-@pytest.mark.parametrize(("host", "proxy"), [("inside.example", None), ("outside.example", "http://proxy.example:1")])
+@pytest.mark.parametrize(
+    ("host", "proxy"),
+    [("inside.example", None), ("port.example", None), ("outside.example", "http://proxy.example:1")],
+)
 async def test_a_server_in_no_proxy_is_called_without_one(
     authority: Authority, monkeypatch: pytest.MonkeyPatch, host: str, proxy: str | None
 ) -> None:
     monkeypatch.setattr(connection, "_template", connection._template.__wrapped__)
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:1")
-    monkeypatch.setenv("NO_PROXY", "inside.example")
+    monkeypatch.setenv("NO_PROXY", "inside.example,port.example:443")
     endpoint = Endpoint(server=f"https://{host}:443", ca=authority.pem, read_at="2026-01-01T00:00:00Z")
     assert connection.connect(endpoint, None).proxy == proxy
 

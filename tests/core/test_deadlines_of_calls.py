@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import selectors
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -291,19 +292,25 @@ def test_a_server_that_accepts_no_connection_costs_five_seconds(
             assert 5 <= runner.run(measure()) < 13
 
 
-class _SilentResolverLoop(_QuickLoop):
-    async def getaddrinfo(self, *_: object, **__: object) -> Any:
-        await asyncio.Event().wait()
+def test_a_name_that_takes_more_than_five_seconds_does_not_resolve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And it holds no thread that other work waits for."""
+    released, threads = threading.Event(), list[str]()
 
+    def hang(*_: object, **__: object) -> Any:
+        threads.append(threading.current_thread().name)
+        released.wait(10)
+        return []
 
-def test_a_name_that_takes_more_than_five_seconds_does_not_resolve() -> None:
     async def measure() -> float:
         began = asyncio.get_running_loop().time()
         assert not await _resolves("api.privatelink.example")
         return asyncio.get_running_loop().time() - began
 
-    with asyncio.Runner(loop_factory=_SilentResolverLoop) as runner:
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    with asyncio.Runner(loop_factory=_QuickLoop) as runner:
         assert 5 <= runner.run(measure()) < 13
+        released.set()
+    assert [name.partition("_")[0] for name in threads] == ["names"]
 
 
 @pytest.mark.parametrize(("call", "category"), _CALLS)
