@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import pytest
@@ -12,9 +12,11 @@ from azure.storage.queue.aio import QueueClient
 
 from local.clock import Clock
 from local.serving import Fault
-from pullkeeper.deadline import INVOCATION
+from pullkeeper.deadline import INVOCATION, deadline
 from pullkeeper.onboarding.documents import FINAL_STATUSES, OnboardingMessage, Operation
+from pullkeeper.onboarding.messages import Messages
 from pullkeeper.onboarding.phases import identity
+from pullkeeper.onboarding.rows import StoredOperation
 from pullkeeper.onboarding.work import Work
 from tests.onboarding.conftest import Onboarding, describe, federated, seconds_to_next, step
 
@@ -132,6 +134,27 @@ async def test_slow_work_that_gets_on_continues_in_further_invocations_without_u
     assert len(lengths) > 3
     assert (await onboarding.read_stored(begun.id)).tries == 0
     assert len(onboarding.credentials()) == 20
+
+
+async def test_the_timer_leaves_operations_to_its_next_run_once_its_time_is_up(
+    onboarding: Onboarding, loop_time: LoopTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = []
+
+    async def send_slowly(_: Messages, stored: StoredOperation) -> None:
+        sent.append(stored.operation.id)
+        loop_time.advance(INVOCATION)
+
+    for number in range(2):
+        cluster = await onboarding.cluster(f"aks-{number}")
+        begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
+        stored = await onboarding.read_stored(begun.id)
+        await onboarding.world.services.runner._operations.save(replace(stored, due=None))
+    loop_time.advance(timedelta(minutes=4))
+    monkeypatch.setattr(Messages, "send", send_slowly)
+    with deadline():
+        await onboarding.world.services.messages.resume_stalled()
+    assert len(sent) == 1
 
 
 async def test_an_operation_waits_for_azure_by_a_delayed_message_that_uses_no_try(onboarding: Onboarding) -> None:
