@@ -2,7 +2,7 @@
 
 import json
 import logging
-from typing import Any, Final
+from typing import Final
 
 import azure.functions as func
 import pytest
@@ -24,12 +24,6 @@ def _app(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _request(path: str, parts: dict[str, str] | None = None, body: bytes = b"") -> func.HttpRequest:
     return func.HttpRequest("POST", f"https://app.example/api/{path}", route_params=parts or {}, body=body)
-
-
-async def _refresh_cluster(subscription: str, group: str, name: str) -> tuple[int, dict[str, Any]]:
-    parts = {"subscription": subscription, "resourceGroup": group, "name": name}
-    response = await _call("refresh_cluster", _request("clusters/x/y/z/refresh", parts))
-    return response.status_code, json.loads(response.get_body())
 
 
 async def _call(route: str, request: func.HttpRequest) -> func.HttpResponse:

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import socket
+import ssl
 import threading
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -40,6 +41,7 @@ from pullkeeper.model import Endpoint, Target
 from pullkeeper.tokens import ClientCertificate, EntraToken
 from tests.core.canned import ANY_PATH, http, serve_canned
 from tests.core.credential import UncheckedCredential
+from tests.core.test_in_cluster_trust import Old
 
 _TARGET: Final = Target(service_accounts=("app",))
 _SECRET: Final = pull_secret.path(_TARGET)
@@ -308,6 +310,21 @@ async def test_names_are_looked_up_in_threads_of_their_own(
     released.set()
     await asyncio.gather(*hanging)
     assert {name.partition("_")[0] for name in threads} == {"names"}
+
+
+async def test_a_ca_that_python_3_13_would_refuse_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    create, old = ssl.create_default_context, Old()
+
+    def create_strict(*arguments: Any, **options: Any) -> ssl.SSLContext:
+        context = create(*arguments, **options)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", create_strict)
+    async with serve_canned(old, {ANY_PATH: http(200, {"metadata": {"uid": "a"}})}) as server:
+        endpoint = Endpoint(server=f"https://{server.host}", ca=old.pem, read_at="2026-01-01T00:00:00Z")
+        async with Api(endpoint, EntraToken("canary")) as api:
+            assert (await api.get("/api/v1/namespaces/a"))["metadata"] == {"uid": "a"}
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ async def test_the_api_server_may_have_an_address_of_ipv6(pod: Pod) -> None:
 
 async def test_a_ca_that_python_3_13_would_refuse_is_trusted(pod: Pod) -> None:
     """Its certificate lacks fields. Those of AKS's own have lacked some."""
-    old, application = _Old(), web.Application()
+    old, application = Old(), web.Application()
     application.router.add_route("*", "/{path:.*}", pod.respond)
     server = Server(application, authority=old)
     await server.start()
@@ -62,7 +62,7 @@ async def test_a_ca_that_python_3_13_would_refuse_is_trusted(pod: Pod) -> None:
     assert (code, pod.writes) == (DONE, ["false"]), output
 
 
-class _Old(Authority):
+class Old(Authority):
     """A CA whose certificate does not say what its key is for."""
 
     def __init__(self) -> None:
