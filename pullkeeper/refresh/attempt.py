@@ -14,6 +14,7 @@ from pullkeeper.deadline import deadline
 from pullkeeper.errors import (
     ClusterGone,
     ClusterMoved,
+    ClusterRbacDenied,
     ClusterStopped,
     ClusterTlsUntrusted,
     ClusterUnauthorized,
@@ -118,10 +119,9 @@ class Writer:
         """Look, without reading, at secrets that the cluster itself refreshes, where the app may."""
         try:
             async with await self._access.open(member.cluster.cluster, member.endpoint) as api:
-                seen = [await api.look(pull_secret.path(target), "Secret") for target in targets]
+                return Attempt({target: await _look_at(api, target) for target in targets})
         except PullkeeperError as e:
             return Attempt(dict.fromkeys(targets, Unobserved(e.detail)))
-        return Attempt({target: Observed.of(one) for target, one in zip(targets, seen, strict=True)})
 
     async def _list(self, cluster: Cluster, endpoint: Endpoint) -> Listing | PullkeeperError:
         try:
@@ -178,6 +178,14 @@ class Writer:
 
     def _was_located_lately(self, status: Status) -> bool:
         return status.located_at is not None and self._clock() < status.located_at + status.life * _LOCATE_EVERY
+
+
+async def _look_at(api: Api, target: Target) -> Observed | Unobserved:
+    """Raises every failure that is not of this namespace alone."""
+    try:
+        return Observed.of(await api.look(pull_secret.path(target), "Secret"))
+    except ClusterRbacDenied as e:
+        return Unobserved(e.detail)
 
 
 async def _reference(api: Api, target: Target) -> str | None:

@@ -6,6 +6,7 @@ import pytest
 
 from local.cloud import LocalCluster
 from pullkeeper.fleet.table import Member
+from pullkeeper.model import Target
 from tests.world import MINUTE, World
 
 pytestmark = pytest.mark.servers
@@ -43,6 +44,17 @@ async def test_without_a_role_its_state_is_unknown(world: World) -> None:
     assert "cannot patch" in str(target.note)
     assert world.events.named("secret.refresh_failed") == []
     assert world.cloud.google.exchanges == 0
+
+
+async def test_without_a_role_in_one_namespace_the_others_are_looked_at(world: World) -> None:
+    targets = (Target(namespace="a"), Target(namespace="b"))
+    cluster = await world.join("aks-1", targets=targets)
+    await world.refresh(cluster)
+    await _register_in_cluster(world, cluster)
+    binding = "/apis/rbac.authorization.k8s.io/v1/namespaces/a/rolebindings/pullkeeper-refresher"
+    await cluster.admin.call("DELETE", binding)
+    status = await world.refresh(cluster)
+    assert [status.of(target).state(world.clock()) for target in targets] == ["unknown", "fresh"]
 
 
 @pytest.mark.parametrize("expiry", ["soon", "2027-01-01T00:00:00"])
