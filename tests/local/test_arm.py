@@ -159,16 +159,21 @@ def test_aks_allows_sixty_calls_at_once_and_one_a_second_after_that() -> None:
     ],
 )
 async def test_a_principal_has_a_limit_in_each_subscription(azure: Azure, kind: str, method: str, path: str) -> None:
-    azure.arm.limits.by_kind[kind].burst = 1
+    _let_one_pass_a_minute(azure.arm.limits.by_kind[kind])
     another = azure.entra.token(azure.entra.add_identity("another"), ARM)
     first, refused = await azure.send(method, path), await azure.send(method, path)
     assert first.status < 300
     assert refused.error == (429, "SubscriptionRequestsThrottled")
     assert f"Number of '{kind}' requests for subscription '{SUBSCRIPTION}' actor" in refused.message
-    assert refused.headers["Retry-After"] == "1"
+    assert 1 <= int(refused.headers["Retry-After"]) <= 60
     assert (await azure.send(method, path, token=another)).error == (403, "AuthorizationFailed")
-    azure.clock.advance(timedelta(seconds=1))
+    azure.clock.advance(timedelta(minutes=1))
     assert (await azure.send(method, path)).status < 300
+
+
+def _let_one_pass_a_minute(limit: RateLimit) -> None:
+    """However slow the machine is, the next call comes before the minute is over."""
+    limit.burst, limit.refill = 1, timedelta(minutes=1)
 
 
 async def test_the_clusters_of_a_subscription_are_listed_for_a_role_on_it(azure: Azure) -> None:
@@ -179,7 +184,7 @@ async def test_the_clusters_of_a_subscription_are_listed_for_a_role_on_it(azure:
     azure.assign(READER, GROUP)
     refused = await azure.send("GET", path)
     azure.assign(READER)
-    azure.arm.clusters.lists.burst = 1
+    _let_one_pass_a_minute(azure.arm.clusters.lists)
 
     assert listed.body == {"value": [one.body]}
     assert one.body["tags"] == {"team": "platform"}
@@ -190,7 +195,7 @@ async def test_the_clusters_of_a_subscription_are_listed_for_a_role_on_it(azure:
 async def test_user_credentials_of_a_region_share_one_limit(azure: Azure) -> None:
     azure.arm.clusters.add(ManagedCluster(f"{CLUSTERS}/green", API_SERVER, "the CA"))
     azure.arm.clusters.add(ManagedCluster(f"{CLUSTERS}/north", API_SERVER, "the CA", location="northeurope"))
-    azure.arm.clusters.others.burst = 1
+    _let_one_pass_a_minute(azure.arm.clusters.others)
 
     paths = [f"{CLUSTERS}/{name}/listClusterUserCredential?{AKS_VERSION}" for name in ("Blue", "north", "green")]
     assert [(await azure.send("POST", path)).status for path in paths] == [200, 200, 429]
