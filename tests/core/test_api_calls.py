@@ -32,6 +32,7 @@ from pullkeeper.errors import (
     ClusterMoved,
     ClusterRbacDenied,
     ClusterTlsUntrusted,
+    ClusterUnauthorized,
     ClusterUnwell,
     ObjectChanged,
     PullkeeperError,
@@ -272,6 +273,10 @@ async def test_each_cluster_is_opened_with_its_own_certificate(cluster: LocalClu
     endpoint = cluster.member.endpoint.model_copy(update={"local_accounts": True})
     async with await access.open(cluster.id, endpoint) as api:
         assert await api.is_allowed("*", "*", "*")
+    # With Entra, the token is used, although the certificate is still held.
+    async with await access.open(cluster.id, cluster.member.endpoint) as api:
+        with pytest.raises(ClusterUnauthorized):
+            await api.is_allowed("*", "*", "*")
 
 
 def _list_open_files() -> list[str]:
