@@ -1,6 +1,7 @@
 """The app's own identity fails: the endpoint is overloaded, broken, gone, or refuses."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -58,12 +59,13 @@ async def test_an_identity_that_is_not_assigned_is_denied_at_once(world: World) 
 
 async def test_a_resource_that_the_tenant_does_not_know_has_its_own_remedy(world: World) -> None:
     """The hub's audience has no service principal here. The endpoint fails for it as in an outage."""
+    hub = world.cloud.hubs["main"]
+    world.cloud.hubs["main"] = replace(hub, document={**hub.document, "entraResource": "api://pull"})
     cluster = await world.join("aks-1")
-    world.cloud.entra.resources.pop(EXCHANGE)
     assert await world.refresh_category(cluster) == "entra_denied"
     target = await world.target(cluster)
     assert "An unexpected error occured while fetching the AAD Token." in str(target.detail)
-    assert "az ad sp show --id api://AzureADTokenExchange" in str(target.remedy)
+    assert "az ad sp show --id api://pull" in str(target.remedy)
     assert "restart" not in str(target.remedy)
 
 
