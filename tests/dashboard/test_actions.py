@@ -138,3 +138,7 @@ async def test_the_form_sends_what_is_ticked_once_and_waits_for_the_plan(canned:
         "targets": [{"namespace": "deepintshield", "secret": "ar-pull-secret", "serviceAccounts": accounts}],
         **dict.fromkeys(("enableWorkloadIdentity", "adopt", "retireCronJob", "dryRun"), True),
     }
+    canned.answers[f"operations/{planned['id']}"] = {**planned, "status": "Failed"}
+    await form.get_by_role("button", name="Show the plan").click()
+    await expect(form.locator("#onboard-progress .state")).to_have_text("failed")
+    await expect(go).to_have_count(0)

@@ -121,11 +121,12 @@ async def test_a_name_that_others_use_where_no_label_matches_is_refused_before_a
 
 
 async def test_a_name_that_others_use_where_the_label_matches_can_be_adopted(onboarding: Onboarding) -> None:
-    """Or where the namespace is named."""
+    """Or where the namespace is named. One that is being deleted refuses nothing."""
     cluster = await onboarding.cluster("aks-1")
-    for name, pull in (("a", "yes"), ("b", "no")):
+    for name, pull in (("a", "yes"), ("b", "no"), ("ending", "yes")):
         await create(cluster, name, pull=pull)
         await cluster.admin.create_secret(name, "ar-pull-secret", "{}")
+    await cluster.admin.call("DELETE", "/api/v1/namespaces/ending")
     await create(cluster, "theirs", pull="no")
     await cluster.admin.create_secret("theirs", "of-another-name", "{}")
     targets = [*_TARGETS, {"namespace": "b"}]
