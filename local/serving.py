@@ -94,17 +94,9 @@ class Server:
             for site in list(self._runner.sites):
                 await site.stop()
             if self._runner.server:
-                for _ in range(2):  # the handshake of a connection may end meanwhile
-                    await self._abort_connections(self._runner.server)
+                await self._runner.server.shutdown(0.1)
+            await abort_connections(self._port)
             self._runner = None
-
-    async def _abort_connections(self, server: web.Server) -> None:
-        """Closing a TLS transport waits for the peer, perhaps beyond the end of the event loop."""
-        transports = [one.transport for one in server.connections if one.transport]
-        await server.shutdown(0.1)
-        for transport in transports:
-            transport.abort()
-        await asyncio.sleep(0)
 
     @property
     def host(self) -> str:
@@ -113,6 +105,18 @@ class Server:
     @property
     def url(self) -> str:
         return f"{self._scheme}://{self.host}"
+
+
+async def abort_connections(port: int) -> None:
+    """End all connections to a port of a server that has stopped listening, also those whose TLS handshake has not
+    ended, which no server lists. Closing a TLS transport would wait for the peer, perhaps beyond the end of the loop.
+    """
+    loop = asyncio.get_running_loop()
+    for _ in range(3):  # a connection that was just accepted gets its transport meanwhile
+        for transport in list(loop._transports.values()):  # type: ignore[attr-defined]  # noqa: SLF001 - no other has all
+            if transport.get_extra_info("sockname") == (_ADDRESS, port):
+                transport.abort()
+        await asyncio.sleep(0)
 
 
 @dataclass(slots=True)

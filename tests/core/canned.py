@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from local.serving import Authority
+from local.serving import Authority, abort_connections
 
 Answers = dict[str, bytes | tuple[bytes | None, ...]]
 """What to send, by path. The parts of a tuple are sent with a pause after each; None as the last one: never end."""
@@ -109,8 +109,7 @@ async def serve_canned(
         yield canned_server
     finally:
         server.close()
-        for _ in range(3):  # a connection that was just made gets its handler meanwhile
-            await asyncio.sleep(0)
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, *handlers, return_exceptions=True)
+        await abort_connections(int(canned_server.host.partition(":")[2]))
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, *handlers, return_exceptions=True)

@@ -1,7 +1,9 @@
 """What all stand-ins share: TLS that the strictest client accepts, a journal without secrets, injected faults."""
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import aiohttp
 import pytest
@@ -28,6 +30,19 @@ async def test_certificates_pass_the_strict_checks_of_python_3_13(session: aioht
     with pytest.raises(aiohttp.ClientConnectorCertificateError):
         await session.get(server.url, ssl=ssl.create_default_context(cadata=Authority().pem))
     await server.stop()
+
+
+async def test_a_connection_whose_handshake_has_not_ended_ends_with_the_server() -> None:
+    """Else it would be found, and reported, in a later test."""
+    server = Server(web.Application(), authority=Authority())
+    await server.start()
+    reader, writer = await asyncio.open_connection(*server.host.split(":"))
+    await asyncio.sleep(0.05)
+    await server.stop()
+    with suppress(ConnectionResetError):
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+        await writer.wait_closed()
 
 
 async def test_faults_respond_in_turn_and_the_journal_has_each_request_without_its_secrets(
