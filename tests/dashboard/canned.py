@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -109,23 +108,15 @@ _EMPTY: Final[dict[str, Any]] = {
 }
 
 
-@asynccontextmanager
-async def serve() -> AsyncIterator[Canned]:
-    canned, application = Canned(), web.Application()
-    application.router.add_route("*", "/{path:.*}", canned.respond)
-    server = Server(application, authority=None)
-    await server.start()
-    canned.url = server.url
-    try:
-        yield canned
-    finally:
-        await server.stop()
-
-
 @pytest_asyncio.fixture(loop_scope="module")
 async def canned() -> AsyncIterator[Canned]:
-    async with serve() as opened:
-        yield opened
+    opened, application = Canned(), web.Application()
+    application.router.add_route("*", "/{path:.*}", opened.respond)
+    server = Server(application, authority=None)
+    await server.start()
+    opened.url = server.url
+    yield opened
+    await server.stop()
 
 
 @pytest_asyncio.fixture(loop_scope="module")
