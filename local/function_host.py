@@ -24,6 +24,7 @@ import aiohttp
 
 from local.host import Keys
 from local.package import find_files, read_rules
+from local.process import Port
 
 _ROOT: Final = Path(__file__).parents[1]
 _READY: Final = "Host ready: "
@@ -55,6 +56,7 @@ class HostProcess:
     ) -> None:
         self.url = ""
         self.port = 0
+        self._reserved: Port | None = None
         self.keys = Keys.generate()
         self._app = app
         self._options = options
@@ -111,14 +113,16 @@ class HostProcess:
         except BaseException:
             await self.kill()
             raise
-        self.port = int(self.url.rpartition(":")[2])
 
     async def _start(self, folder: Path, output: int) -> asyncio.subprocess.Process:
         keys = folder / "keys.json"
         self.keys = Keys.at(keys)
+        if self._reserved is None:  # or another program may get the port before this one has restarted
+            self._reserved = Port()
+            self.port = self._reserved.number
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "local.host", "--app", str(self._app), "--port", str(self.port), "--with-stdin"),
-            *("--keys", str(keys), *self._options),
+            *(sys.executable, "-m", "local.host", "--app", str(self._app), "--port", str(self.port), "--reuse-port"),
+            *("--with-stdin", "--keys", str(keys), *self._options),
             cwd=_ROOT,
             env=self._environment,
             stdin=asyncio.subprocess.PIPE,
@@ -150,6 +154,8 @@ class HostProcess:
     def _close(self) -> None:
         self._output = self.output
         self._folder.cleanup()
+        if self._reserved is not None:
+            self._reserved.release()
 
 
 class CoreToolsProcess(HostProcess):

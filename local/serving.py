@@ -3,7 +3,9 @@
 import asyncio
 import json
 import re
+import socket
 import ssl
+from asyncio.trsock import TransportSocket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -66,6 +68,7 @@ class Server:
         self._client_ca_pem = client_ca_pem
         self._context = self._build_context(authority) if authority else None
         self._runner: web.AppRunner | None = None
+        self._listener: socket.socket
 
     def certify(self, authority: Authority) -> None:
         """Present a certificate of this authority from the next start on."""
@@ -83,13 +86,14 @@ class Server:
         # Requests that hang on purpose end with the server, which does not wait for clients to disconnect.
         self._runner = web.AppRunner(self._app, handler_cancellation=True, shutdown_timeout=0.1, access_log=None)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, _ADDRESS, self._port, ssl_context=self._context)
-        await site.start()
-        self._port = self._runner.addresses[0][1]
+        self._listener = socket.create_server((_ADDRESS, self._port))
+        await web.SockSite(self._runner, self._listener, ssl_context=self._context).start()
+        self._port = self._listener.getsockname()[1]
 
     async def stop(self) -> None:
         """Stop listening. A later start uses the same port."""
         if self._runner:
+            await stop_accepting(self._listener)
             # The application may be served again, so it is not shut down together with its runner.
             for site in list(self._runner.sites):
                 await site.stop()
@@ -105,6 +109,14 @@ class Server:
     @property
     def url(self) -> str:
         return f"{self._scheme}://{self.host}"
+
+
+async def stop_accepting(listener: socket.socket | TransportSocket) -> None:
+    """Call it before a server is closed. Else `asyncio` leaks a connection that it has just accepted: it makes the
+    transport a turn of the loop later, which fails for a closed server (`Server._attach`).
+    """
+    asyncio.get_running_loop().remove_reader(listener)
+    await asyncio.sleep(0)
 
 
 async def abort_connections(port: int) -> None:

@@ -20,6 +20,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m local.host", description=__doc__)
     parser.add_argument("--app", type=Path, default=Path(), help="directory of function_app.py and host.json")
     parser.add_argument("--port", type=int, default=7071, help="0: a free one")
+    parser.add_argument("--reuse-port", action="store_true", help="a socket that does not listen may have the port too")
     parser.add_argument("--keys", type=Path, help="file of the keys; written if it does not exist")
     parser.add_argument("--invisibility", type=float, help="seconds that a function has a message; a constant in Azure")
     parser.add_argument("--with-stdin", action="store_true", help="stop when standard input closes")
@@ -38,7 +39,7 @@ async def serve(options: argparse.Namespace) -> None:
     keys = Keys.at(options.keys) if options.keys else Keys.generate()
     invisibility = timedelta(seconds=options.invisibility) if options.invisibility else INVISIBILITY
     host = Host(options.app, port=options.port, keys=keys, invisibility=invisibility)
-    await host.start()
+    await host.start(reuse_port=options.reuse_port)
     if not options.keys:
         print(f"Function key: {keys.default}\nMaster key: {keys.master}")
     print(f"Host ready: {host.url}", flush=True)

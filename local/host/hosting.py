@@ -73,9 +73,9 @@ class Host:
         self._work: set[asyncio.Task[None]] = set()
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def start(self) -> None:
-        """Serve at `url`, on the loopback interface alone."""
-        self.url = f"http://127.0.0.1:{await self._server.start(self._port)}"
+    async def start(self, *, reuse_port: bool = False) -> None:
+        """Serve at `url`, on the loopback interface alone. reuse_port: see HttpServer.start."""
+        self.url = f"http://127.0.0.1:{await self._server.start(self._port, reuse_port=reuse_port)}"
         for loop in self._loops:
             self._spawn(loop(self._stopping))
 

@@ -65,9 +65,11 @@ class HttpServer:
         self._busy: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server
 
-    async def start(self, port: int) -> int:
-        """Returns the port, which is a free one for 0."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port, limit=_LONGEST_LINE + _HEADERS_SIZE)
+    async def start(self, port: int, *, reuse_port: bool = False) -> int:
+        """Returns the port, which is a free one for 0. reuse_port: a socket that does not listen may have it too."""
+        self._server = await asyncio.start_server(
+            self._serve, "127.0.0.1", port, limit=_LONGEST_LINE + _HEADERS_SIZE, reuse_port=reuse_port
+        )
         return int(self._server.sockets[0].getsockname()[1])
 
     async def stop(self, grace: timedelta) -> None:

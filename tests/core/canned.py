@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from local.serving import Authority, abort_connections
+from local.serving import Authority, abort_connections, stop_accepting
 
 Answers = dict[str, bytes | tuple[bytes | None, ...]]
 """What to send, by path. The parts of a tuple are sent with a pause after each; None as the last one: never end."""
@@ -108,6 +108,7 @@ async def serve_canned(
     try:
         yield canned_server
     finally:
+        await stop_accepting(server.sockets[0])
         server.close()
         await abort_connections(int(canned_server.host.partition(":")[2]))
         for task in running:

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final, Literal
 
+from local.serving import stop_accepting
+
 Mode = Literal["open", "shut", "silent", "503"]
 _ENDPOINT: Final = re.compile(r"(\w+)Endpoint=http://127\.0\.0\.1:(\d+)/")
 _REQUEST_LINE: Final = re.compile(rb"([A-Z]+) (/\S*) HTTP/1\.1\r\n")
@@ -48,6 +50,7 @@ class Gate:
         self._dropping = re.compile(request)
 
     async def stop(self) -> None:
+        await stop_accepting(self._server.sockets[0])
         self._server.close()
         self.set("shut")
         await self._server.wait_closed()

@@ -1,6 +1,8 @@
 """What all stand-ins share: TLS that the strictest client accepts, a journal without secrets, injected faults."""
 
 import asyncio
+import gc
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -43,6 +45,21 @@ async def test_a_connection_whose_handshake_has_not_ended_ends_with_the_server()
         assert await asyncio.wait_for(reader.read(), 5) == b""
         writer.close()
         await writer.wait_closed()
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_a_connection_that_the_loop_has_just_accepted_ends_with_the_server(turns: int) -> None:
+    server = Server(web.Application(), authority=Authority())
+    await server.start()
+    host, port = server.host.split(":")
+    with socket.create_connection((host, int(port))) as client:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await server.stop()
+        client.settimeout(5)
+        with suppress(ConnectionResetError):
+            assert client.recv(1) == b""
+    gc.collect()  # a socket that is left fails the test
 
 
 async def test_faults_respond_in_turn_and_the_journal_has_each_request_without_its_secrets(

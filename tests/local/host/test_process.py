@@ -75,6 +75,18 @@ asyncio.run(main())
     await until(lambda: refused(url))
 
 
+async def test_no_other_program_gets_the_port_while_it_restarts(write_app: Write) -> None:
+    async with HostProcess(write_app(SLOW), {}) as process:
+        url = process.url
+        await process.stop()
+        assert refused(url)
+        with socket.socket() as other, pytest.raises(OSError, match="Address already in use"):
+            other.bind(("127.0.0.1", process.port))
+        await process.restart()
+        assert process.url == url
+        assert not refused(url)
+
+
 async def test_a_wrong_host_json_ends_the_process_with_its_reason(write_app: Write) -> None:
     with pytest.raises(RuntimeError, match=r"SettingsError: host\.json: .*version"):
         async with HostProcess(write_app("", version="1.0"), {}):
