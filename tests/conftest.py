@@ -5,10 +5,12 @@ import gc
 import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import trustme
+from hypothesis import HealthCheck, settings
 
 # aiohttp reads the trusted CAs when it is imported, so this comes before everything that imports it. The platform, too,
 # sets such variables before it starts the app.
@@ -25,11 +27,24 @@ from local.clock import Clock  # noqa: E402
 from local.serving import Authority  # noqa: E402
 from tests.world import World, open_world  # noqa: E402
 
+_FULL_HOUR = datetime(2026, 1, 1, tzinfo=UTC)
+
+# A busy machine is slow, which is no failure.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
+
 
 def pytest_collection_finish() -> None:
     """Let the garbage collector pass over the tests and the modules, which last as long as the process."""
     gc.freeze()
     gc.set_threshold(20_000)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def leftovers() -> Iterator[None]:
+    """What a module leaves open is reported in it, and not wherever the garbage is collected next."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +74,10 @@ async def world(
     entra: Entra,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[World]:
-    """A cloud, empty storage, and the app's services, on a clock that the test moves."""
+    """A cloud, empty storage, and the app's services, on a clock that the test moves.
+
+    The time of day decides when a shard is due. A test begins just after a full hour: none comes due while it runs.
+    """
     async with open_world(azurite.account(request.node.nodeid), authority, monkeypatch, entra) as world:
+        world.clock.advance((_FULL_HOUR - world.clock()) % timedelta(hours=1) + timedelta(seconds=5))
         yield world

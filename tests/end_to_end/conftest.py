@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from local.azurite import Azurite
 from local.cloud import LocalCluster
 from local.function_host import HostProcess, host_process
-from tests.world import World
+from local.serving import Authority
+from tests.world import World, open_world
 
 _QUICK = {
     "AzureFunctionsJobHost__extensions__queues__visibilityTimeout": "00:00:00.200",
@@ -35,6 +37,15 @@ async def read_token(world: World, cluster: LocalCluster) -> str | None:
         return await world.read_token(cluster)
     except AssertionError:
         return None
+
+
+@pytest.fixture
+async def world(
+    request: pytest.FixtureRequest, azurite: Azurite, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[World]:
+    """As everywhere, but at the machine's time, which is that of the processes that host the app."""
+    async with open_world(azurite.account(request.node.nodeid), authority, monkeypatch) as world:
+        yield world
 
 
 class Deployed:

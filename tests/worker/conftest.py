@@ -14,6 +14,8 @@ from typing import Any, Self
 
 import pytest
 
+from tests.end_to_end.conftest import world  # noqa: F401 - a fixture
+
 FRONT = Path(__file__).with_name("front.py")
 SUCCESS, FAILURE = 1, 0
 
