@@ -14,7 +14,6 @@ let view = readView();
 /** The address of the view with these changes. */
 function viewAddress(changes) {
   const address = new URL(location.href);
-  address.hash = "";
   for (const [name, value] of Object.entries({ ...view, ...changes })) {
     if (value) address.searchParams.set(name, value);
     else address.searchParams.delete(name);

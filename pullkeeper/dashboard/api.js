@@ -54,7 +54,7 @@ async function call(method, path, body) {
   // A redirect leads to Entra, where the policy of this page lets no call go.
   if (response.type === "opaqueredirect") throw new Problem(401, { title: "", detail: "" });
   const date = Date.parse(response.headers.get("Date"));
-  if (date && Math.abs(date - serverNow()) > 2000) clockAhead = date - Date.now();
+  if (Math.abs(date - serverNow()) > 2000) clockAhead = date - Date.now();
   const document = await response.json().catch(() => null);
   if (!response.ok) throw new Problem(response.status, document?.detail ? document : refused(response.status));
   return document;

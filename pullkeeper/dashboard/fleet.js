@@ -97,8 +97,7 @@ function setPaused(paused) {
 }
 
 document.addEventListener("visibilitychange", () => {
-  if (document.hidden) clearTimeout(timer);
-  else if (!fleet.paused) keepLoading();
+  if (!document.hidden && !fleet.paused) keepLoading();
 });
 
 /** How many secrets are in each state: of all clusters, once they are loaded. */

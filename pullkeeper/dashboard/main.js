@@ -65,7 +65,7 @@ function start() {
 
 function signIn(event) {
   event.preventDefault();
-  keepKey(byId("key").value.trim());
+  keepKey(byId("key").value);
   byId("key").value = "";
   start();
 }

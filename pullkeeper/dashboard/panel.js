@@ -15,7 +15,7 @@ function drawPanel() {
   const key = panelKey();
   const dialog = byId("panel");
   if (key !== panel.key) {
-    panel = { key, opener: panel.key ? panel.opener : document.activeElement?.dataset?.key };
+    panel = { key, opener: panel.key ? panel.opener : placeOf(document.activeElement) };
     if (key) loadPanel();
   }
   if (key && !dialog.open) dialog.showModal();
@@ -31,10 +31,15 @@ function drawPanel() {
   );
 }
 
+/** Where an element is found if it is drawn anew: its key, and the part of the page. Others may have the same key. */
+const placeOf = (element) => ({ key: element.dataset.key, part: element.closest("[id]")?.id });
+
 /** The browser returns the focus itself, unless the element was drawn anew meanwhile. */
 function focusOpener() {
-  if (document.activeElement !== document.body) return;
-  [...document.querySelectorAll("[data-key]")].find((one) => one.dataset.key === panel.opener)?.focus();
+  const focused = document.activeElement; // in the closed panel, until the browser draws it
+  if (focused !== document.body && !byId("panel").contains(focused)) return;
+  const { key, part } = panel.opener;
+  [...(byId(part) ?? document).querySelectorAll("[data-key]")].find((one) => one.dataset.key === key)?.focus();
 }
 
 async function loadPanel() {

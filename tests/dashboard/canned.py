@@ -14,6 +14,7 @@ from playwright.async_api import Browser, Page
 from local.cloud import SUBSCRIPTION
 from local.serving import Server
 from pullkeeper.dashboard import page as dashboard
+from tests.end_to_end.conftest import until
 
 _GROUP: Final = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/shop"
 HANG: Final = None
@@ -55,6 +56,11 @@ def line(name: str, state: str, minutes_left: int, **worst: Any) -> dict[str, An
     return {**fields, "states": {state: 1}, "worst": target, "targets": [target], "continuation": None}
 
 
+def hub(name: str, **fields: Any) -> dict[str, Any]:
+    unknown = dict.fromkeys(("fault", "lastMint", "expiresAt", "mintSeconds", "warning", "failure"))
+    return {"name": name, "registries": [], **unknown, **fields}
+
+
 def operation(status: str, **fields: Any) -> dict[str, Any]:
     created = datetime.now(UTC).isoformat()
     known = {"id": "0" * 32, "kind": "onboard", "cluster": cluster_id("a"), "createdAt": created, "dryRun": False}
@@ -73,6 +79,14 @@ class Canned:
 
     def calls(self, path: str) -> list[Asked]:
         return [one for one in self.asked if one.path == path]
+
+    async def receive(self, path: str) -> None:
+        """Wait for a call: the page shows that it calls before the call is here."""
+
+        async def has_come() -> bool:
+            return bool(self.calls(path))
+
+        await until(has_come)
 
     def list_clusters(self, *lines: dict[str, Any]) -> None:
         """Let the fleet have these clusters, of which the page also gets each by itself."""

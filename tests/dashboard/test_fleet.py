@@ -59,17 +59,22 @@ async def test_filters_stay_in_the_address(fleet: App, browse: Open) -> None:
     filters = page.get_by_role("search")
     await filters.get_by_label("Hub").select_option("finance")
     await filters.get_by_label("State").select_option("pending")
-    await filters.get_by_label("Find").fill("Unreach")
+    await filters.get_by_label("Find").fill(" Unreach")
     await expect(names).to_have_text(["bank-edge"])
-    assert query_of(page) == "hub=finance&state=pending&text=Unreach"
+    assert query_of(page) == "hub=finance&state=pending&text=+Unreach"
     await page.reload()
     await expect(names).to_have_text(["bank-edge"])
-    await expect(filters.get_by_label("Find")).to_have_value("Unreach")
+    await expect(filters.get_by_label("Find")).to_have_value(" Unreach")
     await page.get_by_role("button", name="Clear").click()
+    await expect(filters.get_by_label("Find")).to_be_focused()
     await expect(names).to_have_count(5)
-    await page.get_by_role("group", name="Secrets by state").get_by_role("button", name="fresh").click()
+    fresh = page.get_by_role("group", name="Secrets by state").get_by_role("button", name="fresh")
+    await fresh.click()
+    await expect(fresh).to_have_attribute("aria-pressed", "true")
     await expect(names).to_have_count(3)
     assert query_of(page) == "state=fresh"
+    await fresh.click()
+    await expect(names).to_have_count(5)
 
 
 async def test_a_cluster_opens_its_targets_page_by_page(fleet: App, browse: Open) -> None:

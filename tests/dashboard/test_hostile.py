@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+from urllib.parse import quote
 
 import pytest
 from playwright.async_api import Route, expect
@@ -37,7 +38,7 @@ _LINE: Final = {
     "search": {**_FAILURE, "category": f"{_MARKUP} 2", "note": _MARKUP},
 }
 _OPERATION: Final = {
-    "id": "0" * 32,
+    "id": _MARKUP,
     "kind": _MARKUP,
     "status": "Failed",
     "cluster": _ID,
@@ -111,4 +112,8 @@ async def test_hostile_text_stays_text(app: App, browse: Open) -> None:
     await expect(page.locator("img, main script, dialog script, [onerror], [onload]")).to_have_count(0)
     links = await page.evaluate("[...document.links].map((link) => new URL(link.href).origin)")
     assert {*links} == {app.host.url}
+    # Whatever a name holds, it is one part of an address.
+    name, cluster = (quote(text, safe="!()*") for text in (_MARKUP, _ID))
+    requests = {url.replace("'", "%27").partition("/api/")[2] for url in dashboard.requests}
+    assert {f"hubs/{name}/diagnosis", f"operations?cluster={cluster}", f"operations/{name}"} < requests
     dashboard.check()

@@ -62,6 +62,7 @@ async def test_a_sign_in_with_entra_needs_no_key(signed_in_app: App, browse: Ope
     page = await dashboard.open(key=None)
     await expect(page.locator("#listed")).to_have_text("1 of 1 cluster")
     dashboard.check()
+    await expect(page.get_by_role("button", name="Forget the key")).to_have_count(0)
     await page.get_by_role("button", name="Refresh all").click()
     refusal = "the caller does not have the app role Pullkeeper.Onboard"
     await expect(page.locator("#failures")).to_contain_text(refusal)

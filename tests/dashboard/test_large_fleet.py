@@ -1,7 +1,7 @@
 """2,000 clusters: shown as they arrive, filtered and scrolled without a halt."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -25,26 +25,27 @@ from tests.http.conftest import App, onboarding_body
 pytestmark = [pytest.mark.servers, pytest.mark.asyncio(loop_scope="module")]
 _CLUSTERS: Final = 2000
 _MOST_ROWS: Final = 50
-_HALT: Final = 1000  # milliseconds
 _TARGET: Final = Target()
-_WATCH: Final = """
-    window.halts = [];
-    new PerformanceObserver((list) => halts.push(...list.getEntries().map((task) => task.duration)))
-        .observe({type: "longtask", buffered: true});
+_DRAW_EVERY_ROW: Final = """
+    () => {
+        const drawn = [...fleet.lines.values()].map((line) => make("div", { role: "row" }, drawCells(line)));
+        const box = make("div", {}, drawn);
+        document.body.append(box);
+        box.getBoundingClientRect();
+        box.remove();
+    }
 """
 _SCROLL: Final = """
     async () => {
         let most = 0;
-        let longest = 0;
-        for (let last = performance.now(), top = 0; top < document.body.scrollHeight; top += 1500) {
+        let steps = 0;
+        for (let top = 0; top < document.body.scrollHeight; top += 1500, steps += 1) {
             scrollTo(0, top);
-            const now = await new Promise(requestAnimationFrame);
-            longest = Math.max(longest, now - last);
-            last = now;
+            await new Promise(requestAnimationFrame);
             most = Math.max(most, document.querySelectorAll("#rows > *").length);
         }
         scrollTo(0, document.body.scrollHeight);
-        return {most, longest};
+        return {most, steps};
     }
 """
 
@@ -121,26 +122,50 @@ def _change(fields: dict[str, Any], state: ShardState) -> ShardState:
     return replace(state, **fields)
 
 
+async def _open_stopwatch(page: Page) -> Callable[[], Awaitable[float]]:
+    """Return what returns the milliseconds that the page has computed since the last look. They pass only while it
+    runs, so other programs on the machine do not count.
+    """
+    session = await page.context.new_cdp_session(page)
+    await session.send("Performance.enable", {"timeDomain": "threadTicks"})
+    last = 0.0
+
+    async def look() -> float:
+        nonlocal last
+        metrics = (await session.send("Performance.getMetrics"))["metrics"]
+        [now] = [float(one["value"]) for one in metrics if one["name"] == "TaskDuration"]
+        before, last = last, now
+        return 1000 * (now - before)
+
+    return look
+
+
 async def test_a_large_fleet_is_filtered_and_scrolled_without_a_halt(large: App, browse: Open) -> None:
+    """Whatever is typed, clicked or scrolled costs a small part of what all rows at once would cost."""
     dashboard = await browse(large)
     page = await dashboard.open_fleet()
-    await page.evaluate(_WATCH)
     await expect(page.locator("#listed")).to_have_text("2,000 of 2,000 clusters")
     await expect(page.locator("#safe")).to_have_text("1,982 of 2,000 secrets are safe")
     await expect(page.locator("#problems h3")).to_have_text(
         ["cluster_rbac_denied", "cluster_unreachable", "admission_denied"]
     )
+    look = await _open_stopwatch(page)
+    await page.evaluate(_DRAW_EVERY_ROW)
+    every_row = await look()
     scrolled = await page.evaluate(_SCROLL)
     await expect(page.locator(f"[aria-rowindex='{_CLUSTERS + 1}']")).to_be_in_viewport()
-    await page.get_by_role("search").get_by_label("Find").press_sequentially("bank-eastus-1")
+    costs = [await look() / scrolled["steps"]]
+    for letter in "bank-eastus-1":
+        await page.get_by_role("search").get_by_label("Find").press(letter)
+        costs.append(await look())
     await expect(page.locator("#listed")).to_have_text("100 of 2,000 clusters")
     await page.get_by_role("link", name="list all 13").click()
     await expect(page.locator("#listed")).to_have_text("13 of 2,000 clusters")
+    costs.append(await look())
     await expect(page.locator("#rows .state").first).to_have_text("stale")
-    halts = await page.evaluate("halts")
-    print(f"{_CLUSTERS} clusters: {scrolled}, tasks above 50 ms: {sorted(map(round, halts))}")
+    print(f"{_CLUSTERS} clusters: {scrolled}, {every_row:.0f} ms, steps: {[*map(round, costs)]}")
     assert scrolled["most"] <= _MOST_ROWS
-    assert max([scrolled["longest"], *halts]) < _HALT
+    assert max(costs) < every_row / 4
     dashboard.check()
 
 

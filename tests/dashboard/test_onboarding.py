@@ -36,6 +36,7 @@ async def test_a_cluster_is_onboarded_after_its_plan(app: App, browse: Open) -> 
     await expect(form.get_by_role("heading", name="Onboarding new-1")).to_be_visible()
     await expect(form.locator("#onboard-progress > p .state")).to_have_text("succeeded")
     await expect(form.locator(".steps li").filter(has_text="pull secret")).to_contain_text("1 secrets written")
+    await expect(go).to_have_count(0)
     line = (await app.call("GET", cluster_path(cluster))).body
     assert (line["hub"], line["worst"]["target"], line["worst"]["state"]) == ("finance", "shop/ar-pull-secret", "fresh")
 
@@ -67,9 +68,11 @@ async def test_a_refused_request_says_what_is_wrong(app: App, browse: Open) -> N
     await expect(progress.locator(".category")).to_have_text("invalid_request")
     await expect(progress).to_contain_text("cluster: must be /subscriptions/GUID/resourceGroups/GROUP")
     await page.get_by_text("Further fields").click()
-    await page.get_by_label("A JSON object").fill("[1]")
-    await page.get_by_role("button", name="Show the plan").click()
-    await expect(progress).to_contain_text("it is no JSON object")
+    for further in ("[1]", '"text"', "{"):
+        await page.get_by_label("A JSON object").fill(further)
+        await expect(progress).to_be_empty()
+        await page.get_by_role("button", name="Show the plan").click()
+        await expect(progress).to_contain_text("Further fields: it is no JSON object" if further != "{" else "JSON at")
 
 
 async def test_a_step_that_fails_shows_its_remedy(app: App, browse: Open) -> None:
