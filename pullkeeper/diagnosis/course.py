@@ -162,7 +162,7 @@ class Course:
         """Wait for all hops, or until the limit, and return them. May be called several times."""
         tasks = [step.task for step in self._steps]
         left = self._ends - asyncio.get_running_loop().time()
-        _, late = await asyncio.wait(tasks, timeout=max(0.0, left))
+        _, late = await asyncio.wait(tasks, timeout=left)
         for step in self._steps:
             if step.task in late:
                 self._give_up(step)
@@ -193,7 +193,7 @@ class Course:
                 return await examine
         except Blocked as e:
             because = e.because
-            if because != name and not self._hops[name]:
+            if not self._hops[name]:
                 self.skip(name, because)
         except PullkeeperError as e:
             because = name

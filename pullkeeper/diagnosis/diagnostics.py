@@ -46,7 +46,7 @@ class Diagnostics:
             raise UnknownHub(f"the setting HUBS has no hub {name}")
         hub = self._tools.hubs[name]
         course, _ = self._join(hub, self._tools.limit)
-        return self._report(began, await self._finish(hub, course), hub=name)
+        return self._report(began, await self._finish(course), hub=name)
 
     async def examine_cluster(self, cluster: ClusterId) -> Diagnosis:
         """Diagnose a cluster of the fleet. Raises NotInFleet, StorageUnavailable, UnknownFormat."""
@@ -63,8 +63,8 @@ class Diagnostics:
                 hops = await course.finish()
             finally:
                 await course.close()
-            if hub and shared:
-                hops += await self._finish(hub, shared)
+            if shared:
+                hops += await self._finish(shared)
         name = member.cluster.hub if isinstance(member.cluster.hub, str) else None
         return self._report(began, hops, cluster=cluster, hub=name)
 
@@ -103,11 +103,10 @@ class Diagnostics:
         self._shared[hub.identity] = course, identity
         return course, identity
 
-    async def _finish(self, hub: Hub, course: Course) -> list[Hop]:
-        """Wait for the hops of a hub, and drop what they found: a token among it."""
+    async def _finish(self, course: Course) -> list[Hop]:
+        """Wait for the hops of a hub, and drop what all that have ended found: tokens among it."""
         hops = await course.finish()
-        if self._shared.get(hub.identity, (None,))[0] is course:
-            del self._shared[hub.identity]
+        self._shared = {hub: one for hub, one in self._shared.items() if not one[0].has_ended}
         return hops
 
     def _start_cluster(

@@ -35,8 +35,7 @@ async def check_identity(course: Course, tools: Tools) -> None:
     wanted = tools.client_id or "that of the system-assigned identity"
     with course.show("managed-identity", {"client id": wanted}):
         about = claims(await tools.entra.token(tools.cloud.arm_resource, fresh=True))
-    client = about.get("appid") or about.get("azp")
-    evidence = {"client id": client, "object id": about.get("oid"), "tenant": about.get("tid")}
+    evidence = {"client id": about.get("appid"), "object id": about.get("oid"), "tenant": about.get("tid")}
     course.add("managed-identity", "ok", "Entra gives the app's identity a token", evidence=evidence)
 
 

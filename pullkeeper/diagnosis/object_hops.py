@@ -93,12 +93,12 @@ async def check_accounts(
     course.add_all(name, hops, what="service accounts", unseen=unseen)
 
 
-async def _expect_client_ids(course: Course, client_ids: Step[frozenset[str] | None]) -> frozenset[str]:
-    """Return those that the annotation may have; empty if Azure has not said."""
+async def _expect_client_ids(course: Course, client_ids: Step[frozenset[str] | None]) -> frozenset[str] | None:
+    """Return those that the annotation may have; None if Azure has not said."""
     try:
-        return await course.need("service-account", client_ids) or frozenset()
+        return await course.need("service-account", client_ids)
     except Blocked:
-        return frozenset()
+        return None
 
 
 def _judge_account(
@@ -109,7 +109,7 @@ def _judge_account(
     *,
     federated: bool,
 ) -> Hop:
-    """seen: the service account. expected: client ids."""
+    """seen: the service account. expected: client ids; None if it is not known which."""
     name: HopName = "service-account"
     target, account = pair
     metadata = seen["metadata"]
@@ -119,7 +119,7 @@ def _judge_account(
     if federated:
         client_id = str((metadata.get("annotations") or {}).get(_CLIENT_ID, ""))
         label = str((metadata.get("labels") or {}).get(_USE, ""))
-        right = client_id if client_id in (expected or {client_id}) else min(expected or ())
+        right = client_id if expected is None or client_id in expected else min(expected)
         evidence |= describe_differences({_CLIENT_ID: right, _USE: "true"}, {_CLIENT_ID: client_id, _USE: label})
         faults += [] if client_id and client_id == right else [f"its annotation {_CLIENT_ID} is wrong"]
         faults += [] if label == "true" else [f"its label {_USE} is not true"]
@@ -151,8 +151,8 @@ async def check_config_maps(course: Course, opened: Step[Patient], namespaces: S
     patient, found = await course.need(name, opened), await know_namespaces(course, name, namespaces)
     hub = patient.hub
     named = dict.fromkeys(target.namespace for target in patient.cluster.named)
-    if not named or hub is None:
-        course.add(name, "ok" if hub else "skipped", "there is none" if hub else "the hub is not in the setting HUBS")
+    if hub is None:
+        course.add(name, "skipped", "the hub is not in the setting HUBS")
         return
 
     async def examine(namespace: str) -> Hop:
@@ -178,13 +178,13 @@ async def check_config_maps(course: Course, opened: Step[Patient], namespaces: S
         return build_hop(name, "ok", "it is the hub's", subject=subject, evidence={"audience": expected["audience"]})
 
     hops, unseen = await examine_all(named, examine)
-    course.add_all(name, hops, what="namespaces", unseen=unseen)
+    course.add_all(name, hops, what="credential configurations", unseen=unseen)
 
 
 def _read_document(config_map: Mapping[str, Any]) -> dict[str, str]:
     """Return the fields of the credential configuration as texts; none if it is no JSON object."""
     try:
-        document = json.loads((config_map.get("data") or {})["credential-config.json"])
+        document = json.loads(config_map["data"]["credential-config.json"])
         return {key: value if isinstance(value, str) else json.dumps(value) for key, value in document.items()}
     except MALFORMED:
         return {}

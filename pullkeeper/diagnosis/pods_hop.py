@@ -85,9 +85,8 @@ def _judge(
 
 def _find_waiting(pod: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield image and reason of each container that waits for its image."""
-    status = pod.get("status") or {}
     for part in ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"):
-        for container in status.get(part) or ():
+        for container in pod["status"].get(part) or ():
             reason = ((container.get("state") or {}).get("waiting") or {}).get("reason")
             if reason in _WAITING:
                 yield str(container["image"]), str(reason)
@@ -95,7 +94,7 @@ def _find_waiting(pod: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _since(pod: Mapping[str, Any]) -> str:
     """Return since when the pod has not been ready; else since when it exists."""
-    for condition in (pod.get("status") or {}).get("conditions") or ():
+    for condition in pod["status"].get("conditions") or ():
         if condition.get("type") == "ContainersReady" and condition.get("lastTransitionTime"):
             return str(condition["lastTransitionTime"])
     return str(pod["metadata"]["creationTimestamp"])

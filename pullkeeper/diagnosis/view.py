@@ -36,7 +36,6 @@ class View:
         self._onboarding = tools.onboarding_access
         self._api: Api | None = None
         self._stronger: Api | None = None
-        self._opening = asyncio.Lock()
         self._places = asyncio.Semaphore(_AT_ONCE)
         self._opened = AsyncExitStack()
 
@@ -79,14 +78,13 @@ class View:
 
     async def _open_stronger(self) -> Api | None:
         """Connect when first needed. None if there is no other identity, or it gets no access."""
-        async with self._opening:
-            if self._stronger is None and self._onboarding:
-                try:
-                    api = await self._onboarding.open(self._cluster, self._endpoint)
-                    self._stronger = await self._opened.enter_async_context(api)
-                except PullkeeperError:
-                    self._onboarding = None
-            return self._stronger
+        if self._stronger is None and self._onboarding:
+            try:
+                api = await self._onboarding.open(self._cluster, self._endpoint)
+                self._stronger = await self._opened.enter_async_context(api)
+            except PullkeeperError:
+                self._onboarding = None
+        return self._stronger
 
 
 async def examine_all(items: Iterable[_Item], examine: Callable[[_Item], Awaitable[Hop]]) -> tuple[list[Hop], int]:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from local.azure.assertions import FederatedCredential
 from local.breaks.cluster import CLIENT_ID
 from local.hops import break_hop
 from tests.diagnosis.conftest import Doctor, find_hop, format_hops
@@ -44,6 +45,26 @@ async def test_the_identity_that_counts_is_the_one_with_the_credentials(doctor: 
     await cluster.admin.call("PATCH", account, {"metadata": {"annotations": annotations}}, content_type=MERGE)
     diagnosis = await doctor.examine(cluster)
     assert [hop.name for hop in diagnosis.hops if hop.state == "failed"] == ["service-account"], format_hops(diagnosis)
+    async with (
+        break_hop(doctor.world.cloud, cluster, "service-account", "client-id"),
+        break_hop(doctor.world.cloud, cluster, "federated-credential", "missing"),
+    ):
+        diagnosis = await doctor.examine(cluster)
+    failed = [hop.name for hop in diagnosis.hops if hop.state == "failed"]
+    assert failed == ["federated-credential", "service-account"], format_hops(diagnosis)
+    assert find_hop(diagnosis, "service-account").category == "object_drifted", "no identity has that client id"
     async with break_hop(doctor.world.cloud, cluster, "federated-credential", "audience"):
         trust = find_hop(await doctor.examine(cluster), "federated-credential")
     assert (trust.evidence["identity"], trust.state) == (IDENTITY, "failed")
+    await cluster.admin.call("PATCH", account, {"metadata": {"labels": None}}, content_type=MERGE)
+    async with break_hop(doctor.world.cloud, cluster, "federated-credential", "subject"):
+        other = FederatedCredential(
+            str(trust.evidence["issuer"]), "system:serviceaccount:z:z", trust.evidence["audience expected"]
+        )
+        doctor.world.cloud.arm.federated_credentials.add(guide, "alike", other)
+        diagnosis = await doctor.examine(cluster)
+    assert find_hop(diagnosis, "service-account").category == "object_drifted", "an account without any label"
+    trust = find_hop(diagnosis, "federated-credential")
+    assert (trust.evidence["identity"], trust.state) == (IDENTITY, "failed"), (
+        "as many parts are equal, and fewer characters"
+    )

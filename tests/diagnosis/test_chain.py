@@ -6,6 +6,8 @@ from datetime import timedelta
 import pytest
 
 from local.serving import Fault
+from pullkeeper.diagnosis.course import Course
+from pullkeeper.diagnosis.diagnostics import Diagnostics
 from tests.diagnosis.conftest import Doctor, find_hop, format_hops
 from tests.world import MINUTE
 
@@ -34,7 +36,9 @@ async def test_a_token_that_the_registry_refuses_is_not_handed_out(doctor: Docto
     hub = world.cloud.hubs["main"]
     held = await world.read_token(cluster)
     world.cloud.registries[0].revoke(hub.repository, hub.reader)
-    assert find_hop(await doctor.examine(cluster), "registry-permission").state == "failed"
+    diagnosis = await doctor.examine(cluster)
+    assert find_hop(diagnosis, "registry-permission").state == "failed"
+    assert find_hop(diagnosis, "probe-image").because == "registry-permission"
     world.clock.advance(25 * MINUTE)
     assert await world.refresh_category(cluster) == "registry_denied"
     assert held == await world.read_token(cluster)
@@ -71,30 +75,53 @@ async def test_diagnoses_at_the_same_time_share_one_mint_of_a_hub(doctor: Doctor
 async def test_what_a_caller_did_not_wait_for_is_not_given_to_the_next(doctor: Doctor) -> None:
     await doctor.onboard()
     diagnostics, google = doctor.world.services.diagnostics, doctor.world.cloud.google
-    abandoned = asyncio.create_task(diagnostics.examine_hub("main"))
-    await asyncio.sleep(0)
-    abandoned.cancel()
-    await asyncio.wait([abandoned])
-    [(course, _)] = diagnostics._shared.values()
+    course = await _abandon(diagnostics)
     await course.finish()
     exchanges = google.exchanges
     await diagnostics.examine_hub("main")
     assert google.exchanges == exchanges + 1
 
 
+async def test_what_a_caller_did_not_wait_for_is_dropped_by_the_diagnosis_of_another_hub(doctor: Doctor) -> None:
+    """Unless it is under way."""
+    await doctor.onboard()
+    diagnostics = doctor.world.services.diagnostics
+    course = await _abandon(diagnostics)
+    account = doctor.world.cloud.hubs["main"].service_account
+    with doctor.world.cloud.google_part.faults.inject(Fault(path=f"/{account}:generateAccessToken", hang=True)):
+        await diagnostics.examine_hub("two")
+        assert [one for one, _ in diagnostics._shared.values()] == [course]
+        await course.close()
+    await diagnostics.examine_hub("two")
+    assert diagnostics._shared == {}
+
+
+async def _abandon(diagnostics: Diagnostics) -> Course:
+    """Begin a diagnosis of the hub main, and return what is left under way when its caller goes away."""
+    abandoned = asyncio.create_task(diagnostics.examine_hub("main"))
+    await asyncio.sleep(0)
+    abandoned.cancel()
+    await asyncio.wait([abandoned])
+    [(course, _)] = diagnostics._shared.values()
+    return course
+
+
 async def test_the_calls_of_a_diagnosis_are_few(doctor: Doctor) -> None:
-    """docs/runbook/README.md has the figures."""
-    targets = [{"namespace": name, "serviceAccounts": ["default"]} for name in ("one", "two")]
+    """docs/runbook/README.md has the figures. They share a few connections."""
+    names = ("one", "two", "three", "four")
+    targets = [{"namespace": name, "serviceAccounts": ["default"]} for name in names]
     clusters = [await doctor.onboard("aks-1"), await doctor.onboard("aks-2", targets=targets)]
     cloud = doctor.world.cloud
     calls = []
     for cluster in clusters:
         parts = [cloud.identity_part, cloud.google_part, cloud.registry_parts[0], cloud.arm_part, cluster.part]
-        before = sum(part.journal.count() for part in parts)
+        before, first = sum(part.journal.count() for part in parts), cluster.part.journal.count()
         await doctor.examine(cluster)
         calls.append(sum(part.journal.count() for part in parts) - before)
     # Ten for each namespace; the second cluster needs no federated credential, and so three calls less to Azure.
-    assert calls == [25, 25 + 10 - 3]
+    assert calls == [25, 25 + 3 * 10 - 3]
+    ports = {request.port for request in clusters[-1].part.journal.requests[first:]}
+    assert len(ports) <= 1 + 2 * 4, "one to knock, and as many as each of two identities may have"
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ from pullkeeper.diagnosis.course import build_hop
             "character 23: system:serviceaccount:[A]:b instead of 'a'",
         ),
         ("a b", "a\u00a0b", "character 2: a[\u00a0]b instead of U+0020"),
+        ("ab", "a\u200bb", "character 2: a[\u200b]b instead of 'b'"),
+        ("a\u200bb", "ab", "character 2: a[b] instead of U+200B"),
         ("abc", "", "character 1: [] instead of 'a'"),
     ],
 )

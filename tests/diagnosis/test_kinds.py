@@ -10,11 +10,12 @@ from local.breaks import change
 from local.cloud import LocalCluster
 from local.serving import Authority
 from pullkeeper.diagnosis.diagnostics import Diagnostics
+from pullkeeper.diagnosis.report import HopName
 from pullkeeper.errors import InvalidSetting, NotInFleet, UnknownHub
 from pullkeeper.fleet.table import Member
 from pullkeeper.model import ClusterId
 from tests.diagnosis.conftest import Doctor, find_hop, format_hops, list_hops
-from tests.onboarding.conftest import federated
+from tests.onboarding.conftest import IDENTITY, federated
 from tests.world import World
 
 pytestmark = pytest.mark.servers
@@ -55,6 +56,7 @@ async def test_without_federation_neither_issuer_nor_identity_is_missed(doctor: 
     assert diagnosis.state == "ok", format_hops(diagnosis)
     for name in ("oidc-issuer", "federated-credential"):
         assert find_hop(diagnosis, name).detail == "not needed: no service account is federated"
+    assert find_hop(diagnosis, "oidc-issuer").evidence == {"issuer": "off", "workload identity": "off"}
 
 
 async def test_local_accounts_are_administrators_by_certificate(world: World) -> None:
@@ -77,8 +79,11 @@ async def test_namespaces_by_label_are_looked_at_as_found(doctor: Doctor) -> Non
     diagnosis = await doctor.examine(cluster)
     assert diagnosis.state == "ok", format_hops(diagnosis)
     assert [hop.subject for hop in list_hops(diagnosis, "secret")] == ["team-a/ar-pull-secret", "team-b/ar-pull-secret"]
+    assert find_hop(diagnosis, "credential-config").detail == "there are no credential configurations"
+    accounts = "no target names a service account: pods name the secret themselves"
+    assert find_hop(diagnosis, "service-account").detail == accounts
     permission = find_hop(diagnosis, "permission")
-    assert permission.subject == "all namespaces"
+    assert (permission.subject, permission.evidence["missing"]) == ("all namespaces", "nothing")
     assert (
         permission.evidence["needed"] == "list namespaces, patch secrets/ar-pull-secret, create secrets/ar-pull-secret"
     )
@@ -96,6 +101,7 @@ async def test_a_cluster_that_has_moved_is_found_as_a_refresh_finds_it(doctor: D
     diagnosis = await doctor.examine(cluster)
     server = find_hop(diagnosis, "api-server")
     assert (server.state, server.evidence["server"]) == ("warning", known.server)
+    assert server.evidence["earlier server"] == gone.server
     assert {hop.name for hop in diagnosis.hops if hop.state != "ok"} == {"api-server"}, format_hops(diagnosis)
     await doctor.world.refresh(cluster)
     assert find_hop(await doctor.examine(cluster), "api-server").state == "ok", "the refresh has recorded it"
@@ -112,28 +118,36 @@ async def test_a_new_address_that_does_not_respond_either_has_failed(doctor: Doc
 
 
 async def test_every_account_has_its_credential(doctor: Doctor) -> None:
-    """Of several accounts, the one that is not trusted is named, with what comes nearest."""
-    targets = [{"namespace": "deepintshield", "serviceAccounts": federated("one", "two")}]
+    """Of several accounts, the one that is not trusted is named, with what comes nearest. Each is shown once."""
+    targets = [
+        {"namespace": "deepintshield", "serviceAccounts": federated("one", "two")},
+        {"namespace": "deepintshield", "secret": "second", "serviceAccounts": federated("one")},
+    ]
     cluster = await doctor.onboard(targets=targets)
     arm = doctor.world.cloud.arm
     identity = doctor.onboarding.identity()
     assert identity
     (second,) = [one for one in arm.federated_credentials.find_all(identity) if one.trust.subject.endswith(":two")]
     arm.federated_credentials.remove(identity, second.name)
-    hops = {hop.subject: hop for hop in list_hops(await doctor.examine(cluster), "federated-credential")}
-    assert hops["deepintshield/one"].state == "ok"
+    found = list_hops(await doctor.examine(cluster), "federated-credential")
+    hops = {hop.subject: hop for hop in found}
+    assert (len(found), hops["deepintshield/one"].state) == (2, "ok")
     missing = hops["deepintshield/two"]
     assert (missing.state, missing.category) == ("failed", "federated_credential_mismatch")
     assert "has no federated credential for it" in missing.detail
     assert f"--identity-name {identity.service_principal.name}" in str(missing.remedy)
 
 
-async def test_an_identity_that_is_gone_is_named(doctor: Doctor) -> None:
-    cluster = await doctor.onboard(identity="shop-identity")
-    doctor.world.cloud.arm.identities.remove(doctor.onboarding.identity("shop-identity").resource_id)  # type: ignore[union-attr]
+@pytest.mark.parametrize(("requested", "name"), [("shop-identity", "shop-identity"), (None, IDENTITY)])
+async def test_an_identity_that_is_gone_is_named(doctor: Doctor, requested: str | None, name: str) -> None:
+    """That of the latest request."""
+    cluster = await doctor.onboard(identity="earlier" if requested else None)
+    await doctor.onboarding.onboard(cluster, identity=requested)
+    doctor.world.cloud.arm.identities.remove(doctor.onboarding.identity(name).resource_id)  # type: ignore[union-attr]
     hop = find_hop(await doctor.examine(cluster), "federated-credential")
     assert (hop.state, hop.category) == ("failed", "federated_credential_mismatch")
-    assert "shop-identity" in hop.detail
+    assert name in hop.detail
+    assert str(hop.remedy).endswith(f"--identity-name {name}")
 
 
 async def test_a_hub_that_is_no_longer_configured_is_the_first_to_repair(doctor: Doctor) -> None:
@@ -144,7 +158,9 @@ async def test_a_hub_that_is_no_longer_configured_is_the_first_to_repair(doctor:
     failed = [hop for hop in diagnosis.hops if hop.state == "failed"]
     assert [(hop.name, hop.category) for hop in failed] == [("entra-token", "invalid_request")], format_hops(diagnosis)
     assert "HUBS has no hub main" in failed[0].detail
-    assert find_hop(diagnosis, "secret").state == "ok"
+    assert [find_hop(diagnosis, name).state for name in ("secret", "credential-config")] == ["ok", "skipped"]
+    behind: tuple[HopName, ...] = ("token-exchange", "impersonation", "registry-permission", "probe-image")
+    assert {find_hop(diagnosis, name).because for name in behind} == {"entra-token"}
 
 
 async def test_a_cluster_may_have_a_hub_of_its_own(doctor: Doctor) -> None:
@@ -165,6 +181,7 @@ async def test_a_hub_is_examined_without_a_cluster(doctor: Doctor) -> None:
     assert len(list_hops(diagnosis, "registry-permission")) == 2
     evidence = find_hop(diagnosis, "entra-token").evidence
     assert {"iss", "sub", "aud", "exp"} <= evidence.keys()
+    assert evidence["exp"].endswith("+00:00"), "readers do not count seconds since 1970"
     with pytest.raises(UnknownHub):
         await examine("other")
 
@@ -172,11 +189,14 @@ async def test_a_hub_is_examined_without_a_cluster(doctor: Doctor) -> None:
 async def test_the_registry_of_the_probe_is_the_one_that_counts(world: World) -> None:
     hub = world.cloud.add_hub("two", registries=2)
     probe = f"{hub.document['registries'][1]}/{hub.image}:latest"
-    world.cloud.hubs["two"] = replace(hub, document={**hub.document, "probe": probe})
+    for name, image in (("two", probe), ("untagged", probe.removesuffix(":latest"))):
+        world.cloud.hubs[name] = replace(hub, document={**hub.document, "probe": image})
     world.cloud.registries[0].revoke(hub.repository, hub.reader)
     diagnosis = await world.services.diagnostics.examine_hub("two")
     assert diagnosis.state == "warning", format_hops(diagnosis)
-    assert find_hop(diagnosis, "probe-image").state == "ok"
+    assert find_hop(diagnosis, "probe-image").detail == "the registry has the hub's probe image"
+    untagged = find_hop(await world.services.diagnostics.examine_hub("untagged"), "probe-image")
+    assert (untagged.state, untagged.detail) == ("ok", "not asked for: the hub's probe names no tag")
 
 
 async def test_a_hub_without_impersonation_uses_the_federated_token(world: World) -> None:
@@ -187,6 +207,13 @@ async def test_a_hub_without_impersonation_uses_the_federated_token(world: World
     world.cloud.registries[0].revoke(hub.repository, hub.reader)
     denied = find_hop(await world.services.diagnostics.examine_hub("plain"), "registry-permission")
     assert f"--member={hub.principal}" in str(denied.remedy)
+
+
+async def test_a_system_assigned_identity_that_is_gone_is_named_as_such(world: World) -> None:
+    world.settings["AZURE_CLIENT_ID"] = ""
+    world.cloud.identity.unassign(world.cloud.app)
+    gone = find_hop(await world.services.diagnostics.examine_hub("main"), "managed-identity")
+    assert (gone.state, gone.evidence) == ("failed", {"client id": "that of the system-assigned identity"})
 
 
 async def test_a_wrong_hub_is_an_invalid_setting(world: World) -> None:
@@ -219,6 +246,7 @@ async def test_an_expired_secret_has_the_reason_of_its_last_refresh(doctor: Doct
     secret = find_hop(await doctor.examine(cluster), "secret")
     assert (secret.state, secret.category) == ("failed", "cluster_unreachable")
     assert int(secret.evidence["minutes left"]) <= 0
+    assert secret.evidence["last failure"] == "cluster_unreachable"
 
 
 async def test_a_terminating_namespace_is_named(doctor: Doctor) -> None:
@@ -230,3 +258,4 @@ async def test_a_terminating_namespace_is_named(doctor: Doctor) -> None:
     assert (hop.state, hop.category) == ("failed", "namespace_terminating")
     others = [one for one in diagnosis.hops if one.name != "namespace" and one.state != "ok"]
     assert {one.because for one in others} == {"namespace"}, format_hops(diagnosis)
+    assert find_hop(diagnosis, "pods").because == "namespace"

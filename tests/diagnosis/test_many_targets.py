@@ -57,4 +57,6 @@ async def test_what_there_was_no_time_for_is_counted(world: World) -> None:
     assert diagnosis.seconds < 6.5
     *shown, last = list_hops(diagnosis, "secret")
     assert (shown[0].subject, shown[0].state) == (str(first), "failed"), format_hops(diagnosis)
+    cut_off = [hop for hop in diagnosis.hops if hop.category == "cluster_unreachable"]
+    assert not cut_off, "calls that the end of the diagnosis has cut off say nothing of the server"
     assert re.fullmatch(r"others of the 40 secrets: (\d+ ok, )?\d+ not looked at for lack of time", last.detail)

@@ -15,6 +15,7 @@ _SECRETS = f"/api/v1/namespaces/{NAMESPACE}/secrets"
 
 
 async def test_a_foreign_secret_that_is_to_be_adopted_is_no_conflict_unless_its_type_is_wrong(world: World) -> None:
+    """One that is not to be adopted is a conflict, of whatever type."""
     cluster = await world.join("aks-1", adopt=True)
     examine = world.services.diagnostics.examine_cluster
     await cluster.admin.create_secret(NAMESPACE, "ar-pull-secret", OLD_SECRET)
@@ -25,6 +26,9 @@ async def test_a_foreign_secret_that_is_to_be_adopted_is_no_conflict_unless_its_
     await cluster.admin.call("POST", _SECRETS, opaque, manager="kubectl-create")
     hop = find_hop(await examine(cluster.id), "secret")
     assert (hop.state, hop.category) == ("failed", "secret_immutable")
+    other = await world.join("aks-2")
+    await other.admin.call("POST", _SECRETS, opaque, manager="kubectl-create")
+    assert find_hop(await examine(other.id), "secret").category == "secret_conflict"
 
 
 async def test_a_configuration_differs_from_the_hubs_in_any_field_and_if_it_is_no_json(doctor: Doctor) -> None:
@@ -57,14 +61,17 @@ async def test_of_selected_namespaces_the_accounts_are_their_owners_and_the_lost
     edited = "/api/v1/namespaces/team-a/serviceaccounts/default"
     await cluster.admin.call("PATCH", edited, {"imagePullSecrets": None}, content_type=MERGE)
     examine = world.services.diagnostics.examine_cluster
-    accounts = {hop.subject: hop.state for hop in list_hops(await examine(cluster.id), "service-account")}
-    assert accounts == {"team-a/default": "failed", "team-b/default": "warning"}
+    accounts = {hop.subject: hop for hop in list_hops(await examine(cluster.id), "service-account")}
+    states = {name: hop.state for name, hop in accounts.items()}
+    assert states == {"team-a/default": "failed", "team-b/default": "warning"}
+    assert accounts["team-a/default"].evidence == {"imagePullSecrets": "none"}
     bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
     names = [one["metadata"]["name"] for one in (await cluster.admin.call("GET", bindings))["items"]]
     for name in names:
         if name.startswith("pullkeeper"):
             await cluster.admin.call("DELETE", f"{bindings}/{name}")
     diagnosis = await examine(cluster.id)
+    assert f"--as={world.cloud.app.principal_id};" in str(find_hop(diagnosis, "permission").remedy)
     assert {(hop.state, hop.because) for hop in list_hops(diagnosis, "secret")} == {("skipped", "permission")}, (
         format_hops(diagnosis)
     )

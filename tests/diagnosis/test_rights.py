@@ -9,6 +9,7 @@ from local.azure.arm import CLUSTER_USER, ONBOARDER, READER
 from local.cloud import GROUP, SUBSCRIPTION, LocalCluster
 from local.hops import break_hop
 from local.kubernetes import recordings
+from local.serving import Fault
 from pullkeeper.diagnosis.report import Hop
 from pullkeeper.model import Target
 from pullkeeper.service_accounts import ServiceAccount
@@ -55,8 +56,11 @@ async def test_what_no_identity_may_see_is_skipped_with_the_role_that_allows_it(
     async with break_hop(doctor.world.cloud, cluster, "service-account", "annotation"):
         doctor.world.cloud.identity.unassign(doctor.world.cloud.onboarder)
         await doctor.onboarding.restart()
+        first = len(doctor.world.cloud.identity_part.journal.requests)
         unknown = await doctor.examine(cluster)
         doctor.world.cloud.identity.assign(doctor.world.cloud.onboarder)
+    queries = [tuple(one.query.items()) for one in doctor.world.cloud.identity_part.journal.requests[first:]]
+    assert len(queries) == len({*queries}) > 0, "no token is asked for twice"
     assert find_hop(unknown, "service-account").state == "failed"
     assert [find_hop(unknown, name).state for name in ("namespace", "pods")] == ["skipped"] * 2, format_hops(unknown)
     for name in ("namespace", "credential-config", "pods"):
@@ -82,6 +86,11 @@ async def test_a_cluster_that_azure_does_not_show_is_looked_at_all_the_same(doct
     assert f"--assignee-object-id {cloud.app.principal_id}" in str(state.remedy)
     skipped = {hop.name: hop.because for hop in diagnosis.hops if hop.state != "ok" and hop is not state}
     assert skipped == dict.fromkeys(("oidc-issuer", "federated-credential"), "cluster-state"), format_hops(diagnosis)
+    await cluster.server.stop()
+    assert find_hop(await doctor.examine(cluster), "api-server").state == "failed", "Azure has not said that it is down"
+    with cloud.arm_part.faults.inject(Fault(path="/managedClusters/")):
+        diagnosis = await doctor.examine(cluster)
+    assert [find_hop(diagnosis, name).state for name in ("cluster-state", "api-server")] == ["failed"] * 2
 
 
 async def test_the_permission_is_that_of_the_identity_that_refreshes(doctor: Doctor) -> None:
@@ -111,7 +120,12 @@ async def test_in_a_cluster_that_refreshes_itself_the_secret_is_hidden_too(docto
 
 
 async def test_the_role_that_is_missing_in_one_namespace_is_named(world: World) -> None:
+    """Those that need attention come first."""
     cluster = await world.join("aks-1", targets=[Target(namespace=name) for name in ("team-a", "team-b")])
+    with cluster.part.faults.inject(recordings.fault("quota", path="/team-b/secrets/")):
+        await world.refresh(cluster)
+    well = list_hops(await world.services.diagnostics.examine_cluster(cluster.id), "permission")
+    assert [(hop.subject, hop.state) for hop in well] == [("team-b", "ok"), ("team-a", "ok")]
     bindings = f"/apis/{_RBAC}/v1/namespaces/team-b/rolebindings"
     for binding in (await cluster.admin.call("GET", bindings))["items"]:
         await cluster.admin.call("DELETE", f"{bindings}/{binding['metadata']['name']}")
@@ -124,17 +138,25 @@ async def test_the_stronger_identity_does_not_hide_what_the_refresh_would_meet(d
     """It is asked for what is forbidden, not after a failure. A refused login names the cluster."""
     cluster = await doctor.onboard()
     with cluster.part.faults.inject(replace(recordings.fault("unauthorized", path="/api/v1/namespaces$"), times=1)):
-        assert find_hop(await doctor.examine(cluster), "namespace").state == "failed"
+        diagnosis = await doctor.examine(cluster)
+    assert find_hop(diagnosis, "namespace").state == "failed"
+    assert {find_hop(diagnosis, name).state for name in ("service-account", "secret")} == {"ok"}, "they may be there"
+    with cluster.part.faults.inject(recordings.fault("forbidden", path="/secrets/")):
+        secret = find_hop(await doctor.examine(cluster), "secret")
+    assert (secret.state, secret.category) == ("failed", "cluster_rbac_denied"), "though the server says it may"
     async with break_hop(doctor.world.cloud, cluster, "authentication"):
         remedy = str(find_hop(await doctor.examine(cluster), "authentication").remedy)
     assert f"--resource-group {cluster.id.resource_group} --name {cluster.id.name}" in remedy
 
 
 async def test_what_depends_on_a_missing_permission_is_skipped(world: World) -> None:
-    cluster = await world.join("aks-1", access=False, targets=(Target(service_accounts=(ServiceAccount(name="app"),)),))
+    account = ServiceAccount(name="app", federate=True)
+    cluster = await world.join("aks-1", access=False, targets=(Target(service_accounts=(account,)),))
     diagnosis = await world.services.diagnostics.examine_cluster(cluster.id)
     assert [hop.name for hop in diagnosis.hops if hop.state == "failed"] == ["permission"], format_hops(diagnosis)
     assert {find_hop(diagnosis, name).because for name in ("service-account", "secret")} == {"permission"}
+    hidden = find_hop(diagnosis, "federated-credential")
+    assert f"--assignee-object-id {world.cloud.app.principal_id}" in str(hidden.remedy)
 
 
 async def test_a_cluster_with_the_smallest_role_shows_what_a_refresh_needs(world: World) -> None:
@@ -146,3 +168,5 @@ async def test_a_cluster_with_the_smallest_role_shows_what_a_refresh_needs(world
     assert {hop.name for hop in skipped} == {"namespace", "credential-config", "pods"}, format_hops(diagnosis)
     assert {hop.state for hop in diagnosis.hops if hop not in skipped} == {"ok"}, format_hops(diagnosis)
     assert all("--user=" in str(hop.remedy) for hop in skipped)
+    refused = [one.path for one in cluster.part.journal.requests if one.status == 403]
+    assert len(refused) == len({*refused}) > 0, "the same identity does not ask twice"
