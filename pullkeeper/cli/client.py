@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
@@ -137,8 +136,7 @@ class App:
         except MALFORMED:
             document = {}
         found = document if isinstance(document, dict) else {}
-        if date := got.headers.get("Date"):
-            self.now = parsedate_to_datetime(date)
+        self.now = times.parse_date(got.headers.get("Date", "")) or self.now
         return Response(got.status_code, got.headers, found, has_body=bool(got.content))
 
     def _check(self, response: Response, path: str) -> Response:

@@ -22,9 +22,7 @@ def completion(context: click.Context, shell: str) -> None:
       pullkeeper completion zsh > "${fpath[1]}/_pullkeeper"
       pullkeeper completion fish > ~/.config/fish/completions/pullkeeper.fish
     """
-    root = context.find_root()
     found = get_completion_class(shell)
     terminal: Terminal = context.obj
     if found:
-        name = root.info_name or "pullkeeper"
-        terminal.write(found(root.command, {}, name, f"_{name.upper()}_COMPLETE").source())
+        terminal.write(found(context.find_root().command, {}, "pullkeeper", "_PULLKEEPER_COMPLETE").source())

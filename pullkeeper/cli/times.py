@@ -1,12 +1,24 @@
 """Times as a reader wants them: how long until, how long ago."""
 
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+
+from pullkeeper.errors import MALFORMED
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
 def parse_time(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
+
+
+def parse_date(header: str) -> datetime | None:
+    """Read the header `Date`; None if it has another form. Whatever stands before the app may have written it."""
+    try:
+        date = parsedate_to_datetime(header)
+    except MALFORMED:
+        return None
+    return date if date.tzinfo else None
 
 
 def describe(span: timedelta) -> str:

@@ -22,6 +22,7 @@ _CLUSTER = ClusterId("00000000-0000-0000-0000-000000005eed", "shop", "shop-west"
 _PATH = f"/api/clusters/{_CLUSTER.subscription}/shop/shop-west"
 _PAGE = "https://docs.example/docs/runbook/federation_audience.md"
 _NOW = datetime.now(UTC)
+_DATE = "Thu, 01 Jan 2026 00:00:00 GMT"
 _HOPS = (
     Hop(name="managed-identity", state="ok", detail="found", evidence={"clientId": "c1"}),
     Hop(
@@ -35,7 +36,12 @@ _HOPS = (
     ),
     Hop(name="impersonation", state="skipped", detail="there is no token", because="token-exchange"),
     Hop(
-        name="registry-permission", subject="eu.gcr.io", state="warning", detail="slow", category="registry_unavailable"
+        name="registry-permission",
+        subject="eu.gcr.io",
+        state="warning",
+        detail="slow",
+        category="registry_unavailable",
+        evidence={"seconds": "9"},
     ),
 )
 
@@ -68,9 +74,11 @@ async def test_each_hop_is_a_line_and_the_broken_ones_say_what_to_do(lonely: Cli
         f"  runbook: {_PAGE}",
         "○ impersonation: there is no token (because of token-exchange)",
         "▲ registry-permission eu.gcr.io: slow (registry_unavailable)",
+        "  seconds: 9",
     ]
     run = await _run(lonely, answers, "doctor", "shop-west", "--evidence")
     assert "  clientId: c1\n" in run.out
+    assert (await _run(lonely, answers, "doctor", "shop-west", "-o", "json")).code == FAILED
 
 
 async def test_a_hub_that_is_well_succeeds(lonely: Cli) -> None:
@@ -96,7 +104,7 @@ def _status(**fields: Any) -> bytes:
         "last_run": _NOW,
         "queues": {"refresh": 3, "refresh-poison": 0},
     }
-    return http(200, AppStatus(**{**well, **fields}).model_dump_json(by_alias=True).encode())
+    return http(200, AppStatus(**{**well, **fields}).model_dump_json(by_alias=True).encode(), Date=_DATE)
 
 
 _PROBLEM = MintProblem(category="federation_audience", detail="no", remedy="gcloud", runbook=_PAGE, at=_NOW)
@@ -106,11 +114,13 @@ _PROBLEM = MintProblem(category="federation_audience", detail="no", remedy="gclo
     ("fields", "code", "expected"),
     [
         ({}, SUCCEEDED, "✔ secrets in 1 clusters: 1 fresh"),
+        ({}, SUCCEEDED, f"✔ version {VERSION}\n"),
+        ({"last_run": datetime(2025, 12, 31, 23, 57, tzinfo=UTC)}, SUCCEEDED, "✔ the timer last ran: 3m ago\n"),
         ({"version": "9.9.9"}, SUCCEEDED, f"▲ the app has version 9.9.9, this command line {VERSION}"),
         (
-            {"problems": (Problem(setting="HUBS", severity="error", detail="HUBS: wrong", remedy="az"),)},
+            {"problems": (Problem(setting="HUBS", severity="error", detail="no", remedy="az", runbook=_PAGE),)},
             FAILED,
-            "✗ HUBS: wrong\n  remedy: az\n",
+            f"✗ no\n  remedy: az\n  runbook: {_PAGE}\n",
         ),
         ({"problems": (Problem(severity="warning", detail="HUB", remedy="az"),)}, SUCCEEDED, "▲ HUB\n  remedy: az\n"),
         (

@@ -130,14 +130,25 @@ async def test_an_app_that_never_responds_is_not_waited_for() -> None:
         app = App(f"http://{server.host}", {}, lambda _: nullcontext(), timeout=(1, 0.1))
         with pytest.raises(Unavailable, match="does not respond"):
             await asyncio.to_thread(app.get, "status")
+    assert App("https://app.example", {}, app.wait).timeout == (10, 60), "seconds, where no one says otherwise"
+
+
+@pytest.mark.parametrize("date", ["soon", "Thu, 01 Jan 2026 00:00:00", f"Thu, 01 Jan {'9' * 20} 00:00:00 GMT"])
+async def test_a_date_of_another_form_leaves_the_time_as_it_was(date: str) -> None:
+    async with serve_canned(None, {ANY_PATH: http(200, {"a": 1}, Date=date)}) as server:
+        app = App(f"http://{server.host}", {}, lambda _: nullcontext())
+        before = app.now
+        assert await asyncio.to_thread(app.get, "status") == {"a": 1}
+    assert app.now == before
 
 
 async def test_a_dry_run_is_followed_also_if_the_file_asks_for_it(lonely: Cli) -> None:
     ended: dict[str, Any] = {**_OPERATION, "dryRun": True, "steps": [], "result": {"seconds": 9, "left": ["a", "b"]}}
-    (lonely.folder / "body.json").write_text('{"dryRun": true}', encoding="utf-8")
+    (lonely.folder / "body.yaml").write_text("dryRun: true\nlabels: {since: 2026-01-01}\n", encoding="utf-8")
     async with serve_canned(None, {ANY_PATH: http(202, ended)}) as server:
-        file = str(lonely.folder / "body.json")
+        file = str(lonely.folder / "body.yaml")
         run = await lonely.call("onboard", "-f", file, PULLKEEPER_URL=f"http://{server.host}")
+    assert json.loads(server.requests[0].body)["labels"] == {"since": "2026-01-01"}, "what YAML takes for a date"
     assert run.out.splitlines()[-3:] == ["✔ Succeeded after 9 s: nothing was changed", "▲ left: a", "▲ left: b"]
 
 
@@ -148,6 +159,22 @@ async def test_an_operation_that_has_failed_without_a_reason_has_failed(lonely: 
     async with respond(lambda: web.json_response(running), lambda: web.json_response(ended)) as (url, _):
         run = await lonely.call("get", "operations", _OPERATION["id"], "--watch", PULLKEEPER_URL=url)
     assert (run.code, run.err) == (FAILED, "✗ the operation has failed, and no step says why\n")
+
+
+async def test_a_step_that_has_failed_says_what_to_do(lonely: Cli) -> None:
+    step = {"name": "trust", "status": "failed", "detail": "no", "category": "arm_forbidden"}
+    found = {"kind": "onboard", "cluster": "c", "status": "Failed"}
+    document = {
+        **found,
+        "steps": [{**step, "remedy": "az role assignment create", "runbook": "https://docs.example/x"}],
+    }
+    async with serve_canned(None, {ANY_PATH: http(200, document)}) as server:
+        run = await lonely.call("get", "operations", "1", PULLKEEPER_URL=f"http://{server.host}")
+    assert run.out.splitlines()[1:] == [
+        "✗ trust: no (arm_forbidden)",
+        "  remedy: az role assignment create",
+        "  runbook: https://docs.example/x",
+    ]
 
 
 async def test_a_row_has_the_apps_time_and_why_namespaces_are_not_found(lonely: Cli) -> None:
@@ -179,11 +206,47 @@ async def test_every_cluster_that_is_named_is_shown(lonely: Cli) -> None:
     assert len(json.loads(run.out)["clusters"]) == 2
 
 
+async def test_a_name_is_looked_up_on_every_page_and_a_cluster_has_the_targets_of_all(lonely: Cli) -> None:
+    """A name of two clusters is refused wherever they are listed."""
+
+    def page(**entries: Any) -> Callable[[], web.Response]:
+        return lambda: web.json_response(entries)
+
+    other = _CLUSTER.replace("/resourceGroups/g/", "/resourceGroups/h/")
+    first, last = ({"clusters": [{"cluster": one}]} for one in (_CLUSTER, other))
+    async with respond(page(**first, continuation="a"), page(**last)) as (url, _):
+        run = await lonely.call("refresh", "c", PULLKEEPER_URL=url)
+    assert (run.code, run.err) == (FAILED, "✗ 2 clusters are named c\n  name one: g/c, h/c\n")
+    view: dict[str, Any] = {"cluster": _CLUSTER, "hub": "main", "states": {}, "worst": None, "search": None}
+    pages = ({**view, "targets": [1], "continuation": "a"}, {**view, "targets": [2]}, {**view, "targets": [1]})
+    async with respond(*(page(**one) for one in pages)) as (url, _):
+        run = await lonely.call("get", "clusters", _CLUSTER, "-o", "json", PULLKEEPER_URL=url)
+    assert json.loads(run.out)["clusters"][0]["targets"] == [1, 2]
+
+
+async def test_a_table_says_why_a_hub_has_failed_and_what_is_noted_of_a_secret(lonely: Cli) -> None:
+    unknown = dict.fromkeys(("fault", "failure", "warning", "expiresAt", "lastMint", "mintSeconds"))
+    rest: dict[str, Any] = {**unknown, "registries": []}
+    problem = {"category": "federation_audience", "detail": "the audience differs"}
+    hubs = [{**rest, "name": name, "state": name, name: problem} for name in ("failure", "warning")]
+    worst = {"state": "fresh", "note": "there is no account app"}
+    line = {"cluster": _CLUSTER, "hub": "main", "states": {}, "worst": worst, "search": None}
+    async with serve_canned(None, {ANY_PATH: http(200, {"hubs": hubs, "clusters": [line]})}) as server:
+        shown = [
+            re.split(" {3,}", row)
+            for what in (("hubs", "-o", "wide"), ("clusters",))
+            for row in (await lonely.call("get", *what, PULLKEEPER_URL=f"http://{server.host}")).out.splitlines()[1:]
+        ]
+    message = "federation_audience: the audience differs"
+    assert shown[:-1] == [[name, name, "-", "never", "-", "-", "-", message] for name in ("failure", "warning")]
+    assert shown[-1][-1] == "there is no account app"
+
+
 @pytest.mark.parametrize("output", ["json", "yaml"])
 async def test_a_document_moves_no_cursor(lonely: Cli, output: str) -> None:
     async with serve_canned(None, {ANY_PATH: http(200, {"a": "\x9b2J\u202e"})}) as server:
         run = await lonely.call("handover", "-o", output, PULLKEEPER_URL=f"http://{server.host}")
-    assert run.code == SUCCEEDED
+    assert (run.code, "2J" in run.out) == (SUCCEEDED, True)
     assert all(letter == "\n" or " " <= letter <= "~" for letter in run.out), run.out
 
 
@@ -201,14 +264,36 @@ def test_a_watch_goes_on_when_the_app_is_away_for_a_while(*, is_terminal: bool) 
     def read() -> Found:
         return next(looks)()
 
-    out, err = StringIO(), StringIO()
+    out, err, pauses = StringIO(), StringIO(), list[float]()
     console, other = (Console(file=stream, force_terminal=is_terminal, _environ={}) for stream in (out, err))
     with pytest.raises(KeyboardInterrupt):
-        show(Terminal(console, other, unicode=True), read, "table", watch=True, pause=lambda _: None)
+        show(Terminal(console, other, unicode=True), read, "table", watch=True, pause=pauses.append)
+    assert pauses == [2.0] * 3, "seconds before each look but the first"
     assert "away" in out.getvalue() + err.getvalue()
     assert "away" not in out.getvalue().rpartition("expired")[2]
     assert "expired" in out.getvalue()
     assert is_terminal or out.getvalue().count("two") == 1
+
+
+def test_a_watch_shows_what_fits_on_the_screen() -> None:
+    """More lines than that could not be replaced."""
+    rows = {str(n): (Cell(f"row {n}"),) for n in range(30)}
+    out, seen = StringIO(), list[str]()
+    console = Console(file=out, height=10, force_terminal=True, _environ={})
+
+    def pause(_: float) -> None:
+        seen.append(out.getvalue())
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        show(
+            Terminal(console, console, unicode=True),
+            lambda: Found(Table(("NAME",), rows, {}), {}),
+            "table",
+            watch=True,
+            pause=pause,
+        )
+    assert ["row 5" in seen[0], "row 15" in seen[0]] == [True, False]
 
 
 def _fail() -> Found:

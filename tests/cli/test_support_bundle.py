@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,6 +76,7 @@ async def test_no_credential_is_in_a_bundle_wherever_the_app_had_it(lonely: Cli,
             PULLKEEPER_TOKEN=_OPAQUE,
         )
     assert run.code == SUCCEEDED, run
+    assert run.out.endswith("\n  check: look at it before you send it\n")
     bundle = _read(lonely.folder / "bundle.zip")
     texts = [*_strings(bundle)]
     assert any("quotes [redacted]" in text or "quotes AccountKey=[redacted]" in text for text in texts)
@@ -133,6 +135,7 @@ async def test_a_bundle_of_a_fleet_has_what_a_maintainer_asks_for(cli: Cli, flee
     assert code == SUCCEEDED, screen.text
     [path] = cli.folder.glob("pullkeeper-support-*.zip")
     assert path.name in screen.text.replace("\n", "")
+    assert re.fullmatch(r"pullkeeper-support-\d{8}-\d{6}\.zip", path.name), "the next one has another name"
     bundle = _read(path)
     assert tuple(bundle) == _FILES
     assert bundle["status"]["version"] == bundle["versions"]["pullkeeper"]

@@ -12,6 +12,7 @@ from rich.console import Console
 from pullkeeper.cli.names import ClusterName, display_names
 from pullkeeper.cli.terminal import Cell, Terminal, clean
 from pullkeeper.cli.times import describe, describe_ago, describe_left
+from tests.cli.conftest import Cli
 
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -31,6 +32,7 @@ def test_a_message_fits_beside_the_names_or_is_whole_below_them(rows: list[tuple
     console = Console(file=StringIO(), width=width, force_terminal=True)
     table = [("ONE", "TWO", "MESSAGE"), *rows]
     lines = Terminal(console, console, unicode=True).table(table[0], [[*map(Cell, row)] for row in rows])
+    assert [line.plain for line in lines if line.plain.endswith(" ")] == [], "spaces would make lines of their own"
     names = sum(max(cell_len(row[n]) for row in table) + 3 for n in (0, 1))
     if names + 24 <= width:
         assert len(lines) == len(table)
@@ -70,6 +72,12 @@ def test_what_a_terminal_cannot_show_is_a_question_mark() -> None:
     Terminal.open({}, stream, stream).say("ok", "caf\u00e9")
     stream.seek(0)
     assert stream.read() == "+ caf?\n"
+
+
+@pytest.mark.parametrize(("asked", "mark"), [("", "x"), ("1", "✗")])
+async def test_the_locale_c_gets_ascii_unless_utf_8_is_asked_for(lonely: Cli, asked: str, mark: str) -> None:
+    run = await lonely.run("check", LANG="C", PYTHONUTF8=asked, PULLKEEPER_URL="http://app.example")
+    assert run.err.startswith(f"{mark} the app's address must be ")
 
 
 def test_what_is_not_known_has_a_word() -> None:
