@@ -191,8 +191,6 @@ def _name_object_in_errors(manifest: Mapping[str, Any]) -> Iterator[None]:
     at = {"namespace": metadata.get("namespace", metadata["name"]), "object": f"{kind}/{metadata['name']}"}
     try:
         yield
-    except (ObjectConflict, NotFound):
-        raise
     except SecretConflict as e:
         raise ObjectConflict(e.detail, at) from None
     except SecretImmutable as e:

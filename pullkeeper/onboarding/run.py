@@ -139,10 +139,9 @@ class Runner:
         if due > until:
             return await progress.fail(await self._add_context(reason, stored), work)
         detail = f"waiting: {reason.detail}; next try at {due:%H:%M:%SZ}, until {until:%Y-%m-%d %H:%MZ} at most"
-        requested = stored.update_requested or bool(work and work.update_requested)
         turns = stored.turns | {quota} if quota else stored.turns
-        known = {"turns": turns, "update_requested": requested, **(work.kept if work else {})}
-        waiting = await progress.pause(detail, delay, waiting_since=since, **known)
+        known = work.kept if work else {}
+        waiting = await progress.pause(detail, delay, waiting_since=since, turns=turns, **known)
         return await self._messages.send(waiting)
 
     async def _fail(

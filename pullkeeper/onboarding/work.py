@@ -156,9 +156,10 @@ class Work:
 
     @property
     def kept(self) -> dict[str, Any]:
-        """What has been read of the cluster and stays: later invocations need not read it again."""
+        """What later invocations have to know, and what has been read of the cluster and stays."""
         at_rest = self.facts and self.facts.has_workload_identity and not self.facts.is_changing
-        return {"facts": self.facts if at_rest else None, "endpoint": self.endpoint if at_rest else None}
+        read = {"facts": self.facts, "endpoint": self.endpoint} if at_rest else {"facts": None, "endpoint": None}
+        return {"update_requested": self.update_requested, **read}
 
     def note_change(self) -> None:
         self.progressed = not self.dry_run

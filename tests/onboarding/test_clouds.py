@@ -37,6 +37,8 @@ async def test_a_cluster_of_a_sovereign_cloud_is_onboarded_and_refreshed(onboard
     assert ended.result is not None
     assert ended.result.handover is not None
     assert ended.result.handover.issuer == onboarding.world.cloud.entra.issuer_v2
+    diagnosis = await onboarding.world.services.diagnostics.examine_cluster(cluster.id)
+    assert diagnosis.state == "ok", diagnosis
 
 
 async def test_without_the_setting_a_sovereign_tenant_refuses(onboarding: Onboarding) -> None:
@@ -66,9 +68,10 @@ async def test_another_audience_of_the_pods_tokens_can_be_requested(onboarding: 
     _move(onboarding, "AzureUSGovernment")
     cluster = await onboarding.cluster("aks-1")
 
-    await onboarding.onboard(cluster, audience="api://AzureADTokenExchange")
+    await onboarding.onboard(cluster, audience="api://AzureADTokenExchange", refresher="in-cluster")
 
     identity = onboarding.identity(IDENTITY)
     assert identity is not None
     trusted = onboarding.world.cloud.arm.federated_credentials.find_all(identity)
     assert [credential.trust.audience for credential in trusted] == ["api://AzureADTokenExchange"]
+    assert '"audience": "api://AzureADTokenExchange"' in json.dumps((await list_objects(cluster))[JOB])

@@ -134,7 +134,8 @@ async def test_after_a_failed_try_the_cluster_is_read_again(onboarding: Onboardi
     await onboarding.deliver(begun.id)
     assert (await onboarding.read_stored(begun.id)).endpoint
     await cluster.server.stop()
-    await onboarding.deliver(begun.id)
+    failed = await onboarding.deliver(begun.id)
+    assert step(failed, "cluster access").category == "cluster_unreachable"
     assert (await onboarding.read_stored(begun.id)).endpoint is None
 
 

@@ -7,10 +7,13 @@ import pytest
 
 from local.administrator import Administrator
 from local.cloud import LocalCluster
+from pullkeeper.errors import Forbidden
 from pullkeeper.fleet.table import Member
 from pullkeeper.model import Target
+from pullkeeper.onboarding.phases import register
+from pullkeeper.onboarding.work import Work
 from pullkeeper.refresh.refresh import Refresher
-from tests.onboarding.conftest import MERGE, Onboarding, create_namespace, describe, step
+from tests.onboarding.conftest import MERGE, NAMESPACE, Onboarding, create_namespace, describe, step
 
 pytestmark = pytest.mark.servers
 PATH = "/apis/batch/v1/namespaces/deepintshield/cronjobs/refresh-ar-secret"
@@ -23,15 +26,15 @@ async def cluster(onboarding: Onboarding) -> LocalCluster:
     return cluster
 
 
-async def with_cron_job(cluster: LocalCluster) -> None:
-    await create_namespace(cluster)
-    await cluster.admin.create_secret("deepintshield", "ar-pull-secret", '{"auths":{}}')
+async def with_cron_job(cluster: LocalCluster, namespace: str = NAMESPACE) -> None:
+    await create_namespace(cluster, namespace)
+    await cluster.admin.create_secret(namespace, "ar-pull-secret", '{"auths":{}}')
     pod = {"containers": [{"name": "refresh", "image": "google/cloud-sdk:slim"}], "restartPolicy": "OnFailure"}
     job = {
         "metadata": {"name": "refresh-ar-secret"},
         "spec": {"schedule": "*/45 * * * *", "jobTemplate": {"spec": {"template": {"spec": pod}}}},
     }
-    await cluster.admin.call("POST", "/apis/batch/v1/namespaces/deepintshield/cronjobs", job)
+    await cluster.admin.call("POST", f"/apis/batch/v1/namespaces/{namespace}/cronjobs", job)
 
 
 async def is_suspended(cluster: LocalCluster) -> bool:
@@ -57,11 +60,34 @@ async def test_a_job_that_is_not_to_be_retired_keeps_running_and_is_reported(
     assert not await is_suspended(cluster)
 
 
-async def test_the_job_keeps_running_if_the_first_secret_cannot_be_written(
+async def test_the_job_keeps_running_if_the_first_secret_cannot_be_written_or_the_cluster_cannot_join(
+    onboarding: Onboarding, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = {"cluster": str(cluster.id), "hub": "main", "retireCronJob": True}
+    ended = await onboarding.run(body)
+    assert (ended.status, step(ended, "pull secret").category) == ("Failed", "secret_conflict")
+    assert not await is_suspended(cluster)
+
+    async def fail(work: Work) -> str:
+        raise Forbidden(str(work.cluster))
+
+    monkeypatch.setattr(register, "do", fail)
+    ended = await onboarding.run({**body, "adopt": True})
+    assert (ended.status, step(ended, "register").status) == ("Failed", "failed")
+    assert not await is_suspended(cluster)
+
+
+async def test_the_job_keeps_running_in_a_namespace_that_is_no_longer_named(
     onboarding: Onboarding, cluster: LocalCluster
 ) -> None:
-    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "retireCronJob": True})
-    assert (ended.status, step(ended, "pull secret").category) == ("Failed", "secret_conflict")
+    """Nothing else refreshes the secret there now."""
+    await onboarding.onboard(cluster, adopt=True)
+    moved = {"adopt": True, "targets": [{"namespace": "team-a"}]}
+    planned = await onboarding.onboard(cluster, **moved, retireCronJob=True, dryRun=True)
+    assert f"would leave {PATH}" in (step(planned, "retire").detail or "")
+    for retire in (False, True):
+        ended = await onboarding.onboard(cluster, **moved, retireCronJob=retire)
+        assert f"{PATH} still runs, and no target names its namespace now" in (step(ended, "retire").detail or "")
     assert not await is_suspended(cluster)
 
 
@@ -78,13 +104,18 @@ async def test_a_dry_run_names_the_job(onboarding: Onboarding, cluster: LocalClu
 async def test_offboarding_reports_the_suspended_job(
     onboarding: Onboarding, cluster: LocalCluster, *, resumed: bool
 ) -> None:
-    await onboarding.run({"cluster": str(cluster.id), "hub": "main", "adopt": True, "retireCronJob": True})
+    """In every namespace that was onboarded."""
+    await with_cron_job(cluster, "team-a")
+    targets = [{"namespace": namespace} for namespace in (NAMESPACE, "team-a")]
+    await onboarding.onboard(cluster, adopt=True, retireCronJob=True, targets=targets)
     if resumed:
         await cluster.admin.call("PATCH", PATH, {"spec": {"suspend": False}}, content_type=MERGE)
     ended = await onboarding.offboard(cluster)
     assert ended.result is not None
-    resume = """kubectl patch cronjob refresh-ar-secret -n deepintshield -p '{"spec":{"suspend":false}}'"""
-    assert (f"{PATH}: suspended by Pullkeeper. To resume it: {resume}" in ended.result.left) == (not resumed)
+    for namespace, expected in ((NAMESPACE, not resumed), ("team-a", True)):
+        resume = f"""kubectl patch cronjob refresh-ar-secret -n {namespace} -p '{{"spec":{{"suspend":false}}}}'"""
+        path = PATH.replace(NAMESPACE, namespace)
+        assert (f"{path}: suspended by Pullkeeper. To resume it: {resume}" in ended.result.left) == expected
     assert await is_suspended(cluster) == (not resumed)
 
 
@@ -93,8 +124,9 @@ async def test_a_job_that_a_person_suspended_is_neither_touched_nor_reported(
 ) -> None:
     await cluster.admin.call("PATCH", PATH, {"spec": {"suspend": True}}, content_type=MERGE)
     before = await cluster.admin.call("GET", PATH)
-    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "adopt": True, "retireCronJob": True})
-    assert step(ended, "retire").detail == "no earlier refresher found"
+    for dry_run in (True, False):
+        ended = await onboarding.onboard(cluster, adopt=True, retireCronJob=True, dryRun=dry_run)
+        assert step(ended, "retire").detail == "no earlier refresher found"
     gone = await onboarding.offboard(cluster)
     assert gone.result is not None
     assert [one for one in gone.result.left if "refresh-ar-secret" in one] == []
@@ -105,18 +137,25 @@ async def test_the_guides_role_is_reported_as_left(onboarding: Onboarding, clust
     """It allows deleting every secret of the namespace. It is not ours, so it is not removed."""
     rules = [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "create", "delete"]}]
     role = {"metadata": {"name": "secret-manager"}, "rules": rules}
-    await cluster.admin.call("POST", "/apis/rbac.authorization.k8s.io/v1/namespaces/deepintshield/roles", role)
-    ended = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "adopt": True, "retireCronJob": True})
+    targets = [{"namespace": namespace} for namespace in (NAMESPACE, "team-a")]
+    await create_namespace(cluster, "team-a")
+    for target in targets:
+        path = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{target['namespace']}/roles"
+        await cluster.admin.call("POST", path, role)
+    ended = await onboarding.onboard(cluster, adopt=True, retireCronJob=True, targets=targets)
     assert ended.result is not None
-    [left] = ended.result.left
-    assert left.startswith("Role deepintshield/secret-manager: created by the guide; it may delete every secret there.")
-    assert "role/secret-manager -n deepintshield" in left
+    for target, line in zip(targets, ended.result.left, strict=True):
+        name = target["namespace"]
+        assert line.startswith(f"Role {name}/secret-manager: created by the guide; it may delete every secret there.")
+        assert f"role/secret-manager -n {name}" in line
 
 
 async def test_the_job_keeps_running_until_the_in_cluster_refresher_has_written(
     onboarding: Onboarding, cluster: LocalCluster
 ) -> None:
-    body = {"refresher": "in-cluster", "adopt": True, "retireCronJob": True}
+    """Not for a secret in another namespace."""
+    targets = [{"namespace": namespace, "serviceAccounts": ["default"]} for namespace in (NAMESPACE, "team-a")]
+    body = {"refresher": "in-cluster", "adopt": True, "retireCronJob": True, "targets": targets}
     ended = await onboarding.onboard(cluster, **body)
     assert "the cluster's own refresher has not written yet" in (step(ended, "retire").detail or "")
     assert not await is_suspended(cluster)
@@ -146,10 +185,11 @@ async def test_an_in_cluster_refresher_of_the_same_name_is_never_suspended(onboa
     assert not await is_suspended(cluster)
 
 
+@pytest.mark.parametrize("created", [True, False])
 async def test_a_job_that_replaces_the_secret_right_after_the_write_costs_a_try(
-    onboarding: Onboarding, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+    onboarding: Onboarding, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch, *, created: bool
 ) -> None:
-    """The job deletes the secret and creates it again, just after ours was written."""
+    """The job deletes the secret just after ours was written, and creates it again, or has not yet."""
     write, runs = Refresher.write_first, [cluster.admin]
 
     async def write_and_run_job(self: Refresher, member: Member, targets: Sequence[Target]) -> Any:
@@ -160,7 +200,8 @@ async def test_a_job_that_replaces_the_secret_right_after_the_write_costs_a_try(
 
     async def run(admin: Administrator) -> None:
         await admin.delete_secret("deepintshield", "ar-pull-secret")
-        await admin.create_secret("deepintshield", "ar-pull-secret", '{"auths":{}}')
+        if created:
+            await admin.create_secret("deepintshield", "ar-pull-secret", '{"auths":{}}')
 
     monkeypatch.setattr(Refresher, "write_first", write_and_run_job)
     await onboarding.onboard(cluster, adopt=True, retireCronJob=True)

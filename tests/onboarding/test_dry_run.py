@@ -56,6 +56,7 @@ async def test_an_onboarded_cluster(onboarding: Onboarding) -> None:
     assert {one.status for one in planned.steps} == {"planned"}, describe(planned)
     assert step(planned, "federated credential").detail == f"already trusted as {IDENTITY}"
     assert step(planned, "pull secret").detail == "would refresh deepintshield/ar-pull-secret"
+    assert step(planned, "manifests").detail == "all objects exist; would be kept up to date"
 
 
 @pytest.mark.parametrize(("adopt", "verb"), [(False, "stop at"), (True, "adopt")])
@@ -91,8 +92,22 @@ async def test_an_onboarding_without_a_hub(onboarding: Onboarding) -> None:
     planned = await dry(onboarding, cluster, hub=None)
     assert planned.status == "Succeeded", describe(planned)
     assert {one.status for one in planned.steps} == {"planned"}
+    assert "would create Role deepintshield/pullkeeper-refresher" in str(step(planned, "refresher").detail)
+    assert str(step(planned, "register").detail).startswith("would wait for the publisher's credential configuration")
     assert planned.result is not None
     assert planned.result.handover is not None
+
+
+async def test_an_in_cluster_refresher_without_identity_and_hub(onboarding: Onboarding) -> None:
+    """The publisher is not to trust the app's identity instead."""
+    planned = await dry(onboarding, await onboarding.cluster("aks-1"), hub=None, refresher="in-cluster")
+    assert planned.status == "Succeeded", describe(planned)
+    expected = "would hand over the cluster's identity, which does not exist yet"
+    assert step(planned, "handover").detail == expected
+    assert planned.result is not None
+    assert planned.result.handover is None
+    expected = "would be built from the publisher's credential configuration, which is still missing"
+    assert step(planned, "refresher").detail == expected
 
 
 async def test_offboarding_does_not_undo_a_dry_run(onboarding: Onboarding) -> None:
@@ -121,6 +136,9 @@ async def test_a_dry_offboarding_reports_exactly_what_the_real_one_does(onboardi
     assert (planned.status, planned.dry_run) == ("Succeeded", True), describe(planned)
     assert {one.status for one in planned.steps} == {"planned"}
     assert step(planned, "identity").detail == f"dry run: deleted {IDENTITY}"
+    assert f"removed {IDENTITY}/deepintshield-federated-credential-" in str(
+        step(planned, "federated credential").detail
+    )
     gone = await onboarding.offboard(cluster)
     assert planned.result is not None
     assert gone.result is not None
@@ -139,10 +157,12 @@ async def test_a_dry_offboarding_forgets_no_request(onboarding: Onboarding) -> N
     assert [path for path in await list_versions(cluster) if "/team-a/" in path] == []
 
 
-async def test_an_identity_that_exists_is_handed_over(onboarding: Onboarding) -> None:
+@pytest.mark.parametrize("chain", ["entra", "kubernetes"])
+async def test_an_identity_that_exists_is_handed_over(onboarding: Onboarding, chain: str) -> None:
+    """Or the cluster's issuer, which is on."""
     cluster = await onboarding.cluster("aks-1")
-    ended = await onboarding.onboard(cluster, refresher="in-cluster")
-    planned = await dry(onboarding, cluster, refresher="in-cluster")
+    ended = await onboarding.onboard(cluster, refresher="in-cluster", chain=chain)
+    planned = await dry(onboarding, cluster, refresher="in-cluster", chain=chain)
     assert ended.result is not None
     assert planned.result is not None
     assert planned.result.handover == ended.result.handover

@@ -16,6 +16,7 @@ from tests.onboarding.conftest import (
     AUDIENCE,
     GUIDE_IDENTITY,
     IDENTITY,
+    NAMESPACE,
     SUBJECT,
     Onboarding,
     federated,
@@ -68,6 +69,8 @@ async def test_the_guides_identity_stays_where_it_trusts_the_cluster(onboarding:
     """The publisher trusts it. Its other cluster, which it does not trust, gets an identity of its own."""
     first, second = await onboarding.cluster("aks-1"), await onboarding.cluster("aks-2")
     issuer = trust(onboarding, first, GUIDE_IDENTITY)
+    planned = await onboarding.onboard(first, dryRun=True)
+    assert step(planned, "federated credential").detail == f"already trusted as {GUIDE_IDENTITY}"
     await onboarding.onboard(first)
     assert onboarding.world.cloud.arm.writes == []
     assert onboarding.identity() is None
@@ -83,17 +86,22 @@ async def test_the_guides_identity_stays_where_it_trusts_the_cluster(onboarding:
 
     await onboarding.onboard(first, identity="named")
     assert onboarding.identity("named") is not None
+    assert f"identity {GUIDE_IDENTITY}: not created by Pullkeeper" in await onboarding.offboard_fully(first)
 
 
-async def test_the_guides_identity_gets_the_credentials_that_are_missing(onboarding: Onboarding) -> None:
+@pytest.mark.parametrize("kept", [True, False], ids=["its own is kept", "its own is removed by hand"])
+async def test_the_guides_identity_gets_the_credentials_that_are_missing(onboarding: Onboarding, *, kept: bool) -> None:
     cluster = await onboarding.cluster("aks-1")
     trust(onboarding, cluster, GUIDE_IDENTITY)
     await onboarding.onboard(cluster, targets=[{"serviceAccounts": federated(ACCOUNT, "another")}])
     assert len(onboarding.credentials(GUIDE_IDENTITY)) == 2
     assert onboarding.identity() is None
+    guide = onboarding.identity(GUIDE_IDENTITY)
+    assert guide is not None
+    assert kept or onboarding.world.cloud.arm.federated_credentials.remove(guide, "by-hand-0")
     left = await onboarding.offboard_fully(cluster)
-    assert set(onboarding.credentials(GUIDE_IDENTITY)) == {"by-hand-0"}
-    assert "federated credential by-hand-0: on an identity that Pullkeeper did not create" in left
+    assert set(onboarding.credentials(GUIDE_IDENTITY)) == ({"by-hand-0"} if kept else set())
+    assert ("federated credential by-hand-0: on an identity that Pullkeeper did not create" in left) == kept
     assert f"identity {GUIDE_IDENTITY}: not created by Pullkeeper" in left
 
 
@@ -112,14 +120,22 @@ async def test_without_room_in_the_guides_identity_the_cluster_gets_its_own(
 
 
 async def test_an_existing_credential_with_another_name_is_used(onboarding: Onboarding) -> None:
+    """On the cluster's own identity, also where the guide's trusts it too. Offboarding removes those of all accounts
+    that requests have named.
+    """
     cluster = await onboarding.cluster("aks-1")
+    trust(onboarding, cluster, GUIDE_IDENTITY)
     onboarding.fill_identity(0, **OURS)
-    another = "system:serviceaccount:elsewhere:another"
-    issuer = trust(onboarding, cluster, IDENTITY, another)
-    before = {"by-hand-0": (issuer, SUBJECT), "by-hand-1": (issuer, another)}
-    await onboarding.onboard(cluster)
+    another, plain = "system:serviceaccount:elsewhere:another", f"system:serviceaccount:{NAMESPACE}:plain"
+    issuer = trust(onboarding, cluster, IDENTITY, another, plain)
+    before = {"by-hand-0": (issuer, SUBJECT), "by-hand-1": (issuer, another), "by-hand-2": (issuer, plain)}
+    ended = await onboarding.onboard(cluster, targets=[{"serviceAccounts": [*federated(ACCOUNT), "plain"]}])
+    assert step(ended, "federated credential").detail == f"{SUBJECT} is trusted as {IDENTITY}"
     assert onboarding.credentials() == before
     assert onboarding.world.cloud.arm.writes == []
+    identity = onboarding.identity()
+    assert identity is not None
+    assert await client_id(cluster) == identity.service_principal.client_id
     await onboarding.offboard_fully(cluster)
     assert onboarding.credentials() == {"by-hand-1": (issuer, another)}, "no request has named that account"
 
@@ -140,8 +156,17 @@ async def test_a_credential_by_hand_is_known_by_its_issuer_also_after_that_was_s
     assert "federated credential by-hand-0: on an identity that Pullkeeper did not create" in kept
 
 
-async def test_a_credential_by_hand_is_reported_where_the_issuer_is_unknown(onboarding: Onboarding) -> None:
-    """No operation is left that knew it."""
+@pytest.mark.parametrize(
+    ("issuer_is_on", "reason"),
+    [
+        (True, "on an identity that Pullkeeper did not create"),
+        (False, "the cluster's issuer is unknown, so it may be another's"),
+    ],
+)
+async def test_a_credential_by_hand_is_reported_where_the_issuer_is_unknown(
+    onboarding: Onboarding, *, issuer_is_on: bool, reason: str
+) -> None:
+    """No operation is left that knew it: the cluster itself may."""
     cluster = await onboarding.cluster("aks-1")
     onboarding.fill_identity(0, **SHARED)
     trust(onboarding, cluster, IDENTITY)
@@ -150,9 +175,10 @@ async def test_a_credential_by_hand_is_reported_where_the_issuer_is_unknown(onbo
         table = tables.get_table_client("operations")
         for entity in [entity async for entity in table.list_entities()]:
             await table.delete_entity(entity)
-    onboarding.azure(cluster).oidc_issuer = None
+    if not issuer_is_on:
+        onboarding.azure(cluster).oidc_issuer = None
     kept = await onboarding.offboard_fully(cluster)
-    assert "federated credential by-hand-0: the cluster's issuer is unknown, so it may be another's" in kept
+    assert f"federated credential by-hand-0: {reason}" in kept
     assert "by-hand-0" in onboarding.credentials()
 
 

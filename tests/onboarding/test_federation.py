@@ -34,6 +34,8 @@ async def test_without_a_hub_it_ends_with_the_handover_and_completes_once_it_has
     )
     assert (handover.issuer, handover.subject) == (entra.issuer_v2, app.principal_id)
     assert handover.audience == "fb60f99c-7a34-4190-8149-302f77469936"
+    [create_provider] = [command for command in handover.commands if " create-oidc " in command]
+    assert f"--issuer-uri={entra.issuer_v2} --allowed-audiences={handover.audience} " in create_provider
     assert await onboarding.fleet() == set()
     assert not [path for path in await list_content(cluster) if "deepintshield" in path]
 
@@ -96,8 +98,17 @@ async def test_images_of_gcr_are_in_a_repository_of_that_name(onboarding: Onboar
     assert enabled == ["100000", "deepintshield-images", "acme-images"], "of pool, service account and images"
 
 
+async def test_before_there_is_a_hub_the_handover_has_placeholders(onboarding: Onboarding) -> None:
+    onboarding.world.cloud.hubs.clear()
+    handover = await onboarding.world.services.handover(None)
+    assert handover.object_id == onboarding.world.cloud.app.principal_id
+    projects = [command.rpartition("--project=")[2] for command in handover.commands if " services enable " in command]
+    assert projects == ["PROJECT_NUMBER", "PROJECT_ID"], "of the pool; of service account and images"
+
+
 async def test_the_handover_enables_the_apis_in_each_project_first(onboarding: Onboarding) -> None:
     handover = await onboarding.world.services.handover("main")
+    assert handover == await onboarding.world.services.handover(None), "the first hub"
     apis = "iam.googleapis.com sts.googleapis.com iamcredentials.googleapis.com artifactregistry.googleapis.com"
     assert handover.commands[:2] == (
         f"gcloud services enable {apis} --project=100000",

@@ -111,11 +111,13 @@ async def test_offboarding_reports_what_a_policy_keeps_and_removes_it_later(onbo
 
 async def test_an_identity_gets_the_requested_tags_and_keeps_those_of_others(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
+    onboarding.azure(cluster).location = "northeurope"
     onboarding.world.cloud.arm.governance.required_tags.add("Team")
     await onboarding.onboard(cluster, identityTags={"team": "shop"})
     identity = onboarding.identity()
     assert identity is not None
     assert identity.tags == {"team": "shop", "managed-by": "pullkeeper"}
+    assert identity.location == "northeurope"
 
     identity.tags["CostCenter"] = "7"
     await onboarding.onboard(cluster, identityTags={"Team": "pay"})

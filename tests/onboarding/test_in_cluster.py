@@ -1,5 +1,6 @@
 """In-cluster refreshers: what the cluster gets, what the app does not get, and whom the publisher trusts."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ from local.azure.entra import Resource
 from pullkeeper.errors import InvalidRequest
 from pullkeeper.model import ClusterId
 from pullkeeper.onboarding.documents import Onboarding as Request
-from tests.onboarding.conftest import WORKLOAD, Onboarding, list_objects
+from tests.onboarding.conftest import WORKLOAD, Onboarding, list_objects, step
 
 pytestmark = pytest.mark.servers
 _ROLES = "/apis/rbac.authorization.k8s.io/v1/namespaces/deepintshield/roles"
@@ -17,10 +18,14 @@ _ROLES = "/apis/rbac.authorization.k8s.io/v1/namespaces/deepintshield/roles"
 
 async def test_the_cluster_gets_a_refresher_and_the_app_no_role(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
-    operation = await onboarding.run({"cluster": str(cluster.id), "hub": "main", "refresher": "in-cluster"})
-    assert operation.status == "Succeeded", operation.to_json()
-    jobs = await cluster.admin.call("GET", "/apis/batch/v1/namespaces/deepintshield/cronjobs")
-    assert [job["metadata"]["name"] for job in jobs["items"]] == ["refresh-ar-pull-secret"]
+    image = "mirror.example/python:3.13"
+    operation = await onboarding.onboard(cluster, refresher="in-cluster", refresherImage=image, adopt=True)
+    [job] = (await cluster.admin.call("GET", "/apis/batch/v1/namespaces/deepintshield/cronjobs"))["items"]
+    assert job["metadata"]["name"] == "refresh-ar-pull-secret"
+    [container] = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == image
+    path = "/api/v1/namespaces/deepintshield/configmaps/refresh-ar-pull-secret"
+    assert json.loads((await cluster.admin.call("GET", path))["data"]["settings.json"])["adopt"] is True
     roles = await cluster.admin.call("GET", _ROLES)
     assert "pullkeeper-refresher" not in {role["metadata"]["name"] for role in roles["items"]}
     identity = onboarding.world.cloud.entra.identities
@@ -40,7 +45,7 @@ async def test_the_chain_kubernetes_hands_over_the_clusters_issuer(onboarding: O
     assert handed.issuer == "https://oidc.example/aks-1/"
     assert handed.subject == "system:serviceaccount:deepintshield:deepintshield-sa"
     [create_provider] = [command for command in handed.commands if " create-oidc " in command]
-    assert "--issuer-uri=https://oidc.example/aks-1/" in create_provider
+    assert "--issuer-uri=https://oidc.example/aks-1/ --allowed-audiences=api://AzureADTokenExchange " in create_provider
 
 
 async def test_the_handover_lists_the_identities_of_clusters_that_refresh_themselves(onboarding: Onboarding) -> None:
@@ -90,11 +95,14 @@ async def test_a_cluster_that_the_app_cannot_reach_gets_manifests_for_its_pipeli
     assert {"ServiceAccount", "ConfigMap", "Role", "RoleBinding", "CronJob"} <= set(kinds)
     view = await onboarding.world.services.overview.one(cluster.id)
     assert {target.state for target in view.targets} == {"unknown"}
+    planned = await onboarding.onboard(cluster, refresher="in-cluster", targets=targets, dryRun=True)
+    assert step(planned, "retire").detail == "skipped: the app cannot reach the cluster"
 
 
 async def test_with_chain_kubernetes_the_handover_names_every_job(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
-    targets = [{"namespace": "shop", "serviceAccounts": ["a", "b"]}, {"namespace": "till", "serviceAccounts": ["c"]}]
+    shop = {"namespace": "shop", "serviceAccounts": ["a", "b"]}
+    targets = [shop, {**shop, "secret": "another"}, {"namespace": "till", "serviceAccounts": ["c"]}]
     wanted = {"refresher": "in-cluster", "chain": "kubernetes", "targets": targets}
     ended = await onboarding.onboard(cluster, **wanted)
     assert ended.result is not None
@@ -104,6 +112,10 @@ async def test_with_chain_kubernetes_the_handover_names_every_job(onboarding: On
     assert f'--attribute-condition="assertion.sub in {jobs}"' in commands
     members = [line.partition("--member=")[2] for line in commands.splitlines() if "workloadIdentityUser" in line]
     assert [member.rpartition("/subject/")[2] for member in members] == jobs
+    for namespace, account in (("shop", "a"), ("till", "c")):
+        path = f"/api/v1/namespaces/{namespace}/configmaps/gcp-credential-config"
+        description = (await cluster.admin.call("GET", path))["metadata"]["annotations"]["kubernetes.io/description"]
+        assert f"that run as {account}. Google accepts" in description
 
 
 async def test_a_target_without_a_service_account_is_refused(

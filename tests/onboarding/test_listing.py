@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
 import pytest
@@ -76,6 +76,11 @@ def _ended(at: datetime) -> StoredOperation:
     return StoredOperation(operation, Request(cluster=cluster).to_json(), "")
 
 
+def test_operations_that_begin_at_the_same_time_have_different_ids() -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    assert len({create_operation_id(now) for _ in range(100)}) == 100
+
+
 async def test_every_status_is_listed_and_counted(onboarding: Onboarding) -> None:
     failing, *others = [await onboarding.cluster(f"aks-{number}") for number in range(5)]
     onboarding.world.cloud.arm_part.faults.add(Fault(path="/managedClusters/aks-0", status=403, body="{}"))
@@ -118,15 +123,18 @@ async def test_a_page_reads_no_operation_that_it_does_not_return_and_counts_none
         assert len(rows) <= returned + 4
 
 
-async def test_the_pages_of_a_status_hold_each_operation_once(onboarding: Onboarding) -> None:
+@pytest.mark.parametrize("status", ["Succeeded", None])
+async def test_the_pages_of_a_list_hold_each_operation_once(
+    onboarding: Onboarding, status: OperationStatus | None
+) -> None:
     await add_ended(onboarding, 300, onboarding.world.clock() - timedelta(days=1))
     seen, after, pages = [], None, 0
     while True:
         pages += 1
-        page = await list_page(onboarding, status="Succeeded", continuation=after)
+        page = await list_page(onboarding, status=status, continuation=after)
         seen += [one.id for one in page.operations]
         after = page.continuation
-        if after is None:
+        if after is None or pages > 3:
             break
     assert len(seen) == len(set(seen)) == 300
     assert pages == 3
@@ -139,6 +147,7 @@ async def test_counts_follow_operations_that_end_and_are_removed(onboarding: Onb
     await plan(onboarding, cluster)
     onboarding.world.clock.advance(timedelta(minutes=30))
     assert (await list_page(onboarding)).counts == {**NONE, "Succeeded": 1}
+    assert await list_ids(onboarding, status="Running") == []
     await plan(onboarding, cluster)
     assert (await list_page(onboarding)).counts == {**NONE, "Succeeded": 2}
     onboarding.world.clock.advance(-timedelta(minutes=5))  # as the clock of another instance may be behind

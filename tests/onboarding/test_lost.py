@@ -1,22 +1,25 @@
 """Losses: a response of the table, the message that an operation waits for, the operation itself."""
 
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
-from azure.core.exceptions import ServiceResponseError
+from azure.core.exceptions import HttpResponseError, ServiceResponseError
 from azure.data.tables.aio import TableClient, TableServiceClient
 from azure.storage.queue import TextBase64DecodePolicy
 from azure.storage.queue.aio import QueueClient
 
-from local.cloud import LocalCluster
+from local.cloud import GROUP, SUBSCRIPTION, LocalCluster
 from local.serving import Fault
 from pullkeeper.document import Document
 from pullkeeper.errors import NotInFleet, OperationRunning, StorageUnavailable
 from pullkeeper.fleet.queues import Queue
-from pullkeeper.onboarding.documents import OnboardingMessage
+from pullkeeper.model import ClusterId
+from pullkeeper.onboarding.documents import OnboardingMessage, Operation, OperationsQuery
+from pullkeeper.onboarding.operations import ChangedByAnother
 from pullkeeper.onboarding.phases import ONBOARD
 from pullkeeper.services import Services
 from tests.faults.gate import Gates, put_gates
@@ -163,6 +166,15 @@ async def test_a_running_operation_is_sent_again_once_its_process_must_have_ende
     assert ended.status == "Succeeded", describe(ended)
 
 
+async def test_an_operation_whose_row_is_removed_meanwhile_is_not_written_again(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    stored = await onboarding.read_stored((await onboarding.begin({"cluster": str(cluster.id)})).id)
+    async with TableServiceClient.from_connection_string(onboarding.world.storage) as tables:
+        await tables.get_table_client("operations").delete_entity("operation", stored.operation.id)
+    with pytest.raises(ChangedByAnother):
+        await onboarding.world.services.runner._operations.save(stored)
+
+
 async def test_a_message_of_an_unknown_operation_is_refused(onboarding: Onboarding) -> None:
     """The table was emptied, or the message was written by hand."""
     runner, unknown = onboarding.world.services.runner, OnboardingMessage(operation="0" * 32)
@@ -205,3 +217,43 @@ async def test_without_operations_an_offboarding_that_failed_half_way_can_be_sen
     await onboarding.offboard_fully(cluster)
     assert [path for path in await list_objects(cluster) if "/team-a/" in path] == []
     assert onboarding.identity() is None
+
+
+async def test_each_call_to_the_table_that_fails_is_reported_as_its_category(
+    onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of those that begin, list, resume, end and remove operations: the first fails, then the second, and so on."""
+    services, passing, numbers = onboarding.world.services, 0, itertools.count()
+
+    def count(call: Callable[..., Any]) -> Callable[..., Any]:
+        def pass_or_fail(*passed: Any, **named: Any) -> Any:
+            nonlocal passing
+            passing -= 1
+            if passing < 0:
+                raise HttpResponseError("refused")
+            return call(*passed, **named)
+
+        return pass_or_fail
+
+    async def run(work: Callable[[], Awaitable[Any]], calls: int = 0) -> Any:
+        """Run it until all its calls pass. Each run before that must raise StorageUnavailable."""
+        nonlocal passing
+        passing = calls
+        try:
+            return await work()
+        except StorageUnavailable:
+            return await run(work, calls + 1)
+
+    def begin(**wanted: Any) -> Awaitable[Operation]:
+        cluster = ClusterId(SUBSCRIPTION, GROUP, f"aks-{next(numbers)}")
+        return onboarding.begin({"cluster": str(cluster), **wanted})
+
+    for name in ("create_entity", "delete_entity", "get_entity", "query_entities", "update_entity", "upsert_entity"):
+        monkeypatch.setattr(TableClient, name, count(getattr(TableClient, name)))
+    for wanted in ({"dryRun": True}, {}):
+        begun = await run(partial(begin, **wanted))
+        await run(services.messages.resume_stalled)
+        await run(partial(services.listing.page, OperationsQuery()))
+        await run(partial(services.runner.give_up, OnboardingMessage(operation=begun.id)))
+        onboarding.world.clock.advance(timedelta(days=91))
+        await run(services.retention.remove_expired)

@@ -64,6 +64,7 @@ async def test_the_objects_are_the_manifests_with_values_filled_in(onboarding: O
     document = json.loads(config["data"]["credential-config.json"])
     assert {key: document[key] for key in given} == given
     assert set(config["data"]) == {"credential-config.json"}
+    assert config["metadata"]["annotations"] == manifest("credential-config")["metadata"]["annotations"]
 
     applied = [
         request
@@ -148,6 +149,7 @@ async def test_an_object_that_cannot_be_adopted_is_reported_with_its_command(onb
     refused = step(await onboarding.run(body), "workload")
     assert refused.category == "object_conflict", refused
     assert "kubectl delete deployment/deepintshield -n deepintshield" in (refused.remedy or "")
+    assert await onboarding.fleet() == {str(cluster.id)}, "its secret is refreshed all the same"
 
     other = await onboarding.cluster("aks-2")
     await create_namespace(other)

@@ -10,10 +10,12 @@ from local.azure.assertions import FederatedCredential
 from local.cloud import LocalCluster
 from local.kubernetes import recordings
 from local.serving import Fault
+from pullkeeper.azure.identities import OURS
 from pullkeeper.errors import NotInFleet
 from tests.onboarding.conftest import (
     ACCOUNT,
     GUIDE_IDENTITY,
+    IDENTITY,
     SECRET,
     SUBJECT,
     WORKLOAD,
@@ -59,7 +61,10 @@ async def test_everything_but_the_namespace_is_removed_and_can_be_created_again(
 
     writes, after = list(onboarding.world.cloud.arm.writes), await list_objects(cluster)
     for _ in range(2):
-        assert await onboarding.offboard_fully(cluster) == [], "it was reported once, and nothing of ours is left"
+        again = await onboarding.offboard(cluster)
+        assert again.result is not None
+        assert again.result.left == (), "it was reported once, and nothing of ours is left"
+        assert all(one.detail for one in again.steps), describe(again)
     assert onboarding.world.cloud.arm.writes == writes
     assert await list_objects(cluster) == after
 
@@ -87,7 +92,7 @@ async def test_without_its_operations_a_cluster_is_offboarded_by_its_fleet_entry
         for entity in [entity async for entity in table.list_entities()]:
             await table.delete_entity(entity)
     await onboarding.offboard_fully(cluster)
-    assert [path for path in await list_objects(cluster) if "/team-a/" in path] == []
+    assert [path for path in await list_objects(cluster) if "/team-a/" in path or "pullkeeper-refresher" in path] == []
 
 
 async def test_without_its_operations_the_refresher_in_a_cluster_is_removed(onboarding: Onboarding) -> None:
@@ -211,6 +216,19 @@ async def test_an_identity_that_another_cluster_uses_is_kept(onboarding: Onboard
     assert onboarding.identity("shop-pull") is None
 
 
+@pytest.mark.parametrize(("name", "wanted"), [(IDENTITY, {}), (GUIDE_IDENTITY, {"identity": GUIDE_IDENTITY})])
+async def test_a_used_identity_is_reported_where_an_earlier_try_has_removed_the_clusters_credential(
+    onboarding: Onboarding, name: str, wanted: dict[str, str]
+) -> None:
+    onboarding.fill_identity(1, name, **OURS)
+    cluster = await onboarded(onboarding, **wanted)
+    arm, identity = onboarding.world.cloud.arm, onboarding.identity(name)
+    assert identity is not None
+    [credential] = set(onboarding.credentials(name)) - {"other-0"}
+    assert arm.federated_credentials.remove(identity, credential)
+    assert f"identity {name}: still used by other-0" in await onboarding.offboard_fully(cluster)
+
+
 async def test_an_identity_of_the_earlier_default_name_is_deleted_too(onboarding: Onboarding) -> None:
     """Clusters shared it. The last one to be offboarded removes it."""
     first, second = await onboarding.cluster("aks-1"), await onboarding.cluster("aks-2")
@@ -281,8 +299,12 @@ async def test_a_hub_that_is_no_longer_configured_is_not_needed(onboarding: Onbo
 async def test_a_deleted_cluster_leaves_nothing_in_azure(onboarding: Onboarding) -> None:
     first, second = [await onboarded(onboarding, name, identity="shop-pull") for name in ("aks-1", "aks-2")]
     onboarding.world.cloud.arm.clusters.remove(str(first.id))
+    await onboarding.restart()
+    asked = onboarding.world.cloud.identity_part.journal.requests
+    asked.clear()
     ended = await onboarding.offboard(first)
     assert ended.status == "Succeeded", describe(ended)
+    assert {one.query["resource"].rstrip("/") for one in asked} == {"https://management.azure.com"}
     assert {one.name for one in ended.steps if one.status == "skipped"} == {
         "retire",
         "workload",
@@ -295,7 +317,7 @@ async def test_a_deleted_cluster_leaves_nothing_in_azure(onboarding: Onboarding)
 
 
 async def test_a_silent_cluster_gets_a_second_try_and_is_then_reported_as_left(onboarding: Onboarding) -> None:
-    cluster = await onboarded(onboarding)
+    cluster = await onboarded(onboarding, workload=WORKLOAD)
     await cluster.server.stop()
     begun = await onboarding.world.services.onboarder.offboard(cluster.id, keep_workload=False)
     between = await onboarding.deliver(begun.id)
@@ -306,6 +328,8 @@ async def test_a_silent_cluster_gets_a_second_try_and_is_then_reported_as_left(o
     reason = "the cluster does not answer (cluster_unreachable); offboard again once it does"
     assert f"Secret deepintshield/ar-pull-secret: {reason}" in ended.result.left
     assert f"ServiceAccount deepintshield/deepintshield-sa: {reason}" in ended.result.left
+    assert f"RoleBinding deepintshield/pullkeeper-refresher: {reason}" in ended.result.left
+    assert f"Deployment deepintshield/deepintshield: {reason}" in ended.result.left
     assert onboarding.identity() is None
 
     await cluster.server.start()

@@ -3,8 +3,10 @@
 import pytest
 
 from local.cloud import GROUP, SUBSCRIPTION
+from pullkeeper.fleet.table import Member
 from pullkeeper.model import ClusterId
 from pullkeeper.onboarding.documents import Onboarding as Request
+from pullkeeper.refresh.refresh import FirstSecrets, Refresher
 from tests.onboarding.conftest import Onboarding, describe, list_content
 
 pytestmark = pytest.mark.servers
@@ -31,6 +33,36 @@ async def test_a_cluster_that_joins_delays_no_other_of_its_shard(onboarding: Onb
     assert (await world.services.scheduler.run()).queued == 1
     run = world.events.named("run.completed")[-1]
     assert (run["clusters"], run["fresh"]) == (1, 1)
+    assert len(world.events.named("secret.refreshed")) == 1, "its first secret"
+
+
+async def test_a_cluster_joins_while_a_run_over_its_shard_is_recorded(
+    onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forced: the shard has been read for the first secret, and is written before that is recorded."""
+    world, record = onboarding.world, Refresher.record_first
+    other = await world.join("aks-1")
+    cluster = await onboarding.cluster(world.name_beside(other))
+
+    async def be_overtaken(refresher: Refresher, member: Member, first: FirstSecrets) -> None:
+        await world.refresh(other)
+        await record(refresher, member, first)
+
+    monkeypatch.setattr(Refresher, "record_first", be_overtaken)
+    await onboarding.onboard(cluster)
+    assert [(await world.target(one)).state(world.clock()) for one in (other, cluster)] == ["fresh", "fresh"]
+
+
+async def test_a_cluster_that_joins_does_not_wait_for_another_of_its_shard(onboarding: Onboarding) -> None:
+    """Whose token lives longer."""
+    world = onboarding.world
+    world.cloud.add_hub("short", lifetime=600)
+    other = await world.join("aks-1")
+    await world.refresh(other)
+    cluster = await onboarding.cluster(world.name_beside(other), "short")
+    await onboarding.onboard(cluster, hub="short")
+    [shard] = (await world.services.shards.totals()).shards
+    assert shard.next_due == await world.next_due(cluster) < await world.next_due(other)
 
 
 async def test_the_publishers_application_is_deployed_if_asked(onboarding: Onboarding) -> None:
@@ -46,6 +78,7 @@ async def test_the_publishers_application_is_deployed_if_asked(onboarding: Onboa
     assert pod["serviceAccountName"] == "deepintshield-sa"
     assert pod["volumes"][0]["secret"]["secretName"] == "mine"
     assert "/api/v1/services/deepintshield/deepintshield" in found
+    await onboarding.onboard(cluster, workload=workload, targets=[{"namespace": "without-an-account"}], dryRun=True)
 
 
 def test_image_tags_and_hub_names_may_have_capitals() -> None:

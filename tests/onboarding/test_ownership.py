@@ -36,6 +36,18 @@ async def test_a_copied_label_does_not_make_an_object_ours(onboarding: Onboardin
     assert "/api/v1/configmaps/deepintshield/gcp-credential-config" in await list_objects(cluster), left
 
 
+async def test_an_adopted_role_is_not_ours(onboarding: Onboarding) -> None:
+    """Its manifest has our label."""
+    cluster = await onboarding.cluster("aks-1")
+    await create_namespace(cluster)
+    roles, role = "/apis/rbac.authorization.k8s.io/v1/namespaces/deepintshield/roles", "pullkeeper-refresher"
+    await cluster.admin.call("POST", roles, {"metadata": {"name": role}, "rules": []})
+    await onboarding.onboard(cluster, adopt=True)
+    left = await onboarding.offboard_fully(cluster)
+    assert f"Role deepintshield/{role}: not created by Pullkeeper; adopted fields keep their values" in left
+    assert "labels" not in (await cluster.admin.call("GET", f"{roles}/{role}"))["metadata"]
+
+
 async def test_objects_that_onboarding_never_reached_are_neither_changed_nor_reported(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     await create_namespace(cluster)
@@ -49,6 +61,22 @@ async def test_objects_that_onboarding_never_reached_are_neither_changed_nor_rep
         "Namespace deepintshield: kept, because it may hold other objects"
     ]
     assert await list_content(cluster) == before
+
+
+@pytest.mark.parametrize(("answer", "refusals"), [("not-found", 0), ("unknown-field", 1)])
+async def test_an_object_that_was_deleted_meanwhile_is_not_left_and_one_that_cannot_be_changed_is(
+    onboarding: Onboarding, answer: str, refusals: int
+) -> None:
+    """Offboarding goes on."""
+    cluster = await onboarding.cluster("aks-1")
+    await create_namespace(cluster)
+    await cluster.admin.call("POST", CONFIGS, CONFIG)
+    await onboarding.onboard(cluster, adopt=True)
+    cluster.part.faults.add(recordings.fault(answer, method="PATCH", path="/configmaps/"))
+    left = await onboarding.offboard_fully(cluster)
+    lines = [line for line in left if line.startswith("ConfigMap ")]
+    assert ["the cluster refused (internal: " in line for line in lines] == [True] * refusals
+    assert onboarding.identity() is None
 
 
 async def test_another_pullkeeper_offboards_only_what_it_has_onboarded_itself(
@@ -85,18 +113,23 @@ async def test_a_name_that_looks_like_a_token_is_not_shown(onboarding: Onboardin
     assert [one for one in said if "ya29" in one.to_json()] == []
 
 
+@pytest.mark.parametrize("ours", [False, True])
 async def test_a_list_of_secrets_that_another_manager_has_written_since_is_kept_and_reported(
-    onboarding: Onboarding,
+    onboarding: Onboarding, *, ours: bool
 ) -> None:
-    """The secret is deleted, and its name is still in the list: pods that use it will fail."""
+    """The secret is deleted, and its name is still in the list: pods that use it will fail. Not in an account of ours,
+    which is deleted too.
+    """
     cluster = await onboarding.cluster("aks-1")
-    await create_namespace(cluster)
-    await create_service_account(cluster)
+    if not ours:
+        await create_namespace(cluster)
+        await create_service_account(cluster)
     await onboarding.onboard(cluster)
     names = {"imagePullSecrets": [{"name": "ar-pull-secret"}, {"name": "theirs"}]}
     path = "/api/v1/namespaces/deepintshield/serviceaccounts/deepintshield-sa"
     await cluster.admin.call("PATCH", path, names, content_type="application/merge-patch+json")
     left = await onboarding.offboard_fully(cluster)
     kept = "still names ar-pull-secret; another field manager wrote its list of secrets"
-    assert f"ServiceAccount deepintshield/deepintshield-sa: {kept}" in left
-    assert (await get_service_account(cluster))["imagePullSecrets"] == names["imagePullSecrets"]
+    assert (f"ServiceAccount deepintshield/deepintshield-sa: {kept}" in left) == (not ours)
+    if not ours:
+        assert (await get_service_account(cluster))["imagePullSecrets"] == names["imagePullSecrets"]

@@ -54,6 +54,7 @@ async def test_a_target_that_is_no_longer_requested_loses_its_role_and_keeps_its
         assert left(ended) == [
             "Secret team-a/pull: no longer requested, so no longer refreshed; offboarding removes it"
         ]
+    assert step(ended, "manifests").detail == "all objects exist"
     there = set(await list_objects(cluster))
     assert "/api/v1/secrets/team-a/pull" in there
     assert not {f"{_RBAC}/{kind}/team-a/pullkeeper-refresher" for kind in ("roles", "rolebindings")} & there

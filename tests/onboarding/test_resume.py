@@ -183,7 +183,9 @@ async def test_an_abandoned_operation_does_not_block_for_ever_and_does_not_come_
         kill_in(ONBOARD[2], "do", patch, done=False)
         with pytest.raises(Killed):
             await onboarding.deliver(lost.id)
-    onboarding.world.clock.advance(timedelta(minutes=46))
+    onboarding.world.clock.advance(timedelta(minutes=44))
+    assert not (await onboarding.read_stored(lost.id)).is_abandoned(onboarding.world.clock())
+    onboarding.world.clock.advance(timedelta(minutes=2))
     await onboarding.onboard(cluster)
     await onboarding.offboard_fully(cluster)
 

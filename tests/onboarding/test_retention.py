@@ -1,15 +1,19 @@
 """Operations are removed 90 days after their end, unless their cluster still needs them."""
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from azure.data.tables.aio import TableClient, TableServiceClient
 from azure.functions.timer import TimerRequest
 
 from functions.schedule import schedule
 from local.cloud import LocalCluster
 from local.kubernetes import recordings
+from pullkeeper.deadline import INVOCATION, deadline
 from pullkeeper.errors import NotInFleet, OperationRunning
+from pullkeeper.fleet.storage import CALL
 from pullkeeper.model import ClusterId
 from pullkeeper.onboarding import retention
 from pullkeeper.onboarding.documents import Operation, OperationsQuery
@@ -114,6 +118,17 @@ async def test_an_offboarding_that_left_something_keeps_what_it_has_to_undo(onbo
     assert await _list(onboarding) == [offboarded.id, onboarded.id]
 
 
+async def test_an_onboarding_stays_if_the_operation_after_it_is_lost(onboarding: Onboarding) -> None:
+    """Its offboarding still has to undo it."""
+    cluster = await onboarding.cluster("aks-1")
+    onboarded, lost = await onboarding.onboard(cluster), await _plan(onboarding, cluster)
+    async with TableServiceClient.from_connection_string(onboarding.world.storage) as tables:
+        for partition in ("operation", "ended:Succeeded"):
+            await tables.get_table_client("operations").delete_entity(partition, lost)
+    await _advance(onboarding, RETENTION + DAY)
+    assert await _list(onboarding) == [onboarded.id]
+
+
 async def test_a_running_operation_is_never_removed(onboarding: Onboarding) -> None:
     begun = await onboarding.begin({"cluster": str((await onboarding.cluster("aks-1")).id), "hub": "main"})
     await _advance(onboarding, 2 * RETENTION)
@@ -128,6 +143,26 @@ async def test_one_run_removes_a_slice(onboarding: Onboarding, monkeypatch: pyte
     await _advance(onboarding, RETENTION + DAY)
     assert len(await _list(onboarding)) == 3
     await _advance(onboarding, timedelta())
+    assert len(await _list(onboarding)) == 1
+
+
+async def test_a_run_ends_once_its_time_is_up(onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It leaves the time of one call for what the timer does next."""
+    cluster, loop, delete = await onboarding.cluster("aks-1"), asyncio.get_running_loop(), TableClient.delete_entity
+    for _ in range(2):
+        await _plan(onboarding, cluster)
+    onboarding.world.clock.advance(RETENTION + DAY)
+    real, passed = loop.time, list[float]()
+
+    async def delete_slowly(self: TableClient, partition: str, row: str, **more: Any) -> None:
+        await delete(self, partition, row, **more)
+        if partition == "operation":
+            passed.append((INVOCATION - CALL).total_seconds())
+
+    monkeypatch.setattr(loop, "time", lambda: real() + sum(passed))
+    monkeypatch.setattr(TableClient, "delete_entity", delete_slowly)
+    with deadline():
+        await onboarding.world.services.retention.remove_expired()
     assert len(await _list(onboarding)) == 1
 
 

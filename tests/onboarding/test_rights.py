@@ -190,11 +190,14 @@ async def test_where_others_own_the_policies_the_result_has_ours_and_no_rights_a
     refused = step(ended, "refresher")
     assert (ended.status, refused.category) == ("Failed", "cluster_rbac_denied"), describe(ended)
     assert "The result holds the policy's manifests" in (refused.detail or "")
+    assert f"--assignee-object-id {_app(onboarding)} " in (refused.remedy or "")
     cluster.part.faults.clear()
     assert not _cluster_wide(_app(onboarding)) & set(await list_objects(cluster))
 
     assert ended.result is not None
-    for manifest in yaml.safe_load_all(ended.result.manifests or ""):
+    policy = list(yaml.safe_load_all(ended.result.manifests or ""))
+    assert [one["kind"] for one in policy] == ["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"]
+    for manifest in policy:
         await cluster.admin.apply(manifest, manager="pullkeeper")
     await onboarding.onboard(cluster, targets=[_TEAM_A])
 

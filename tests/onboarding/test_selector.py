@@ -35,7 +35,8 @@ async def _onboard(onboarding: Onboarding) -> LocalCluster:
 
 async def test_offboarding_removes_all_that_a_selector_has_ever_found(onboarding: Onboarding) -> None:
     cluster = await _onboard(onboarding)
-    await create(cluster, "c", pull="yes")  # found by no tick
+    await create(cluster, "c", pull="yes")  # found by no tick that is recorded
+    await cluster.admin.create_secret("c", "ar-pull-secret", "{}", manager="pullkeeper")
     await onboarding.offboard(cluster)
     assert await _secrets(cluster) == []
     account = await cluster.admin.call("GET", "/api/v1/namespaces/a/serviceaccounts/default")
@@ -67,13 +68,23 @@ async def test_a_further_offboarding_knows_what_the_first_one_left(onboarding: O
     assert await _secrets(cluster) == []
 
 
+async def test_what_a_selector_found_in_a_stopped_cluster_is_reported_as_left(onboarding: Onboarding) -> None:
+    cluster = await _onboard(onboarding)
+    onboarding.azure(cluster).power_state = "Stopped"
+    left = await onboarding.offboard_fully(cluster)
+    secrets = [line.partition(":")[0] for line in left if line.startswith("Secret ")]
+    assert sorted(secrets) == ["Secret a/ar-pull-secret", "Secret b/ar-pull-secret"]
+
+
 async def test_a_dry_run_names_what_a_selector_finds(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     nothing = await onboarding.onboard(cluster, targets=_TARGETS, dryRun=True)
     assert step(nothing, "pull secret").detail == "no namespace matches yet"
-    await create(cluster, "a", pull="yes")
+    for name in ("a", "b"):
+        await create(cluster, name, pull="yes")
     planned = await onboarding.onboard(cluster, targets=[*_TARGETS, {"namespace": "a"}], dryRun=True)
-    assert step(planned, "pull secret").detail == "would create a/ar-pull-secret", "once, though it is named too"
+    expected = "would create a/ar-pull-secret; would create b/ar-pull-secret"
+    assert step(planned, "pull secret").detail == expected, "each once, though one is named too"
 
 
 async def test_a_selector_that_finds_nothing_yet_is_no_failure(onboarding: Onboarding) -> None:
@@ -93,13 +104,17 @@ async def test_a_found_namespace_that_refuses_keeps_no_cluster_from_the_fleet(on
 
 async def test_a_found_namespace_waits_until_the_api_server_knows_the_role(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
-    await create(cluster, "a", pull="yes")
+    for name in ("a", "b"):
+        await create(cluster, name, pull="yes")
     denied = recordings.fault("forbidden", method="PATCH", path="/namespaces/a/secrets/")
     denied.times = 1
     cluster.part.faults.add(denied)
     done = await onboarding.onboard(cluster, targets=_TARGETS)
     assert denied.times == 0
-    assert step(done, "pull secret").detail == "1 secrets written and verified"
+    assert step(done, "pull secret").detail == "2 secrets written and verified"
+    writes = [one for one in cluster.part.journal.requests if one.method == "PATCH" and "dryRun" not in one.query]
+    written = sorted(one.path.split("/")[4] for one in writes if "/secrets/" in one.path)
+    assert written == ["a", "a", "b"], "only what was denied, a second time"
 
 
 async def test_a_name_that_others_use_where_no_label_matches_is_refused_before_any_right(
@@ -108,13 +123,16 @@ async def test_a_name_that_others_use_where_no_label_matches_is_refused_before_a
     """An API server quotes an existing secret to whoever may patch its name."""
     cluster = await onboarding.cluster("aks-1")
     await create(cluster, "a", pull="yes")
-    await create(cluster, "theirs", pull="no")
-    await cluster.admin.create_secret("theirs", "ar-pull-secret", "{}")
+    for number in range(11):
+        await create(cluster, f"theirs-{number:02}", pull="no")
+        await cluster.admin.create_secret(f"theirs-{number:02}", "ar-pull-secret", "{}")
     body = {"cluster": str(cluster.id), "hub": "main", "targets": _TARGETS, "adopt": True}
     planned = await onboarding.run({**body, "dryRun": True})
     ended = await onboarding.run(body)
     for refused in (step(planned, "refresher"), step(ended, "refresher")):
-        assert (refused.category, "theirs" in (refused.detail or "")) == ("secret_conflict", True)
+        assert refused.category == "secret_conflict"
+        assert (refused.detail or "").startswith("11 namespaces that no target covers have a secret ar-pull-secret")
+        assert (refused.detail or "").endswith("theirs-08, theirs-09"), "the first ten"
         assert "another name" in (refused.remedy or "")
         assert "adopt" not in (refused.remedy or "")
     assert not [path for path in await list_objects(cluster) if "pullkeeper-refresher" in path]

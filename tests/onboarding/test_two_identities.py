@@ -50,9 +50,11 @@ async def test_the_apps_identity_alone_cannot_onboard(world: World) -> None:
     assert "--role 'Pullkeeper onboarding'" in (step(ended, "identity").remedy or "")
 
 
+@pytest.mark.parametrize(("own", "expected"), [("storage", "storage"), ("", "app")])
 async def test_storage_is_reached_with_the_identity_of_its_own_setting(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, own: str, expected: str
 ) -> None:
+    """Without the setting, with that of the app."""
     used: list[str | None] = []
     monkeypatch.setattr("pullkeeper.fleet.storage.AioHttpTransport", lambda **_: None)
 
@@ -63,6 +65,6 @@ async def test_storage_is_reached_with_the_identity_of_its_own_setting(
     monkeypatch.setattr("pullkeeper.services._credential", note)
     for part in ("queue", "table"):
         world.settings[f"AzureWebJobsStorage__{part}ServiceUri"] = f"https://acct.{part}.core.windows.net"
-    world.settings |= {"AzureWebJobsStorage": "", "AzureWebJobsStorage__clientId": "storage", "AZURE_CLIENT_ID": "app"}
+    world.settings |= {"AzureWebJobsStorage": "", "AzureWebJobsStorage__clientId": own, "AZURE_CLIENT_ID": "app"}
     assert world.services
-    assert used == ["app", "app", "storage"]
+    assert used == ["app", "app", expected]

@@ -249,27 +249,28 @@ async def test_no_more_operations_run_at_once_than_there_are_places(
     onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The others wait for their turn, first come, first served."""
-    order, running, most = [], 0, 0
+    order, running, most, full = [], 0, 0, asyncio.Event()
 
     async def work_slowly(work: Work) -> str:
         nonlocal running, most
         running += 1
         most = max(most, running)
         order.append(work.cluster.name)
-        await asyncio.sleep(0.05)
+        if running == 8:
+            full.set()
+        await full.wait()
+        await asyncio.sleep(0.2)
         running -= 1
         raise ZeroDivisionError
 
     monkeypatch.setattr(identity, "do", work_slowly)
-    monkeypatch.setattr("pullkeeper.onboarding.run._PLACES", 2)
-    clusters = [await onboarding.cluster(f"aks-{number}") for number in range(6)]
+    clusters = [await onboarding.cluster(f"aks-{number}") for number in range(10)]
     begun = [await onboarding.begin({"cluster": str(one.id), "hub": "main"}) for one in clusters]
     runner = onboarding.world.services.runner
     messages = [OnboardingMessage(operation=one.id) for one in begun]
     await asyncio.gather(*map(runner.run, messages), return_exceptions=True)
-    assert (most, len(order)) == (2, 6)
-    assert {*order[:2]} == {"aks-0", "aks-1"}
-    assert {*order[4:]} == {"aks-4", "aks-5"}
+    assert (most, len(order)) == (8, 10)
+    assert {*order[8:]} == {"aks-8", "aks-9"}
 
 
 async def test_a_message_that_gets_no_place_goes_back_to_the_queue(
@@ -295,8 +296,7 @@ async def count_messages(onboarding: Onboarding) -> int:
 async def test_operations_behind_others_on_the_queue_are_not_sent_again_and_a_lost_message_is(
     onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clusters = [await onboarding.cluster(f"aks-{number}") for number in range(5)]
-    lost, *queued = clusters[:4]
+    lost, *queued = [await onboarding.cluster(f"aks-{number}") for number in range(4)]
     with monkeypatch.context() as patch:
         patch.setattr(Queue, "put", _lose)
         begun = await onboarding.begin({"cluster": str(lost.id), "hub": "main"})
@@ -315,6 +315,10 @@ async def test_operations_behind_others_on_the_queue_are_not_sent_again_and_a_lo
     assert (await onboarding.read_stored(begun.id)).due == pytest.approx(
         onboarding.world.clock() - timedelta(minutes=15), abs=timedelta(seconds=30)
     )
+    for _ in range(2):
+        await messages.put(OnboardingMessage(operation="0" * 32), timedelta())
+    await messages.resume_stalled()
+    assert await count_messages(onboarding) == 6, "none is missing, and two are of no operation"
 
 
 async def test_an_operation_that_waits_until_its_time_does_not_stand_still(onboarding: Onboarding) -> None:

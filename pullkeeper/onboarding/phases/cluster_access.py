@@ -64,7 +64,8 @@ async def undo(work: Work) -> str:
             *refresher.list_objects(work, work.requests),
             *workload.list_objects(work),
         ]
-        for name in (*(f"Secret {target}" for target in work.targets), *map(objects.name_of, kept)):
+        secrets = (*work.targets, *sorted(work.found_targets))
+        for name in (*(f"Secret {secret}" for secret in secrets), *map(objects.name_of, kept)):
             work.left.append(f"{name}: the cluster does not answer ({e.category}); offboard again once it does")
         return f"the app cannot reach the cluster ({e.detail}); the objects in it are kept"
 

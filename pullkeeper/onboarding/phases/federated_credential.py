@@ -27,7 +27,7 @@ async def plan(work: Work) -> str:
     if work.identity is None:
         return f"would trust {', '.join(subjects)} as {name}"
     kept, _ = _split_outdated(work, await work.tools.identities.list_credentials(work.identity))
-    missing = [subject for _, subject in _missing_pairs(work, kept)]
+    missing = [subject for _, subject in _missing_pairs(work, work.identity, kept)]
     name = work.identity.name
     return f"would trust {', '.join(missing)} as {name}" if missing else f"already trusted as {name}"
 
@@ -39,7 +39,7 @@ async def do(work: Work) -> str:
     if identity is None:
         raise RuntimeError("the identity is found or created first")
     kept, outdated = _split_outdated(work, await work.tools.identities.list_credentials(identity))
-    missing = _missing_pairs(work, kept)
+    missing = _missing_pairs(work, identity, kept)
     results = []
     for credential in outdated:
         work.stop_if_late()
@@ -121,14 +121,14 @@ def _split_outdated(
     return kept, outdated
 
 
-def _missing_pairs(work: Work, credentials: list[FederatedCredential]) -> list[Pair]:
+def _missing_pairs(work: Work, identity: ManagedIdentity, credentials: list[FederatedCredential]) -> list[Pair]:
     """Raises IdentityLimit if there is no room for them."""
     held = _pairs(credentials)
     missing = [pair for pair in _wanted_pairs(work) if pair not in held]
-    if missing and work.identity and len(credentials) + len(missing) > MOST_CREDENTIALS:
+    if missing and len(credentials) + len(missing) > MOST_CREDENTIALS:
         raise IdentityLimit(
-            f"{work.identity.name} has {len(credentials)} federated credentials, and no room for {len(missing)} more",
-            {**work.identity.context, "own_identity": work.own_identity},
+            f"{identity.name} has {len(credentials)} federated credentials, and no room for {len(missing)} more",
+            {**identity.context, "own_identity": work.own_identity},
         )
     return missing
 

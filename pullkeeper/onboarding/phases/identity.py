@@ -39,7 +39,7 @@ async def undo(work: Work) -> str:
     results = []
     for name in work.identity_names:
         # The guide's, where no request names it, may serve other clusters alone.
-        concerned = name.lower() != GUIDE_IDENTITY or name in requested or name.lower() in work.used_identities
+        concerned = name != GUIDE_IDENTITY or name in requested or name.lower() in work.used_identities
         results.append(await _remove(work, name, concerned=concerned))
     return "; ".join(filter(None, results)) or "none requested"
 

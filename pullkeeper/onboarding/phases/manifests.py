@@ -61,7 +61,7 @@ def _credential_configs(request: Onboarding, hub: Hub) -> Iterator[dict[str, Any
     trusted = request.trusts_cluster and hub.entra_resource == request.audience
     for namespace in _namespaces(request.named):
         targets = [target for target in request.named if target.namespace == namespace]
-        accounts = [account for target in targets for account in target.account_names[:1]]
+        accounts = dict.fromkeys(account for target in targets for account in target.account_names[:1])
         yield manifests.credential_config_map(namespace, hub.credential_config, accounts if trusted else ())
 
 

@@ -31,6 +31,8 @@ class NameTaken(SecretConflict):
 
 
 async def plan(work: Work) -> str:
+    if work.request.refresher == "in-cluster" and work.hub() is None:
+        return "would be built from the publisher's credential configuration, which is still missing"
     await _check_names(work)
     async with _hand_out_policy(work):
         return await objects.plan_all(work, _build(work))
@@ -53,7 +55,7 @@ async def _check_names(work: Work) -> None:
     NameTaken.
     """
     selectors = selectors_in(work.request.targets)
-    if work.request.refresher == "in-cluster" or not selectors:
+    if not selectors:
         return
     api = await work.api()
     listing = await list_targets(api, selectors, work.tools.clock())
@@ -119,7 +121,7 @@ def _build(work: Work) -> list[dict[str, Any]]:
     if request.refresher == "central":
         return _build_access(work, request, work.app_claims["oid"])
     if hub is None:
-        return []
+        raise RuntimeError("the handover waits for the hub")
     client_id, tenant = (work.identity.client_id, work.identity.tenant_id) if work.identity else ("", "")
     return [
         manifest

@@ -4,7 +4,6 @@ from pullkeeper.errors import FederatedCredentialConflict
 from pullkeeper.fleet.queues import RefreshMessage
 from pullkeeper.fleet.shards import shard_of
 from pullkeeper.fleet.table import Member
-from pullkeeper.model import Endpoint
 from pullkeeper.onboarding.phases import federated_credential
 from pullkeeper.onboarding.work import Work
 
@@ -22,9 +21,10 @@ async def do(work: Work) -> str:
         # Another cluster's offboarding may have deleted a shared identity that it saw unused.
         at = {"group": work.cluster.resource_group, "name": work.wanted_identity}
         raise FederatedCredentialConflict("the identity or its federated credential was removed meanwhile", at)
-    endpoint = work.endpoint or Endpoint(server="https://unreachable.invalid", ca="", read_at=work.tools.clock())
+    if work.endpoint is None:
+        raise RuntimeError("the cluster is located first")
     identity = work.identity.principal_id if work.identity and work.trusts_identity else None
-    member = Member(work.member(), endpoint, identity)
+    member = Member(work.member(), work.endpoint, identity)
     if work.first:
         await work.tools.fleet.put(member)
         await work.tools.refresher.record_first(member, work.first)

@@ -4,12 +4,13 @@ The guide's CronJob is suspended, if asked, and can be resumed. Roles and in-clu
 that nothing asks for now are removed. Secrets are kept until the cluster is offboarded, because pods may name them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, Final
 
 from pullkeeper.cluster import pull_secret
 from pullkeeper.cluster.api import path_of
+from pullkeeper.model import Target
 from pullkeeper.onboarding import objects
 from pullkeeper.onboarding.many import run_all, summarize
 from pullkeeper.onboarding.phases import refresher
@@ -27,9 +28,11 @@ _NONE: Final = "no earlier refresher found"
 async def plan(work: Work) -> str:
     if not work.reachable:
         return _UNREACHABLE
-    verb = "suspend" if work.request.retire_cron_job else "leave"
-    jobs = await _find_cron_jobs(work)
-    plans = [f"would {verb} {path}" for path, job in jobs.items() if not _is_suspended(job)]
+    plans = [
+        f"would {'suspend' if work.request.retire_cron_job and _list_beside(work, path) else 'leave'} {path}"
+        for path, job in (await _find_cron_jobs(work)).items()
+        if not _is_suspended(job)
+    ]
     plans += [f"would remove {objects.name_of(manifest)}" for manifest in await _find_superseded(work)]
     await _report_left(work)
     return summarize(plans) or _NONE
@@ -57,9 +60,12 @@ async def undo(work: Work) -> str:
 
 
 async def _retire(work: Work, path: str) -> str:
+    beside = _list_beside(work, path)
+    if not beside:
+        return f"{path} still runs, and no target names its namespace now: suspend it if nothing needs its secret"
     if not work.request.retire_cron_job:
         return f"{path} still runs beside Pullkeeper: send retireCronJob to suspend it"
-    if not await _has_successor_written(work, path):
+    if not await _have_successors_written(work, beside):
         return f"{path} still runs, because the cluster's own refresher has not written yet: send the same again later"
     at = work.tools.clock().isoformat(timespec="seconds")
     patch = {"metadata": {"annotations": {_SUSPENDED_AT: at}}, "spec": {"suspend": True}}
@@ -67,10 +73,14 @@ async def _retire(work: Work, path: str) -> str:
     return f"suspended {path}"
 
 
-async def _has_successor_written(work: Work, path: str) -> bool:
-    """Whether the secrets in the job's namespace are ours. An in-cluster refresher writes them after a while."""
+def _list_beside(work: Work, path: str) -> list[Target]:
+    """Return the targets in a job's namespace."""
+    return [target for target in work.request.named if f"/namespaces/{target.namespace}/" in path]
+
+
+async def _have_successors_written(work: Work, targets: Iterable[Target]) -> bool:
+    """Whether the secrets are ours. An in-cluster refresher writes them after a while."""
     api = await work.api()
-    targets = [target for target in work.request.named if f"/namespaces/{target.namespace}/" in path]
     seen = [await pull_secret.look(api, target) for target in targets]
     return all(one is not None and pull_secret.is_ours(one) for one in seen)
 
@@ -86,7 +96,7 @@ async def _find_cron_jobs(work: Work) -> dict[str, dict[str, Any]]:
 
 
 def _is_suspended(job: Mapping[str, Any]) -> bool:
-    return bool((job.get("spec") or {}).get("suspend"))
+    return bool(job["spec"].get("suspend"))
 
 
 async def _find_superseded(work: Work) -> list[dict[str, Any]]:

@@ -33,13 +33,8 @@ async def undo(work: Work) -> str:
 
 def list_objects(work: Work) -> list[dict[str, Any]]:
     """Kind and name of all objects that onboardings of the cluster may have created."""
-    requests = {request.named[0].namespace: request for request in work.requests if request.workload}
-    return [
-        manifest
-        for request in requests.values()
-        if request.workload
-        for manifest in _render(request.named[0], request.workload)
-    ]
+    latest = {one.named[0].namespace: (one.named[0], one.workload) for one in work.requests if one.workload}
+    return [manifest for target, wanted in latest.values() for manifest in _render(target, wanted)]
 
 
 async def _build(work: Work, wanted: Workload) -> list[dict[str, Any]]:
