@@ -93,18 +93,28 @@ def exchange_at_google(google: Mapping[str, Any], subject: str) -> tuple[str, st
     }
     answer = post("google sts", google["tokenUrl"], parse.urlencode(form).encode())
     token = str(field("google sts", answer, "access_token"))
-    expiry = now + timedelta(seconds=int(answer.get("expires_in", 0)))
+    expires: Any = answer.get("expires_in", 0)
     if impersonate:
         wanted = {"scope": [google["scope"]], "lifetime": f"{google['lifetime']}s"}
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         answer = post("google iam", impersonate, json.dumps(wanted).encode(), headers)
         token = str(field("google iam", answer, "accessToken"))
-        expiry = datetime.fromisoformat(str(field("google iam", answer, "expireTime")))
+        expires = field("google iam", answer, "expireTime")
     # A longer life than was requested would mean a wrong clock.
-    expiry = min(expiry, now + timedelta(seconds=google["lifetime"]))
+    expiry = min(parse_expiry(expires, now), now + timedelta(seconds=google["lifetime"]))
     if expiry <= now or not TOKEN.fullmatch(token):
         raise Failed("google", "the response has no valid token", LATER)
     return token, now.isoformat(timespec="seconds"), expiry.isoformat(timespec="seconds")
+
+
+def parse_expiry(expires: Any, now: datetime) -> datetime:
+    """Read a time, or seconds from now. Whatever is neither counts as `now`: a token without a life is not valid."""
+    try:
+        if isinstance(expires, str) and not expires.isdecimal():
+            return max(datetime.fromisoformat(expires), now)  # TypeError: a time without a zone
+        return now + timedelta(seconds=int(expires))
+    except (ArithmeticError, TypeError, ValueError):
+        return now
 
 
 def probe(image: Mapping[str, str], token: str) -> None:

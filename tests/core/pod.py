@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -24,12 +25,15 @@ _RUN: Final = "import runpy, sys; runpy.run_path(sys.argv[1], run_name='__main__
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """What a service got."""
+    """What a service got. authorization: the header's value. at: in seconds of a monotonic clock."""
 
+    method: str
     path: str
     query: dict[str, str]
     body: str
     accept: str = ""
+    authorization: str = ""
+    at: float = field(default_factory=time.monotonic)
 
 
 @dataclass(slots=True)
@@ -49,8 +53,9 @@ class Pod:
     received: list[Received] = field(default_factory=list)
 
     async def respond(self, request: web.Request) -> web.Response:
-        accept = request.headers.get("Accept", "")
-        self.received.append(Received(request.path, dict(request.query), await request.text(), accept))
+        accept, authorization = (request.headers.get(name, "") for name in ("Accept", "Authorization"))
+        sent = await request.text()
+        self.received.append(Received(request.method, request.path, dict(request.query), sent, accept, authorization))
         if self.hangs:
             await asyncio.Event().wait()
         if request.path in self.answers:
@@ -110,8 +115,12 @@ async def pod(authority: Authority, tmp_path: Path) -> AsyncIterator[Pod]:
     pod.settings = {
         "namespace": "space",
         "secret": "pull",
-        "registries": ["registry.example"],
-        "probe": {"tokenUrl": f"{server.url}/v2/token", "manifestUrl": f"{server.url}/v2/manifest", "accept": "*/*"},
+        "registries": ["registry.example", "second.example"],
+        "probe": {
+            "tokenUrl": f"{server.url}/v2/token",
+            "manifestUrl": f"{server.url}/v2/manifest",
+            "accept": "an/index",
+        },
         "google": {
             "audience": "//iam.googleapis.com/provider",
             "subjectTokenType": "urn:ietf:params:oauth:token-type:jwt",

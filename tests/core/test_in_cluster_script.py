@@ -23,13 +23,38 @@ async def test_a_token_is_proved_and_written(pod: Pod) -> None:
     assert (code, pod.writes) == (DONE, ["false"])
     assert "space/pull is valid until" in output
     assert [one.path for one in pod.received] == ["/entra", "/sts", "/iam", "/v2/token", "/v2/manifest", SECRET]
+    basic = base64.b64encode(f"oauth2accesstoken:{TOKEN}".encode()).decode()
+    bearers = ["ya29.d.canary-canary", "registry-token", "api-token-canary-canary"]
+    assert [one.authorization for one in pod.received[2:]] == [
+        f"Bearer {bearers[0]}",
+        f"Basic {basic}",
+        *(f"Bearer {one}" for one in bearers[1:]),
+    ], "each service gets the token that is for it"
+    assert {one.authorization for one in pod.received[:2]} == {""}
     assert parse_qs(pod.received[1].body)["scope"] == ["https://www.googleapis.com/auth/iam"], "it only impersonates"
+    assert (pod.received[4].method, pod.received[4].accept) == ("HEAD", "an/index"), "no image is loaded"
+    assert json.loads(pod.received[2].body) == {"scope": ["scope"], "lifetime": "600s"}
     written = json.loads(pod.received[-1].body)
     times = written["metadata"]["annotations"]
     issued, expires = (datetime.fromisoformat(times[f"pullkeeper.dev/{name}"]) for name in ("issued-at", "expires-at"))
     assert expires - issued == timedelta(minutes=10)
     auths = json.loads(base64.b64decode(written["data"][".dockerconfigjson"]))["auths"]
-    assert auths["registry.example"]["password"] == TOKEN
+    assert {host: entry["password"] for host, entry in auths.items()} == {
+        "registry.example": TOKEN,
+        "second.example": TOKEN,
+    }
+
+
+async def test_without_impersonation_the_federated_tokens_own_scope_and_life_count(pod: Pod) -> None:
+    pod.settings["google"]["impersonationUrl"] = None
+    pod.answers["/sts"] = (200, {"access_token": TOKEN, "expires_in": 300}, {})
+    assert (await pod.run())[0] == DONE
+    assert parse_qs(pod.received[1].body)["scope"] == ["scope"]
+    times = json.loads(pod.received[-1].body)["metadata"]["annotations"]
+    issued, expires = (datetime.fromisoformat(times[f"pullkeeper.dev/{name}"]) for name in ("issued-at", "expires-at"))
+    assert expires - issued == timedelta(minutes=5)
+    pod.answers["/sts"] = (200, {"access_token": TOKEN, "expires_in": "soon"}, {})
+    assert await pod.run() == (LATER, "pullkeeper: google: the response has no valid token")
 
 
 @pytest.mark.parametrize(
@@ -56,6 +81,8 @@ async def test_force_is_for_secrets_that_are_ours_or_adopted(
         ("/sts", (400, {"error": "invalid_grant", "error_description": "no"}, {}), NEVER, "google sts: HTTP 400: no"),
         ("/sts", (400, {"message": _SECRETS}, {}), NEVER, f"400: no{' [redacted]' * 4}"),
         ("/sts", (400, {"message": "no", "padding": "x" * 2**16}, {}), NEVER, '400: {"message": "no", "padding": "xx'),
+        ("/sts", (400, ["no"], {}), NEVER, 'google sts: HTTP 400: ["no"]'),
+        ("/sts", (400, {"errors": None}, {}), NEVER, 'google sts: HTTP 400: {"errors": null}'),
         ("/sts", (503, {}, {}), LATER, "google sts: HTTP 503"),
         ("/sts", (503, {}, {"Retry-After": "Mon, 30 Nov 2026 06:40:00 GMT"}), LATER, "google sts: HTTP 503"),
         ("/sts", (200, [], {}), LATER, "google sts: the response has no access_token"),
@@ -70,6 +97,8 @@ async def test_force_is_for_secrets_that_are_ours_or_adopted(
             "no valid token",
         ),
         ("/iam", (200, {"accessToken": TOKEN, "expireTime": "2020-01-01T00:00:00Z"}, {}), LATER, "no valid token"),
+        ("/iam", (200, {"accessToken": TOKEN, "expireTime": "soon"}, {}), LATER, "google: the response has no valid"),
+        ("/iam", (200, {"accessToken": TOKEN, "expireTime": "2099-01-01"}, {}), LATER, "google: the response has no"),
         ("/v2/token", (403, {}, {}), NEVER, "registry: HTTP 403"),
         ("/v2/token", (404, {}, {}), NEVER, "registry: HTTP 404"),
         ("/v2/manifest", (401, {}, {}), NEVER, "registry manifest: HTTP 401"),
@@ -100,7 +129,7 @@ async def test_a_registry_that_is_down_or_has_lost_the_image_is_reported_and_the
 
 
 async def test_the_token_does_not_come_back_with_the_response(pod: Pod) -> None:
-    pod.manager = "pullkeeper"
+    pod.manager, pod.settings["probe"]["manifestUrl"] = "pullkeeper", None
     assert (await pod.run())[0] == DONE
     accepted = {one.accept.partition(";")[2].partition(";")[0] for one in pod.received if one.path == SECRET}
     assert accepted == {"as=PartialObjectMetadata"}
@@ -118,15 +147,29 @@ async def test_a_token_is_redacted_before_the_text_is_cut(pod: Pod) -> None:
 async def test_retries_end_with_the_deadline(pod: Pod) -> None:
     pod.answers["/entra"] = (503, {"error": "busy"}, {})
     pod.settings["deadlineSeconds"] = 3
+    pod.prelude = "import random; random.uniform = lambda _, high: high"
     code, output = await pod.run()
     assert (code, output) == (LATER, "pullkeeper: entra: HTTP 503: busy")
     assert len(pod.received) == 2, "the second wait is twice as long as the first"
+    assert pod.received[1].at - pod.received[0].at >= 1.5, "clusters do not come back together"
 
 
 async def test_a_call_ends_with_the_deadline(pod: Pod) -> None:
     pod.hangs = True
     code, output = await pod.run()
     assert (code, "did not respond: TimeoutError" in output) == (LATER, True), output
+
+
+async def test_a_call_after_the_deadline_has_a_second(pod: Pod) -> None:
+    """The calls before it may have used all of the time, and succeeded."""
+    pod.settings["deadlineSeconds"] = -10
+    assert (await pod.run())[0] == DONE
+
+
+async def test_a_call_that_hangs_leaves_time_for_another_try(pod: Pod) -> None:
+    opened = "import sys, urllib.request as one; one.OpenerDirector.open = lambda *_, timeout: sys.exit(int(timeout))"
+    pod.prelude, pod.settings["deadlineSeconds"] = opened, 120
+    assert (await pod.run())[0] == 40, "seconds: an API server gives up a PATCH after 34"
 
 
 async def test_a_wait_that_the_deadline_does_not_leave_is_not_begun(pod: Pod) -> None:

@@ -107,12 +107,16 @@ def test_defect_3_the_chain_fits_the_issuer_that_the_provider_trusts() -> None:
 
 def test_defect_3_a_token_for_google_is_of_no_use_at_entra() -> None:
     """With an app registration of its own; a token for Entra stays one."""
-    expected: dict[Chain, str] = {"kubernetes": "api://hub", "entra": "api://AzureADTokenExchange"}
-    for chain, audience in expected.items():
+    expected: dict[Chain, tuple[str, str | None]] = {
+        "kubernetes": ("api://hub", None),
+        "entra": ("api://AzureADTokenExchange", "api://hub/.default"),
+    }
+    for chain, (audience, scope) in expected.items():
         hub = parsed_hub(entraResource="api://hub")
-        *_, job = build_refresher(TARGET, hub, CLIENT, TENANT, chain, cloud=CLOUD)
+        *_, config, job = build_refresher(TARGET, hub, CLIENT, TENANT, chain, cloud=CLOUD)
         *_, subject = pod_of(job)["volumes"][0]["projected"]["sources"]
         assert subject["serviceAccountToken"]["audience"] == audience
+        assert (settings_of(config)["entra"] or {}).get("scope") == scope
 
 
 def test_defect_3_an_authority_may_end_with_a_slash() -> None:
@@ -154,10 +158,22 @@ def test_defect_6_the_job_is_bounded() -> None:
     assert (work["activeDeadlineSeconds"], work["backoffLimit"]) == (600, 4)
     assert settings_of(config)["deadlineSeconds"] <= 600 / (1 + 4), "there is time for each of its pods"
     assert work["activeDeadlineSeconds"] < 20 * 60, "it ends before the next run is due"
-    assert {"cpu", "memory"} == set(container["resources"]["requests"]) == set(container["resources"]["limits"])
+    assert container["resources"] == {
+        "requests": {"cpu": "20m", "memory": "48Mi"},
+        "limits": {"cpu": "500m", "memory": "96Mi"},
+    }
+    assert container["imagePullPolicy"] == "IfNotPresent", "its registry is not asked at each run"
     assert {"automountServiceAccountToken": False, "enableServiceLinks": False}.items() <= pod.items()
     assert (pod["restartPolicy"], pod["nodeSelector"]) == ("Never", {"kubernetes.io/os": "linux"})
     assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
+    assert pod["securityContext"] == {
+        "runAsNonRoot": True,
+        "runAsUser": 65532,
+        "runAsGroup": 65532,
+        "fsGroup": 65532,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }, "the group reads the tokens where a sidecar runs as another user"
+    assert container["volumeMounts"] == [{"name": "pullkeeper", "mountPath": "/pullkeeper", "readOnly": True}]
     tokens = [one["serviceAccountToken"] for one in pod["volumes"][0]["projected"]["sources"][2:]]
     assert [one["expirationSeconds"] for one in tokens] == [600, 3600]
     assert container["securityContext"] == {
@@ -210,6 +226,9 @@ def test_the_job_has_the_values_of_its_hub() -> None:
     assert settings["registries"] == [*hub.registries]
     assert settings["probe"]["tokenUrl"] == hub.probe_image.token_url
     assert settings["probe"]["manifestUrl"] == hub.probe_image.manifest_url
+    assert "application/vnd.oci.image.index.v1+json" in settings["probe"]["accept"], (
+        "an image may have several platforms"
+    )
     assert settings["google"] == {
         "audience": hub.credential_config.audience,
         "subjectTokenType": "urn:ietf:params:oauth:token-type:jwt",
@@ -224,6 +243,7 @@ def test_the_job_has_the_values_of_its_hub() -> None:
 def test_the_credential_configuration_says_whose_tokens_google_accepts(accounts: tuple[str, ...], said: str) -> None:
     config = manifests.credential_config_map("deepintshield", HUB.credential_config, accounts)
     assert said in config["metadata"]["annotations"]["kubernetes.io/description"]
+    assert "null" not in config["data"]["credential-config.json"], "what is not configured is left out"
 
 
 def test_a_workload_has_the_values_of_its_target() -> None:
@@ -236,6 +256,10 @@ def test_a_workload_has_the_values_of_its_target() -> None:
     assert pod["imagePullSecrets"] == [{"name": "their.secret"}]
     assert pod["containers"][0]["image"] == "image"
     assert pod["volumes"][0]["secret"]["secretName"] == "their-config"
+    labels = {"app": "deepintshield", "azure.workload.identity/use": "true"}
+    assert deployment["spec"]["template"]["metadata"]["labels"] == labels, "its pods get a token"
+    probes = [pod["containers"][0][name]["httpGet"]["path"] for name in ("livenessProbe", "readinessProbe")]
+    assert probes == ["/health"] * 2
 
 
 @pytest.mark.parametrize("secret", [".".join(["a" * 62] * 4), "a.b", "ar-pull-secret", f"{'a' * 43}.b", f"{'a' * 45}"])

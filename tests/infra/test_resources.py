@@ -59,6 +59,8 @@ def test_storage_is_reached_by_private_endpoints_alone() -> None:
         assert [connection["groupIds"] for connection in connections] == [["blob"], ["queue"], ["table"]]
         (app,) = of_type(resources, rules.SITE)
         assert "/subnets/" in app["properties"]["virtualNetworkSubnetId"]
+    links = [*of_type(resources_of("private-network"), "Microsoft.Network/privateDnsZones/virtualNetworkLinks")]
+    assert [link["properties"]["registrationEnabled"] for link in links] == [False] * 3, "no machine gets a name there"
     groups = [*of_type(resources_of("private-network"), "Microsoft.Network/networkSecurityGroups")]
     (inbound,) = {
         (rule["properties"]["access"], rule["properties"]["direction"], rule["properties"]["sourceAddressPrefix"])
@@ -66,6 +68,9 @@ def test_storage_is_reached_by_private_endpoints_alone() -> None:
         for rule in group["properties"]["securityRules"]
     }
     assert (len(groups), inbound) == (2, ("Deny", "Inbound", "Internet"))
+    (network,) = of_type(resources_of("private-network"), "Microsoft.Network/virtualNetworks")
+    held = [subnet["properties"]["networkSecurityGroup"]["id"] for subnet in network["properties"]["subnets"]]
+    assert held == [group["id"] for group in groups]
 
 
 def test_a_package_that_was_replaced_can_be_brought_back() -> None:
@@ -100,6 +105,21 @@ def test_telemetry_and_storage_are_reached_as_the_apps_identity() -> None:
     assert settings.keys() >= {"APPLICATIONINSIGHTS_AUTHENTICATION_STRING", "AzureWebJobsStorage__clientId"}
 
 
+def test_only_onboarding_uses_the_identity_that_onboards() -> None:
+    (found,) = (
+        one["properties"] for one in of_type(resources_of("minimal"), rules.CONFIG) if "appsettings" in one["name"]
+    )
+    assert [name for name, value in found.items() if "-onboarding'" in value] == ["ONBOARDING_CLIENT_ID"]
+
+
+def test_a_budget_warns_before_the_money_is_spent() -> None:
+    budgets = [one for path in SETS for one in of_type(read_resources(path), "Microsoft.Consumption/budgets")]
+    assert budgets
+    for budget in budgets:
+        warnings = budget["properties"]["notifications"].values()
+        assert {one["thresholdType"] for one in warnings} == {"Forecasted", "Actual"}
+
+
 @pytest.mark.parametrize("parameters", SETS, ids=lambda path: path.stem)
 def test_an_assignment_does_not_wait_until_its_identity_is_known_everywhere(parameters: Path) -> None:
     kinds = [one["properties"].get("principalType") for one in of_type(read_resources(parameters), rules.ASSIGNMENT)]
@@ -127,6 +147,7 @@ def test_callers_sign_in_for_every_route_that_is_not_anonymous() -> None:
     assert settings["httpSettings"] == {"requireHttps": True}
     entra = settings["identityProviders"]["azureActiveDirectory"]
     client = entra["registration"]["clientId"]
+    assert "tenant().tenantId" in entra["registration"]["openIdIssuer"], "callers of one tenant"
     assert entra["validation"]["allowedAudiences"] == [client, f"api://{client}"]
 
 

@@ -178,8 +178,10 @@ def test_no_call_of_curl_waits_forever() -> None:
 
 @pytest.mark.parametrize("environment", [{}, {"PULLKEEPER_LEAVE": "yes"}])
 async def test_roles_are_removed_in_every_subscription(desk: Desk, environment: Mapping[str, str]) -> None:
+    """That of the app is one of them, whether there are clusters in it or not."""
     desk.respond("down" if environment else '{"totals": {"clusters": 0}}')
-    scopes = json.dumps([f"/subscriptions/{SUBSCRIPTION}", f"/subscriptions/{azure_cli.SUBSCRIPTION}/resourceGroups/a"])
+    in_own = [] if environment else [f"/subscriptions/{azure_cli.SUBSCRIPTION}/resourceGroups/a"]
+    scopes = json.dumps([f"/subscriptions/{SUBSCRIPTION}", *in_own])
     run, commands = await desk.run("hooks/predown.sh", PULLKEEPER_CLUSTER_SCOPES=scopes, **environment)
     assert run.code == 0, run
     deleted = [command for command in commands if command[2:3] == ("delete",)]
@@ -196,8 +198,8 @@ async def test_roles_are_removed_in_every_subscription(desk: Desk, environment: 
 
 
 async def test_a_deployment_is_verified(world: World, authority: Authority, tmp_path: Path) -> None:
-    """With the real az, signed in once: it takes seconds."""
-    application, health, names = web.Application(), iter((200, 503)), [*map(str, FUNCTIONS)]
+    """With the real az, signed in once: it takes seconds. The app may be a while until it is well."""
+    application, health, names = web.Application(), iter((503, 200, 503)), [*map(str, FUNCTIONS)]
 
     async def respond(_: web.Request) -> Any:
         return web.Response(status=next(health))
@@ -207,7 +209,10 @@ async def test_a_deployment_is_verified(world: World, authority: Authority, tmp_
         url = await serve(opened, application, authority)
         actions = frozenset({f"{SITES}/read", f"{SITES}/functions/read"})
         agent = await opened.enter_async_context(open_agent(world, actions, tmp_path))
-        environment = {**agent.environment, "PYTHON": sys.executable, "PULLKEEPER_PATIENCE": "0"}
+        (tmp_path / "sleep").write_text("#!/bin/sh\n", encoding="utf-8")
+        (tmp_path / "sleep").chmod(0o755)
+        path = f"{tmp_path}:{agent.environment['PATH']}"
+        environment = {**agent.environment, "PATH": path, "PYTHON": sys.executable, "PULLKEEPER_PATIENCE": "600"}
 
         async def verify(*functions: str) -> Run:
             world.cloud.arm.function_apps.add(FunctionApp(APP_ID, url.removeprefix("https://"), "key", functions))
@@ -215,6 +220,7 @@ async def test_a_deployment_is_verified(world: World, authority: Authority, tmp_
 
         run = await verify(*names)
         assert (run.code, "/api/health: 200" in run.out) == (0, True), run
+        environment["PULLKEEPER_PATIENCE"] = "0"
         run = await verify(*names)
         assert (run.code, "/api/health: 503" in run.err) == (1, True), run
         # An app that cannot be imported has none.
