@@ -130,10 +130,8 @@ class SelectorTarget(Document):
 
     @model_validator(mode="before")
     @classmethod
-    def _has_no_namespace(cls, value: Any) -> Any:
-        if isinstance(value, dict) and (
-            "namespace" in value or not {*value} & {"namespaceSelector", "namespace_selector"}
-        ):
+    def _has_no_namespace(cls, value: dict[str, Any]) -> Any:
+        if "namespace" in value or not {*value} & {"namespaceSelector", "namespace_selector"}:
             raise ValueError("give either namespace, or namespaceSelector with exclude and prune")
         return value
 
@@ -229,10 +227,8 @@ class Cluster(Document):
 
         found: their identities, `namespace/secret`. One that is named too is left out.
         """
-        named, others = self.named, {*found}
-        if not others:
-            return named
-        return (*named, *list_found(self.selectors, others - {str(target) for target in named}))
+        named = self.named
+        return (*named, *list_found(self.selectors, {*found} - {str(target) for target in named}))
 
 
 def list_found(selectors: Iterable[SelectorTarget], found: Iterable[str]) -> tuple[Target, ...]:

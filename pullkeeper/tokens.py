@@ -45,7 +45,7 @@ class _Sealed:
         return self.reveal(), *(getattr(self, name) for name in self.__slots__)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Sealed) and type(other) is type(self) and self._key() == other._key()
+        return isinstance(other, _Sealed) and self._key() == other._key()
 
     def __hash__(self) -> int:
         return hash(self._key())

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any, Final
-from urllib.request import getproxies
 
 from azure.core.exceptions import AzureError, HttpResponseError
 from azure.core.pipeline.transport import AioHttpTransport
@@ -15,6 +14,7 @@ from pullkeeper.azure.refusals import Meanings, map_refusal
 from pullkeeper.clouds import PUBLIC
 from pullkeeper.deadline import remaining
 from pullkeeper.errors import ArmConflict, ArmDenied, ArmUnavailable, InternalError, PullkeeperError
+from pullkeeper.proxies import find_proxies
 
 _TIMEOUT: Final = 30.0
 """In seconds, for one call."""
@@ -74,7 +74,7 @@ class Arm:
                 base_url=self._endpoint,
                 credential_scopes=[f"{self._resource}/.default"],
                 transport=self._transport,
-                proxies={scheme: proxy for scheme, proxy in getproxies().items() if scheme == "https"},
+                proxies=find_proxies(self._endpoint),
                 **_OPTIONS,
             )
         return self._clients[client, subscription]

@@ -11,8 +11,7 @@ from typing import Any, Final
 
 from azure.core.credentials import AccessToken
 from azure.core.credentials_async import AsyncTokenCredential
-from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
-from azure.identity import CredentialUnavailableError
+from azure.core.exceptions import AzureError, HttpResponseError
 
 from pullkeeper.deadline import remaining
 from pullkeeper.errors import (
@@ -78,7 +77,7 @@ class Entra:
             # Shielded: a caller that is cancelled must not cancel the request of the others.
             return await asyncio.wait_for(asyncio.shield(self._requests[key]), remaining(_TIMEOUT))
         except TimeoutError:
-            raise _no_answer(resource) from None
+            raise EntraUnavailable("the identity endpoint did not respond in time", {"resource": resource}) from None
         except EntraError as e:
             raise e.with_context() from None
 
@@ -91,8 +90,8 @@ class Entra:
             wait = min(e.retry_after or _THROTTLED, _LONGEST_THROTTLED)
             self._throttled_until = asyncio.get_running_loop().time() + wait.total_seconds()
             raise
-        except (ClientAuthenticationError, CredentialUnavailableError, HttpResponseError) as e:
-            # Not chained: these quote the response, which may contain anything.
+        except HttpResponseError as e:
+            # Not chained: it quotes the response, which may contain anything.
             response = getattr(e, "response", None)
             status = response.status_code if response is not None else None
             detail = f"{type(e).__name__}: {e.message}"
@@ -101,8 +100,6 @@ class Entra:
             alone = status == HTTPStatus.INTERNAL_SERVER_ERROR and await self._gives_another(resource)
             kind = EntraResourceFailed if alone else EntraUnavailable
             raise kind(detail, context) from None
-        except TimeoutError:
-            raise _no_answer(resource) from None
         except (AzureError, *MALFORMED) as e:
             # azure-identity 1.27 raises KeyError for a response without `resource`, and so on.
             raise EntraUnavailable(
@@ -142,10 +139,6 @@ def _raise_if_throttled(response: Any) -> None:
     answer = response.http_response
     if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS:
         raise EntraThrottled("the identity endpoint responds with 429", retry_after=parse_retry_after(answer.headers))
-
-
-def _no_answer(resource: str) -> EntraUnavailable:
-    return EntraUnavailable("the identity endpoint did not respond in time", {"resource": resource})
 
 
 def claims(token: EntraToken, names: Collection[str] = _CLAIMS) -> dict[str, str]:

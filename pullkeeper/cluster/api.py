@@ -104,8 +104,7 @@ class Api:
         """Return the metadata of up to 500 objects, and the token of the next page: "" behind the last, and for the
         first. labels, fields: selectors. Raises ListExpired for a token that is too old.
         """
-        given = {"limit": str(_PAGE), "labelSelector": labels, "fieldSelector": fields, "continue": token}
-        query = {name: value for name, value in given.items() if value}
+        query = {"limit": str(_PAGE), "labelSelector": labels, "fieldSelector": fields, "continue": token}
         _, answer = await self._call_with_retries("GET", path, query, {"Accept": _METADATA_LIST}, None)
         try:
             items = answer["items"] or ()  # null for none
@@ -142,13 +141,15 @@ class Api:
 
     async def is_allowed(self, verb: str, group: str, resource: str, namespace: str = "", name: str = "") -> bool:
         """Whether we have that right in a namespace, or in every one, for an object, or for all."""
-        attributes = {"verb": verb, "group": group, "resource": resource}
-        attributes |= {key: value for key, value in {"namespace": namespace, "name": name}.items() if value}
+        attributes = {"verb": verb, "group": group, "resource": resource, "namespace": namespace, "name": name}
         review = {"apiVersion": _REVIEWS, "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": attributes}}
         headers = {"Accept": _JSON, "Content-Type": _JSON}
         path = f"/apis/{_REVIEWS}/selfsubjectaccessreviews"
         _, answer = await self._call_with_retries("POST", path, {}, headers, review)
-        return bool(answer.get("status", {}).get("allowed"))
+        status = answer.get("status")
+        if not isinstance(status, dict):
+            raise self._no_api_server()
+        return bool(status.get("allowed"))
 
     async def json_patch(self, path: str, operations: Sequence[Mapping[str, Any]]) -> None:
         headers = {"Accept": _METADATA_ONLY, "Content-Type": "application/json-patch+json"}
@@ -177,8 +178,6 @@ class Api:
         try:  # before stamina, which costs a twentieth of a refresh
             return await self._call(method, path, query, headers, body)
         except errors.PullkeeperError as e:
-            if not _may_retry(e):
-                raise
             failure = e
         async for attempt in attempts(3, within=_DEADLINE, when=_may_retry):
             with attempt:
@@ -202,9 +201,9 @@ class Api:
                 text = await bounded.read(response, longest)
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as e:
             raise errors.ClusterTlsUntrusted(f"{self._host}: {e}") from e
-        except aiohttp.ClientConnectorDNSError as e:
+        except (aiohttp.ClientConnectorDNSError, UnicodeError) as e:  # UnicodeError: what can be no name
             raise errors.ClusterMoved(f"{self._host} does not resolve: {e}") from e
-        except (aiohttp.ClientError, TimeoutError, OSError) as e:
+        except (aiohttp.ClientError, OSError) as e:
             raise errors.ClusterUnreachable(f"{self._host}: {type(e).__name__}: {e}") from e
         if response.status in _REDIRECTS:
             raise errors.ClusterMoved("the server answered with a redirect")

@@ -85,7 +85,7 @@ def connect(endpoint: Endpoint, certificate: ClientCertificate | None) -> Connec
         if certificate:
             with _memory_file(f"{certificate.certificate}\n{certificate.key}") as path:
                 client.ssl_context.load_cert_chain(path)
-    except ssl.SSLError as e:
+    except (ssl.SSLError, TypeError) as e:  # TypeError: not ASCII
         raise errors.ClusterTlsUntrusted(
             f"{host_of(endpoint)}: its CA or our certificate cannot be read: {e}"
         ) from None
@@ -101,7 +101,6 @@ def host_of(endpoint: Endpoint) -> str:
 def _template() -> Connection:
     """Create the client that all are copies of. It is never used itself: each copy has a session of its own."""
     configuration = Configuration()
-    configuration.retries = None
     configuration.connection_pool_maxsize = _CONNECTIONS
     # With trust_env, aiohttp reads netrc for every request, at half of all CPU; so the proxy is set here.
     configuration.client_session_kwargs = {

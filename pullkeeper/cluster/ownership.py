@@ -88,9 +88,7 @@ def _has_only(manifest: Any, fields: Any) -> bool:
     for path, below in fields.items():
         kind, _, name = path.partition(":")
         if kind == "f":
-            if not (
-                isinstance(manifest, Mapping) and name in manifest and (not below or _has_only(manifest[name], below))
-            ):
+            if not (isinstance(manifest, Mapping) and name in manifest and _has_only(manifest[name], below)):
                 return False
         elif kind == "k":
             keys = json.loads(name)

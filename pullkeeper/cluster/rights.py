@@ -91,7 +91,7 @@ def _variables(name: str, value: Any) -> Iterator[dict[str, str]]:
     if len(expression) <= _LONGEST:
         yield {"name": name, "expression": expression}
         return
-    if not isinstance(value, list) or len(value) < 2:  # noqa: PLR2004 - parts
+    if not isinstance(value, list):
         raise InvalidRequest(f"the namespaceSelectors have {len(expression)} characters: {_LONGEST} is the limit")
     middle = len(value) // 2
     parts = {f"{name}1": value[:middle], f"{name}2": value[middle:]}

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from azure.core.exceptions import AzureError, ResourceExistsError
+from azure.core.exceptions import AzureError
 from azure.data.tables.aio import TableServiceClient
 from azure.storage.queue.aio import QueueServiceClient
 
@@ -64,8 +64,6 @@ async def _create(
         async with asyncio.timeout(remaining(storage.CALL.total_seconds())):
             try:
                 await create()
-            except ResourceExistsError:
-                pass
             except AzureError:
                 await read()
     except (AzureError, TimeoutError) as e:

@@ -90,8 +90,6 @@ class MintTable:
         if known is None:
             raise UnknownFormat(f"the row of hub {self._hubs[hub]} in the table shards")
         merged = known.merge(outcome)
-        if merged == known:
-            return True
         row = {"PartitionKey": HUBS, "RowKey": hub, "Format": FORMAT, "Record": merged.to_json()}
         try:
             async with map_storage_errors("tables"):

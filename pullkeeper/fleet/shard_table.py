@@ -227,9 +227,9 @@ def _state(entity: Any) -> ShardState:
             shard,
             etag,
             next_due=_time(entity.get("NextDue")),
-            life=timedelta(seconds=float(entity.get("LifeSeconds") or _LIFE.total_seconds())),
-            clusters=int(entity.get("Clusters") or 0),
-            states={str(name): int(n) for name, n in json.loads(entity.get("States") or "{}").items()},
+            life=timedelta(seconds=float(entity.get("LifeSeconds"))),
+            clusters=int(entity.get("Clusters")),
+            states={str(name): int(n) for name, n in json.loads(entity.get("States")).items()},
             reported_at=_time(entity.get("ReportedAt")),
             statuses=_statuses(entity),
         )

@@ -133,7 +133,7 @@ def pack(statuses: Statuses) -> bytes:
     groups: dict[TargetStatus, dict[str, dict[str, _Own]]] = {}
     moved = {}
     for cluster, status in statuses.items():
-        if status.endpoint or status.located_at or status.search:
+        if status.located_at or status.search:
             moved[_key(cluster)] = status.model_copy(update={"targets": {}})
         for name, target in status.targets.items():
             group = groups.setdefault(target.model_copy(update={"uid": None, "found": None}), {})

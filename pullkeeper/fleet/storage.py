@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Any, Final
-from urllib.request import getproxies
 
 from azure.core.credentials_async import AsyncTokenCredential
 from azure.core.exceptions import (
@@ -22,6 +21,7 @@ from azure.storage.queue.aio import QueueServiceClient
 
 from pullkeeper.deadline import remaining
 from pullkeeper.errors import StorageUnavailable
+from pullkeeper.proxies import find_proxies
 from pullkeeper.settings import Settings
 
 CALL: Final = timedelta(seconds=30)
@@ -36,10 +36,12 @@ def connect_storage(
     settings: Settings, credential: AsyncTokenCredential
 ) -> tuple[TableServiceClient, QueueServiceClient]:
     """Create the clients. Connects to nothing yet."""
+    addresses = _list_addresses(settings)
     # By default the transport looks up netrc and proxies for every call, in a thread: a quarter of the call's cost.
     # The clients do not pass their time-outs on to it.
     tables, queues = (
-        {"transport": AioHttpTransport(use_env_settings=False, **_TRY), "proxies": _proxies()} for _ in range(2)
+        {"transport": AioHttpTransport(use_env_settings=False, **_TRY), "proxies": find_proxies(address)}
+        for address in addresses
     )
     queues |= _QUEUE_RETRIES
     if settings.storage:
@@ -48,13 +50,18 @@ def connect_storage(
             QueueServiceClient.from_connection_string(settings.storage, **queues),
         )
     return (
-        TableServiceClient(settings.storage_address("table") or "", credential=credential, **tables),
-        QueueServiceClient(settings.storage_address("queue") or "", credential=credential, **queues),
+        TableServiceClient(addresses[0], credential=credential, **tables),
+        QueueServiceClient(addresses[1], credential=credential, **queues),
     )
 
 
-def _proxies() -> dict[str, str]:
-    return {scheme: proxy for scheme, proxy in getproxies().items() if scheme == "https"}
+def _list_addresses(settings: Settings) -> tuple[str, str]:
+    """Return those of tables and queues."""
+    if settings.storage:
+        clients = TableServiceClient, QueueServiceClient
+        tables, queues = (client.from_connection_string(settings.storage).url for client in clients)
+        return tables, queues
+    return settings.storage_address("table") or "", settings.storage_address("queue") or ""
 
 
 async def open_table(service: TableServiceClient, name: str) -> TableClient:

@@ -11,6 +11,8 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+LONGEST_LIFE: Final = 12 * 3600
+"""Of an access token, in seconds: Google issues none for longer."""
 _TOKEN_HOST: Final = "sts.googleapis.com"
 _IMPERSONATION_HOST: Final = "iamcredentials.googleapis.com"
 
@@ -53,7 +55,7 @@ class _Impersonation(BaseModel):
     """Written by gcloud for `--service-account-token-lifetime-seconds`. The limits are those of the form."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    token_lifetime_seconds: Annotated[int, Field(ge=600, le=12 * 3600, strict=True)]
+    token_lifetime_seconds: Annotated[int, Field(ge=600, le=LONGEST_LIFE, strict=True)]
 
 
 class CredentialConfig(BaseModel):

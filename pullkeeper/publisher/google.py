@@ -200,7 +200,7 @@ class _Transport(transport.Request):
                 stream=True,
             ) as answer:
                 data = _read(answer.raw, time.monotonic() + seconds)
-        except (requests.RequestException, HTTPError, OSError) as e:
+        except (HTTPError, OSError) as e:  # those of requests are OSErrors
             broken = type(e).__name__
         # Raised out here, because the context would keep the request, token and all.
         if broken:

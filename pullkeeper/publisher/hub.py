@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 
 from pullkeeper.document import Document
-from pullkeeper.publisher.credential_config import CredentialConfig
+from pullkeeper.publisher.credential_config import LONGEST_LIFE, CredentialConfig
 
 _REGISTRY = re.compile(r"[a-z0-9-]{1,50}-docker\.pkg\.dev|((us|eu|asia)\.)?gcr\.io", re.ASCII)
 _PART = r"[a-z0-9]+((\.|_{1,2}|-+)[a-z0-9]+)*"
@@ -78,7 +78,7 @@ class Hub(Document):
         "https://www.googleapis.com/auth/cloud-platform.read-only",
         "https://www.googleapis.com/auth/cloud-platform",
     ] = "https://www.googleapis.com/auth/cloud-platform.read-only"
-    token_lifetime: Annotated[int, Field(ge=1, le=12 * 3600, strict=True)] | None = None
+    token_lifetime: Annotated[int, Field(ge=1, le=LONGEST_LIFE, strict=True)] | None = None
 
     @field_validator("registries")
     @classmethod

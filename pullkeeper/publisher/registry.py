@@ -49,7 +49,7 @@ async def probe(hub: Hub, token: Token, principal: str) -> None:
                 bearer = {"Authorization": f"Bearer {json.loads(body)['token']}", "Accept": MANIFEST_TYPES}
                 async with session.head(image.manifest_url, headers=bearer, allow_redirects=False) as answer:
                     await _read_success(answer, context, missing=ProbeImageMissing)
-    except (aiohttp.ClientError, TimeoutError, OSError) as e:
+    except (aiohttp.ClientError, OSError) as e:
         raise RegistryUnavailable(f"{image.host}: {type(e).__name__}: {e}", context) from None
     except (ValueError, KeyError, TypeError, RecursionError):
         raise RegistryUnavailable(f"{image.host}: the response has no registry token", context) from None

@@ -13,6 +13,7 @@ from pullkeeper.errors import PullkeeperError
 from pullkeeper.fleet.shards import shard_of
 from pullkeeper.fleet.status import Search, Status, TargetStatus
 from pullkeeper.model import Cluster, ClusterId, Endpoint, Target
+from pullkeeper.publisher.credential_config import LONGEST_LIFE
 from pullkeeper.refresh.pace import next_due, retry, slow_retry
 from pullkeeper.refresh.search import Listing, apply_search
 from pullkeeper.tokens import Token
@@ -47,9 +48,12 @@ class Observed:
             issued, expires = (
                 datetime.fromisoformat(annotations[f"pullkeeper.dev/{name}"]) for name in ("issued-at", "expires-at")
             )
+            life = expires - issued  # TypeError where one has a zone and the other has not
         except (KeyError, ValueError, TypeError):
             return cls(seen.uid)
-        return cls(seen.uid, issued, expires) if issued.tzinfo and expires.tzinfo else cls(seen.uid)
+        # Every time follows from it: the annotations of one cluster must not stop its whole shard.
+        is_valid = issued.tzinfo and 0 < life.total_seconds() <= LONGEST_LIFE
+        return cls(seen.uid, issued, expires) if is_valid else cls(seen.uid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +165,7 @@ def report_found(cluster: ClusterId, before: Status, after: Status) -> None:
     """Emit which targets have been added and removed since."""
     for name, one in after.targets.items():
         known = before.of(name).found
-        if one.found and not one.removed_at and (known is None or known.added_at != one.found.added_at):
+        if one.found and (known is None or known.added_at != one.found.added_at):
             telemetry.emit("target.added", {"cluster": str(cluster), "target": f"{cluster}/{name}"})
     for name, one in before.targets.items():
         if one.found and not one.removed_at:

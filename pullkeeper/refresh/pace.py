@@ -46,7 +46,7 @@ def retry(life: timedelta, failures: int) -> timedelta:
         return quick_retry(life)
     if failures <= QUICK_TRIES + _TICK_TRIES:
         return timedelta()
-    return min(tick(life) * (1 << min(failures - QUICK_TRIES - _TICK_TRIES, 2)), period(life))
+    return tick(life) * (1 << min(failures - QUICK_TRIES - _TICK_TRIES, 2))
 
 
 def slow_retry(life: timedelta) -> timedelta:

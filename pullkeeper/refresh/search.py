@@ -54,8 +54,8 @@ def apply_search(before: Status, cluster: Cluster, result: Listing | PullkeeperE
     """Return the status with what a list has found, or how it failed. Without a complete list no target is removed but
     those whose selector is gone. The same list counts once.
     """
-    if not cluster.selectors and not any(one.found for one in before.targets.values()):
-        return before
+    if not (cluster.selectors or before.search or any(one.found for one in before.targets.values())):
+        return before  # as for most clusters, whose status each run reads several times
     targets, search = _ask_again(before, cluster, now), before.search
     if isinstance(result, PullkeeperError):
         search = _failed(search, result, before.life, now)
@@ -97,8 +97,8 @@ def _update(
     targets: Mapping[str, TargetStatus], wanted: Sequence[str], listing: Listing, life: timedelta
 ) -> dict[str, TargetStatus]:
     kept = {name: one for name, one in targets.items() if not (one.found and name in listing.ending)}
-    for name in {name for name, one in kept.items() if one.found and not one.removed_at}.difference(wanted):
-        if found := kept[name].found:
+    for name in kept.keys() - set(wanted):
+        if (found := kept[name].found) and not found.removed_at:
             kept[name] = _remove(kept[name], found, listing.at, life)
     added_at = listing.at.replace(microsecond=0)  # shorter in the row
     for name in wanted:

@@ -81,8 +81,6 @@ class ShardRun:
         return pick_due(self._message, member.cluster, self.record.status(member), self._clock())
 
     def _is_search_due(self, member: Member) -> bool:
-        if not member.cluster.selectors:
-            return False
         return is_search_due(self._message, member.cluster, self.record.status(member), self._clock())
 
     async def _refresh(self, member: Member, targets: Sequence[Target], has_search: bool) -> None:  # noqa: FBT001 - of a tuple

@@ -6,6 +6,7 @@ import socket
 import ssl
 import threading
 from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ import stamina
 
 from local.clock import Clock
 from local.cloud import Cloud, LocalCluster
+from local.kubernetes import recordings
 from local.kubernetes.server import ApiServer
 from local.serving import Authority
 from pullkeeper import bounded
@@ -31,17 +33,20 @@ from pullkeeper.cluster.refusals import ListExpired
 from pullkeeper.errors import (
     ClusterMoved,
     ClusterRbacDenied,
+    ClusterThrottled,
     ClusterTlsUntrusted,
     ClusterUnauthorized,
+    ClusterUnreachable,
     ClusterUnwell,
     ObjectChanged,
     PullkeeperError,
     SecretImmutable,
 )
 from pullkeeper.model import Endpoint, Target
-from pullkeeper.tokens import ClientCertificate, EntraToken
+from pullkeeper.tokens import ClientCertificate, EntraToken, Token
 from tests.core.canned import ANY_PATH, http, serve_canned
 from tests.core.credential import UncheckedCredential
+from tests.core.failures import format_failure
 from tests.core.test_in_cluster_trust import Old
 
 _TARGET: Final = Target(service_accounts=("app",))
@@ -97,6 +102,17 @@ async def test_our_fields_are_not_withdrawn_from_another_object_of_the_name(clus
     assert (await cluster.admin.call("GET", path))["data"] == {"ours": "1"}
 
 
+async def test_our_fields_are_withdrawn_from_an_object_without_a_namespace(cluster: LocalCluster, api: Api) -> None:
+    role = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": "theirs", "labels": LABELS},
+    }
+    seen = await api.apply(path_of(role), role)
+    await api.withdraw(path_of(role), role, seen.uid)
+    assert not (await cluster.admin.call("GET", path_of(role)))["metadata"].get("labels")
+
+
 async def test_a_secret_that_has_changed_since_is_not_given_back(cluster: LocalCluster, api: Api) -> None:
     """A manager that has joined meanwhile would be forgotten."""
     seen = await api.apply(_SECRET, _BODY)
@@ -108,15 +124,16 @@ async def test_a_secret_that_has_changed_since_is_not_given_back(cluster: LocalC
 
 
 async def test_a_secret_that_is_given_back_has_nothing_of_ours(cluster: LocalCluster, api: Api) -> None:
-    """Times that no longer hold would be taken for the token's."""
+    """Times that no longer hold would be taken for the token's. Its other managers stay what they are."""
     annotations = {"pullkeeper.dev/expires-at": "2026-01-01T00:00:00+00:00", "theirs": "yes"}
     await api.apply(_SECRET, {**_BODY, "metadata": {**_BODY["metadata"], "annotations": annotations}})
+    await _write_beside_us(cluster)
     seen = await api.look(_SECRET, "Secret")
     assert seen
     await pull_secret.release(api, _TARGET, seen)
     left = (await cluster.admin.read_secret(_TARGET.namespace, _TARGET.secret))["metadata"]
     assert (left["annotations"], left.get("labels") or {}) == ({"theirs": "yes"}, {})
-    assert "pullkeeper" not in managers(left)
+    assert managers(left) == {"kubectl-edit"}
 
 
 class _Meanwhile(Api):
@@ -219,7 +236,9 @@ async def test_no_response_to_a_write_has_the_content_of_a_secret(
 
 async def test_a_refused_release_quotes_no_response(authority: Authority) -> None:
     """A server may answer a patch that fails with the whole object."""
-    refused = http(422, {"kind": "Status", "message": f'Secret "pull" is invalid: {_CONTENT}', "code": 422})
+    refused = http(
+        422, {"kind": "Status", "message": f'Secret "pull" is invalid: {_CONTENT}', "code": 422}, Retry_After="7"
+    )
     async with serve_canned(authority, {ANY_PATH: refused}) as server:
         endpoint = Endpoint(server=f"https://{server.host}", ca=authority.pem, read_at="2026-01-01T00:00:00Z")
         seen = ObjectMetadata(created=False, metadata={"resourceVersion": "1"})
@@ -227,6 +246,28 @@ async def test_a_refused_release_quotes_no_response(authority: Authority) -> Non
             with pytest.raises(PullkeeperError) as raised:
                 await pull_secret.release(api, _TARGET, seen)
     assert raised.value.detail == "the server refused the patch"
+    assert "is invalid" not in format_failure(raised.value), "nor does what caused it"
+    assert raised.value.retry_after == timedelta(seconds=7)
+
+
+async def test_a_server_that_asks_for_a_long_wait_is_left_to_the_queue(authority: Authority) -> None:
+    """A wait here holds a place that others need."""
+    busy = http(429, b"Too many requests", Retry_After="23")
+    async with serve_canned(authority, {ANY_PATH: busy}) as server, asyncio.timeout(10):
+        endpoint = Endpoint(server=f"https://{server.host}", ca=authority.pem, read_at="2026-01-01T00:00:00Z")
+        async with Api(endpoint, EntraToken("canary")) as api:
+            with pytest.raises(ClusterThrottled):
+                await api.get("/api/v1/namespaces/a")
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("answer", [{}, {"status": "ok"}], ids=["no status", "a word"])
+async def test_a_review_without_an_answer_is_not_of_an_api_server(authority: Authority, answer: object) -> None:
+    async with serve_canned(authority, {ANY_PATH: http(200, answer)}) as server:
+        endpoint = Endpoint(server=f"https://{server.host}", ca=authority.pem, read_at="2026-01-01T00:00:00Z")
+        async with Api(endpoint, None) as api:
+            with pytest.raises(ClusterMoved):
+                await api.is_allowed("get", "", "namespaces")
 
 
 async def test_a_certificate_of_the_clusters_ca_for_another_name_is_refused() -> None:
@@ -252,6 +293,21 @@ def test_the_contexts_that_are_kept_have_a_bound(monkeypatch: pytest.MonkeyPatch
         connection._context(ca)
     assert len(connection._contexts) == 2
     assert connection._context(first) is kept
+
+
+@pytest.mark.parametrize("refusal", ["quota", "namespace-terminating"])
+async def test_where_no_secret_can_be_created_none_is_seen(cluster: LocalCluster, api: Api, refusal: str) -> None:
+    with cluster.part.faults.inject(recordings.fault(refusal, path="/secrets/")):
+        assert await pull_secret.look(api, _TARGET) is None
+
+
+def test_few_tokens_are_kept_for_the_next_cluster() -> None:
+    """One serves all clusters of a hub; those of hours ago are dropped."""
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    tokens = [Token(f"canary-{number}", at, at + timedelta(hours=1)) for number in range(9)]
+    encoded = [pull_secret._encode(("eu.gcr.io",), token) for token in tokens]
+    assert pull_secret._encode(("eu.gcr.io",), tokens[-1]) is encoded[-1]
+    assert pull_secret._encode(("eu.gcr.io",), tokens[0]) is not encoded[0]
 
 
 async def test_a_client_certificate_is_presented_by_its_own_client_only(cluster: LocalCluster, api: Api) -> None:
@@ -346,9 +402,15 @@ async def test_a_server_in_no_proxy_is_called_without_one(
     assert connection.connect(endpoint, None).proxy == proxy
 
 
-@pytest.mark.parametrize("items", [[1], [{}], 5], ids=["numbers", "no metadata", "a number"])
-async def test_a_list_of_something_else_is_not_of_an_api_server(authority: Authority, items: object) -> None:
-    async with serve_canned(authority, {ANY_PATH: http(200, {"items": items, "metadata": {}})}) as server:
+@pytest.mark.parametrize(
+    ("items", "metadata"),
+    [([1], {}), ([{}], {}), (5, {}), ([], [])],
+    ids=["numbers", "no metadata", "a number", "no next page"],
+)
+async def test_a_list_of_something_else_is_not_of_an_api_server(
+    authority: Authority, items: object, metadata: object
+) -> None:
+    async with serve_canned(authority, {ANY_PATH: http(200, {"items": items, "metadata": metadata})}) as server:
         endpoint = Endpoint(server=f"https://{server.host}", ca=authority.pem, read_at="2026-01-01T00:00:00Z")
         async with Api(endpoint, EntraToken("canary")) as api:
             with pytest.raises(ClusterMoved):
@@ -424,6 +486,44 @@ async def test_a_cluster_gets_four_connections_however_many_calls(authority: Aut
             for call in calls:
                 call.cancel()
             await asyncio.gather(*calls, return_exceptions=True)
+
+
+async def test_a_password_in_netrc_does_not_replace_the_token(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    passwords = tmp_path / "netrc"
+    passwords.write_text("default login someone password canary-of-netrc", encoding="utf-8")
+    monkeypatch.setenv("NETRC", str(passwords))
+    async with serve_canned(authority, {ANY_PATH: http(200, {"metadata": {"uid": "u"}})}) as server:
+        endpoint = Endpoint(server=f"https://{server.host}", ca=authority.pem, read_at="2026-01-01T00:00:00Z")
+        for credential in (EntraToken("canary"), None):
+            async with Api(endpoint, credential) as api:
+                await api.get("/api/v1/namespaces/a")
+    assert [request.headers.get("authorization") for request in server.requests] == ["Bearer canary", None]
+
+
+async def test_an_api_server_is_reached_through_the_proxy(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which gets no token."""
+    monkeypatch.setattr(connection, "_template", connection._template.__wrapped__)
+    async with serve_canned(None, {ANY_PATH: http(502)}) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://{proxy.host}")
+        endpoint = Endpoint(server="https://outside.example:443", ca=authority.pem, read_at="2026-01-01T00:00:00Z")
+        async with Api(endpoint, EntraToken("canary")) as api:
+            with pytest.raises(ClusterUnreachable):
+                await api.get("/api/v1/namespaces/a")
+    [request] = proxy.requests
+    assert (request.method, request.path) == ("CONNECT", "outside.example:443")
+    assert "authorization" not in request.headers
+
+
+@pytest.mark.parametrize("host", ["missing.invalid", f"{'a' * 70}.invalid"], ids=["no one's", "none at all"])
+async def test_a_name_that_does_not_resolve_leads_to_azure(authority: Authority, host: str) -> None:
+    endpoint = Endpoint(server=f"https://{host}", ca=authority.pem, read_at="2026-01-01T00:00:00Z")
+    async with Api(endpoint, EntraToken("canary")) as api:
+        with pytest.raises(ClusterMoved, match="does not resolve"):
+            await api.get("/api/v1/namespaces/a")
 
 
 async def test_cookies_of_an_api_server_are_not_sent_back(authority: Authority) -> None:

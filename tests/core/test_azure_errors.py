@@ -21,6 +21,7 @@ from pullkeeper.errors import (
     InternalError,
     OnboardingRoleMissing,
     PullkeeperError,
+    ScopeLocked,
 )
 from pullkeeper.model import ClusterId
 from tests.core import azure_answers
@@ -67,13 +68,17 @@ async def test_each_subscription_is_called_under_its_own_id(authority: Authority
         assert [request.path.split("/")[2] for request in server.requests] == [one.subscription for one in others]
 
 
-@pytest.mark.parametrize(("variable", "calls"), [("HTTPS_PROXY", ["CONNECT"]), ("HTTP_PROXY", [])])
-async def test_azure_is_called_by_the_proxy_for_https(
-    authority: Authority, monkeypatch: pytest.MonkeyPatch, variable: str, calls: list[str]
+@pytest.mark.parametrize(
+    ("variable", "without", "calls"),
+    [("HTTPS_PROXY", "azure.example", ["CONNECT"]), ("HTTPS_PROXY", "127.0.0.1", []), ("HTTP_PROXY", "", [])],
+)
+async def test_azure_is_called_by_the_proxy_for_https_unless_no_proxy_names_its_host(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, variable: str, without: str, calls: list[str]
 ) -> None:
     failed = {ANY_PATH: http(503)}
     async with serve_canned(None, {**failed}) as proxy, serve_canned(authority, {**failed}) as server:
         monkeypatch.setenv(variable, f"http://{proxy.host}")
+        monkeypatch.setenv("NO_PROXY", without)
         assert type(await _describe(server)) is ArmUnavailable
     assert [request.method for request in proxy.requests] == calls
     assert len(server.requests) == 1 - len(calls)
@@ -99,6 +104,12 @@ async def test_a_cluster_is_put_back_whole_under_its_etag(authority: Authority, 
     [update] = server.requests
     assert update.headers["if-match"] == '"7"'
     assert json.loads(update.body)["properties"]["oidcIssuerProfile"] == {"enabled": True, "later": 1}
+
+
+@pytest.mark.parametrize("found", [{}, {"properties": {}}, {"properties": 7}, []])
+def test_what_is_no_cluster_is_not_quoted(found: object) -> None:
+    with pytest.raises(InternalError, match=r"Azure described a cluster in an unknown form \(\w+\)"):
+        _parse_facts(found)
 
 
 async def _add_credential(server: CannedServer) -> PullkeeperError:
@@ -196,6 +207,13 @@ async def test_an_identity_that_is_gone_is_a_conflict(authority: Authority) -> N
         async with _open_arm(server) as arm:
             with pytest.raises(FederatedCredentialConflict):
                 await AzureIdentities(arm).list_credentials(_IDENTITY)
+
+
+async def test_an_identity_that_is_locked_is_not_deleted(authority: Authority) -> None:
+    locked = _error(409, "ScopeLocked", "The scope cannot perform delete operation.")
+    async with serve_canned(authority, {ANY_PATH: locked}) as server, _open_arm(server) as arm:
+        with pytest.raises(ScopeLocked):
+            await AzureIdentities(arm).delete(_IDENTITY)
 
 
 async def test_a_write_beside_another_one_is_waited_for(authority: Authority) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 import pytest
@@ -104,9 +105,12 @@ async def test_a_process_that_is_slow_for_all_takes_none_for_silent() -> None:
 
 
 async def test_a_late_call_that_ends_adds_no_place() -> None:
-    capacity, late = Capacity(prompt=1, slow=1, patience=0.02), asyncio.Event()
-    async with capacity.place(when_late=late.set):
-        await late.wait()
+    """And leaves the second bound to the next one."""
+    capacity = Capacity(prompt=1, slow=1, patience=0.02)
+    for _ in range(2):
+        late = asyncio.Event()
+        async with capacity.place(when_late=late.set), asyncio.timeout(10):
+            await late.wait()
     running = 0
 
     async def call() -> None:
@@ -117,6 +121,7 @@ async def test_a_late_call_that_ends_adds_no_place() -> None:
         running -= 1
 
     await asyncio.gather(*(_run(capacity, call) for _ in range(3)))
+    assert capacity._when_late == {}, "nothing is kept of calls that have ended"
 
 
 async def test_a_late_call_that_responds_is_no_longer_the_oldest() -> None:
@@ -167,15 +172,43 @@ async def test_a_suspect_is_not_closed_for_one_that_has_stopped_waiting() -> Non
     await asyncio.wait({holds})
 
 
+async def test_a_closed_call_that_ends_slowly_keeps_no_other_from_being_closed() -> None:
+    async def end_slowly() -> None:
+        try:
+            await _stay_silent()
+        finally:
+            await asyncio.sleep(0.15)  # three looks at who is late
+
+    capacity = Capacity(suspects=1, patience=0.01)
+    calls = [asyncio.create_task(_run(capacity, end_slowly, suspect=True)) for _ in range(3)]
+    await asyncio.wait(calls[:2], timeout=5)
+    assert [call.done() for call in calls] == [True, True, False]
+    calls[2].cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+
+
 async def test_calls_that_were_closed_give_no_other_more_time() -> None:
     capacity = Capacity(suspects=1, patience=0.01)
     usual = capacity._median
     calls = [asyncio.create_task(_run(capacity, _stay_silent, suspect=True)) for _ in range(2)]
-    _, pending = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+    (closed,), (pending,) = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+    assert isinstance(closed.exception(), ClusterUnreachable)
     assert capacity._median == usual
-    for call in pending:
-        call.cancel()
-    await asyncio.wait(pending)
+    pending.cancel()
+    await asyncio.wait([pending])
+
+
+async def test_who_is_late_is_looked_for_once_for_all_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep, sweeps = Capacity._sweep, list[Capacity]()
+
+    def note(capacity: Capacity) -> None:
+        sweeps.append(capacity)
+        sweep(capacity)
+
+    monkeypatch.setattr(Capacity, "_sweep", note)
+    capacity = Capacity()
+    await asyncio.gather(*(_run(capacity, partial(asyncio.sleep, 0.07)) for _ in range(50)))
+    assert 0 < len(sweeps) < 50
 
 
 @pytest.mark.parametrize(("seconds", "late_after"), [(1000, 3), (0, 0.2)])
@@ -184,3 +217,25 @@ def test_however_slow_or_fast_all_clusters_are_a_call_has_a_time(seconds: float,
     for _ in range(200):
         capacity._count(seconds)
     assert capacity._median * _SLOW == pytest.approx(late_after)
+
+
+async def test_the_bounds_of_a_process_are_those_of_the_documentation() -> None:
+    """docs/architecture.md: 96 places to begin in, 384 for late calls, 64 for suspects. Two shards are read at once;
+    none keeps others from that for more than five seconds.
+    """
+    capacity = Capacity(patience=60)
+    assert (capacity._places, capacity.longest_turn) == (384, 5)
+    begun = {False: 0, True: 0}
+
+    async def stay_silent(*, suspect: bool) -> None:
+        async with capacity.place(suspect=suspect):
+            begun[suspect] += 1
+            await asyncio.Event().wait()
+
+    calls = [asyncio.create_task(stay_silent(suspect=suspect)) for suspect in begun for _ in range(100)]
+    turns = [asyncio.create_task(capacity.turn.acquire()) for _ in range(3)]
+    await asyncio.wait(turns, timeout=0.01)
+    assert (begun, sum(turn.done() for turn in turns)) == ({False: 96, True: 64}, 2)
+    for task in (*calls, *turns):
+        task.cancel()
+    await asyncio.wait([*calls, *turns])

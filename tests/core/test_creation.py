@@ -95,9 +95,10 @@ async def test_without_the_right_to_create_what_is_missing_is_a_warning(
 async def test_without_the_right_to_create_the_app_uses_what_exists(account: Account, clients: Clients) -> None:
     tables, queues = clients
 
-    assert await Queue(queues, "refresh").depth() == 0
+    queue = Queue(queues, "refresh")
+    assert [await queue.depth(), await queue.depth()] == [0, 0]
     assert (await Shards(tables).totals()).shards == ()
-    assert "PUT /refresh" in account.requests, "creation was denied"
+    assert account.requests.count("PUT /refresh") == 1, "creation was denied, and is not tried at each use"
 
 
 async def test_an_account_that_does_not_respond_is_given_up(
@@ -120,8 +121,9 @@ async def test_a_creation_that_fails_for_another_reason_is_tried_again(
     queue, shards = Queue(queues, "refresh"), Shards(tables)
     for _ in range(2):
         for call in (queue.depth, shards.totals):
-            with pytest.raises(StorageUnavailable):
+            with pytest.raises(StorageUnavailable) as raised:
                 await call()
+            assert raised.value.__cause__ is None, "the SDK's error quotes the response"
     assert account.requests.count("PUT /refresh") == 2
 
 
@@ -162,4 +164,6 @@ async def test_everything_is_created_in_an_empty_account(azurite: Azurite, reque
         await objects.create()
         assert {queue.name async for queue in queues.list_queues()} == {*QUEUES}
         assert {table.name async for table in tables.list_tables()} == {*TABLES}
-    assert objects.problems == ()
+        next_process = StorageObjects(tables, queues)
+        await next_process.create()
+    assert (objects.problems, next_process.problems) == ((), ())

@@ -208,15 +208,26 @@ class _QuickLoop(asyncio.SelectorEventLoop):
         return super().time() * _SPEED
 
 
-async def _get_entra_token(server: CannedServer, _: Authority) -> None:
+@asynccontextmanager
+async def _open_entra(server: CannedServer) -> AsyncIterator[Entra]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IDENTITY_ENDPOINT", f"https://{server.host}/msi/token")
         patch.setenv("IDENTITY_HEADER", "secret")
         entra = Entra(lambda: ManagedIdentityCredential(retry_total=0))
         try:
-            await entra.token("r")
+            yield entra
         finally:
             await entra.close()
+
+
+async def _get_entra_token(server: CannedServer, _: Authority) -> None:
+    async with _open_entra(server) as entra:
+        await entra.token("r")
+
+
+async def _mint(server: CannedServer, _: Authority) -> None:
+    async with _open_entra(server) as entra:
+        await Federation(entra, _clock, _replace_nothing, lambda *_: None).token(_hub(server))
 
 
 async def _call_storage(server: CannedServer, service: str) -> None:
@@ -244,6 +255,7 @@ async def _read_queue(server: CannedServer, _: Authority) -> None:
     [
         pytest.param(_describe, ArmUnavailable, 30, id="Azure"),
         pytest.param(_get_entra_token, EntraUnavailable, 30, id="the identity endpoint"),
+        pytest.param(_mint, GoogleUnavailable, 60, id="a mint"),
         pytest.param(_probe, RegistryUnavailable, 10, id="the registry"),
         pytest.param(_apply, ClusterUnreachable, 40, id="an API server"),
         pytest.param(_read_table, StorageUnavailable, 30, id="a table"),
@@ -260,8 +272,8 @@ def test_a_silent_server_costs_its_time_out(
             began = asyncio.get_running_loop().time()
             with pytest.raises(category):
                 await call(server, authority)
-            is_storage = category is StorageUnavailable
-            assert (len(server.requests) > 1) is is_storage, "a silent connection to storage leaves time for another"
+            is_tried_again = category in {StorageUnavailable, GoogleUnavailable}
+            assert (len(server.requests) > 1) is is_tried_again, "a silent connection leaves time for another"
             return asyncio.get_running_loop().time() - began
 
     with asyncio.Runner(loop_factory=_QuickLoop) as runner:
@@ -319,7 +331,8 @@ async def test_after_the_deadline_a_call_ends_at_once(
 ) -> None:
     async with serve_canned(authority, _SILENT) as server:
         raised, seconds = await _fail(call(server, authority), timedelta())
-    assert raised is category
+    # The call and the request for its token end in the same millisecond: either may be the one that is named.
+    assert raised in {category, EntraUnavailable}
     assert seconds < 2
 
 
@@ -342,15 +355,32 @@ async def test_no_retry_begins_that_the_deadline_could_cut_off(
 
 
 @pytest.mark.parametrize("service", ["tables", "queues"])
-async def test_storage_is_reached_through_the_proxy(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with serve_canned(None, {ANY_PATH: http(502)}) as proxy:
-        monkeypatch.setenv("HTTPS_PROXY", f"http://{proxy.host}")
-        call = asyncio.create_task(_call_storage(CannedServer({}, host="storage.example"), service))
+@pytest.mark.parametrize(
+    ("variable", "without", "calls"),
+    [("HTTPS_PROXY", "storage.example", {"CONNECT"}), ("HTTPS_PROXY", "127.0.0.1", set()), ("HTTP_PROXY", "", set())],
+)
+async def test_storage_is_reached_through_the_proxy_for_https_unless_no_proxy_names_its_host(
+    authority: Authority,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    service: str,
+    variable: str,
+    without: str,
+    calls: set[str],
+) -> None:
+    async with (
+        serve_canned(None, {ANY_PATH: http(502)}) as proxy,
+        serve_canned(authority, {ANY_PATH: http(404)}) as server,
+    ):
+        monkeypatch.setenv(variable, f"http://{proxy.host}")
+        monkeypatch.setenv("NO_PROXY", without)
+        call = asyncio.create_task(_call_storage(server, service))
         while not (proxy.requests or call.done()):  # noqa: ASYNC110 - the server tells no one
             await asyncio.sleep(0.01)
         call.cancel()
         await asyncio.wait({call})
-    assert {(request.method, request.path) for request in proxy.requests} == {("CONNECT", "storage.example:443")}
+    assert {request.method for request in proxy.requests} == calls
+    assert bool(server.requests) is not bool(calls)
 
 
 @asynccontextmanager

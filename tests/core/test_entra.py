@@ -118,17 +118,26 @@ async def test_a_token_is_kept_for_half_a_minute(monkeypatch: pytest.MonkeyPatch
         assert len(endpoint.requests) == 2
 
 
+async def _wait_for_requests(endpoint: CannedServer, count: int) -> None:
+    while len(endpoint.requests) < count:  # noqa: ASYNC110 - a canned server has no event for it
+        await asyncio.sleep(0.01)
+
+
 def _let_pass(delay: timedelta, monkeypatch: pytest.MonkeyPatch) -> None:
     loop = asyncio.get_running_loop()
     earlier = loop.time
     monkeypatch.setattr(loop, "time", lambda: earlier() + delay.total_seconds())
 
 
-async def test_a_request_that_hangs_is_not_shared_with_later_callers(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with _entra((None,), monkeypatch) as (entra, endpoint):
+@pytest.mark.parametrize(("first", "requests"), [((None,), 1), ((b"", http(500)), 2)], ids=["itself", "another's"])
+async def test_a_request_that_hangs_is_not_shared_with_later_callers(
+    monkeypatch: pytest.MonkeyPatch, first: tuple[bytes | None, ...], requests: int
+) -> None:
+    async with _entra(first, monkeypatch) as (entra, endpoint):
         hanging = asyncio.create_task(entra.token(_RESOURCE))
-        while not endpoint.requests:  # noqa: ASYNC110 - a canned server has no event for it
-            await asyncio.sleep(0.01)
+        await _wait_for_requests(endpoint, 1)
+        endpoint.answers["/msi/token"] = (None,)
+        await _wait_for_requests(endpoint, requests)
         _let_pass(timedelta(seconds=31), monkeypatch)
         with pytest.raises(EntraUnavailable):
             await hanging
@@ -136,6 +145,16 @@ async def test_a_request_that_hangs_is_not_shared_with_later_callers(monkeypatch
         endpoint.answers["/msi/token"] = http(200, _RESPONSE)
         async with asyncio.timeout(20):
             assert (await entra.token(_RESOURCE)).reveal() == _TOKEN
+
+
+async def test_a_request_ends_with_the_app(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with _entra((None,), monkeypatch) as (entra, endpoint):
+        hanging = asyncio.create_task(entra.token(_RESOURCE))
+        await _wait_for_requests(endpoint, 1)
+        await entra.close()
+        async with asyncio.timeout(20):
+            await asyncio.wait([hanging])
+    assert hanging.cancelled()
 
 
 @pytest.mark.parametrize(
@@ -232,6 +251,17 @@ async def test_a_token_in_the_cache_does_not_hide_an_outage(monkeypatch: pytest.
         with pytest.raises(EntraUnavailable):
             await entra.token(_RESOURCE)
         assert len(endpoint.requests) == asked + 2, "only 500 is the answer to an unknown resource"
+
+
+@pytest.mark.parametrize("other", [http(200, _without("resource")), http(429)], ids=["malformed", "throttled"])
+async def test_an_outage_is_one_whatever_another_resource_gets(monkeypatch: pytest.MonkeyPatch, other: bytes) -> None:
+    async with _entra((b"", http(500)), monkeypatch) as (entra, endpoint):
+        asked = asyncio.create_task(entra.token(_RESOURCE))
+        await _wait_for_requests(endpoint, 1)
+        endpoint.answers["/msi/token"] = other
+        with pytest.raises(EntraUnavailable) as raised:
+            await asked
+    assert type(raised.value) is EntraUnavailable
 
 
 async def test_an_endpoint_that_is_down_is_entra_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,8 @@ def test_the_remedy_for_a_disabled_api_names_service_and_project() -> None:
 def test_the_remedy_contains_no_other_text_of_the_response(value: object) -> None:
     """It is pasted into a shell."""
     metadata = {"service": value, "consumer": value and f"projects/{value}"}
-    error = {"message": "no", "details": [{"reason": "SERVICE_DISABLED", "metadata": metadata}]}
+    details = ["no reason", 7, {"reason": "SERVICE_DISABLED", "metadata": metadata}]
+    error = {"message": "no", "details": details}
 
     failure = google.map_refusal(403, json.dumps({"error": error}).encode(), {})
 

@@ -14,7 +14,7 @@ from pullkeeper import errors
 from pullkeeper.publisher import google
 from pullkeeper.publisher.hub import Hub
 from pullkeeper.tokens import EntraToken, Token
-from tests.core.canned import MALFORMED, CannedServer, http, serve_canned
+from tests.core.canned import ANY_PATH, MALFORMED, CannedServer, http, serve_canned
 from tests.core.failures import everything
 from tests.core.hostile import cases
 from tests.core.publisher import PROVIDER, SERVICE_ACCOUNT, credential_config, hub
@@ -132,7 +132,7 @@ _BROKEN = MALFORMED | {
 @pytest.mark.parametrize("case", _BROKEN)
 async def test_a_broken_response_is_google_unavailable(authority: Authority, case: str, path: str) -> None:
     async with serve_canned(authority, {_STS: _EXCHANGED, _IAM: _MINTED, path: _BROKEN[case]}) as server:
-        await _fail(_hub(server))
+        assert "has no token" not in await _fail(_hub(server)), "the detail says what is wrong with it"
 
 
 @pytest.mark.parametrize("answer", cases("token exchanges"))
@@ -180,6 +180,12 @@ async def test_a_slow_response_ends_with_the_time_out(
     assert detail.startswith(server.host)
 
 
+async def test_without_time_no_call_is_made(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(google, "TIMEOUT", 0.0)
+    async with serve_canned(authority, {_STS: _EXCHANGED}) as server:
+        assert await _fail(_hub(server)) == f"{server.host}: no time is left for the call"
+
+
 async def test_an_endless_response_is_read_up_to_the_limit(authority: Authority) -> None:
     endless = (b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n" + b" " * 70_000, None)
     async with serve_canned(authority, {_STS: endless}) as server, asyncio.timeout(5):
@@ -207,6 +213,16 @@ async def test_a_server_without_a_trusted_certificate_gets_no_token() -> None:
 
     assert detail == f"{server.host}: SSLError"
     assert server.requests == []
+
+
+async def test_google_is_called_by_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serve_canned(None, {}) as server:
+        pass
+    async with serve_canned(None, {ANY_PATH: http(503)}) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://{proxy.host}")
+        monkeypatch.setenv("NO_PROXY", "")
+        await _fail(_hub(server))
+    assert {(request.method, request.path) for request in proxy.requests} == {("CONNECT", server.host)}
 
 
 async def test_a_refusal_has_the_category_of_its_hop(authority: Authority) -> None:

@@ -6,13 +6,13 @@ import logging
 import time
 from datetime import timedelta
 from functools import partial
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import azure.functions as func
 import pytest
 
+from functions import onboarding, refresh, schedule
 from functions.invocation import poison_trigger, run, trigger
-from functions.onboarding import onboarding
 from functions.responses import problem_response
 from functions.route import route
 from pullkeeper import errors
@@ -21,6 +21,7 @@ from pullkeeper.documentation import Documentation
 from pullkeeper.errors import DeadlinePassed, InternalError, StorageUnavailable
 from pullkeeper.onboarding.documents import OnboardingMessage
 from pullkeeper.onboarding.run import LONGEST
+from pullkeeper.services import Services
 
 # The log shows the line that raises, so the text must not stand in it as a whole.
 _DASH = "-"
@@ -36,6 +37,17 @@ async def test_an_unexpected_exception_is_raised_without_its_text(caplog: pytest
     assert "ya29-quoted" not in caplog.text
     assert "broken failed: ValueError" in caplog.text
     assert "test_invocation.py" in caplog.text
+
+
+@pytest.mark.parametrize("module", [onboarding, refresh, schedule], ids=lambda module: module.__name__)
+async def test_no_function_raises_a_text_of_others(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> None:
+    def fail() -> Services:
+        raise ValueError(f"ya29{_DASH}quoted")
+
+    monkeypatch.setattr(module, "services", fail)
+    function = getattr(module, module.__name__.rpartition(".")[2])._function.get_user_function()
+    with pytest.raises(InternalError, match=r"^internal: ValueError$"):
+        await function(func.QueueMessage(id="1", body=b"{}"))
 
 
 async def test_a_known_failure_is_raised_as_it_is() -> None:
@@ -72,7 +84,7 @@ async def test_waiting_for_a_place_takes_nothing_from_the_time_of_an_operation(m
     runner = SimpleNamespace(run=work)
     monkeypatch.setattr("functions.onboarding.services", lambda: SimpleNamespace(runner=runner))
     body = OnboardingMessage(operation="0" * 32).to_json()
-    await onboarding._function.get_user_function()(func.QueueMessage(id="1", body=body.encode()))
+    await onboarding.onboarding._function.get_user_function()(func.QueueMessage(id="1", body=body.encode()))
 
     assert LONGEST.total_seconds() - 5 < seen[0] <= LONGEST.total_seconds()
 

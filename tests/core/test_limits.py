@@ -143,16 +143,32 @@ async def test_a_redirect_of_azure_is_not_followed(authority: Authority, status:
     assert elsewhere.requests == []
 
 
-@pytest.mark.parametrize("kubeconfig", ["users: [{canary: ]", "clusters: []\nusers: [canary]", "canary"])
-async def test_a_kubeconfig_in_an_unknown_form_is_not_quoted(authority: Authority, kubeconfig: str) -> None:
-    """It contains a key."""
+@pytest.mark.parametrize(
+    ("kubeconfig", "error"),
+    [
+        ("users: [{canary: ]", "ParserError"),
+        ("clusters: []\nusers: [canary]", "IndexError"),
+        ("canary", "TypeError"),
+        ("clusters: [{cluster: {}}]\nusers: [{canary: 1}]", "KeyError"),
+        ("clusters: [{cluster: {server: 7}}]\nusers: [{user: canary}]", "AttributeError"),
+        (
+            "clusters: [{cluster: {server: canary, certificate-authority-data: /w==}}]\nusers: [{user: {}}]",
+            "UnicodeDecodeError",
+        ),
+        ("!!python/object/apply:os.getcwd []", "ConstructorError"),
+    ],
+)
+async def test_a_kubeconfig_in_an_unknown_form_is_not_quoted(authority: Authority, kubeconfig: str, error: str) -> None:
+    """It contains a key. Nothing that it names is called."""
     path = f"/subscriptions/{_CLUSTER.subscription}/resourceGroups/rg/providers/Microsoft.ContainerService"
     credentials = f"{path}/managedClusters/aks-1/listClusterUserCredential"
     given = {"kubeconfigs": [{"name": "user", "value": base64.b64encode(kubeconfig.encode()).decode()}]}
     answers: Answers = {ANY_PATH: http(200, _DESCRIBED), credentials: http(200, given)}
     async with serve_canned(authority, answers) as server:
         arm = Arm(Entra(UncheckedCredential), f"https://{server.host}")
-        with pytest.raises(InternalError, match="the kubeconfig from Azure has an unknown form") as raised:
+        with pytest.raises(
+            InternalError, match=rf"the kubeconfig from Azure has an unknown form \({error}\)"
+        ) as raised:
             await AzureClusters(arm, lambda: _NOW).locate(_CLUSTER)
         await arm.close()
     assert "canary" not in format_failure(raised.value)

@@ -201,6 +201,12 @@ def test_an_error_in_the_constructor_does_not_quote_the_value() -> None:
     assert "Canary" not in f"{raised.value} {raised.value!r}"
 
 
+def test_a_document_does_not_change() -> None:
+    """What has been validated stays valid, and other invocations hold the same one."""
+    with pytest.raises(ValidationError, match="frozen"):
+        Target().namespace = "kube-system"  # type: ignore[misc]
+
+
 def test_defaults_are_not_stored() -> None:
     """A changed default then applies to all who did not set the field."""
     cluster = Cluster(cluster=ClusterId.parse(_CLUSTER), hub="main", targets=(Target(secret="another"),))

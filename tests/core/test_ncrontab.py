@@ -52,6 +52,8 @@ def test_the_host_accepts(text: str) -> None:
         "0 0 0 * Feb-x *",
         "0 99999999999 * * * *",
         "\u0661 * * * * *",
+        pytest.param(f"0 {'9' * 5000} * * * *", id="more digits than Python reads"),
+        pytest.param(f"0 */{'9' * 5000} * * * *", id="a step of more digits than Python reads"),
     ],
 )
 def test_the_host_refuses(text: str) -> None:

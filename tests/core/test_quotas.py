@@ -75,6 +75,11 @@ def test_one_that_has_waited_calls_once_while_others_wait(quotas: Quotas) -> Non
     assert _call(quotas) == 7, "a turn that was not used has passed"
 
 
+def test_a_turn_of_before_a_restart_is_a_call_like_any_other(quotas: Quotas) -> None:
+    with take_turns({_QUOTA.name}):
+        assert _call(quotas) is None
+
+
 def test_a_line_slows_down_while_calls_in_their_turn_are_refused(quotas: Quotas, clock: Clock) -> None:
     """Other instances, or other programs, share the quota."""
     gaps = []
@@ -88,6 +93,9 @@ def test_a_line_slows_down_while_calls_in_their_turn_are_refused(quotas: Quotas,
         clock.advance(timedelta(seconds=first))
     assert gaps == sorted(gaps)
     assert (gaps[0], gaps[-1]) == (1.5, 16)
+    with take_turns({_QUOTA.name}):
+        assert _call(quotas) is None
+    assert (_call(quotas) or 0) - (_call(quotas) or 0) == pytest.approx(-16 * 0.9), "and recovers step by step"
     for _ in range(40):
         with take_turns({_QUOTA.name}):
             assert _call(quotas) is None

@@ -32,6 +32,7 @@ def _request(query: str, **params: str) -> func.HttpRequest:
         ("Code=key", {"Code": "key"}, "Code: unknown"),
         ("dryRun=true%26dryRun%3Dfalse&x", {"dryRun": "true&dryRun=false"}, "x: unknown"),
         ("dryRun%20=true", {"dryRun ": "true"}, "letters and digits: unknown"),
+        pytest.param(f"{'a' * 600}=1", {}, "letters and digits: unknown", id="a long name"),
     ],
 )
 def test_a_parameter_that_is_empty_repeated_or_unknown_is_named(query: str, params: dict[str, str], fault: str) -> None:
@@ -45,6 +46,12 @@ def test_a_parameter_that_is_empty_repeated_or_unknown_is_named(query: str, para
 def test_every_fault_of_a_query_is_named_at_once() -> None:
     with pytest.raises(InvalidRequest, match=r"x: unknown; keepWorkload: empty; dryRun: repeated"):
         check_query(_request("x=1&keepWorkload=&dryRun=true&dryRun=true"), _TAKEN)
+
+
+def test_an_unknown_parameter_has_no_other_fault() -> None:
+    """Its name is not quoted: it may be anything."""
+    with pytest.raises(InvalidRequest, match=r"query: a name with [^;]*: unknown\. This route"):
+        check_query(_request("%3Cb%3E=&%3Cb%3E="), _TAKEN)
 
 
 def test_a_route_without_parameters_says_so() -> None:

@@ -100,6 +100,8 @@ def test_the_policy_has_the_values_of_the_targets() -> None:
         "adopt": False,
     }
     assert _variables([named], adopt=True)["adopt"] is True
+    both = _variables([Target(namespace="one", secret="named"), Target(namespace="two", secret="named")])
+    assert both["named"] == [{"namespaces": ["one", "two"], "names": ["named"]}]
 
 
 def test_a_long_group_of_names_loses_none() -> None:
@@ -157,6 +159,7 @@ def test_cluster_wide_objects_of_two_identities_have_different_names() -> None:
 def test_each_binding_names_what_it_binds() -> None:
     policy, binding = admission_policy([_FOUND], _APP)
     assert binding["spec"]["policyName"] == policy["metadata"]["name"]
+    assert policy["spec"]["matchConditions"][0]["expression"] == f'request.userInfo.username == "{_APP}"'
     role, role_binding = access([_FOUND], _APP)
     assert role_binding["roleRef"]["name"] == role["metadata"]["name"]
     (subject,) = role_binding["subjects"]
@@ -168,6 +171,12 @@ def test_a_secret_that_names_no_manager_is_not_deleted() -> None:
     rules = [one["expression"] for one in admission_policy([_FOUND], _APP)[0]["spec"]["validations"]]
     (rule,) = [one for one in rules if "variables.managers.all(" in one]
     assert "variables.managers.size() > 0 && variables.managers.all(" in rule
+
+
+def test_what_is_named_counts_in_its_own_namespaces() -> None:
+    variables = {one["name"]: one["expression"] for one in admission_policy([_FOUND], _APP)[0]["spec"]["variables"]}
+    for name, listed in (("namedHere", "named"), ("accountsHere", "namedAccounts"), ("excludedHere", "excluded")):
+        assert variables[name] == f"variables.{listed}.filter(group, request.namespace in group.namespaces)"
 
 
 def test_no_selector_reaches_a_reserved_namespace() -> None:

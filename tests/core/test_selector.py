@@ -24,6 +24,7 @@ def _express(operator: str, *values: str, key: str = "tier") -> dict[str, Any]:
         (_parse(_express("In", "b", "a")), "tier in (a,b)", [{"tier": "a"}, {"tier": "b"}], [{}, {"tier": "c"}]),
         (_parse(_express("In", "a")), "tier=a", [{"tier": "a"}], [{}]),
         (_parse(_express("In", "", "a")), "tier in (,a)", [{"tier": ""}, {"tier": "a"}], [{}, {"tier": "b"}]),
+        (_parse(_express("In", "", "")), "tier=", [{"tier": ""}], [{}]),
         (_parse(_express("NotIn", "a", "b")), "tier notin (a,b)", [{}, {"tier": "c"}], [{"tier": "a"}]),
         (_parse(_express("NotIn", "")), "tier!=", [{}, {"tier": "c"}], [{"tier": ""}]),
         (_parse(_express("Exists")), "tier", [{"tier": ""}], [{}]),

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -302,6 +303,12 @@ def test_a_wrong_scope_is_reported(scope: str) -> None:
 
     assert Settings.read({**_IN_AZURE, "ONBOARDING_SCOPES": good}).problems == ()
     assert "canary" not in _fault({**_IN_AZURE, "ONBOARDING_SCOPES": f"{good},{scope}"}, "ONBOARDING_SCOPES")
+
+
+@pytest.mark.parametrize("hours", ["0", "-5", "169", "1.5", "a day"])
+def test_an_operation_waits_from_an_hour_to_a_week(hours: str) -> None:
+    assert Settings.read({**_IN_AZURE, "ONBOARDING_WAIT_HOURS": "168"}).onboarding_wait == timedelta(days=7)
+    _fault({**_IN_AZURE, "ONBOARDING_WAIT_HOURS": hours}, "ONBOARDING_WAIT_HOURS")
 
 
 @pytest.mark.parametrize("schedule", ["", "canary", "* * * *", "0 */5 * * * 8", "00:05:00", "0 */0 * * * *"])

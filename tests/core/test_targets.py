@@ -56,9 +56,11 @@ def test_a_selector_matches_namespaces_that_are_neither_excluded_nor_reserved() 
             {**_SELECTOR, "serviceAccounts": [{"name": "a", "federate": True}]},
             "targets.0.serviceAccounts: federate needs a namespace: a federated credential names one",
         ),
+        (1, "targets.0: Input should be a valid dictionary"),
+        (["prune"], "targets.0: Input should be a valid dictionary"),
     ],
 )
-def test_a_target_that_is_neither_named_nor_selected_is_refused(target: dict[str, Any], message: str) -> None:
+def test_a_target_that_is_neither_named_nor_selected_is_refused(target: Any, message: str) -> None:
     with pytest.raises(InvalidRequest) as raised:
         _cluster(target)
     assert raised.value.detail.startswith(message)

@@ -1,11 +1,11 @@
 """The clock of the app's machine differs from that of Google and Entra."""
 
 import re
+from copy import copy
 from datetime import timedelta
 
 import pytest
 
-from local.clock import Clock
 from local.cloud import LocalCluster
 from tests.world import MINUTE, World
 
@@ -15,7 +15,7 @@ HOUR = timedelta(hours=1)
 
 async def _refresh(world: World, ahead: timedelta) -> LocalCluster:
     """Refresh a cluster with an app whose clock differs from all others."""
-    world.clock = Clock()
+    world.clock = copy(world.cloud.clock)
     world.clock.advance(ahead)
     cluster = await world.join("aks-1")
     assert await world.refresh_category(cluster) == "ok"
@@ -58,7 +58,7 @@ async def test_an_instance_whose_clock_is_behind_mints_once_for_all_clusters(wor
     for cluster in clusters[1:]:
         await world.refresh(cluster)
     first, world._services = world.services, None
-    world.clock = Clock()
+    world.clock = copy(world.cloud.clock)
     for cluster in clusters:
         assert await world.refresh_category(cluster, "due") == "ok"
     assert world.cloud.google.exchanges == 2

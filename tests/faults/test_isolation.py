@@ -6,6 +6,8 @@ import pytest
 
 from local.cloud import LocalCluster
 from local.serving import Fault
+from pullkeeper.fleet.queues import RefreshMessage
+from pullkeeper.fleet.shards import shard_of
 from pullkeeper.fleet.table import Member
 from pullkeeper.model import Endpoint
 from pullkeeper.refresh.capacity import _TURNS, Capacity
@@ -78,6 +80,73 @@ async def test_no_shard_waits_for_a_cluster_of_another(world: World, cause: str,
             await asyncio.sleep(0.01)
         while capacity.turn._value < _TURNS:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+    assert not refresh.done()
+    refresh.cancel()
+    await asyncio.wait({refresh})
+
+
+async def test_a_shard_is_read_when_its_turn_has_come(world: World) -> None:
+    """Were all read at once, all would be read again."""
+    cluster = await world.join("aks-1")
+    world.services.refresher._capacity = capacity = Capacity()
+    capacity.turn = asyncio.Semaphore(0)
+    refresh = asyncio.create_task(world.refresh(cluster))
+    async with asyncio.timeout(20):
+        while not (capacity.turn._waiters or refresh.done()):  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0.01)
+    assert not refresh.done()
+    capacity.turn.release()
+    assert (await refresh).targets
+
+
+async def test_a_turn_lasts_until_all_clusters_of_the_shard_have_a_place(world: World) -> None:
+    """Here there is one, and the first keeps it."""
+    first = await world.join("aks-1")
+    clusters = (first, await world.join(world.name_beside(first)))
+    for one in clusters:
+        one.part.faults.add(Fault(path="/secrets/", method="PATCH", hang=True))
+    world.services.refresher._capacity = capacity = Capacity(prompt=1, patience=600, longest_turn=600)
+    message = RefreshMessage(shard=shard_of(first.id), reason="due")
+    refresh = asyncio.create_task(world.services.refresher.refresh(message))
+    async with asyncio.timeout(20):
+        while not any(one.part.faults.have_fired for one in clusters):  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0.01)
+    assert capacity.turn._value == _TURNS - 1
+    refresh.cancel()
+    await asyncio.wait({refresh})
+
+
+async def test_no_shard_waits_for_clusters_that_get_no_token(world: World) -> None:
+    cluster = await world.join("aks-1")
+    world.cloud.google_part.faults.add(Fault(path="/v1/token$", status=400, body="{}"))
+    world.services.refresher._capacity = Capacity(longest_turn=600)
+    async with asyncio.timeout(30):
+        assert await world.refresh_category(cluster) == "internal"
+
+
+@pytest.mark.parametrize("why", ["late", "a suspect without a place", "no token yet"])
+async def test_outcomes_are_recorded_as_soon_as_only_late_clusters_are_waited_for(
+    world: World, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    """And after some seconds, whatever is waited for."""
+    monkeypatch.setattr("pullkeeper.refresh.record._WITHIN", 0.1 if why == "no token yet" else 600.0)
+    world.cloud.add_hub("slow")
+    late = await world.join("late", "slow")
+    good = await world.join(world.name_beside(late))
+    late.part.faults.add(Fault(path="/secrets/", method="PATCH", hang=True))
+    if why == "no token yet":
+        account = world.cloud.hubs["slow"].service_account
+        world.cloud.google_part.faults.add(Fault(path=account, hang=True))
+    if why == "a suspect without a place":
+        await late.server.stop()
+        await world.refresh(late)
+        world.clock.advance(MINUTE)
+        world.services.refresher._capacity = Capacity(suspects=0)
+    message = RefreshMessage(shard=shard_of(late.id), reason="due")
+    refresh = asyncio.create_task(world.services.refresher.refresh(message))
+    async with asyncio.timeout(20):
+        while not (await world.status(good)).targets:  # noqa: ASYNC110 - the table tells no one
+            await asyncio.sleep(0.05)
     assert not refresh.done()
     refresh.cancel()
     await asyncio.wait({refresh})

@@ -141,9 +141,10 @@ async def test_namespaces_that_are_known_to_hang_hold_no_other_back(
     monkeypatch.setattr("pullkeeper.refresh.lanes._PATIENCE_WITH_SUSPECTS", timedelta(seconds=30))
     world.clock.advance(25 * MINUTE)
     began, refresh = world.clock(), asyncio.create_task(world.refresh(cluster))
-    while len(await _list_refreshed(world, cluster, began)) < 34:
-        assert not refresh.done()
-        await asyncio.sleep(0.05)
+    async with asyncio.timeout(20):
+        while len(await _list_refreshed(world, cluster, began)) < 34:
+            assert not refresh.done()
+            await asyncio.sleep(0.05)
     refresh.cancel()
     await asyncio.wait({refresh})
 
@@ -175,6 +176,18 @@ async def test_four_calls_without_a_response_and_none_with_one_are_a_silent_clus
     outcomes = await write_all(_TARGETS, call, lambda _: False, Watch())
     assert len(calls) == called
     assert outcomes.keys() == {*_TARGETS}
+
+
+@pytest.mark.parametrize(("targets", "seconds"), [(4, 1000), (5, 5)])
+async def test_up_to_four_targets_have_the_time_of_their_cluster(targets: int, seconds: float) -> None:
+    left = list[float]()
+
+    async def call(_: Target) -> Outcome:
+        left.append(remaining(1000))
+        return Kept(None)
+
+    await write_all(_TARGETS[:targets], call, lambda _: False, Watch())
+    assert left == [pytest.approx(seconds, abs=1)] * targets
 
 
 async def test_what_has_failed_shares_one_connection_and_gets_more_time() -> None:

@@ -1,6 +1,7 @@
 """GET /api/status shows how the last mint of each hub went, in whichever process it was."""
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
@@ -109,7 +110,10 @@ async def test_a_deleted_probe_image_is_a_warning_until_a_mint_finds_it_again(wo
 async def test_a_registry_that_does_not_respond_is_a_warning(world: World) -> None:
     world.cloud.registry_parts[0].faults.add(Fault(drop=True))
     await world.refresh(await world.join("aks-1"))
-    assert (await _hub(world))["warning"]["category"] == "registry_unavailable"
+    hub = await _hub(world)
+    assert (hub["state"], hub["warning"]["category"]) == ("warning", "registry_unavailable")
+    world.clock.advance(60 * MINUTE)
+    assert await _hub(world) == {**hub, "state": "unknown"}, "its token has expired"
 
 
 async def test_a_failing_exchange_is_a_failure_until_the_next_mint(world: World) -> None:
@@ -172,32 +176,56 @@ async def test_a_record_that_hangs_does_not_keep_a_process_from_its_end(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pullkeeper.fleet.mint_table._PATIENCE", 0.01)
-    mints, now = world.services.mints, world.clock()
+    mints, now, ended = world.services.mints, world.clock(), asyncio.Event()
 
     async def hang(_hub: str, _outcome: MintRecord) -> None:
-        await asyncio.Event().wait()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
 
     monkeypatch.setattr(mints, "_merge", hang)
     mints.record(_parse(world).identity, MintRecord.of_mint(now, now + 60 * MINUTE, 1, None))
     async with asyncio.timeout(10):
         await mints.finish()
+    assert ended.is_set(), "the clients that it uses are closed next"
 
 
-async def test_a_record_that_others_overtake_each_time_is_given_up(
-    world: World, monkeypatch: pytest.MonkeyPatch
+async def test_a_bug_in_a_record_is_reported_without_its_text(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What they have written is just as new."""
+    """The text of a task that fails would be logged by asyncio."""
+    mints, raised = world.services.mints, asyncio.Event()
+
+    async def fail(_hub: str, _outcome: MintRecord) -> None:
+        raised.set()
+        raise KeyError("ya29" + "-quoted")
+
+    monkeypatch.setattr(mints, "_merge", fail)
+    mints.record(_parse(world).identity, MintRecord(last_mint=world.clock()))
+    await mints.finish()
+    await raised.wait()
+    gc.collect()
+    assert "the record of a mint failed: KeyError" in caplog.text
+    assert "ya29-quoted" not in caplog.text
+
+
+@pytest.mark.parametrize(("is_written", "expected"), [(False, 3), (True, 1)])
+async def test_a_record_that_others_overtake_each_time_is_given_up(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, is_written: bool, expected: int
+) -> None:
+    """What they have written is just as new. One that is written is done."""
     mints, tries = world.services.mints, list[str]()
 
     async def be_overtaken(hub: str, _: MintRecord) -> bool:
         tries.append(hub)
         await asyncio.sleep(0)
-        return False
+        return is_written
 
     monkeypatch.setattr(mints, "_merge_once", be_overtaken)
     mints.record(_parse(world).identity, MintRecord(last_mint=world.clock()))
     await mints.finish()
-    assert len(tries) == 3
+    assert len(tries) == expected
 
 
 async def test_hubs_with_the_same_content_have_the_same_last_mint(world: World) -> None:
@@ -260,6 +288,7 @@ async def test_a_failure_after_a_mint_is_written_at_once(world: World) -> None:
         mints.record(identity, minted if succeeds else MintRecord.of_failure(now, failure))
         await mints.finish()
     assert (await _hub(world))["state"] == "failed"
+    assert not mints._writes, "a process keeps none of its writes"
 
 
 @pytest.mark.parametrize("mode", ["shut", "silent", "503"])
@@ -276,6 +305,23 @@ async def test_a_mint_does_not_wait_for_storage(
     assert (event["hub"], event["category"]) == ("main", "storage_unavailable")
     gates.set("open")
     assert await _hub(world) == _NEVER
+
+
+async def test_a_row_that_was_read_and_cannot_be_written_is_reported(
+    world: World, gates: Gates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.services.storage_objects.create()
+    merge = MintRecord.merge
+
+    def break_off(known: MintRecord, outcome: MintRecord) -> MintRecord:
+        gates.set("shut")
+        return merge(known, outcome)
+
+    monkeypatch.setattr(MintRecord, "merge", break_off)
+    world.services.mints.record(_parse(world).identity, MintRecord(last_mint=world.clock()))
+    await world.services.mints.finish()
+    [event] = world.events.named("mint.unrecorded")
+    assert event["category"] == "storage_unavailable"
 
 
 async def test_a_record_outlasts_the_deadline_of_its_invocation(world: World) -> None:

@@ -81,7 +81,9 @@ async def test_a_404_of_another_server_leads_to_azure(world: World) -> None:
     assert _reads_from_azure(world) == 1
 
 
-@pytest.mark.parametrize("ca", ["", "no PEM", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+@pytest.mark.parametrize(
+    "ca", ["", "no PEM", "no ASCII: é", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+)
 async def test_an_invalid_ca_leads_to_azure(world: World, ca: str) -> None:
     """It never counts as no CA: then every public CA would be accepted."""
     cluster = await world.join("aks-1")
@@ -125,6 +127,9 @@ async def test_the_reason_comes_from_azure(world: World, category: str) -> None:
     search = (await world.status(cluster)).search
     assert search
     assert (search.category, search.remedy) == (category, target.remedy)
+    reads = _reads_from_azure(world)
+    await world.refresh(cluster)
+    assert _reads_from_azure(world) == reads
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,19 @@ async def test_a_try_that_succeeds_after_failed_ones_leaves_no_failure(world: Wo
     assert (target.failures, target.state(world.clock())) == (0, "fresh")
 
 
+async def test_a_message_has_its_version(world: World) -> None:
+    """By which code of another version knows that it must not read it."""
+    cluster = await world.join("aks-1")
+    await world.services.scheduler.run()
+    async with QueueClient.from_connection_string(world.storage, "refresh") as client:
+        [message] = await client.peek_messages()
+    assert json.loads(base64.b64decode(message.content)) == {
+        "version": 1,
+        "shard": shard_of(cluster.id),
+        "reason": "due",
+    }
+
+
 async def test_a_delay_is_rounded_up_to_whole_seconds(world: World, gates: Gates) -> None:
     await world.services.queues["refresh"].put("later", timedelta(milliseconds=400))
     *_, (_, _, path) = gates["Queue"].requests

@@ -1,6 +1,7 @@
 """The app's own storage fails, or holds rows that cannot be read."""
 
 import asyncio
+import re
 from dataclasses import replace
 
 import pytest
@@ -32,6 +33,26 @@ async def test_the_next_tick_makes_up_for_an_outage(world: World, gates: Gates) 
         issued = world.cloud.google.lookup(await world.read_token(cluster))
         assert issued is not None
         assert issued.expires_at - world.clock() > 50 * MINUTE
+
+
+async def test_a_tick_reads_no_statuses(world: World, gates: Gates) -> None:
+    """Of 25,000 targets they are 1 MiB, for each shard."""
+    await world.join("aks-1")
+    gates["Table"].requests.clear()
+    await world.services.scheduler.run()
+    queries = [path for _, method, path in gates["Table"].requests if method == "GET" and "/shards" in path]
+    assert queries
+    assert not [path for path in queries if "select=" not in path or "Status" in path]
+
+
+async def test_a_query_reads_no_more_rows_than_are_wanted_and_the_service_gives(world: World, gates: Gates) -> None:
+    """The service refuses a query for more than 1,000 rows at once."""
+    for number in range(3):
+        await world.join(f"aks-{number}")
+    gates["Table"].requests.clear()
+    assert len(await world.services.fleet.page(None, 2)) == 2
+    await world.services.fleet.shard("00")
+    assert re.findall(r"top=(\d+)", str(gates["Table"].requests)) == ["2", "1000"]
 
 
 async def test_without_the_queue_everything_stays_due(world: World, gates: Gates) -> None:
@@ -80,8 +101,9 @@ async def test_an_outage_after_the_secret_was_written_is_repaired_by_the_next_ru
         {"Member0": 7, "Status0": 7},
         {"Member0": "", "Status0": b"", "NextDue": "soon", "States": "[]", "LifeSeconds": "long"},
         {"Member0": "[]", "LifeSeconds": 1e300},
+        {"Member0": "null", "States": "[]"},
     ],
-    ids=["no-json", "other-json", "number", "missing", "ages"],
+    ids=["no-json", "other-json", "number", "missing", "ages", "array"],
 )
 async def test_a_row_that_cannot_be_read_hides_no_other(world: World, table: str, broken: dict[str, object]) -> None:
     bad, *good = [await world.join(f"aks-{n}") for n in range(3)]
@@ -143,6 +165,9 @@ async def test_a_row_whose_key_is_no_clusters_hides_no_other(world: World, row_k
     assert len((await world.services.overview.page(None, None))[0]) == 2
     [unread] = (await world.services.overview.page("unknown", None))[0]
     assert (unread.states, unread.cluster == cluster.id) == ({"unknown": 1}, False)
+    assert unread.worst
+    assert str(unread.worst.remedy).startswith("Correct the fields that the message names.")
+    assert str(unread.worst.runbook).endswith("/invalid_request.md")
 
 
 async def test_two_schedulers_at_once_cost_no_further_write(world: World) -> None:

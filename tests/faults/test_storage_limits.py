@@ -2,6 +2,7 @@
 answers 503.
 """
 
+import asyncio
 import json
 import time
 from datetime import timedelta
@@ -12,6 +13,10 @@ import pytest
 from local.cloud import LocalCluster
 from pullkeeper.errors import StorageUnavailable
 from pullkeeper.fleet import storage
+from pullkeeper.fleet.queues import REFRESH, RefreshMessage
+from pullkeeper.fleet.shard_table import ShardState
+from pullkeeper.fleet.shards import shard_of
+from pullkeeper.status import read_status
 from tests.faults.gate import Gates
 from tests.faults.triggers import FUNCTIONS, WITHOUT_CALLS, invoke
 from tests.world import World
@@ -53,6 +58,30 @@ async def cluster(request: pytest.FixtureRequest, world: World, gates: Gates, mo
     return cluster
 
 
+async def test_every_method_of_tables_and_queues_fails_in_time(world: World, cluster: LocalCluster) -> None:
+    """And as its callers expect: none of them handles an error of the SDK."""
+    fleet, shards, queue = world.services.fleet, world.services.shards, world.services.queues[REFRESH]
+    shard, now = shard_of(cluster.id), world.clock()
+    calls = {
+        "put": fleet.put(cluster.member),
+        "remove": fleet.remove(cluster.id),
+        "member": fleet.member(cluster.id),
+        "shard": fleet.shard(shard),
+        "shards": fleet.shards(),
+        "totals": shards.totals(),
+        "read": shards.read(shard),
+        "read_range": shards.read_range(shard, shard),
+        "make_due": shards.make_due(shard, now),
+        "create": shards.save(ShardState(shard)),
+        "replace": shards.save(ShardState(shard, etag="1")),
+        "record_run": shards.record_run(now, now),
+        "send": queue.put(RefreshMessage(shard=shard, reason="due")),
+        "depth": queue.depth(),
+    }
+    ended = await asyncio.gather(*(asyncio.wait_for(call, _LONGEST) for call in calls.values()), return_exceptions=True)
+    assert dict(zip(calls, map(type, ended), strict=True)) == dict.fromkeys(calls, StorageUnavailable)
+
+
 @pytest.mark.parametrize("name", _TIMER_AND_QUEUES)
 async def test_timer_and_queue_functions_fail_in_time(name: str, cluster: LocalCluster) -> None:
     began = time.monotonic()
@@ -71,7 +100,10 @@ async def test_functions_whose_message_is_done_report_it_in_time(
     began = time.monotonic()
     await invoke(name, cluster)
     assert time.monotonic() - began < _LONGEST
-    assert [event["category"] for event in world.events.named(event)] == ["storage_unavailable"]
+    [reported] = world.events.named(event)
+    assert reported["category"] == "storage_unavailable"
+    assert reported["detail"]
+    assert "az storage account show" in reported["remedy"]
 
 
 @pytest.mark.parametrize("name", _ROUTES)
@@ -82,6 +114,16 @@ async def test_routes_answer_503_with_the_remedy_in_time(name: str, cluster: Loc
     problem = json.loads(response.get_body())
     assert (response.status_code, problem["category"]) == (503, "storage_unavailable")
     assert "az storage account show" in problem["remedy"]
+
+
+@pytest.mark.usefixtures("cluster")
+async def test_the_status_says_why_it_has_no_figures(world: World) -> None:
+    report = await read_status(world.services.settings, lambda: world.services)
+    assert (report.totals, report.queues) == (None, None)
+    *_, problem = report.problems
+    assert (problem.severity, problem.detail.partition(":")[0]) == ("error", "storage_unavailable")
+    assert problem.remedy.startswith("az storage account show")
+    assert problem.runbook == world.services.documentation.page("storage_unavailable")
 
 
 async def test_a_run_that_cannot_read_the_fleet_is_reported(world: World, cluster: LocalCluster) -> None:

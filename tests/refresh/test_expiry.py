@@ -47,6 +47,8 @@ async def test_an_in_cluster_refresher_that_has_stopped_is_named(world: World) -
     target = await _view(world, cluster)
     assert (target.state, target.category) == ("expired", "refresh_stopped")
     assert f"kubectl get cronjobs,jobs -n {cluster.target.namespace}" in str(target.remedy)
+    line = await world.services.overview.one(cluster.id)
+    assert (line.refresher, line.next_due) == ("in-cluster", await world.next_due(cluster))
 
 
 async def test_a_refresh_that_failed_is_the_reason_that_is_given(world: World) -> None:
@@ -55,4 +57,7 @@ async def test_a_refresh_that_failed_is_the_reason_that_is_given(world: World) -
     await cluster.server.stop()
     world.clock.advance(61 * MINUTE)
     await world.refresh_category(cluster)
-    assert (await _view(world, cluster)).category == "cluster_unreachable"
+    shown, known = await _view(world, cluster), await world.target(cluster)
+    assert shown.category == "cluster_unreachable"
+    assert shown.detail
+    assert (shown.detail, shown.remedy) == (known.detail, known.remedy)

@@ -1,5 +1,7 @@
 """A cluster with 500 targets, as the tables hold it and as HTTP shows it."""
 
+import base64
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,7 +13,7 @@ import pytest
 from pullkeeper.errors import InvalidRequest
 from pullkeeper.fleet.overview import ClusterView
 from pullkeeper.fleet.shards import shard_of
-from pullkeeper.fleet.status import Found, Status, TargetStatus
+from pullkeeper.fleet.status import Found, Search, Status, TargetStatus
 from pullkeeper.fleet.table import Member
 from pullkeeper.model import Cluster, ClusterId, Endpoint
 from tests.world import World
@@ -75,13 +77,27 @@ async def test_targets_are_paged_and_filtered_by_state(world: World) -> None:
     assert {tuple(page.states.items()) for page in [*everything, *fresh_ones]} == {(("fresh", 120), ("pending", 130))}
 
 
-@pytest.mark.parametrize("continuation", ["~~~", "bm90aGluZw==", "WyJhIl0=", "WyJhIiwgIidiIl0="])
+def _encode(*keys: str) -> str:
+    return base64.urlsafe_b64encode(json.dumps(keys).encode()).decode()
+
+
+_FILTER = "00' or PartitionKey ne '"
+
+
+@pytest.mark.parametrize(
+    "continuation", ["~~~", "bm90aGluZw==", _encode("00"), _encode("00", _FILTER), _encode(_FILTER, "a")]
+)
 async def test_what_no_page_gave_is_refused(world: World, continuation: str) -> None:
+    """The keys become part of a filter."""
     await _join(world, {})
+    with pytest.raises(InvalidRequest, match="continuation: must be what the page before gave"):
+        await world.services.overview.page(None, continuation)
     with pytest.raises(InvalidRequest, match="continuation: must be what the page before gave"):
         await world.services.overview.one(_ID, None, continuation)
     with pytest.raises(InvalidRequest, match="state: must be one of pending, fresh"):
         await world.services.overview.one(_ID, "broken")
+    with pytest.raises(InvalidRequest, match="state: must be one of pending, fresh"):
+        await world.services.overview.page("broken", None)
 
 
 async def test_a_line_counts_the_states_and_names_the_worst_target(world: World) -> None:
@@ -144,7 +160,30 @@ async def test_found_targets_are_counted_beside_named_ones(world: World) -> None
     assert (view.found, view.newly_found, view.states) == (2, 1, {"pending": 3, "removed": 1})
 
 
+async def test_of_removed_targets_the_one_that_was_refreshed_expires_first(world: World) -> None:
+    """The other was never written, so it has no time."""
+    now = world.clock()
+    gone = TargetStatus(found=Found(added_at=now - timedelta(hours=1), removed_at=now))
+    written = gone.model_copy(update={"expires_at": now - timedelta(minutes=1)})
+    selector = {"namespaceSelector": {"matchLabels": {"team": "shop"}}}
+    await _join(world, selector, never=gone, written=written)
+    (line,), _ = await world.services.overview.page(None, None)
+    assert line.worst
+    assert line.worst.target == "written/ar-pull-secret"
+
+
 async def test_a_cluster_whose_selectors_found_nothing_has_no_worst_target(world: World) -> None:
     await _join(world, {"namespaceSelector": {"matchLabels": {"team": "shop"}}})
     view = await world.services.overview.one(_ID)
     assert (view.targets, view.states, view.worst) == ((), {}, None)
+
+
+@pytest.mark.parametrize("selects", [True, False])
+async def test_how_a_search_went_is_shown_of_a_cluster_with_a_selector(world: World, *, selects: bool) -> None:
+    """It no longer matters once the cluster is onboarded without one."""
+    await _join(world, {"namespaceSelector": {"matchLabels": {"team": "shop"}}} if selects else {})
+    status = Status(search=Search(category="cluster_rbac_denied"))
+    await world.services.shards.update(shard_of(_ID), partial(replace, statuses={_ID: status}))
+    view = await world.services.overview.one(_ID)
+    shown = view.search and str(view.search.runbook).rpartition("/")[2]
+    assert shown == ("cluster_rbac_denied.md" if selects else None)

@@ -25,7 +25,7 @@ async def test_an_edit_is_taken_back_and_reported_with_its_manager(
     assert (await world.read_token(cluster)).startswith("ya29.")
     [event] = world.events.named("drift.repaired")
     assert event["detail"] == "edited by kubectl-edit"
-    assert event["category"] == "drift_repaired"
+    assert (event["category"], event["uid"]) == ("drift_repaired", uid)
     assert [record.levelname for record in caplog.records if "drift.repaired" in record.message] == ["WARNING"]
 
 
@@ -96,6 +96,15 @@ async def test_a_foreign_secret_that_a_policy_does_not_show_is_a_conflict(world:
     denied = json.dumps({"message": "ValidatingAdmissionPolicy 'pullkeeper-refresher' denied request: writes its own"})
     cluster.part.faults.add(Fault(path="/secrets/", method="PATCH", status=422, body=denied))
     assert await world.refresh_category(cluster) == "secret_conflict"
+
+
+async def test_a_foreign_secret_that_is_gone_by_the_time_of_the_look_is_no_conflict(world: World) -> None:
+    cluster = await world.join("aks-1")
+    cause = {"reason": "FieldManagerConflict", "message": 'conflict with "kubectl-create"'}
+    conflict = json.dumps({"message": "conflict", "details": {"causes": [cause]}})
+    cluster.part.faults.add(Fault(path="/secrets/", method="PATCH", status=409, body=conflict, times=1))
+    assert await world.refresh_category(cluster) == "ok"
+    assert (await world.read_token(cluster)).startswith("ya29.")
 
 
 async def test_a_foreign_secret_is_adopted_in_place_when_asked(world: World) -> None:

@@ -99,6 +99,12 @@ def test_after_five_failures_a_further_try_is_left_to_the_tick(
     assert results.retry_soon is retry_soon
 
 
+def test_a_list_that_failed_is_no_failure_of_a_cluster_that_lost_its_selectors_meanwhile() -> None:
+    results = Results()
+    results.report(_cluster(1), Attempt({}, search=ClusterUnreachable("no response")), Status(), Status())
+    assert (results.counts.total(), results.retry_soon) == (0, False)
+
+
 def test_what_only_a_person_can_fix_is_tried_again_before_the_token_expires() -> None:
     assert _HOUR / 12 + period(_HOUR) + tick(_HOUR) + slow_retry(_HOUR) + tick(_HOUR) < _HOUR
 

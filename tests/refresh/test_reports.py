@@ -13,17 +13,22 @@ pytestmark = pytest.mark.servers
 
 
 async def test_targets_that_are_fresh_are_reported_once_an_hour(world: World) -> None:
+    """Those that are not, at each run."""
     cluster = await world.join("aks-1")
-    reported = []
+    failing = await world.join(world.name_beside(cluster), access=False)
+    reported, failed, runs = [], 0, 0
     for minute in range(0, 180, 5):
         world.events.seen.clear()
         await world.tick()
         if any(event["cluster"] == str(cluster.id) for event in world.events.named("fleet.status")):
             reported.append(minute)
+        failed += sum(event["cluster"] == str(failing.id) for event in world.events.named("fleet.status"))
+        runs += len(world.events.named("shard.completed"))
         world.clock.advance(5 * MINUTE)
     gaps = {later - earlier for earlier, later in pairwise(reported)}
     assert len(reported) >= 3
     assert gaps <= {60, 65, 70, 75, 80, 85}, reported
+    assert failed == runs > len(reported)
 
 
 async def test_each_refresh_is_measured(

@@ -2,14 +2,17 @@
 
 import asyncio
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
+from azure.core.exceptions import ServiceResponseError
+from azure.data.tables.aio import TableClient
 from azure.functions.timer import TimerRequest
 
 from functions.schedule import schedule
 from local.cloud import LocalCluster
 from local.serving import Fault
-from pullkeeper.errors import StorageUnavailable
+from pullkeeper.refresh.revocation import _REPLACEMENTS
 from pullkeeper.services import Services
 from tests.world import MINUTE, World
 
@@ -88,10 +91,13 @@ async def test_only_one_process_replaces_it(world: World) -> None:
     await second.close()
 
 
-async def test_each_hub_is_replaced_once(world: World) -> None:
+async def test_each_hub_is_replaced_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But a token that was accepted at the very time of the replacement may have been revoked after it."""
     await _join_two(world)
     replace, accepted_at = world.services.federation._replace_revoked, world.clock()
     assert [await replace(hub, accepted_at) for hub in ("one", "other", "one")] == [2, 2, 0]
+    monkeypatch.setattr(replace.__self__, "_clock", lambda: accepted_at)  # type: ignore[attr-defined]
+    assert [await replace("third", accepted_at) for _ in range(2)] == [2, 2]
 
 
 async def _hold_a_token(world: World, process: Services, cluster: LocalCluster) -> None:
@@ -169,6 +175,18 @@ async def test_a_held_token_is_probed_once_in_a_few_minutes(world: World) -> Non
     assert world.events.named("token.revoked") == []
 
 
+async def test_a_token_is_not_probed_while_another_one_is_minted(world: World) -> None:
+    """Were it refused then, the new one would be dropped."""
+    await _join_two(world)
+    [mint] = world.services.federation._mints.values()
+    world.clock.advance(5 * MINUTE)
+    async with mint.lock:
+        probing = asyncio.create_task(world.services.federation.probe_held())
+        await asyncio.wait({probing}, timeout=0.3)
+        assert not probing.done()
+    await probing
+
+
 async def test_a_registry_that_hangs_delays_no_other_hub(world: World) -> None:
     world.cloud.add_hub("other")
     await world.join("aks-3", "other")
@@ -183,18 +201,22 @@ async def test_a_registry_that_hangs_delays_no_other_hub(world: World) -> None:
     probing.cancel()
 
 
+@pytest.mark.parametrize("call", ["get_entity", "create_entity"])
 async def test_storage_that_fails_is_reported_with_the_revocation(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     """The caller gets its token all the same."""
+    make_call = getattr(TableClient, call)
     [cluster, _] = await _join_two(world)
     world.cloud.google.revoke_all()
     world.clock.advance(5 * MINUTE)
 
-    async def fail(*_: object) -> int:
-        raise StorageUnavailable("tables: no response")
+    async def fail(*args: Any, **options: Any) -> Any:
+        if _REPLACEMENTS in str(args):
+            raise ServiceResponseError("no response")
+        return await make_call(*args, **options)
 
-    monkeypatch.setattr(world.services.federation, "_replace_revoked", fail)
+    monkeypatch.setattr(TableClient, call, fail)
     assert await world.refresh_category(cluster, "due") == "ok"
     [event] = world.events.named("token.revoked")
     assert event["category"] == "storage_unavailable"

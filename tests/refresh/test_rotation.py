@@ -68,11 +68,12 @@ async def test_the_secret_has_the_form_that_a_kubelet_needs(world: World) -> Non
     status = await world.target(cluster)
     assert secret["type"] == "kubernetes.io/dockerconfigjson"
     assert secret["metadata"]["labels"] == {"app.kubernetes.io/managed-by": "pullkeeper"}
-    assert status.expires_at is not None
-    assert (
-        status.expires_at.isoformat(timespec="seconds")
-        == secret["metadata"]["annotations"]["pullkeeper.dev/expires-at"]
-    )
+    assert status.issued_at
+    assert status.expires_at
+    assert secret["metadata"]["annotations"] == {
+        "pullkeeper.dev/issued-at": status.issued_at.isoformat(timespec="seconds"),
+        "pullkeeper.dev/expires-at": status.expires_at.isoformat(timespec="seconds"),
+    }
     auths = await cluster.admin.read_auths("deepintshield", "ar-pull-secret")
     assert world.cloud.hubs["two"].document["registries"] == list(auths)
     assert {"oauth2accesstoken"} == {entry["username"] for entry in auths.values()}

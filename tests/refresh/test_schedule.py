@@ -1,18 +1,24 @@
 """A tick sends the shards that are due, at a cost that does not grow with the fleet, and says what is overdue."""
 
 import asyncio
+import gc
+from datetime import timedelta
+from unittest.mock import AsyncMock
 
 import pytest
 from azure.data.tables.aio import TableServiceClient
 from azure.functions.timer import TimerRequest
 
+from functions.invocation import run
 from functions.schedule import schedule
 from pullkeeper import telemetry
 from pullkeeper.deadline import deadline, remaining
+from pullkeeper.errors import DeadlinePassed
+from pullkeeper.fleet.creation import StorageObjects
 from pullkeeper.fleet.shard_table import Totals
 from pullkeeper.fleet.shards import shard_of
 from pullkeeper.fleet.storage import CALL
-from pullkeeper.services import _create_and_close
+from pullkeeper.services import Services, _background, _create_and_close, services
 from pullkeeper.status import read_status
 from tests.world import MINUTE, World
 
@@ -43,15 +49,42 @@ async def test_the_timer_takes_back_a_problem_of_storage_that_is_solved(
     assert objects.problems == ()
 
 
-async def test_an_event_loop_that_ends_closes_the_services(world: World) -> None:
-    services, closed = world.build_services(), asyncio.Event()
-    services._connections.callback(closed.set)
-    background = asyncio.create_task(_create_and_close(services))
-    await asyncio.sleep(0)
+async def test_an_event_loop_that_ends_closes_the_services(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At its start queues and tables are created."""
+    built, created, closed = world.build_services(), asyncio.Event(), asyncio.Event()
+    built._connections.callback(closed.set)
+
+    async def create(_: StorageObjects) -> None:
+        created.set()
+
+    monkeypatch.setattr(StorageObjects, "create", create)
+    background = asyncio.create_task(_create_and_close(built))
+    async with asyncio.timeout(10):
+        await created.wait()
     assert not closed.is_set()
     background.cancel()
     await asyncio.wait({background})
     assert closed.is_set()
+
+
+async def test_a_process_builds_its_services_once_and_collects_garbage_less_often(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built, usual, spared = world.build_services(), gc.get_threshold(), gc.get_freeze_count()
+    monkeypatch.setattr(Services, "build", lambda *_: built)
+    monkeypatch.setattr(telemetry, "documentation", telemetry.documentation)
+    gc.set_threshold(700)
+    services.cache_clear()
+    try:
+        assert services() is services() is built
+        assert gc.get_threshold() == (20_000, 10, 10)
+        assert gc.get_freeze_count() > spared
+    finally:
+        gc.set_threshold(*usual)
+        services.cache_clear()
+        background = _background.pop()
+        background.cancel()
+        await asyncio.wait({background})
 
 
 async def test_a_shard_without_clusters_is_not_sent_again_and_again(world: World) -> None:
@@ -131,6 +164,32 @@ async def test_refresh_all_sends_one_message_per_shard(world: World) -> None:
     await world.services.scheduler.refresh_all_now()
     assert await world.process_queue() == len({shard_of(cluster.id) for cluster in clusters})
     assert writes + 4 == sum(cluster.part.journal.count("PATCH", "/secrets/") for cluster in clusters)
+
+
+async def test_a_run_that_is_cut_short_is_reported(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hang() -> Totals:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(world.services.shards, "totals", hang)
+    with pytest.raises(DeadlinePassed):
+        await run("schedule", world.services.scheduler.run(), timedelta(milliseconds=50))
+    assert len(world.events.named("run.completed")) == 1
+
+
+async def test_a_tick_sends_what_is_due_before_all_else_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The registry, and Google, may take their time."""
+    done = AsyncMock()
+    monkeypatch.setattr("functions.schedule.services", lambda: done)
+    await schedule._function.get_user_function()(TimerRequest(past_due=False))
+    first, *others = [name for name, *_ in done.mock_calls]
+    assert first == "scheduler.run"
+    assert sorted(others) == [
+        "federation.probe_held",
+        "messages.resume_stalled",
+        "retention.remove_expired",
+        "storage_objects.create",
+    ]
 
 
 async def test_a_shard_whose_row_was_lost_is_refreshed_within_the_hour(world: World) -> None:

@@ -1,6 +1,8 @@
 """A namespace that gets the labels of a selector has its secret by the end of the next tick's run."""
 
 import asyncio
+from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
@@ -9,6 +11,7 @@ import pytest
 from local.cloud import LocalCluster
 from local.kubernetes import ApiServer, recordings
 from local.serving import Fault
+from pullkeeper import telemetry
 from pullkeeper.cluster.api import Api
 from pullkeeper.cluster.lists import list_all
 from pullkeeper.cluster.refusals import ListExpired
@@ -90,7 +93,8 @@ async def test_a_namespace_has_its_secret_and_its_accounts_name_it_at_the_next_t
     assert found
     assert world.clock() - found.added_at < MINUTE
     assert found.removed_at is None
-    assert named(world, "target.added") == ["team-a/ar-pull-secret"]
+    await tick(world)
+    assert named(world, "target.added") == ["team-a/ar-pull-secret"], "once"
 
 
 async def test_between_due_times_namespaces_are_only_listed_and_only_new_ones_written(world: World) -> None:
@@ -116,6 +120,7 @@ async def test_an_hour_costs_a_list_a_tick_and_three_writes_a_secret(world: Worl
     for _ in range(12):
         await tick(world)
     assert (lists(cluster) - listed, writes(cluster) - written) == (12, 2 * 3)
+    assert {event["overdue"] for event in world.events.named("run.completed")} == {0}
 
 
 async def test_a_shard_with_a_selector_is_due_at_every_tick_and_others_are_not(world: World) -> None:
@@ -194,9 +199,18 @@ async def test_a_selector_that_finds_nothing_is_a_note_and_no_failure(world: Wor
     assert (search.category, search.note) == (None, "no namespace has the labels pull=yes")
     assert (await world.services.overview.one(cluster.member.cluster.cluster)).search == search
     assert world.events.named("secret.refresh_failed") == []
+    assert world.events.named("fleet.status") == []
+    # Without the selector nothing is left to say of it.
+    wanted = cluster.member.cluster.model_copy(update={"targets": (Target(),)})
+    await world.services.fleet.register(replace(cluster.member, cluster=wanted))
+    assert (await world.refresh(cluster)).search is None
 
 
-async def test_a_refused_list_is_an_outcome_of_its_own_and_delays_no_refresh(world: World) -> None:
+async def test_a_refused_list_is_an_outcome_of_its_own_and_delays_no_refresh(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = Counter[str]()
+    monkeypatch.setattr(telemetry.refresh_count, "add", lambda _, attributes: counted.update([attributes["category"]]))
     cluster = await join(world, Target(), TEAMS)
     await create(cluster, "team-a", pull="yes")
     await world.refresh(cluster)
@@ -210,6 +224,7 @@ async def test_a_refused_list_is_an_outcome_of_its_own_and_delays_no_refresh(wor
     status = await world.status(cluster)
     assert status.search
     assert status.search.category == "cluster_rbac_denied"
+    assert "is forbidden" in (status.search.detail or "")
     principal = world.cloud.app.principal_id
     assert f"kubectl auth can-i list namespaces --as={principal};" in (status.search.remedy or "")
     page = world.services.documentation.page("cluster_rbac_denied")
@@ -218,6 +233,8 @@ async def test_a_refused_list_is_an_outcome_of_its_own_and_delays_no_refresh(wor
     assert {one.state(world.clock()) for one in status.targets.values()} == {"fresh"}
     assert writes(cluster) - written == 4
     assert set(named(world, "secret.refresh_failed")) == {"*"}
+    assert sum(run["failed"] for run in world.events.named("shard.completed")) == 3
+    assert counted["cluster_rbac_denied"] == 3
     assert ("*", "unknown", status.search.remedy) in {
         (str(seen["target"]).rpartition("aks-1/")[2], seen["state"], seen.get("remedy"))
         for seen in world.events.named("fleet.status")
@@ -242,6 +259,13 @@ async def test_a_further_try_of_a_secret_lists_no_namespaces(world: World) -> No
     await world.services.refresher.refresh(RefreshMessage(shard=shard_of(cluster.id), reason="retry"))
     assert lists(cluster) == listed
     assert (await world.target(cluster)).failures == 2
+    # But where the list itself has failed it is made again.
+    cluster.part.faults.add(Fault(path="/api/v1/namespaces$", method="GET", times=3))
+    await world.refresh(cluster)
+    listed = lists(cluster)
+    world.clock.advance(MINUTE)
+    await world.services.refresher.refresh(RefreshMessage(shard=shard_of(cluster.id), reason="retry"))
+    assert lists(cluster) > listed
 
 
 async def test_without_a_token_for_it_a_list_fails_as_entra_does(world: World) -> None:
@@ -252,15 +276,25 @@ async def test_without_a_token_for_it_a_list_fails_as_entra_does(world: World) -
     assert search.category == "entra_denied"
 
 
-async def test_a_bug_in_a_list_leaves_the_secrets_to_be_written(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("failure", "category"),
+    [(KeyError("ya29.canary"), "internal"), (ClusterUnreachable("closed for others"), "cluster_unreachable")],
+    ids=["a bug", "closed"],
+)
+async def test_a_bug_in_a_list_leaves_the_secrets_to_be_written(
+    world: World, monkeypatch: pytest.MonkeyPatch, failure: Exception, category: str
+) -> None:
+    """So does a list that was closed to make room, which is none."""
+
     async def fail(*_: object) -> None:
-        raise KeyError("ya29.canary")
+        raise failure
 
     monkeypatch.setattr(Writer, "search", fail)
     cluster = await join(world, Target(), TEAMS)
     status = await world.refresh(cluster)
     assert status.search
-    assert status.search.category == "internal"
+    assert status.search.category == category
+    assert "<" not in (status.search.remedy or "")
     assert (await world.target(cluster)).state(world.clock()) == "fresh"
     assert "canary" not in world.format_events()
 
@@ -306,6 +340,10 @@ async def test_a_list_that_got_no_response_is_made_in_a_place_for_suspects(
     for _ in range(2):
         await world.refresh(cluster)
     assert suspects == [False, False, True, False]
+    cluster.part.faults.clear()
+    for _ in range(2):
+        await world.refresh(cluster)
+    assert suspects[4:] == [True, False, False, False]
 
 
 async def test_a_manual_refresh_lists_too(world: World) -> None:
@@ -338,6 +376,9 @@ async def test_a_namespace_that_is_created_again_is_new_and_no_drift(world: Worl
     await end(cluster, "team-a")
     again = await create(cluster, "team-a", pull="yes")
     assert first["metadata"]["uid"] != again["metadata"]["uid"]
+    seen = (await world.status(cluster)).targets["team-a/ar-pull-secret"].found
+    assert seen
+    assert seen.namespace == first["metadata"]["uid"][:8]
     await tick(world)
     assert await cluster.admin.read_auths("team-a", "ar-pull-secret")
     assert world.events.named("drift.repaired") == []
@@ -359,6 +400,14 @@ async def test_named_targets_come_first_then_those_already_kept(world: World, mo
     assert status.search.category == "target_limit"
     assert "team-a/ar-pull-secret" in (status.search.detail or "")
     assert named(world, "secret.refresh_failed") == ["*"]
+
+    # One that comes back is none of those that are kept.
+    await label(cluster, "team-m")
+    await tick(world)
+    await label(cluster, "team-m", pull="yes")
+    await tick(world)
+    kept = {name for name, one in (await world.status(cluster)).targets.items() if not one.removed_at}
+    assert kept == {f"{name}/ar-pull-secret" for name in ("deepintshield", "team-a", "team-n")}
 
 
 def test_ten_of_those_beyond_the_limit_are_named_and_the_others_counted() -> None:

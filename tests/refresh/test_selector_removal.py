@@ -1,6 +1,7 @@
 """A namespace that loses the labels of a selector: reported, not refreshed, and cleaned only where that is safe."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Final
 
 import pytest
@@ -8,8 +9,10 @@ import pytest
 from local.cloud import LocalCluster
 from local.kubernetes import recordings
 from local.serving import Fault
-from pullkeeper.fleet.status import TargetStatus
+from pullkeeper import telemetry
+from pullkeeper.fleet.status import Found, Search, Status, TargetStatus
 from pullkeeper.model import Target, Wish
+from pullkeeper.refresh.removal import _may_prune
 from tests.refresh.test_selector import TEAMS, create, end, join, label, named, tick, writes
 from tests.world import MINUTE, World
 
@@ -47,9 +50,19 @@ async def steps(world: World, number: int = _AN_HOUR) -> None:
         await world.tick()
 
 
-async def test_it_is_reported_and_not_refreshed_and_keeps_its_secret(world: World) -> None:
-    """Once in a token's life it is looked at, and not by hand."""
-    cluster = await lose(world)
+async def test_it_is_reported_and_not_refreshed_and_keeps_its_secret(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once in a token's life it is looked at, and not by hand. That another selector prunes its own changes nothing.
+    No figure shows that its token has expired.
+    """
+    lifetimes = list[float]()
+    monkeypatch.setattr(telemetry.remaining_lifetime, "record", lambda seconds, _: lifetimes.append(seconds))
+    labels = {"match_labels": {"other": "yes"}}
+    other = PRUNED.model_copy(
+        update={"secret": "other", "namespace_selector": TEAMS.namespace_selector.model_copy(update=labels)}
+    )
+    cluster = await lose(world, TEAMS, other)
     written = writes(cluster)
     for minutes, looks in ((50, 0), (15, 1), (15, 1)):
         world.clock.advance(minutes * MINUTE)
@@ -58,12 +71,13 @@ async def test_it_is_reported_and_not_refreshed_and_keeps_its_secret(world: Worl
         assert writes(cluster) - written == looks
     status = await status_of(world, cluster)
     assert status
-    assert status.state(world.clock()) == "removed"
+    assert (status.state(world.clock()), status.note) == ("removed", None)
     await steps(world)
     assert await status_of(world, cluster)
     assert await has_secret(cluster)
     assert named(world, "target.removed") == [NAME]
     assert world.events.named("run.completed")[-1]["removed"] == 1
+    assert min(lifetimes) > 0
 
 
 async def test_with_prune_its_secret_is_deleted_after_a_tokens_life(world: World) -> None:
@@ -103,15 +117,20 @@ async def test_the_label_may_come_back(world: World) -> None:
     assert world.events.named("drift.repaired") == []
 
 
-async def test_a_secret_that_another_client_has_written_too_is_kept(world: World) -> None:
-    """Where the role that shows it is missing, that is a failure, until it is there again."""
+@pytest.mark.parametrize(
+    ("case", "category"), [("forbidden", "cluster_rbac_denied"), ("webhook-down", "admission_denied")]
+)
+async def test_a_secret_that_another_client_has_written_too_is_kept(world: World, case: str, category: str) -> None:
+    """Where the role that shows it is missing, or a webhook is down, that is a failure, until it shows."""
     cluster = await lose(world, PRUNED)
     await cluster.admin.edit_secret("team-a", "ar-pull-secret", '{"auths":{}}')
-    cluster.part.faults.add(recordings.fault("forbidden", path="/namespaces/team-a/secrets/", method="PATCH"))
+    cluster.part.faults.add(recordings.fault(case, path="/namespaces/team-a/secrets/", method="PATCH"))
     await steps(world)
     status = await status_of(world, cluster)
     assert status
-    assert (status.category, status.failures) == ("cluster_rbac_denied", 1)
+    assert status.category == category
+    assert "<" not in (status.remedy or "")
+    assert status.failures
     cluster.part.faults.clear()
     await steps(world, 2)
     assert await has_secret(cluster)
@@ -127,6 +146,9 @@ async def test_a_secret_that_was_created_again_is_kept(world: World) -> None:
     await cluster.admin.create_secret("team-a", "ar-pull-secret", '{"auths":{}}', manager="pullkeeper")
     await steps(world)
     assert await has_secret(cluster)
+    status = await status_of(world, cluster)
+    assert status
+    assert status.note == "not removed: it is also written by another client, which created it again"
 
 
 async def test_lists_that_fail_begin_the_hour_again(world: World) -> None:
@@ -140,6 +162,20 @@ async def test_lists_that_fail_begin_the_hour_again(world: World) -> None:
     assert await has_secret(cluster)
     await steps(world, 2 * _AN_HOUR)
     assert not await has_secret(cluster)
+
+
+@pytest.mark.parametrize(
+    ("removed", "complete", "may"), [(60, 60, True), (60, 59, False), (59, 60, False), (60, None, False)]
+)
+def test_both_the_loss_of_the_label_and_complete_lists_are_a_tokens_life_old(
+    removed: float, complete: float | None, *, may: bool
+) -> None:
+    """None: the last list has failed."""
+    now = datetime.now(UTC)
+    found = Found(added_at=now, removed_at=now - removed * MINUTE)
+    search = Search(since=None if complete is None else now - complete * MINUTE)
+    status = Status(targets={NAME: TargetStatus(found=found)}, search=search)
+    assert _may_prune(Target(namespace="team-a"), status, now) is may
 
 
 async def test_without_any_list_for_long_the_hour_begins_again(world: World) -> None:
@@ -175,7 +211,8 @@ async def test_without_the_selector_what_it_has_found_is_removed_and_remembered(
     await steps(world, 2 * _AN_HOUR)
     status = await status_of(world, cluster)
     assert status
-    assert status.state(world.clock()) == "removed"
+    assert status.removed_at
+    assert world.clock() - status.removed_at > _AN_HOUR * _STEP
     assert (await world.status(cluster)).search is None
     assert await has_secret(cluster)
     assert named(world, "target.removed") == [NAME]

@@ -20,7 +20,7 @@ from pullkeeper.fleet.queues import RefreshMessage
 from pullkeeper.fleet.shard_table import Shards, ShardState
 from pullkeeper.fleet.shards import shard_of
 from pullkeeper.fleet.status import Found, Status, TargetStatus
-from pullkeeper.fleet.table import Fleet, Member, entity_keys
+from pullkeeper.fleet.table import Fleet, Member, Row, entity_keys
 from pullkeeper.model import ClusterId, Target
 from pullkeeper.publisher.federation import Federation
 from pullkeeper.publisher.hub import Hub
@@ -114,6 +114,9 @@ async def test_a_row_of_another_version_is_left_alone_and_reported(world: World)
     assert reported[-1]["category"] == "unknown_format"
     with pytest.raises(UnknownFormat, match="the row has format 2"):
         await world.services.fleet.member(newer.id)
+    [line], _ = await world.services.overview.page("unknown", None)
+    assert line.worst
+    assert (line.worst.category, line.worst.detail) == ("unknown_format", "the row has format 2")
     assert (await world.target(other)).state(world.clock()) == "fresh"
 
 
@@ -247,6 +250,33 @@ async def test_what_another_run_writes_meanwhile_is_not_written_again(
     assert cluster.part.journal.count("PATCH", "/secrets/") == 1
 
 
+async def test_a_shard_is_read_again_once_for_all_of_its_clusters(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forced: the mint takes longer than the rows are good for."""
+    ids = _in_one_shard("0b", 5)
+    old = await world.cloud.add_cluster(ids[0].name, "main")
+    for one in ids:
+        member = old.member.cluster.model_copy(update={"cluster": one})
+        await world.services.fleet.register(replace(old.member, cluster=member))
+    mint, read, times, reads = Federation.token, Fleet.shard, [timedelta(seconds=6)], list[str]()
+
+    async def mint_slowly(self: Federation, hub: Hub, **named: Any) -> Token:
+        if times:
+            world.clock.advance(times.pop())
+        return await mint(self, hub, **named)
+
+    async def note(self: Fleet, shard: str) -> list[Row]:
+        reads.append(shard)
+        return await read(self, shard)
+
+    monkeypatch.setattr(Federation, "token", mint_slowly)
+    monkeypatch.setattr(Fleet, "shard", note)
+    await world.services.refresher.refresh(RefreshMessage(shard="0b", reason="due"))
+    assert world.events.named("shard.completed")[-1]["ok"] == 5
+    assert len(reads) == 2
+
+
 async def test_a_cluster_that_left_has_no_row_and_no_status(world: World) -> None:
     cluster = await world.join("aks-1")
     await world.tick()
@@ -274,6 +304,7 @@ async def test_a_cluster_that_leaves_while_its_run_is_recorded_has_no_status(
 
 
 async def test_a_manual_refresh_that_continues_leaves_what_has_failed_and_waits(world: World) -> None:
+    """Until it is due."""
     cluster = await world.join("aks-1")
     cluster.part.faults.add(recordings.fault("forbidden", method="PATCH", path="/secrets/"))
     await world.refresh(cluster)
@@ -282,6 +313,9 @@ async def test_a_manual_refresh_that_continues_leaves_what_has_failed_and_waits(
     message = RefreshMessage(shard=shard_of(cluster.id), cluster=cluster.id, reason="manual", since=since)
     await world.services.refresher.refresh(message)
     assert calls == cluster.part.journal.count("PATCH", "/secrets/")
+    world.clock.advance(15 * MINUTE)
+    await world.services.refresher.refresh(message)
+    assert calls < cluster.part.journal.count("PATCH", "/secrets/")
 
 
 def test_the_first_outcome_of_a_target_counts() -> None:
@@ -331,14 +365,19 @@ async def test_a_failure_is_tried_again_after_30_seconds(
 async def test_a_shard_that_takes_too_long_continues_in_a_further_message(
     world: World, monkeypatch: pytest.MonkeyPatch, reason: str
 ) -> None:
-    """One cluster at a time, and a minute for each: a run begins no cluster after a minute."""
+    """One cluster at a time, and a minute for each: a run begins no cluster after a minute.
+
+    By hand, those that were refreshed before are written again.
+    """
     first, *others = _in_one_shard("0c", 3)
     old = await world.cloud.add_cluster(first.name, "main")
     for cluster in (first, *others):
         member = old.member.cluster.model_copy(update={"cluster": cluster})
         await world.services.fleet.register(replace(old.member, cluster=member))
+    if reason == "manual":
+        await world.tick()
     world.services.refresher._capacity = Capacity(prompt=1)
-    write = Writer.write
+    began, write = world.clock(), Writer.write
 
     async def take_a_minute(*args: Any, **named: Any) -> Attempt:
         world.clock.advance(1.1 * MINUTE)
@@ -351,7 +390,8 @@ async def test_a_shard_that_takes_too_long_continues_in_a_further_message(
         await world.services.scheduler.refresh_all_now()
     assert 3 <= await world.process_queue() <= 4  # the first may be due again
     statuses = (await world.services.shards.read("0c")).statuses
-    assert [len(status.targets) for status in statuses.values()] == [1, 1, 1]
+    targets = [target for status in statuses.values() for target in status.targets.values()]
+    assert [target.last_success > began for target in targets if target.last_success] == [True] * 3
 
 
 async def test_storage_that_fails_during_a_run_is_reported_as_such(
@@ -411,11 +451,11 @@ async def test_what_ends_while_the_row_is_written_is_recorded_too(
         await world.services.fleet.remove(cluster.id)
         joined = cluster.member.cluster.model_copy(update={"cluster": id_})
         await world.services.fleet.register(replace(cluster.member, cluster=joined))
-    clusters[1].part.faults.add(Fault(path="/secrets/", delay=timedelta(seconds=1.2), slow_only=True))
+    clusters[1].part.faults.add(Fault(path="/secrets/", delay=timedelta(seconds=0.6), slow_only=True))
     save = Shards.save
 
     async def save_slowly(shards: Shards, state: ShardState) -> ShardState | None:
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(1)
         return await save(shards, state)
 
     monkeypatch.setattr(Shards, "save", save_slowly)

@@ -2,6 +2,7 @@
 
 import json
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,8 @@ from local.kubernetes import recordings
 from local.serving import Fault
 from pullkeeper.model import Target
 from pullkeeper.publisher.hub import Hub
+from pullkeeper.refresh.attempt import Writer
+from pullkeeper.refresh.outcomes import Attempt
 from tests.world import MINUTE, World
 
 pytestmark = pytest.mark.servers
@@ -84,6 +87,20 @@ async def test_a_token_that_becomes_too_old_between_two_tries_is_not_written(wor
     assert await world.refresh_category(cluster) == "cluster_unreachable"
     assert cluster.part.journal.count("PATCH", "/secrets/") == 1
     assert await world.refresh_category(cluster) == "ok"
+
+
+async def test_a_token_that_becomes_too_old_before_the_first_try_is_not_written(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster, write = await world.join("aks-1"), Writer.write
+
+    async def begin_late(*args: Any, **named: Any) -> Attempt:
+        world.clock.advance(10 * MINUTE + timedelta(seconds=1))
+        return await write(*args, **named)
+
+    monkeypatch.setattr(Writer, "write", begin_late)
+    assert await world.refresh_category(cluster) == "cluster_unreachable"
+    assert "too much of the token's life passed" in str((await world.target(cluster)).detail)
 
 
 async def test_a_response_that_comes_after_a_sixth_of_the_tokens_life_is_no_success(world: World) -> None:
