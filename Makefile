@@ -31,7 +31,7 @@ up: setup ## Keep such a fleet running until Ctrl-C, to break and repair it by h
 	$(WITH_HOST) $(BIN)/python -m local.demo --clusters $(CLUSTERS) --keep
 
 test: setup $(AXE) ## Run all tests (TESTS=tests/refresh: a part)
-	@$(WITH_INDEX) $(BIN)/pytest -n 4 $(TESTS)
+	@$(WITH_INDEX) $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 test-e2e: setup ## Run tests/end_to_end (HOST=func: on Core Tools, as for demo and up)
 	$(WITH_HOST) $(BIN)/pytest -n 2 tests/end_to_end

@@ -107,7 +107,8 @@ async def register(
     for shard, entities in rows.items():
         for start in range(0, len(entities), 100):
             await fleet.submit_transaction([("upsert", entity) for entity in entities[start : start + 100]])
-        await shards.upsert_entity({"PartitionKey": "shard", "RowKey": shard, "Format": FORMAT, "NextDue": due})
+        row = {"PartitionKey": "shard", "RowKey": shard, "Format": FORMAT, "NextDue": due}
+        await shards.upsert_entity({**row, "LifeSeconds": 3600.0, "Clusters": 0, "States": "{}"})
 
 
 @asynccontextmanager

@@ -225,6 +225,7 @@ _CONTINUATIONS: Final = {
     "half": _encode({"PartitionKey": "a"}),
     "one key": _encode(["00"]),
     "a filter in a key": _encode(["00", f"a' or PartitionKey ne '{_CANARY}"]),
+    "a filter in a shard": _encode([f"a' or PartitionKey ne '{_CANARY}", "00"]),
     "filter": _encode({"PartitionKey": f"a' or PartitionKey ne '{_CANARY}", "RowKey": "b"}),
     "more parameters": _encode({"PartitionKey": f"a&$filter={_CANARY}", "RowKey": "b"}),
     "a header": _encode({"PartitionKey": "a\r\nX-Evil: yes", "RowKey": "b"}),

@@ -46,6 +46,17 @@ _CHECKS: Final = [
 """
 
 
+async def test_the_document_says_what_to_send_and_what_may_come_back() -> None:
+    onboard, listed = (_DOCUMENT["paths"]["/clusters"][method] for method in ("post", "get"))
+    assert onboard["requestBody"]["required"]
+    assert sorted(onboard["responses"]) == ["202", "400", "401", "403", "404", "409", "413", "500", "502", "503"]
+    assert _DOCUMENT["security"] == [{"functionKey": []}]
+    unprotected = [path for path, one in _DOCUMENT["paths"].items() if any("security" in each for each in one.values())]
+    assert unprotected == ["/health"]
+    states = {one["name"]: one["schema"] for one in listed["parameters"]}["state"]["enum"]
+    assert states == ["pending", "fresh", "stale", "expired", "unknown", "removed"]
+
+
 @pytest.mark.parametrize(("path", "method", "mode"), _ROUTES)
 async def test_every_response_is_described(app: App, path: str, method: str, mode: GenerationMode) -> None:
     operation = _SCHEMA[path][method]

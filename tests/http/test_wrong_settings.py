@@ -103,7 +103,9 @@ async def test_a_wrong_setting_is_unhealthy_and_named_in_the_status(app: App, se
     app.settings[setting] = value
 
     assert await app.call(status, "health") == (503, {"status": "error"})
-    problems = (await app.status())["problems"]
+    report = await app.status()
+    problems = report["problems"]
+    assert {hub["name"] for hub in report["hubs"]} <= {"main"}, "what is no JSON has no hubs"
     assert any(problem["setting"].startswith(setting) for problem in problems)
     assert all(problem["severity"] == "error" and problem["remedy"] for problem in problems)
 
@@ -197,13 +199,15 @@ async def test_an_operation_that_runs_already_fails_with_the_setting_that_it_nee
     assert app.world.cloud.arm_part.journal.requests == []
 
 
-async def test_each_run_of_the_timer_reports_the_problems(app: App) -> None:
+async def test_each_run_of_the_timer_reports_the_problems(app: App, caplog: pytest.LogCaptureFixture) -> None:
     app.settings["REFRESH_SCHEDULE"] = "wrong"
     app.settings["HUB"] = _CANARY
     await schedule.schedule._function.get_user_function()(None)
 
     reported = {event["setting"]: event["severity"] for event in app.world.events.named("settings.invalid")}
     assert reported == {"REFRESH_SCHEDULE": "error", "HUB": "warning"}
+    levels = [record.levelname for record in caplog.records if record.getMessage().startswith("settings.invalid")]
+    assert levels == ["ERROR", "WARNING"]
     assert app.world.events.named("run.completed"), "the run happens all the same"
 
 
@@ -220,4 +224,6 @@ async def test_queues_and_tables_are_created_when_the_app_starts_to_work(app: Ap
     await schedule.schedule._function.get_user_function()(None)
 
     queues = {"refresh": 0, "refresh-poison": 0, "onboarding": 0, "onboarding-poison": 0}
-    assert (await app.status())["queues"] == queues
+    report = await app.status()
+    assert report["queues"] == queues
+    assert report["lastRun"]

@@ -32,9 +32,11 @@ Outcome = Literal["killed", "survived", "outdated", "broken"]
 def main() -> int:
     mutants = read_mutants()
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", choices=[[], *mutants], help="all, if none is named")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="all, if none is named")
     parser.add_argument("--jobs", type=int, default=2, help="how many at once")
     options = parser.parse_args()
+    if unknown := sorted({*options.names} - mutants.keys()):
+        parser.error(f"no safeguard has the name {', '.join(unknown)}")
     chosen = {name: mutants[name] for name in options.names or mutants}
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         copies = [_copy_tree(Path(folder) / str(number)) for number in range(options.jobs)]

@@ -1,5 +1,6 @@
 """The list of safeguards, and of the code without each: a YAML file for each folder of the code."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,12 @@ def read_mutants() -> Mapping[str, Mutant]:
     """Return the mutants by the names of their safeguards. Raises ValueError for a name that is there twice."""
     mutants: dict[str, Mutant] = {}
     for file in sorted(_LISTS.glob("*.yaml")):
-        for name, fields in yaml.load(file.read_bytes(), yaml.CSafeLoader).items():
+        text = file.read_text(encoding="utf-8")
+        listed = yaml.load(text, yaml.CSafeLoader)
+        # The loader keeps the last of those that have one name.
+        if len(listed) != len(re.findall(r"^\w.*:$", text, re.MULTILINE)):
+            raise ValueError(f"{file.name}: a name is there twice")
+        for name, fields in listed.items():
             if name in mutants:
                 raise ValueError(f"{file.name}: {name} is there twice")
             mutants[name] = Mutant(**{**fields, "tests": tuple(fields["tests"])})
