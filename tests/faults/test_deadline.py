@@ -106,7 +106,7 @@ async def test_every_function_ends_in_time_if_its_calls_use_up_theirs(world: Wor
     seconds = dict(await asyncio.gather(*(measure(str(name)) for name in FUNCTIONS)))
 
     assert {name for name, took in seconds.items() if took > (_INVOCATION + _SLACK).total_seconds()} == set()
-    assert {name for name, took in seconds.items() if took < _CALL.total_seconds() / 3} == WITHOUT_CALLS
+    assert {name for name, took in seconds.items() if took < _CALL.total_seconds() / 3} <= WITHOUT_CALLS
 
 
 async def test_the_time_that_storage_takes_is_the_diagnosis_own(world: World, gates: Gates) -> None:

@@ -123,7 +123,7 @@ async def test_next_refresh_is_due_before_half_of_the_tokens_life(world: World, 
     first, second = await world.join("aks-1", "other"), await world.join("aks-2", "other")
     minted, life = world.clock(), timedelta(seconds=lifetime)
     await world.refresh(first)
-    world.clock.advance(0.98 * life / 12)
+    world.clock.advance(0.95 * life / 12)
     await world.refresh(second)
     assert world.cloud.google.exchanges == 1
     target = await world.target(second)
