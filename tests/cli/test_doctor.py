@@ -1,5 +1,6 @@
 """`pullkeeper doctor` and `check`: each hop, each problem, and the exit code."""
 
+import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -78,7 +79,8 @@ async def test_each_hop_is_a_line_and_the_broken_ones_say_what_to_do(lonely: Cli
     ]
     run = await _run(lonely, answers, "doctor", "shop-west", "--evidence")
     assert "  clientId: c1\n" in run.out
-    assert (await _run(lonely, answers, "doctor", "shop-west", "-o", "json")).code == FAILED
+    run = await _run(lonely, answers, "doctor", "shop-west", "-o", "json")
+    assert (run.code, json.loads(run.out)["state"]) == (FAILED, "failed")
 
 
 async def test_a_hub_that_is_well_succeeds(lonely: Cli) -> None:
@@ -165,6 +167,8 @@ async def test_a_check_fails_for_what_is_wrong(lonely: Cli, fields: Any, code: i
     assert (run.code, run.err) == (code, "")
     assert f"\n{expected}" in run.out
     assert len(re.findall("^[✗▲]", run.out, re.MULTILINE)) == (expected[0] in "✗▲")
+    parts = re.findall("^► (.+)", run.out, re.MULTILINE)
+    assert [part.partition(" http:")[0] for part in parts] == ["reaching", "looking at the app", "looking at the hubs"]
 
 
 async def test_an_app_that_is_unwell_fails_the_check(lonely: Cli) -> None:
