@@ -61,9 +61,10 @@ class Patient:
     def namespaces(self) -> list[str]:
         return list(dict.fromkeys(target.namespace for target in self.targets))
 
-    def may_write(self, seen: ObjectMetadata) -> bool:
-        """Whether a refresh writes a secret that looks like this."""
-        return self.cluster.adopt or is_ours(seen)
+    def may_write(self, target: Target, seen: ObjectMetadata) -> bool:
+        """Whether a refresh writes a secret that looks like this. A job in the cluster knows no uid."""
+        known = self.status.of(target).uid if self.cluster.refresher == "central" else None
+        return self.cluster.adopt or is_ours(seen) or seen.uid == known
 
     def context(self, target: Target) -> dict[str, str]:
         """Return the names that remedies need."""

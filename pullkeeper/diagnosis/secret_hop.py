@@ -3,7 +3,7 @@ shows its metadata.
 """
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 from pullkeeper.cluster import pull_secret
@@ -65,7 +65,7 @@ async def _look(patient: Patient, target: Target) -> ObjectMetadata | None:
         look = patient.view.see
     seen = await look(lambda api: api.look(path, "Secret"))
     # Our field manager has mostly set the type, which never changes.
-    if seen and patient.may_write(seen) and MANAGER not in managers(seen.metadata, "type"):
+    if seen and patient.may_write(target, seen) and MANAGER not in managers(seen.metadata, "type"):
         try:
             await look(lambda api: api.look(path, "Secret", type=_TYPE))
         except OwnershipConflict as e:
@@ -89,14 +89,14 @@ def _judge(course: Course, patient: Patient, target: Target, seen: ObjectMetadat
     times, left = Observed.of(seen), timedelta()
     editors, owners = managers(seen.metadata, "data"), ", ".join(sorted(seen.managers)) or "no one"
     evidence: dict[str, object] = {"uid": seen.uid, "field managers": owners}
-    if not patient.may_write(seen):
+    if not patient.may_write(target, seen):
         return _explain(course, patient, target, SecretConflict(f"it belongs to {owners}"), evidence)
     evidence |= {"type": _TYPE, "last failure": patient.status.of(target).category}
     if times.expires_at:
         left = times.expires_at - patient.now
         evidence |= {"expires at": times.expires_at.isoformat(), "minutes left": int(left / _MINUTE)}
         if left <= timedelta():
-            return _explain_expired(course, patient, target, times.expires_at, evidence)
+            return _explain_expired(course, patient, target, times, evidence)
     if MANAGER not in editors:
         who = ", ".join(sorted(editors)) or "another client"
         detail = f"{who} has written its content: the next refresh puts it right"
@@ -106,10 +106,11 @@ def _judge(course: Course, patient: Patient, target: Target, seen: ObjectMetadat
 
 
 def _explain_expired(
-    course: Course, patient: Patient, target: Target, expired_at: datetime, evidence: Mapping[str, object]
+    course: Course, patient: Patient, target: Target, times: Observed, evidence: Mapping[str, object]
 ) -> Hop:
     """By the last failure of a refresh, or by there having been none."""
-    expired = patient.status.of(target).model_copy(update={"expires_at": expired_at, "unobserved": False})
+    seen = {"issued_at": times.issued_at, "expires_at": times.expires_at, "unobserved": False}
+    expired = patient.status.of(target).model_copy(update=seen)
     explained = explain_expiry(patient.cluster, target, expired, patient.now)
     hop = build_hop(_NAME, "failed", f"its token has expired: {explained.detail}", subject=target, evidence=evidence)
     about = {"category": explained.category, "remedy": explained.remedy}

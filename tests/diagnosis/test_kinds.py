@@ -1,6 +1,7 @@
 """Clusters of every kind: in-cluster, with local accounts, without federation, namespaces by label; and hubs alone."""
 
 import asyncio
+import base64
 from dataclasses import replace
 from datetime import datetime
 
@@ -247,6 +248,24 @@ async def test_an_expired_secret_has_the_reason_of_its_last_refresh(doctor: Doct
     assert (secret.state, secret.category) == ("failed", "cluster_unreachable")
     assert int(secret.evidence["minutes left"]) <= 0
     assert secret.evidence["last failure"] == "cluster_unreachable"
+
+
+async def test_an_expired_secret_at_which_the_app_may_not_look_has_the_remedy_of_its_job(doctor: Doctor) -> None:
+    """The identity that onboards may."""
+    cluster = await doctor.onboard(refresher="in-cluster")
+    assert (await doctor.world.target(cluster)).unobserved
+    times = {
+        "pullkeeper.dev/issued-at": "2020-01-01T00:00:00+00:00",
+        "pullkeeper.dev/expires-at": "2020-01-01T01:00:00+00:00",
+    }
+    metadata = {"name": "ar-pull-secret", "namespace": "deepintshield", "annotations": times}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "kubernetes.io/dockerconfigjson"}
+    data = {".dockerconfigjson": base64.b64encode(b'{"auths":{}}').decode()}
+    await cluster.admin.apply({**secret, "data": data}, manager="pullkeeper")
+    hop = find_hop(await doctor.examine(cluster), "secret")
+    assert (hop.state, hop.category) == ("failed", "refresh_stopped")
+    assert hop.detail.endswith("its token has expired: no refresh since 2020-01-01 00:00:00+00:00")
+    assert "kubectl get cronjobs,jobs -n deepintshield" in str(hop.remedy)
 
 
 async def test_a_terminating_namespace_is_named(doctor: Doctor) -> None:

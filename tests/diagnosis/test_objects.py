@@ -31,6 +31,23 @@ async def test_a_foreign_secret_that_is_to_be_adopted_is_no_conflict_unless_its_
     assert find_hop(await examine(other.id), "secret").category == "secret_conflict"
 
 
+async def test_a_secret_whose_field_managers_were_cleared_is_ours_by_its_uid(world: World) -> None:
+    """As it is to a refresh, which repairs it. Where they were only changed, no one may be known as the editor."""
+    cluster = await world.join("aks-1")
+    await world.refresh(cluster)
+    held = await cluster.admin.read_secret(NAMESPACE, "ar-pull-secret")
+    [ours] = held["metadata"]["managedFields"]
+    del ours["fieldsV1"]["f:data"]
+    examine = world.services.diagnostics.examine_cluster
+    for managers, editor in (([ours], "another client"), ([], "before-first-apply")):
+        changed = {"metadata": {"managedFields": managers}}
+        await cluster.admin.call("PATCH", f"{_SECRETS}/ar-pull-secret", changed, content_type=MERGE)
+        hop = find_hop(await examine(cluster.id), "secret")
+        assert (hop.state, hop.detail.partition(" has written")[0]) == ("warning", editor)
+    await world.refresh(cluster)
+    assert find_hop(await examine(cluster.id), "secret").state == "ok"
+
+
 async def test_a_configuration_differs_from_the_hubs_in_any_field_and_if_it_is_no_json(doctor: Doctor) -> None:
     cluster = await doctor.onboard()
     path = f"/api/v1/namespaces/{NAMESPACE}/configmaps/gcp-credential-config"
