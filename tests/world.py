@@ -94,9 +94,9 @@ class World:
         await self.services.fleet.register(cluster.member)
         return cluster
 
-    def name_beside(self, cluster: LocalCluster) -> str:
+    def name_beside(self, cluster: LocalCluster, prefix: str = "beside") -> str:
         """A name for another cluster of the same shard."""
-        names = (f"beside-{number}" for number in itertools.count())
+        names = (f"{prefix}-{number}" for number in itertools.count())
         return next(name for name in names if shard_of(cluster.id._replace(name=name)) == shard_of(cluster.id))
 
     async def refresh(self, cluster: LocalCluster, reason: Reason = "manual") -> Status:

@@ -1,6 +1,7 @@
 """A call that gets no response never takes a place from one that does."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
@@ -188,11 +189,13 @@ async def test_a_closed_call_that_ends_slowly_keeps_no_other_from_being_closed()
 
 
 async def test_calls_that_were_closed_give_no_other_more_time() -> None:
-    capacity = Capacity(suspects=1, patience=0.01)
-    usual = capacity._median
+    """And had five times the time in which a call keeps its first place."""
+    capacity = Capacity(suspects=1, patience=0.05)
+    usual, began = capacity._median, time.monotonic()
     calls = [asyncio.create_task(_run(capacity, _stay_silent, suspect=True)) for _ in range(2)]
     (closed,), (pending,) = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
     assert isinstance(closed.exception(), ClusterUnreachable)
+    assert time.monotonic() - began >= 5 * 0.05
     assert capacity._median == usual
     pending.cancel()
     await asyncio.wait([pending])

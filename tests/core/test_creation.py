@@ -90,6 +90,7 @@ async def test_without_the_right_to_create_what_is_missing_is_a_warning(
     assert problem.severity == "warning"
     assert f"the {kind} {name} can be neither created nor read" in problem.detail
     assert f"az storage {kind} create --name {name}" in problem.remedy
+    assert f"the role Storage {kind.title()} Data Contributor" in problem.remedy
 
 
 async def test_without_the_right_to_create_the_app_uses_what_exists(account: Account, clients: Clients) -> None:

@@ -147,7 +147,9 @@ async def test_a_route_at_its_deadline_responds_with_a_problem(monkeypatch: pyte
 )
 def test_a_caller_learns_whose_fault_it_is(failure: type[errors.PullkeeperError], status: int) -> None:
     """4xx: the request's. 500: a bug. 502: a service behind the app. 503: the app's state, which may change."""
-    assert problem_response(failure("no"), Documentation()).status_code == status
+    response = problem_response(failure("no"), Documentation())
+    assert response.status_code == status
+    assert json.loads(response.get_body())["title"] == failure.meaning != ""
 
 
 async def test_a_timeout_of_a_call_is_not_the_deadline() -> None:

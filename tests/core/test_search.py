@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import pytest
 
+from pullkeeper.errors import ClusterUnreachable
 from pullkeeper.fleet.status import Status, TargetStatus
 from pullkeeper.model import Cluster, ClusterId, SelectorTarget, Target
 from pullkeeper.refresh.search import Listing, _match, apply_search
@@ -27,6 +28,22 @@ def test_a_list_that_is_older_than_the_last_one_counts_no_more() -> None:
     """Another run was quicker to list, or to record."""
     newer = apply_search(Status(), _CLUSTER, _listing([_NAME]), _NOW)
     assert apply_search(newer, _CLUSTER, _listing([], at=_NOW - MINUTE), _NOW) == newer
+
+
+def test_a_list_that_fails_leaves_the_time_of_the_last_complete_one() -> None:
+    listed = apply_search(Status(), _CLUSTER, _listing([_NAME]), _NOW)
+    failed = apply_search(listed, _CLUSTER, ClusterUnreachable("no response"), _NOW + MINUTE).search
+    assert failed
+    assert (failed.listed_at, failed.failures) == (_NOW, 1)
+
+
+@pytest.mark.parametrize(("found", "idle"), [([_NAME], "a=1 nor b=1"), ([_NAME, "t/a", "t/b"], None)])
+def test_each_selector_that_finds_nothing_is_named(found: list[str], idle: str | None) -> None:
+    others = [{"namespaceSelector": {"matchLabels": {name: "1"}}, "secret": name} for name in "ab"]
+    cluster = _CLUSTER.model_copy(update={"targets": (_SELECTOR, *map(SelectorTarget.parse, others))})
+    search = apply_search(Status(), cluster, _listing(found), _NOW).search
+    assert search
+    assert search.note == (idle and f"no namespace has the labels {idle}")
 
 
 def test_a_named_target_keeps_its_status_while_its_namespace_is_being_deleted() -> None:

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from pullkeeper.azure.identities import MOST_CREDENTIALS
+from pullkeeper.deadline import remaining
 from pullkeeper.diagnosis.course import Course, build_hop
 from pullkeeper.diagnosis.report import Hop, HopState
 from pullkeeper.diagnosis.view import examine_all
@@ -53,6 +54,18 @@ async def test_subjects_that_there_was_no_time_for_are_not_none() -> None:
     course.start("pods", examine())
     [hop] = await course.finish()
     assert (hop.state, hop.detail) == ("skipped", "3 pods: 3 not looked at for lack of time")
+
+
+async def test_the_calls_of_a_hop_end_before_it_is_given_up() -> None:
+    """So that it fails with their own category."""
+    course, left = Course(Documentation(), timedelta(seconds=7)), list[float]()
+
+    async def examine() -> None:
+        left.append(remaining(100))
+
+    course.start("pods", examine())
+    await course.finish()
+    assert 0 < left[0] <= 6
 
 
 async def test_an_error_that_no_one_expected_is_its_hops_alone(caplog: pytest.LogCaptureFixture) -> None:

@@ -60,3 +60,6 @@ async def test_what_there_was_no_time_for_is_counted(world: World) -> None:
     cut_off = [hop for hop in diagnosis.hops if hop.category == "cluster_unreachable"]
     assert not cut_off, "calls that the end of the diagnosis has cut off say nothing of the server"
     assert re.fullmatch(r"others of the 40 secrets: (\d+ ok, )?\d+ not looked at for lack of time", last.detail)
+    others: tuple[HopName, ...] = ("permission", "service-account", "credential-config", "pods")
+    unseen = {name: list_hops(diagnosis, name)[-1].detail for name in others}
+    assert {name for name, detail in unseen.items() if "not looked at for lack of time" in detail} == {*others}, unseen

@@ -1,16 +1,21 @@
 """Promise 4: a cluster that is down, slow or refuses never delays the others."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
 from local.cloud import LocalCluster
 from local.serving import Fault
+from pullkeeper.errors import ClusterUnreachable
 from pullkeeper.fleet.queues import RefreshMessage
 from pullkeeper.fleet.shards import shard_of
 from pullkeeper.fleet.table import Member
 from pullkeeper.model import Endpoint
+from pullkeeper.refresh import record
+from pullkeeper.refresh.attempt import Writer
 from pullkeeper.refresh.capacity import _TURNS, Capacity
+from pullkeeper.refresh.outcomes import Attempt
 from tests.world import MINUTE, World
 
 pytestmark = pytest.mark.servers
@@ -128,11 +133,13 @@ async def test_no_shard_waits_for_clusters_that_get_no_token(world: World) -> No
 async def test_outcomes_are_recorded_as_soon_as_only_late_clusters_are_waited_for(
     world: World, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
-    """And after some seconds, whatever is waited for."""
-    monkeypatch.setattr("pullkeeper.refresh.record._WITHIN", 0.1 if why == "no token yet" else 600.0)
+    """And after some seconds, whatever is waited for. What ends after that is recorded soon, too."""
+    monkeypatch.setattr(record, "_WITHIN", record._WITHIN / 10 if why == "no token yet" else 600.0)
     world.cloud.add_hub("slow")
     late = await world.join("late", "slow")
     good = await world.join(world.name_beside(late))
+    slow = await world.join(world.name_beside(late, "slow"))
+    slow.part.faults.add(Fault(path="/secrets/", method="PATCH", delay=timedelta(seconds=1), slow_only=True))
     late.part.faults.add(Fault(path="/secrets/", method="PATCH", hang=True))
     if why == "no token yet":
         account = world.cloud.hubs["slow"].service_account
@@ -145,11 +152,24 @@ async def test_outcomes_are_recorded_as_soon_as_only_late_clusters_are_waited_fo
     message = RefreshMessage(shard=shard_of(late.id), reason="due")
     refresh = asyncio.create_task(world.services.refresher.refresh(message))
     async with asyncio.timeout(20):
-        while not (await world.status(good)).targets:  # noqa: ASYNC110 - the table tells no one
-            await asyncio.sleep(0.05)
+        for one in (good, slow):
+            while not (await world.status(one)).targets:  # noqa: ASYNC110 - the table tells no one
+                await asyncio.sleep(0.05)
     assert not refresh.done()
     refresh.cancel()
     await asyncio.wait({refresh})
+
+
+async def test_a_call_that_was_closed_for_others_names_its_cluster(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def be_closed(*_: object, **__: object) -> Attempt:
+        raise ClusterUnreachable("no response while other clusters waited for the connection")
+
+    monkeypatch.setattr(Writer, "write", be_closed)
+    cluster = await world.join("aks-1")
+    assert await world.refresh_category(cluster) == "cluster_unreachable"
+    assert f"--resource-group {cluster.id.resource_group} --name aks-1 " in str((await world.target(cluster)).remedy)
 
 
 async def test_all_of_the_fleet_but_the_broken_stay_fresh(world: World) -> None:

@@ -15,6 +15,7 @@ from functions import status
 from local.serving import Fault
 from pullkeeper.deadline import deadline
 from pullkeeper.errors import GoogleUnavailable
+from pullkeeper.fleet import mint_table
 from pullkeeper.mints import MintRecord
 from pullkeeper.publisher.hub import Hub
 from tests.faults.gate import Gates
@@ -175,7 +176,7 @@ async def test_of_two_processes_that_write_at_once_none_overwrites_the_other(wor
 async def test_a_record_that_hangs_does_not_keep_a_process_from_its_end(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pullkeeper.fleet.mint_table._PATIENCE", 0.01)
+    monkeypatch.setattr(mint_table, "_PATIENCE", mint_table._PATIENCE / 50)
     mints, now, ended = world.services.mints, world.clock(), asyncio.Event()
 
     async def hang(_hub: str, _outcome: MintRecord) -> None:

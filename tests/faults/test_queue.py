@@ -76,6 +76,15 @@ async def test_a_poisoned_message_of_bytes_is_reported(world: World, raw: bytes)
     assert [event["category"] for event in world.events.named("message.poisoned")] == ["invalid_request"]
 
 
+async def test_a_message_that_the_queue_gives_up_loses_no_work(world: World) -> None:
+    """It is reported with its shard, and that this will be sent again."""
+    message = RefreshMessage(shard="0a", reason="due")
+    await world.services.refresher.give_up(message.model_dump_json(by_alias=True, exclude_none=True).encode())
+    [event] = world.events.named("message.poisoned")
+    assert (event["shard"], event["category"]) == ("0a", "internal")
+    assert event["detail"].endswith("The next tick sends the shard again")
+
+
 async def test_a_failure_that_no_retry_can_help_is_not_poisoned(world: World) -> None:
     """One try, reported at once; the next one in a quarter of a token's life, however often it fails."""
     cluster = await world.join("aks-1", access=False)

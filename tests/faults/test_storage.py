@@ -5,8 +5,9 @@ import re
 from dataclasses import replace
 
 import pytest
+from azure.core.exceptions import ServiceResponseError
 from azure.data.tables import UpdateMode
-from azure.data.tables.aio import TableServiceClient
+from azure.data.tables.aio import TableClient, TableServiceClient
 
 from pullkeeper.errors import StorageUnavailable
 from pullkeeper.fleet.queues import RefreshMessage
@@ -62,12 +63,12 @@ async def test_without_the_queue_everything_stays_due(world: World, gates: Gates
     await world.services.scheduler.run()
     gates["Queue"].set("shut")
     world.clock.advance(30 * MINUTE)
-    due = [shard.next_due for shard in (await world.services.shards.totals()).shards]
+    before = await world.services.shards.totals()
     with pytest.raises(StorageUnavailable):
         await world.services.scheduler.run()
     with pytest.raises(StorageUnavailable):
         await world.services.scheduler.refresh_all_now()
-    assert due == [shard.next_due for shard in (await world.services.shards.totals()).shards]
+    assert before == await world.services.shards.totals(), "and no run has been made"
 
 
 async def test_an_outage_after_the_secret_was_written_is_repaired_by_the_next_run(world: World, gates: Gates) -> None:
@@ -136,6 +137,22 @@ async def test_a_row_is_replaced_as_a_whole(world: World) -> None:
     assert await fleet.trusted_members() == [replace(member, identity="1")]
     await fleet.put(member)
     assert await fleet.trusted_members() == []
+
+
+async def test_a_cluster_that_could_not_be_removed_keeps_its_status(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is still in the fleet."""
+    cluster = await world.join("aks-1")
+    before = await world.refresh(cluster)
+
+    async def fail(*_: object, **__: object) -> None:
+        raise ServiceResponseError("no response")
+
+    monkeypatch.setattr(TableClient, "delete_entity", fail)
+    with pytest.raises(StorageUnavailable):
+        await world.services.fleet.remove(cluster.id)
+    assert await world.status(cluster) == before
 
 
 async def test_a_row_that_holds_another_cluster_is_not_refreshed(world: World) -> None:

@@ -51,6 +51,9 @@ async def test_the_document_says_what_to_send_and_what_may_come_back() -> None:
     assert onboard["requestBody"]["required"]
     assert sorted(onboard["responses"]) == ["202", "400", "401", "403", "404", "409", "413", "500", "502", "503"]
     assert _DOCUMENT["security"] == [{"functionKey": []}]
+    assert {*onboard["responses"]["202"]["headers"]} == {"Location", "Retry-After"}
+    healthy, wrong = (_DOCUMENT["paths"]["/health"]["get"]["responses"][status] for status in ("200", "503"))
+    assert wrong["content"] == healthy["content"]
     unprotected = [path for path, one in _DOCUMENT["paths"].items() if any("security" in each for each in one.values())]
     assert unprotected == ["/health"]
     states = {one["name"]: one["schema"] for one in listed["parameters"]}["state"]["enum"]
@@ -102,7 +105,9 @@ async def test_every_successful_response_is_described(app: App) -> None:
     assert ended["status"] == "Succeeded"
     listed = await call("GET", "/operations", 200, query={"cluster": str(cluster.id), "status": "Succeeded"})
     assert [operation["id"] for operation in listed["operations"]] == [started["id"]]
-    assert (await call("GET", one, 200, path_parameters=parts))["cluster"] == str(cluster.id)
+    for query, found in (({}, 1), ({"state": "fresh"}, 1), ({"state": "stale"}, 0)):
+        view = await call("GET", one, 200, path_parameters=parts, query=query)
+        assert (view["cluster"], len(view["targets"])) == (str(cluster.id), found)
     assert await call("POST", one + "/refresh", 202, path_parameters=parts) == {"queued": 1}
     assert len((await call("GET", "/clusters", 200, query={"state": "fresh"}))["clusters"]) == 1
     offboarding = await call("DELETE", one, 202, path_parameters=parts)

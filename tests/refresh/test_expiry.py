@@ -23,6 +23,7 @@ async def test_a_secret_that_expired_because_nothing_ran_is_explained(world: Wor
     world.clock.advance(61 * MINUTE)
     target = await _view(world, cluster)
     assert (target.state, target.category) == ("expired", "refresh_stopped")
+    assert target.detail == f"no refresh since {target.issued_at}"
     assert "GET /api/status" in str(target.remedy)
 
 

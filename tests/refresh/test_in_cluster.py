@@ -43,7 +43,7 @@ async def test_its_lifetime_is_read_without_writing(world: World, monkeypatch: p
     assert world.cloud.google.exchanges == 1
     assert places == [False]
     assert len(world.events.named("fleet.status")) == 2, "nothing else is emitted of it"
-    assert await world.next_due(cluster) - world.clock() <= timedelta(minutes=20)
+    assert timedelta() < await world.next_due(cluster) - world.clock() <= timedelta(minutes=20)
 
 
 async def test_before_its_first_refresh_it_is_pending(world: World) -> None:
@@ -61,6 +61,7 @@ async def test_without_a_role_its_state_is_unknown(world: World) -> None:
     target = await world.target(cluster)
     assert target.state(world.clock()) == "unknown"
     assert "cannot patch" in str(target.note)
+    assert await world.next_due(cluster) > world.clock()
     assert world.events.named("secret.refresh_failed") == []
     assert world.cloud.google.exchanges == 0
 

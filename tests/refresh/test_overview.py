@@ -149,8 +149,8 @@ async def test_found_targets_are_counted_beside_named_ones(world: World) -> None
     selector = {"namespaceSelector": {"matchLabels": {"team": "shop"}}}
     now = world.clock()
     found = {
-        "shop": Found(added_at=now),
-        "till": Found(added_at=now - timedelta(hours=2)),
+        "shop": Found(added_at=now - timedelta(minutes=59)),
+        "till": Found(added_at=now - timedelta(minutes=61)),
         "gone": Found(added_at=now - timedelta(hours=2), removed_at=now),
     }
     statuses = {name: TargetStatus(found=one) for name, one in found.items()}

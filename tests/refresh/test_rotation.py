@@ -90,7 +90,7 @@ async def test_all_targets_of_a_cluster_get_the_same_token(world: World) -> None
 
 
 async def test_service_accounts_get_the_reference_once_and_keep_theirs(world: World) -> None:
-    target = Target(service_accounts=("with", "without", "later"))
+    target = Target(service_accounts=("with", "without", "later", "last"))
     cluster = await world.join("aks-1", targets=[target])
     for name, theirs in {"with": [{"name": "theirs"}], "without": None}.items():
         manifest = {
@@ -100,9 +100,14 @@ async def test_service_accounts_get_the_reference_once_and_keep_theirs(world: Wo
         }
         await cluster.admin.apply({**manifest, **({"imagePullSecrets": theirs} if theirs else {})})
     status = await world.refresh(cluster)
-    assert status.targets[str(target)].note == "no such service account yet: later"
-    later = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "later", "namespace": "deepintshield"}}
-    await cluster.admin.apply(later)
+    assert status.targets[str(target)].note == "no such service account yet: later, last"
+    for name in ("later", "last"):
+        account = {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {"name": name, "namespace": "deepintshield"},
+        }
+        await cluster.admin.apply(account)
     for _ in range(2):
         status = await world.refresh(cluster, "manual")
     assert status.targets[str(target)].note is None
@@ -113,7 +118,7 @@ async def test_service_accounts_get_the_reference_once_and_keep_theirs(world: Wo
         for name in target.account_names
     }
     ours = {"name": "ar-pull-secret"}
-    assert {"with": [{"name": "theirs"}, ours], "without": [ours], "later": [ours]} == listed
+    assert {"with": [{"name": "theirs"}, ours], "without": [ours], "later": [ours], "last": [ours]} == listed
 
 
 @pytest.mark.parametrize("lifetime", [3600, 900])

@@ -29,6 +29,7 @@ async def test_only_shards_that_are_due_are_sent(world: World) -> None:
     clusters = [await world.join(f"aks-{n}") for n in range(6)]
     shards = {shard_of(cluster.id) for cluster in clusters}
     assert await world.tick() == len(shards)
+    assert world.events.named("run.completed")[0]["overdue"] == 0, "they have only just got their first cluster"
     assert (await world.services.scheduler.run()).queued == 0
     world.clock.advance(20 * MINUTE)
     assert await world.tick() == len(shards)

@@ -399,7 +399,10 @@ async def test_named_targets_come_first_then_those_already_kept(world: World, mo
     assert status.search
     assert status.search.category == "target_limit"
     assert "team-a/ar-pull-secret" in (status.search.detail or "")
-    assert named(world, "secret.refresh_failed") == ["*"]
+    assert "kubectl get namespaces --show-labels" in (status.search.remedy or "")
+    [failed] = world.events.named("secret.refresh_failed")
+    assert str(failed["target"]).endswith("/*")
+    assert (failed["detail"], failed["remedy"]) == (status.search.detail, status.search.remedy)
 
     # One that comes back is none of those that are kept.
     await label(cluster, "team-m")

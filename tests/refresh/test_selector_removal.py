@@ -13,11 +13,13 @@ from pullkeeper import telemetry
 from pullkeeper.fleet.status import Found, Search, Status, TargetStatus
 from pullkeeper.model import Target, Wish
 from pullkeeper.refresh.removal import _may_prune
+from pullkeeper.service_accounts import ServiceAccount
 from tests.refresh.test_selector import TEAMS, create, end, join, label, named, tick, writes
 from tests.world import MINUTE, World
 
 pytestmark = pytest.mark.servers
-PRUNED: Final = TEAMS.model_copy(update={"prune": True})
+_ACCOUNTS: Final = (ServiceAccount(name="absent"), *TEAMS.service_accounts)
+PRUNED: Final = TEAMS.model_copy(update={"prune": True, "service_accounts": _ACCOUNTS})
 NAME: Final = "team-a/ar-pull-secret"
 _STEP: Final = 10 * MINUTE
 """Between two lists: a complete one after another, and half as many as the timer makes."""
@@ -160,6 +162,9 @@ async def test_lists_that_fail_begin_the_hour_again(world: World) -> None:
     await tick(world)
     await steps(world, 3)
     assert await has_secret(cluster)
+    status = await status_of(world, cluster)
+    assert status
+    assert str(status.note).startswith("to be removed, once lists of namespaces have been complete")
     await steps(world, 2 * _AN_HOUR)
     assert not await has_secret(cluster)
 

@@ -15,11 +15,13 @@ from local.cloud import LocalCluster
 from local.kubernetes import recordings
 from local.serving import Fault
 from pullkeeper import telemetry
+from pullkeeper.deadline import deadline, remaining
 from pullkeeper.errors import ClusterUnreachable, NotInFleet, StorageUnavailable, UnknownFormat
 from pullkeeper.fleet.queues import RefreshMessage
 from pullkeeper.fleet.shard_table import Shards, ShardState
 from pullkeeper.fleet.shards import shard_of
 from pullkeeper.fleet.status import Found, Status, TargetStatus
+from pullkeeper.fleet.storage import CALL
 from pullkeeper.fleet.table import Fleet, Member, Row, entity_keys
 from pullkeeper.model import ClusterId, Target
 from pullkeeper.publisher.federation import Federation
@@ -56,8 +58,9 @@ async def _refresh_shard(world: World, cluster: LocalCluster) -> None:
 
 
 def _failure() -> dict[str, str]:
-    """With texts that no compression makes shorter than a row."""
-    return {"category": "cluster_rbac_denied", "detail": " ".join(uuid.uuid4().hex for _ in range(4)), "remedy": "r"}
+    """With texts, each of which no compression makes shorter than a row."""
+    texts = {name: uuid.uuid4().hex + uuid.uuid4().hex for name in ("detail", "remedy", "note")}
+    return {"category": "cluster_rbac_denied", **texts}
 
 
 def _found(number: int, now: datetime) -> dict[str, Any]:
@@ -149,12 +152,24 @@ async def test_no_writer_overwrites_a_shard_of_another_version(world: World) -> 
         assert dict(await table.get_entity(*keys.values())) == before
 
 
-async def test_a_message_of_another_version_goes_back_to_the_queue(world: World) -> None:
+async def test_a_message_of_another_version_goes_back_to_the_queue(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For five minutes."""
+    queue, delays = world.services.refresher._queue, list[timedelta]()
+    put = queue.put
+
+    async def note(message: str, delay: timedelta) -> None:
+        delays.append(delay)
+        await put(message, delay)
+
+    monkeypatch.setattr(queue, "put", note)
     await world.services.refresher.receive(b'{"version": 2, "shard": "00", "wave": 7}')
     [event] = world.events.named("message.deferred")
     assert event["category"] == "unknown_format"
     assert await world.services.queues["refresh"].depth() == 1
-    assert await world.process_queue() == 0  # it is hidden for some minutes
+    assert await world.process_queue() == 0  # it is hidden
+    assert delays == [5 * MINUTE]
 
 
 async def test_a_row_that_was_deleted_since_it_was_read_is_read_again(world: World) -> None:
@@ -392,6 +407,20 @@ async def test_a_shard_that_takes_too_long_continues_in_a_further_message(
     statuses = (await world.services.shards.read("0c")).statuses
     targets = [target for status in statuses.values() for target in status.targets.values()]
     assert [target.last_success > began for target in targets if target.last_success] == [True] * 3
+
+
+async def test_a_run_leaves_the_time_of_two_calls_for_its_record(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To read the row again, where another run was quicker."""
+    cluster, token, left = await world.join("aks-1"), Writer.token, list[float]()
+
+    async def note(*args: Any) -> Any:
+        left.append(remaining(10_000))
+        return await token(*args)
+
+    monkeypatch.setattr(Writer, "token", note)
+    with deadline(3 * CALL):
+        await _refresh_shard(world, cluster)
+    assert left[0] <= CALL.total_seconds()
 
 
 async def test_storage_that_fails_during_a_run_is_reported_as_such(
