@@ -1,4 +1,4 @@
-"""Which proxy a client of Azure's SDK is given: the SDK does not look at NO_PROXY, and at the others for every call."""
+"""Which proxy a client is given. Azure's SDK does not look at NO_PROXY, and aiohttp would read netrc along with it."""
 
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass

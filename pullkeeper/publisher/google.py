@@ -192,9 +192,9 @@ class _Transport(transport.Request):
                 method,
                 url,
                 data=body,
-                # Two calls to two hosts reuse no connection, and urllib3 closes a kept one only at garbage collection,
-                # which the traceback of a refusal delays.
+                # No call reuses one, and urllib3 closes a kept one at garbage collection, which a traceback delays.
                 headers={**(headers or {}), "Connection": "close"},
+                auth=lambda prepared: prepared,  # else a password of netrc would replace our header
                 timeout=seconds,
                 allow_redirects=False,
                 stream=True,

@@ -9,6 +9,7 @@ import aiohttp
 from pullkeeper import bounded
 from pullkeeper.deadline import remaining
 from pullkeeper.errors import ProbeImageMissing, RegistryDenied, RegistryError, RegistryUnavailable
+from pullkeeper.proxies import find_proxies
 from pullkeeper.publisher.hub import MANIFEST_TYPES, Hub, Image
 from pullkeeper.tokens import Token
 
@@ -40,8 +41,10 @@ async def probe(hub: Hub, token: Token, principal: str) -> None:
     context = _context(hub, principal)
     image = hub.probe_image
     limits = aiohttp.ClientTimeout(total=remaining(_TIMEOUT))
+    # With trust_env, aiohttp would read netrc too, and refuse to send a header of ours beside a password of that.
+    proxy = find_proxies(image.token_url).get("https")
     try:
-        async with aiohttp.ClientSession(timeout=limits, trust_env=True) as session:
+        async with aiohttp.ClientSession(timeout=limits, proxy=proxy) as session:
             basic = {"Authorization": aiohttp.encode_basic_auth(USER, token.reveal())}
             async with session.get(image.token_url, headers=basic, allow_redirects=False) as answer:
                 body = await _read_success(answer, context, missing=RegistryDenied)

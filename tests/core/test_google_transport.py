@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -46,6 +47,7 @@ async def _fail(hub: Hub, kind: type[errors.PullkeeperError] = errors.GoogleUnav
         await _exchange(hub)
     assert type(raised.value) is kind
     assert "canary" not in everything(raised.value)
+    assert raised.value.context["url"].endswith((_STS, _IAM)), "a diagnosis tells the two calls apart by it"
     return raised.value.detail
 
 
@@ -223,6 +225,18 @@ async def test_google_is_called_by_the_proxy(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setenv("NO_PROXY", "")
         await _fail(_hub(server))
     assert {(request.method, request.path) for request in proxy.requests} == {("CONNECT", server.host)}
+
+
+async def test_a_password_in_netrc_does_not_replace_the_token(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    passwords = tmp_path / "netrc"
+    passwords.write_text("default login someone password canary-of-netrc", encoding="utf-8")
+    monkeypatch.setenv("NETRC", str(passwords))
+    async with serve_canned(authority, {_STS: _EXCHANGED, _IAM: _MINTED}) as server:
+        await _exchange(_hub(server))
+    sent = [request.headers.get("authorization") for request in server.requests]
+    assert sent == [None, f"Bearer {_FEDERATED}"]
 
 
 async def test_a_refusal_has_the_category_of_its_hop(authority: Authority) -> None:

@@ -77,7 +77,12 @@ def test_a_lifetime_beyond_googles_limits_is_refused(seconds: Any) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("scope", "https://www.googleapis.com/auth/evil"), ("entraResource", "api://evil app"), ("entraResource", "")],
+    [
+        ("scope", "https://www.googleapis.com/auth/evil"),
+        ("entraResource", "api://evil app"),
+        ("entraResource", ""),
+        ("entraResource", "evil" * 64),
+    ],
 )
 def test_scope_and_resource_must_have_a_known_form(field: str, value: str) -> None:
     message = _fail(hub(**{field: value}))

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from local.serving import Authority
 from pullkeeper import errors
 from pullkeeper.publisher import registry
-from pullkeeper.publisher.hub import Hub
-from pullkeeper.publisher.registry import dockerconfigjson
+from pullkeeper.publisher.hub import Hub, Image
+from pullkeeper.publisher.registry import dockerconfigjson, repository_of
 from pullkeeper.tokens import Token
 from tests.core.canned import ANY_PATH, MALFORMED, CannedServer, http, serve_canned
 from tests.core.failures import format_failure
@@ -117,6 +117,18 @@ async def test_the_probe_uses_the_token_as_a_kubelet_does(authority: Authority) 
     assert "application/vnd.oci.image.index.v1+json" in manifest.headers["accept"]
 
 
+async def test_a_password_in_netrc_does_not_stop_the_probe(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The client would refuse to combine it with the token."""
+    passwords = tmp_path / "netrc"
+    passwords.write_text("default login someone password canary-of-netrc", encoding="utf-8")
+    monkeypatch.setenv("NETRC", str(passwords))
+    async with serve_canned(authority, {_HANDSHAKE: _REGISTRY_TOKEN, _MANIFEST: http(200)}) as server:
+        await registry.probe(_hub(server), _token(), _SUBJECT)
+    assert len(server.requests) == 2
+
+
 async def test_without_a_tag_only_the_registry_token_is_requested(authority: Authority) -> None:
     async with serve_canned(authority, {_HANDSHAKE: _REGISTRY_TOKEN}) as server:
         await registry.probe(_hub(server, tag=""), _token(), _SUBJECT)
@@ -182,6 +194,22 @@ async def test_any_other_response_is_registry_unavailable(authority: Authority, 
         failure = await _fail(_hub(server))
 
     assert type(failure) is errors.RegistryUnavailable
+    assert f"the app can reach https://{server.host} " in failure.remedy
+
+
+@pytest.mark.parametrize(
+    ("host", "repository", "location"),
+    [
+        ("gcr.io", "gcr.io", "us"),
+        ("us.gcr.io", "us.gcr.io", "us"),
+        ("eu.gcr.io", "eu.gcr.io", "europe"),
+        ("asia.gcr.io", "asia.gcr.io", "asia"),
+        ("europe-west1-docker.pkg.dev", "r", "europe-west1"),
+    ],
+)
+def test_a_repository_is_named_as_artifact_registry_names_it(host: str, repository: str, location: str) -> None:
+    """Each host of gcr.io is a repository of that name in a multi-region."""
+    assert repository_of(Image.parse(f"{host}/p-1/r/i")) == ("p-1", repository, location)
 
 
 @pytest.mark.parametrize("path", [_HANDSHAKE, _MANIFEST])

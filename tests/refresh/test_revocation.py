@@ -43,7 +43,9 @@ async def _is_accepted(world: World, cluster: LocalCluster) -> bool:
     return world.cloud.google.lookup(await world.read_token(cluster)) is not None
 
 
-async def test_the_next_tick_replaces_a_revoked_token_in_the_whole_fleet(world: World) -> None:
+async def test_the_next_tick_replaces_a_revoked_token_in_the_whole_fleet(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     clusters = await _join_two(world)
     accepted_until = world.clock()
     world.cloud.google.revoke_all()
@@ -58,6 +60,7 @@ async def test_the_next_tick_replaces_a_revoked_token_in_the_whole_fleet(world: 
     assert event["queued"] == 2
     assert event["provider"].endswith("/main-azure-provider")
     assert datetime.fromisoformat(event["accepted_at"]) <= accepted_until
+    assert [one.levelname for one in caplog.records if one.message.startswith("token.revoked")] == ["WARNING"]
 
 
 async def test_a_refresh_notices_it_too(world: World) -> None:
