@@ -39,8 +39,8 @@ class Received:
 @dataclass(slots=True)
 class Pod:
     """answers: what to respond instead of the usual, by path: status, body and headers. manager: of the secret, which
-    has been edited; None if it has not. settings: those of the script. hangs: whether no service responds.
-    prelude: a statement that runs before it.
+    has been edited; None if it has not. settings: those of the script. hangs: whether no service responds. broken: the
+    path whose response, a 503, breaks off. prelude: a statement that runs before it.
     """
 
     folder: Path
@@ -49,15 +49,23 @@ class Pod:
     settings: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     hangs: bool = False
+    broken: str = ""
     prelude: str = ""
     received: list[Received] = field(default_factory=list)
 
-    async def respond(self, request: web.Request) -> web.Response:
+    async def respond(self, request: web.Request) -> web.StreamResponse:
         accept, authorization = (request.headers.get(name, "") for name in ("Accept", "Authorization"))
         sent = await request.text()
         self.received.append(Received(request.method, request.path, dict(request.query), sent, accept, authorization))
         if self.hangs:
             await asyncio.Event().wait()
+        if request.path == self.broken:
+            broken = web.StreamResponse(status=503)
+            await broken.prepare(request)
+            await broken.write(b"half of")
+            if request.transport:
+                request.transport.close()
+            return broken
         if request.path in self.answers:
             status, body, headers = self.answers[request.path]
             return web.json_response(body, status=status, headers=headers)

@@ -43,6 +43,7 @@ from pullkeeper.errors import (
     SecretImmutable,
 )
 from pullkeeper.model import Endpoint, Target
+from pullkeeper.names import look_up
 from pullkeeper.tokens import ClientCertificate, EntraToken, Token
 from tests.core.canned import ANY_PATH, http, serve_canned
 from tests.core.credential import UncheckedCredential
@@ -281,6 +282,20 @@ async def test_a_certificate_of_the_clusters_ca_for_another_name_is_refused() ->
             with pytest.raises(ClusterTlsUntrusted):
                 await api.get("/api/v1/namespaces/a")
     assert server.requests == []
+
+
+async def test_a_certificate_that_the_system_trusts_is_not_one_of_the_cluster(authority: Authority) -> None:
+    async with serve_canned(authority, {ANY_PATH: http(200, {"metadata": {"uid": "u"}})}) as server:
+        endpoint = Endpoint(server=f"https://{server.host}", ca=Authority().pem, read_at="2026-01-01T00:00:00Z")
+        async with Api(endpoint, EntraToken("canary")) as api:
+            with pytest.raises(ClusterTlsUntrusted):
+                await api.get("/api/v1/namespaces/a")
+    assert server.requests == []
+
+
+async def test_each_address_of_a_name_is_tried_once() -> None:
+    """Each try has a time-out of its own."""
+    assert len(await look_up("127.0.0.1", 443)) == 1
 
 
 def test_the_contexts_that_are_kept_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:

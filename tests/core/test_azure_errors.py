@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -70,7 +71,12 @@ async def test_each_subscription_is_called_under_its_own_id(authority: Authority
 
 @pytest.mark.parametrize(
     ("variable", "without", "calls"),
-    [("HTTPS_PROXY", "azure.example", ["CONNECT"]), ("HTTPS_PROXY", "127.0.0.1", []), ("HTTP_PROXY", "", [])],
+    [
+        ("HTTPS_PROXY", "azure.example", ["CONNECT"]),
+        ("HTTPS_PROXY", "127.0.0.1", []),
+        ("HTTPS_PROXY", "{host}", []),
+        ("HTTP_PROXY", "", []),
+    ],
 )
 async def test_azure_is_called_by_the_proxy_for_https_unless_no_proxy_names_its_host(
     authority: Authority, monkeypatch: pytest.MonkeyPatch, variable: str, without: str, calls: list[str]
@@ -78,10 +84,34 @@ async def test_azure_is_called_by_the_proxy_for_https_unless_no_proxy_names_its_
     failed = {ANY_PATH: http(503)}
     async with serve_canned(None, {**failed}) as proxy, serve_canned(authority, {**failed}) as server:
         monkeypatch.setenv(variable, f"http://{proxy.host}")
-        monkeypatch.setenv("NO_PROXY", without)
+        monkeypatch.setenv("NO_PROXY", without.format(host=server.host))
         assert type(await _describe(server)) is ArmUnavailable
     assert [request.method for request in proxy.requests] == calls
     assert len(server.requests) == 1 - len(calls)
+
+
+async def test_a_password_in_netrc_does_not_stop_calls_to_azure(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The client would refuse to combine it with the token."""
+    passwords = tmp_path / "netrc"
+    passwords.write_text("default login someone password canary-of-netrc", encoding="utf-8")
+    monkeypatch.setenv("NETRC", str(passwords))
+    found = http(200, {"location": "x", "properties": {"kubernetesVersion": "1.34.2"}})
+    async with serve_canned(authority, {ANY_PATH: found}) as server, _open_arm(server) as arm:
+        await AzureClusters(arm, lambda: datetime(2026, 1, 1, tzinfo=UTC)).describe(_CLUSTER)
+    assert [request.headers["authorization"] for request in server.requests] == ["Bearer canary"]
+
+
+async def test_a_cluster_that_is_deleted_after_it_was_read_is_gone(authority: Authority) -> None:
+    facts = _parse_facts({"location": "x", "properties": {"kubernetesVersion": "1.34.2"}})
+    gone = _error(404, "ResourceNotFound", "was not found.")
+    async with serve_canned(authority, {ANY_PATH: gone}) as server, _open_arm(server) as arm:
+        clusters = AzureClusters(arm, lambda: datetime(2026, 1, 1, tzinfo=UTC))
+        for call in (clusters.locate, clusters.enable_workload_identity):
+            with pytest.raises(ClusterGone):
+                await call(_CLUSTER, facts)
+    assert len(server.requests) == 2
 
 
 async def test_without_an_endpoint_each_call_has_a_failure_of_its_own() -> None:
@@ -181,14 +211,17 @@ async def test_retry_after_is_passed_on(authority: Authority) -> None:
 
 
 @pytest.mark.parametrize(
-    "message",
+    ("status", "message"),
     [
-        "Issuer and subject combination already exists for this Managed Identity.",
-        "Too many Federated Identity Credentials for the managed identity 'id-1'.",
+        (400, "Issuer and subject combination already exists for this Managed Identity."),
+        (400, "Too many Federated Identity Credentials for the managed identity 'id-1'."),
+        (409, "The resource is busy."),
     ],
 )
-async def test_a_credential_that_azure_does_not_take_is_a_conflict(message: str, authority: Authority) -> None:
-    async with serve_canned(authority, {ANY_PATH: _error(400, "BadRequest", message)}) as server:
+async def test_a_credential_that_azure_does_not_take_is_a_conflict(
+    status: int, message: str, authority: Authority
+) -> None:
+    async with serve_canned(authority, {ANY_PATH: _error(status, "Refused", message)}) as server:
         assert type(await _add_credential(server)) is FederatedCredentialConflict
 
 

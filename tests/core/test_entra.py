@@ -185,6 +185,7 @@ async def test_a_refusal_is_entra_denied_with_its_remedy(answer: bytes, monkeypa
         pytest.param(http(200, {**_RESPONSE, "access_token": None}), id="null for a token"),
         pytest.param(http(200, {**_RESPONSE, "access_token": 7}), id="a number for a token"),
         pytest.param(http(200, {**_RESPONSE, "access_token": ""}), id="an empty token"),
+        pytest.param(http(200, {**_RESPONSE, "access_token": "canary\r\nX: y"}), id="a header in the token"),
         pytest.param(http(200, {**_RESPONSE, "expires_on": "soon"}), id="a word for an expiry"),
         pytest.param(http(200, {**_RESPONSE, "expires_on": None}), id="null for an expiry"),
         pytest.param(http(200, {**_RESPONSE, "expires_on": [1]}), id="a list for an expiry"),

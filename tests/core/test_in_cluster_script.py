@@ -53,8 +53,9 @@ async def test_without_impersonation_the_federated_tokens_own_scope_and_life_cou
     times = json.loads(pod.received[-1].body)["metadata"]["annotations"]
     issued, expires = (datetime.fromisoformat(times[f"pullkeeper.dev/{name}"]) for name in ("issued-at", "expires-at"))
     assert expires - issued == timedelta(minutes=5)
-    pod.answers["/sts"] = (200, {"access_token": TOKEN, "expires_in": "soon"}, {})
-    assert await pod.run() == (LATER, "pullkeeper: google: the response has no valid token")
+    for life in ({"expires_in": "soon"}, {}):
+        pod.answers["/sts"] = (200, {"access_token": TOKEN, **life}, {})
+        assert await pod.run() == (LATER, "pullkeeper: google: the response has no valid token")
 
 
 @pytest.mark.parametrize(
@@ -83,6 +84,7 @@ async def test_force_is_for_secrets_that_are_ours_or_adopted(
         ("/sts", (400, {"message": "no", "padding": "x" * 2**16}, {}), NEVER, '400: {"message": "no", "padding": "xx'),
         ("/sts", (400, ["no"], {}), NEVER, 'google sts: HTTP 400: ["no"]'),
         ("/sts", (400, {"errors": None}, {}), NEVER, 'google sts: HTTP 400: {"errors": null}'),
+        ("/sts", (500, {}, {}), LATER, "google sts: HTTP 500"),
         ("/sts", (503, {}, {}), LATER, "google sts: HTTP 503"),
         ("/sts", (503, {}, {"Retry-After": "Mon, 30 Nov 2026 06:40:00 GMT"}), LATER, "google sts: HTTP 503"),
         ("/sts", (200, [], {}), LATER, "google sts: the response has no access_token"),
@@ -122,10 +124,17 @@ async def test_a_refusal_ends_the_run(
 async def test_a_registry_that_is_down_or_has_lost_the_image_is_reported_and_the_secret_written(
     pod: Pod, path: str, status: int
 ) -> None:
-    pod.answers[path] = (status, {}, {})
+    """It is asked once: the time is for the calls that matter."""
+    pod.answers[path], pod.settings["deadlineSeconds"] = (status, {}, {}), 4
     code, output = await pod.run()
     assert (code, pod.writes) == (DONE, ["false"])
     assert "the secret is written all the same" in output
+    assert [one.path for one in pod.received].count(path) == 1
+
+
+async def test_a_refusal_that_breaks_off_has_its_hop_and_its_status(pod: Pod) -> None:
+    pod.broken = "/sts"
+    assert await pod.run() == (LATER, "pullkeeper: google sts: HTTP 503: Service Unavailable")
 
 
 async def test_the_token_does_not_come_back_with_the_response(pod: Pod) -> None:

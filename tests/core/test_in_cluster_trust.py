@@ -31,6 +31,18 @@ async def test_a_server_that_is_not_trusted_is_not_tried_again(pod: Pod) -> None
     assert "did not respond: SSLCertVerificationError" in output
 
 
+async def test_an_api_server_that_only_others_trust_gets_no_token(pod: Pod) -> None:
+    """A public CA may sign the certificates of other services, and not that of the API server."""
+    trusted = pod.folder / "system.crt"
+    trusted.write_text((pod.folder / "ca.crt").read_text())
+    (pod.folder / "ca.crt").write_text(Authority().pem)
+    pod.environment["SSL_CERT_FILE"] = str(trusted)
+    code, output = await pod.run()
+    assert (code, pod.writes) == (NEVER, [])
+    assert output.startswith("pullkeeper: kubernetes: ")
+    assert output.endswith("did not respond: SSLCertVerificationError")
+
+
 async def test_no_token_is_sent_without_tls(pod: Pod) -> None:
     pod.settings["google"]["tokenUrl"] = pod.settings["google"]["tokenUrl"].replace("https://", "http://")
     assert await pod.run() == (NEVER, "pullkeeper: google sts: the address must be https")

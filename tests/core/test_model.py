@@ -103,7 +103,9 @@ def test_namespaces_of_the_cluster_itself_are_refused(namespace: str) -> None:
     assert message == "namespace: is reserved for the cluster's own components"
 
 
-@pytest.mark.parametrize("namespace", ["kube", "my-kube-system", "default", "deepintshield", "a", "0", "a" * 63])
+@pytest.mark.parametrize(
+    "namespace", ["kube", "my-kube-system", "default", "deepintshield", "azure-arc-demo", "a", "0", "a" * 63]
+)
 def test_other_namespaces_are_accepted(namespace: str) -> None:
     assert namespace == Target.parse({"namespace": namespace}).namespace
 

@@ -19,6 +19,7 @@ from pullkeeper.ncrontab import is_ncrontab
         "0 0-30/5 * * * 0",
         " 0  */5 * * * * ",
         "0 0 0 1 1 *",
+        "0 9 * * 0",
     ],
 )
 def test_the_host_accepts(text: str) -> None:
@@ -41,6 +42,8 @@ def test_the_host_accepts(text: str) -> None:
         "0 0 0 0 * *",
         "0 0 0 32 * *",
         "0 0 0 * 13 *",
+        "0 0 0 1 0 *",
+        "0 24 * * *",
         "0 0 0 * * 7",
         "0 */0 * * * *",
         "0 */x * * * *",

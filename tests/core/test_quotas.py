@@ -135,3 +135,10 @@ def test_only_waits_have_a_line(quotas: Quotas) -> None:
     with suppress(FederatedCredentialBusy), quotas.call(_QUOTA):
         raise FederatedCredentialBusy("409")
     assert _call(quotas) == 2
+
+
+def test_a_wait_keeps_the_names_that_its_remedy_needs(quotas: Quotas) -> None:
+    identity = {"subscription": "s", "group": "g", "name": "id-1"}
+    with pytest.raises(FederatedCredentialBusy) as raised, quotas.call(_QUOTA):
+        raise FederatedCredentialBusy("409", identity)
+    assert raised.value.context == {**identity, "quota": _QUOTA.name}

@@ -169,6 +169,7 @@ def test_the_name_of_the_storage_account_replaces_its_addresses() -> None:
     assert settings.storage_address("table") == "https://acct.table.core.windows.net"
     assert settings.storage_address("queue") == "https://acct.queue.core.windows.net"
     assert settings.storage_client_id == sample["AzureWebJobsStorage__clientId"]
+    assert Settings.read({**sample, "AzureWebJobsStorage__credential": "managedIdentity"}).problems == ()
 
 
 def test_an_address_takes_precedence_over_the_accounts_name() -> None:
@@ -313,8 +314,10 @@ def test_an_operation_waits_from_an_hour_to_a_week(hours: str) -> None:
 
 @pytest.mark.parametrize("schedule", ["", "canary", "* * * *", "0 */5 * * * 8", "00:05:00", "0 */0 * * * *"])
 def test_a_missing_or_wrong_schedule_is_reported(schedule: str) -> None:
-    fault = _fault({**_IN_AZURE, "REFRESH_SCHEDULE": schedule}, "REFRESH_SCHEDULE")
+    environment = {**_IN_AZURE, "REFRESH_SCHEDULE": schedule}
+    fault = _fault(environment, "REFRESH_SCHEDULE")
 
+    assert Settings.read(environment).problems[0].remedy.endswith("'REFRESH_SCHEDULE=0 */5 * * * *'")
     assert "without it there is no timer, and nothing is refreshed" in fault
     assert "canary" not in fault
 
@@ -336,7 +339,7 @@ def test_a_misspelled_setting_is_reported(name: str, meant: str) -> None:
 
     assert (problem.setting, problem.severity) == (name, "warning")
     assert meant in problem.detail
-    assert f"--setting-names {name}" in problem.remedy
+    assert f"--setting-names {name}, and set {meant} if" in problem.remedy
     assert "canary" not in str(problem)
 
 
@@ -348,16 +351,24 @@ _TELEMETRY = {
 }
 
 
-@pytest.mark.parametrize("missing", _TELEMETRY)
-def test_missing_telemetry_settings_are_reported_on_azure(missing: str) -> None:
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        *((name, "") for name in _TELEMETRY),
+        ("PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY", "false"),
+        ("PYTHON_APPLICATIONINSIGHTS_LOGGER_NAME", "azure"),
+        ("OTEL_TRACES_EXPORTER", "otlp"),
+    ],
+)
+def test_missing_and_wrong_telemetry_settings_are_reported_on_azure(setting: str, value: str) -> None:
     on_azure = {**_IN_AZURE, **_TELEMETRY, "WEBSITE_SITE_NAME": "app"}
-    rest = {name: value for name, value in on_azure.items() if name != missing}
 
     assert Settings.read(on_azure).problems == ()
-    other_case = {"PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY": " True ", "OTEL_TRACES_EXPORTER": "None"}
-    assert Settings.read({**on_azure, **other_case}).problems == ()
-    (problem,) = Settings.read(rest).problems
-    assert (problem.setting, problem.severity) == (missing, "warning")
+    for spelling in (" True ", "1", "T", "yes", "y"):  # of true, for Microsoft's worker
+        other_form = {"PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY": spelling, "OTEL_TRACES_EXPORTER": "None"}
+        assert Settings.read({**on_azure, **other_form}).problems == ()
+    (problem,) = Settings.read({**on_azure, setting: value}).problems
+    assert (problem.setting, problem.severity) == (setting, "warning")
     assert Settings.read({**_IN_AZURE, "PATH": "/bin"}).problems == ()
 
 

@@ -130,6 +130,9 @@ def test_the_message_alone_says_what_happened_and_what_to_do(caplog: pytest.LogC
     [
         ("azure.core.pipeline.policies.http_logging_policy", logging.INFO, logging.WARNING),
         ("azure.storage", logging.INFO, logging.WARNING),
+        ("azure.data.tables", logging.INFO, logging.WARNING),
+        ("azure.mgmt.core", logging.INFO, logging.WARNING),
+        ("azure.monitor.opentelemetry.exporter", logging.INFO, logging.WARNING),
         ("aiohttp.client", logging.INFO, logging.WARNING),
         ("google.auth", logging.INFO, logging.WARNING),
         ("msal", logging.INFO, logging.WARNING),

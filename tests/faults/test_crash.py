@@ -8,6 +8,8 @@ from azure.storage.queue import TextBase64DecodePolicy
 from azure.storage.queue.aio import QueueClient
 
 from local.cloud import LocalCluster
+from pullkeeper.azure.arm import Arm
+from pullkeeper.fleet.mint_table import MintTable
 from pullkeeper.fleet.shards import shard_of
 from tests.world import MINUTE, World
 
@@ -86,3 +88,21 @@ async def test_a_message_whose_last_try_has_crashed_is_reported(world: World, cl
     assert event["detail"] == "each delivery has failed, or ended the process. The next tick sends the shard again"
     assert await world.tick() == 1
     assert (await world.target(cluster)).state(world.clock()) == "fresh"
+
+
+async def test_what_cannot_be_closed_keeps_nothing_else_open(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where an event loop ends in order."""
+    closed = list[Arm]()
+
+    async def fail(_: MintTable) -> None:
+        raise OSError("no connection")
+
+    async def note(arm: Arm) -> None:
+        closed.append(arm)
+
+    monkeypatch.setattr(MintTable, "finish", fail)
+    monkeypatch.setattr(Arm, "close", note)
+    process = world.build_services()
+    with pytest.raises(OSError, match="no connection"):
+        await process.close()
+    assert len(closed) == 2, "those of both identities"

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from types import ModuleType
 from typing import Any, Final
 
@@ -171,6 +172,9 @@ async def test_clusters_of_right_hubs_are_refreshed_beside_a_wrong_one(app: App)
     assert failed.category == "invalid_request"
     assert "HUBS.wrong." in (failed.detail or "")
     assert (await app.status())["totals"] == {"clusters": 2, "targets": {"fresh": 1, "pending": 1}, "overdue": 0}
+    app.world.clock.advance(timedelta(hours=1))
+    shards = {shard_of(cluster.id) for cluster in (good, bad)}
+    assert (await app.status())["totals"]["overdue"] == len(shards), "no run has refreshed them"
 
 
 async def test_a_wrong_arm_endpoint_calls_no_other_cloud(app: App) -> None:

@@ -220,7 +220,7 @@ def test_values_are_set_everywhere() -> None:
 
 
 def test_the_job_has_the_values_of_its_hub() -> None:
-    hub = parsed_hub(tokenLifetime=1800)
+    hub = parsed_hub(tokenLifetime=1800, scope="https://www.googleapis.com/auth/cloud-platform")
     _, _, config, _ = build_refresher(TARGET, hub, CLIENT, TENANT, cloud=CLOUD)
     settings = settings_of(config)
     assert settings["registries"] == [*hub.registries]
@@ -234,7 +234,7 @@ def test_the_job_has_the_values_of_its_hub() -> None:
         "subjectTokenType": "urn:ietf:params:oauth:token-type:jwt",
         "tokenUrl": hub.credential_config.token_url,
         "impersonationUrl": hub.credential_config.service_account_impersonation_url,
-        "scope": "https://www.googleapis.com/auth/cloud-platform.read-only",
+        "scope": "https://www.googleapis.com/auth/cloud-platform",
         "lifetime": 1800,
     }
 
