@@ -144,6 +144,7 @@ def operations(
       pullkeeper get operations 6ffe5c1dba3cd2a7e14f1ed0f2a6c5b1 --watch
     """
     if operation:
+        _refuse_watched_document(output, watch=watch)
         return show_operation(app, terminal, operation, output, watch=watch)
     of = str(find_cluster(app, cluster)) if cluster else None
 
@@ -171,9 +172,8 @@ def show(
     pause: Callable[[float], None] = time.sleep,
 ) -> None:
     """Print what is read, once or again and again. pause: waits between two looks."""
+    _refuse_watched_document(output, watch=watch)
     if output in {"json", "yaml"}:
-        if watch:
-            raise CommandFailed("--watch shows tables: leave out -o, or give -o wide", ExitCode.USAGE)
         print_document(terminal, read().document, output)
         return
     table, is_wide = read().table, output == "wide"
@@ -185,6 +185,11 @@ def show(
         terminal.print_lines(terminal.table(table.columns, [*table.rows.values()], is_wide=is_wide))
     else:
         terminal.note("nothing found")
+
+
+def _refuse_watched_document(output: str, *, watch: bool) -> None:
+    if watch and output in {"json", "yaml"}:
+        raise CommandFailed("--watch shows tables: leave out -o, or give -o wide", ExitCode.USAGE)
 
 
 def _watch_screen(

@@ -110,8 +110,9 @@ async def test_documents_are_what_the_app_responds(cli: Cli, fleet: App, output:
     assert one == (await fleet.call("GET", f"operations/{one['id']}")).body
 
 
-async def test_a_document_cannot_be_watched(cli: Cli) -> None:
-    run = await cli.call("get", "clusters", "-o", "json", "--watch")
+@pytest.mark.parametrize("what", [("clusters",), ("operations", "0" * 32)], ids=lambda what: what[0])
+async def test_a_document_cannot_be_watched(cli: Cli, what: tuple[str, ...]) -> None:
+    run = await cli.call("get", *what, "-o", "json", "--watch")
     assert (run.code, run.err) == (WRONG_USAGE, "✗ --watch shows tables: leave out -o, or give -o wide\n")
 
 
