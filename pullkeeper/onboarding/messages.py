@@ -12,7 +12,7 @@ from pullkeeper.fleet.queues import Queue
 from pullkeeper.onboarding.documents import FINAL_STATUSES, OnboardingMessage, Operation
 from pullkeeper.onboarding.operations import ChangedByAnother, Operations
 from pullkeeper.onboarding.progress import Progress
-from pullkeeper.onboarding.rows import State, StoredOperation
+from pullkeeper.onboarding.rows import State, StoredOperation, first_id
 
 MOST_TRIES: Final = 5
 _RESERVE: Final = timedelta(seconds=30)
@@ -60,7 +60,8 @@ class Messages:
                 try:
                     await self._resume(await self._operations.load(identifier))
                 except NotInFleet:
-                    await self._operations.forget_running(identifier)
+                    if identifier > first_id(self._clock() - _STALLED_AFTER):  # a later one is being written
+                        await self._operations.forget_running(identifier)
 
     async def resume(self, identifier: str) -> None:
         """Send the message of one operation again if it stands still, and the queue is not the reason."""

@@ -60,10 +60,11 @@ class Operations:
             raise _already_running(latest.operation.id, cluster)
         principals = latest.list_principals() if latest else ()
         stored = StoredOperation(operation, request.to_json(), "", due=now, principals=principals)
-        async with map_storage_errors("tables"):
-            written = await table.upsert_entity(stored.to_entity(), mode=UpdateMode.REPLACE)
+        # The index first: the timer clears it, and would never find an operation that is not in it.
         async with map_storage_errors("tables"):
             await table.upsert_entity({"PartitionKey": _RUNNING, "RowKey": operation.id})
+        async with map_storage_errors("tables"):
+            written = await table.upsert_entity(stored.to_entity(), mode=UpdateMode.REPLACE)
         undone = latest is not None and latest.operation.removed_everything
         to_undo = [operation.id] if undo_own_request else await self._list_to_undo(row, latest, operation, request)
         history = [operation.id, *filter(None, (row or {}).get("History", "").split(","))][:_HISTORY]

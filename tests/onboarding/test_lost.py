@@ -128,14 +128,44 @@ async def test_an_operation_whose_message_is_refused_has_failed_and_another_may_
     await onboarding.onboard(cluster)
 
 
-async def test_an_operation_that_is_lost_leaves_the_index(onboarding: Onboarding) -> None:
-    await onboarding.onboard(await onboarding.cluster("aks-1"))
-    operations = onboarding.world.services.runner._operations
-    async with TableServiceClient.from_connection_string(onboarding.world.storage) as tables:
-        row = {"PartitionKey": "running", "RowKey": "0" * 32}
-        await tables.get_table_client("operations").upsert_entity(row)
-    await onboarding.world.services.messages.resume_stalled()
-    assert await operations.list_running() == []
+async def test_an_operation_that_is_lost_leaves_the_index(
+    onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Storage took nothing else of it. One that has begun this moment stays."""
+    world, cluster = onboarding.world, await onboarding.cluster("aks-1")
+    upsert = TableClient.upsert_entity
+
+    async def refuse_operations(self: TableClient, entity: dict[str, Any], **more: Any) -> Any:
+        if entity["PartitionKey"] == "operation":
+            raise HttpResponseError("refused")
+        return await upsert(self, entity, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TableClient, "upsert_entity", refuse_operations)
+        with pytest.raises(StorageUnavailable):
+            await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
+    for passed, listed in ((timedelta(), 1), (STALLED, 0)):
+        world.clock.advance(passed)
+        await world.services.messages.resume_stalled()
+        assert len(await world.services.runner._operations.list_running()) == listed
+
+
+async def test_an_operation_that_storage_did_not_take_into_the_index_is_not_listed(
+    onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No message would ever end it."""
+    cluster, upsert = await onboarding.cluster("aks-1"), TableClient.upsert_entity
+
+    async def refuse_index(self: TableClient, entity: dict[str, Any], **more: Any) -> Any:
+        if entity["PartitionKey"] == "running":
+            raise HttpResponseError("refused")
+        return await upsert(self, entity, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TableClient, "upsert_entity", refuse_index)
+        with pytest.raises(StorageUnavailable):
+            await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
+    assert (await onboarding.world.services.listing.page(OperationsQuery())).operations == ()
 
 
 async def test_a_queued_operation_is_not_sent_again_too_early(onboarding: Onboarding) -> None:
