@@ -1,9 +1,12 @@
 """Ownership: an object is ours if our field manager has set our label. No other object is removed or reported."""
 
+import json
+
 import pytest
 
 from local.azurite import Azurite
 from local.kubernetes import recordings
+from local.serving import Fault
 from pullkeeper.errors import NotInFleet
 from tests.onboarding.conftest import (
     SECRET,
@@ -111,6 +114,21 @@ async def test_a_name_that_looks_like_a_token_is_not_shown(onboarding: Onboardin
     assert [one.status for one in said] == ["Succeeded", "Failed", "Succeeded", "Succeeded"]
     assert "also written by" in said[3].to_json()
     assert [one for one in said if "ya29" in one.to_json()] == []
+
+
+async def test_a_secret_whose_field_managers_have_no_names_is_kept(onboarding: Onboarding) -> None:
+    """An API server takes such records from any client that may write the secret."""
+    cluster = await onboarding.cluster("aks-1")
+    await onboarding.onboard(cluster)
+    metadata = (await cluster.admin.read_secret("deepintshield", "ar-pull-secret"))["metadata"]
+    seen = {"metadata": {**metadata, "managedFields": [{"manager": "", "operation": "Update"}]}}
+    cluster.part.faults.add(Fault(path="/secrets/", method="PATCH", status=200, body=json.dumps(seen)))
+    planned = await onboarding.onboard(cluster, dryRun=True)
+    expected = "would stop at deepintshield/ar-pull-secret, which belongs to an unknown field manager"
+    assert step(planned, "pull secret").detail == expected
+    kept = "Secret deepintshield/ar-pull-secret and its references: also written by an unknown field manager"
+    assert kept in await onboarding.offboard_fully(cluster)
+    assert SECRET in await list_objects(cluster)
 
 
 @pytest.mark.parametrize("ours", [False, True])

@@ -99,7 +99,7 @@ async def _plan(work: Work, api: Api, target: Target) -> str:
     if pull_secret.is_ours(seen):
         return f"would refresh {target}"
     verb = "adopt" if work.request.adopt else "stop at"
-    return f"would {verb} {target}, which belongs to {', '.join(sorted(seen.managers))}"
+    return f"would {verb} {target}, which belongs to {_list_managers(seen.managers)}"
 
 
 async def _remove(work: Work, api: Api, target: Target) -> str:
@@ -118,8 +118,8 @@ async def _delete_or_release(work: Work, api: Api, target: Target) -> str:
     if seen and seen.managers != {MANAGER}:
         if pull_secret.is_ours(seen):
             await pull_secret.release(api, target, seen)
-        others = ", ".join(sorted(seen.managers - {MANAGER})) or "an unknown field manager"
-        work.left.append(f"Secret {target} and its references: also written by {others}")
+        others = seen.managers - {MANAGER}
+        work.left.append(f"Secret {target} and its references: also written by {_list_managers(others)}")
         return f"{target} kept"
     for account in target.account_names:
         referrer = await pull_secret.remove_reference(api, target, account)
@@ -133,3 +133,8 @@ async def _delete_or_release(work: Work, api: Api, target: Target) -> str:
     await api.delete(pull_secret.path(target), seen.uid)
     work.note_change()
     return f"{target} deleted"
+
+
+def _list_managers(managers: frozenset[str]) -> str:
+    """Return their names. A client may have written a record without one."""
+    return ", ".join(sorted(filter(None, managers))) or "an unknown field manager"
