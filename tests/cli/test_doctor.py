@@ -118,7 +118,11 @@ _PROBLEM = MintProblem(category="federation_audience", detail="no", remedy="gclo
         ({}, SUCCEEDED, "✔ secrets in 1 clusters: 1 fresh"),
         ({}, SUCCEEDED, f"✔ version {VERSION}\n"),
         ({"last_run": datetime(2025, 12, 31, 23, 57, tzinfo=UTC)}, SUCCEEDED, "✔ the timer last ran: 3m ago\n"),
-        ({"version": "9.9.9"}, SUCCEEDED, f"▲ the app has version 9.9.9, this command line {VERSION}"),
+        (
+            {"version": "9.9.9"},
+            SUCCEEDED,
+            f"▲ the app has version 9.9.9, this command line {VERSION}\n  remedy: install the command line",
+        ),
         (
             {"problems": (Problem(setting="HUBS", severity="error", detail="no", remedy="az", runbook=_PAGE),)},
             FAILED,
@@ -150,7 +154,7 @@ _PROBLEM = MintProblem(category="federation_audience", detail="no", remedy="gclo
         (
             {"totals": Totals(clusters=1, targets={"expired": 1}, overdue=0)},
             FAILED,
-            "✗ secrets in 1 clusters: 1 expired",
+            "✗ secrets in 1 clusters: 1 expired\n  look: pullkeeper get clusters --state expired\n",
         ),
         (
             {"totals": Totals(clusters=1, targets={}, overdue=2)},

@@ -88,6 +88,14 @@ async def test_the_platforms_refusals_say_what_to_check(
     assert "login.example" not in error
 
 
+async def test_a_caller_without_the_right_credentials_is_told_of_both_ways_in(lonely: Cli) -> None:
+    _, error = await _ask(lonely, http(401, b""))
+    assert [line.partition("=")[0] for line in error.splitlines()[1:]] == [
+        "  key: export PULLKEEPER_KEY",
+        "  token: export PULLKEEPER_AUDIENCE",
+    ]
+
+
 async def test_a_problem_is_shown_whole_and_harmless(lonely: Cli) -> None:
     """A detail may quote a foreign service: it cannot move the cursor, and is no command to a pipeline's agent."""
     foreign = "no\n::error::mine\x1b[2J\x9b2J\u202e ##vso[task.setvariable variable=PATH]x"

@@ -191,6 +191,30 @@ async def test_a_row_has_the_apps_time_and_why_namespaces_are_not_found(lonely: 
     assert [re.split(" {3,}", one) for one in run.out.splitlines()[1:]] == [row]
 
 
+async def test_wide_rows_say_when_a_refresh_is_due_and_which_operations_were_dry(lonely: Cli) -> None:
+    times = {"createdAt": "2026-01-01T00:00:00Z", "updatedAt": "2026-01-01T00:10:00Z"}
+    found = {"kind": "onboard", "status": "Succeeded", "cluster": _CLUSTER, **times}
+    operations = [{**found, "id": str(dry_run), "dryRun": dry_run} for dry_run in (True, False)]
+    worst = {"state": "fresh", "target": "a/b", "expiresAt": "2026-01-01T01:00:00Z"}
+    line = {"cluster": _CLUSTER, "hub": "main", "refresher": "central", "states": {"fresh": 1}, "search": None}
+    clusters = [{**line, "worst": worst, "nextDue": "2026-01-01T00:35:00Z"}]
+    page = http(200, {"operations": operations, "clusters": clusters}, Date="Thu, 01 Jan 2026 00:30:00 GMT")
+    async with serve_canned(None, {ANY_PATH: page}) as server:
+        shown = [
+            re.split(" {3,}", row)
+            for what in ("operations", "clusters")
+            for row in (
+                await lonely.call("get", what, "-o", "wide", PULLKEEPER_URL=f"http://{server.host}")
+            ).out.splitlines()
+        ]
+    assert [row[3:6] for row in shown[:3]] == [
+        ["DRY-RUN", "STARTED", "UPDATED"],
+        ["yes", "30m ago", "20m ago"],
+        ["no", "30m ago", "20m ago"],
+    ]
+    assert [dict(zip(*shown[3:], strict=True))[name] for name in ("LEFT", "NEXT-DUE")] == ["30m", "5m"]
+
+
 async def test_every_cluster_that_is_named_is_shown(lonely: Cli) -> None:
     view: dict[str, Any] = {
         "cluster": _CLUSTER,
@@ -225,8 +249,8 @@ async def test_a_name_is_looked_up_on_every_page_and_a_cluster_has_the_targets_o
 
 
 async def test_a_table_says_why_a_hub_has_failed_and_what_is_noted_of_a_secret(lonely: Cli) -> None:
-    unknown = dict.fromkeys(("fault", "failure", "warning", "expiresAt", "lastMint", "mintSeconds"))
-    rest: dict[str, Any] = {**unknown, "registries": []}
+    unknown = dict.fromkeys(("fault", "failure", "warning", "expiresAt", "lastMint"))
+    rest: dict[str, Any] = {**unknown, "mintSeconds": 1.5, "registries": ["one", "two"]}
     problem = {"category": "federation_audience", "detail": "the audience differs"}
     hubs = [{**rest, "name": name, "state": name, name: problem} for name in ("failure", "warning")]
     worst = {"state": "fresh", "note": "there is no account app"}
@@ -238,7 +262,7 @@ async def test_a_table_says_why_a_hub_has_failed_and_what_is_noted_of_a_secret(l
             for row in (await lonely.call("get", *what, PULLKEEPER_URL=f"http://{server.host}")).out.splitlines()[1:]
         ]
     message = "federation_audience: the audience differs"
-    assert shown[:-1] == [[name, name, "-", "never", "-", "-", "-", message] for name in ("failure", "warning")]
+    assert shown[:-1] == [[name, name, "-", "never", "1.5", "one,two", "-", message] for name in ("failure", "warning")]
     assert shown[-1][-1] == "there is no account app"
 
 

@@ -110,10 +110,13 @@ async def test_a_bundle_of_a_large_fleet_takes_what_is_broken_first_and_not_all(
     clusters = [{"cluster": f"{cluster}{number}", "states": one} for number, one in enumerate(states)]
     operations = [{"id": str(number), "status": "Failed" if number else "Succeeded"} for number in range(600)]
     long = {"detail": "long text " * 1000}
+    unwell = {"status": 500, "category": "internal", "detail": "a bug"}
     answers: Answers = {
         "/api/clusters": http(200, {"clusters": clusters}),
         "/api/operations": http(200, {"operations": operations}),
         "/api/status": http(200, {**long, "hubs": [{"name": "a/b"}]}),
+        "/api/operations/2": http(500, unwell),
+        "/api/clusters/s/g/c3/diagnosis": http(500, unwell),
         ANY_PATH: http(200, long),
     }
     async with serve_canned(None, answers) as server:
@@ -126,6 +129,8 @@ async def test_a_bundle_of_a_large_fleet_takes_what_is_broken_first_and_not_all(
     assert "/api/hubs/a%2Fb/diagnosis" in {request.path for request in server.requests}
     assert (len(bundle["clusters"]), len(bundle["operations"])) == (1000, 500)
     assert bundle["health"] == long
+    refused = "refused (HTTP 500, internal): a bug"
+    assert bundle["failures"] == {"2": refused, f"{cluster}3": refused}, "the others are there all the same"
 
 
 @pytest.mark.servers
@@ -139,6 +144,7 @@ async def test_a_bundle_of_a_fleet_has_what_a_maintainer_asks_for(cli: Cli, flee
     bundle = _read(path)
     assert tuple(bundle) == _FILES
     assert bundle["status"]["version"] == bundle["versions"]["pullkeeper"]
+    assert bundle["versions"].keys() >= {"python", "platform", "click", "rich", "requests", "urllib3"}
     assert bundle["health"] == {"status": "ok"}
     assert len(bundle["clusters"]) == 3
     assert {one["status"] for one in bundle["operations"]} == {"Succeeded"}

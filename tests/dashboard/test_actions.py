@@ -28,13 +28,20 @@ async def test_a_diagnosis_runs_once_and_ends_if_it_fails(canned: Canned, canned
 
     hop = {"subject": None, "detail": "no", "evidence": {"seen": "x"}, "because": None, "category": None}
     hops = [
-        {**hop, "name": "secret", "state": "failed", "remedy": "fix it", "category": "secret_missing"},
+        {
+            **hop,
+            "name": "secret",
+            "subject": "a/b",
+            "state": "failed",
+            "remedy": "fix it",
+            "category": "secret_missing",
+        },
         {**hop, "name": "pods", "state": "skipped", "because": "secret"},
     ]
     canned.answers[route] = {"at": datetime.now(UTC).isoformat(), "seconds": 1, "state": "failed", "hops": hops}
     await diagnose.click()
     listed = canned_page.locator("#panel .hops > li")
-    await expect(listed).to_contain_text(["failedsecret", "skippedpods no (secret comes first)"])
+    await expect(listed).to_contain_text(["failedsecreta/b", "skippedpods no (secret comes first)"])
     await expect(listed.locator(".category")).to_have_text(["secret_missing"])
     await expect(canned_page.locator("#announcement")).to_have_text("The diagnosis of a: failed")
     await expect(listed.locator("dl").first).to_be_visible()
@@ -49,12 +56,15 @@ async def test_an_open_cluster_is_loaded_again_with_as_many_pages(canned: Canned
     problem, targets = canned_page.locator("#panel .problem"), canned_page.locator("#panel .targets li")
     await expect(problem).to_contain_text("has status 500")
     first = {**one, "states": {"fresh": 2}, "continuation": "a&b", "refresher": "in-cluster"}
-    first["nextDue"] = datetime.now(UTC).isoformat()
+    first["nextDue"] = (datetime.now(UTC) + timedelta(hours=3, minutes=20, seconds=30)).isoformat()
     canned.answers |= {path_of("a"): first, f"{path_of('a')}?a&b": one}
     await canned_page.evaluate("keepLoading()")
     await expect(targets).to_have_count(1)
     await expect(problem).to_have_count(0)
-    await expect(canned_page.locator("#panel")).to_contain_text("Hub main, refreshed by itself, next due now")
+    await expect(canned_page.locator("#panel")).to_contain_text("Hub main, refreshed by itself, next due in 3 h 20 min")
+    first["nextDue"] = datetime.now(UTC).isoformat()
+    await canned_page.evaluate("keepLoading()")
+    await expect(canned_page.locator("#panel")).to_contain_text("next due now")
     await canned_page.get_by_role("button", name="Show more: 1 are left").click()
     await expect(targets).to_have_count(2)
     canned.answers[path_of("a")] = one
@@ -116,6 +126,8 @@ async def test_a_refusal_is_shown_until_the_next_success(canned: Canned, canned_
     await expect(canned_page.locator("#failures .problem")).to_have_count(0)
     await canned_page.clock.pause_at(datetime.now(UTC) + timedelta(days=2))
     assert await canned_page.evaluate("hurry(), period()") == 2000
+    await canned_page.clock.run_for(20_000)
+    assert await canned_page.evaluate("period()") == 10_000, "it hurries for a while"
     for _ in range(2):
         await canned_page.evaluate("announce('done')")
         await canned_page.clock.run_for(3_000)
@@ -175,6 +187,9 @@ async def test_the_form_sends_what_is_ticked_once_and_waits_for_the_plan(canned:
         "",
     ]
     await form.get_by_label("Azure resource id").fill(f" {cluster_id('a')} ")
+    for label in ("Namespace", "Secret"):
+        field = form.get_by_label(label, exact=True)
+        await field.fill(f" {await field.input_value()} ")
     boxes = form.get_by_role("checkbox")
     await expect(form.get_by_role("checkbox", checked=True)).to_have_attribute("name", "federate")
     for box in await boxes.all():

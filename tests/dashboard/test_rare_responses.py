@@ -83,6 +83,7 @@ async def test_what_is_urgent_comes_first_by_the_apps_clock(canned: Canned, cann
     await expect(canned_page).to_have_title("1 expired · Pullkeeper")
     await canned_page.get_by_text("The remedy of each cluster").click()
     await expect(canned_page.locator("#problems article")).to_have_attribute("data-tone", "bad")
+    await expect(canned_page.locator("#problems .deadline")).to_have_text("expired 4 min ago")
     remedies = canned_page.locator("#problems details li code")
     await expect(remedies).to_have_text(["fix lost", "fix later", "fix late"])
 
@@ -122,9 +123,10 @@ async def test_many_failures_are_few_problems_the_worst_first(canned: Canned, ca
     canned.answers["status"] = {
         "documentation": "https://docs.example",
         "problems": [wrong],
-        "hubs": [hub("main", failure=failure), hub("spare", warning=warning, **life)],
+        "hubs": [hub("main", failure=failure), hub("spare", warning=warning, **life), hub("new")],
         "totals": {"clusters": 23, "targets": {}, "overdue": 2},
         "queues": {"refresh": 3},
+        "version": "1.2.3",
     }
     await canned.open(canned_page)
     cards = canned_page.locator("#problems article")
@@ -143,11 +145,22 @@ async def test_many_failures_are_few_problems_the_worst_first(canned: Canned, ca
     await expect(cards.last.locator("details li")).to_have_count(20)
     await expect(cards.last.locator("footer a")).to_have_text([*[f"c{number}" for number in range(5)], "list all 21"])
     hubs = canned_page.locator("#hubs article")
-    assert await hubs.evaluate_all("(hubs) => hubs.map((one) => one.dataset.tone)") == ["bad", "warn"]
+    assert await hubs.evaluate_all("(hubs) => hubs.map((one) => one.dataset.tone)") == ["bad", "warn", "muted"]
     await expect(hubs.locator(".problem")).to_contain_text(["refused", "no access"])
     await expect(hubs.locator(".life")).to_contain_text(["min left"])
-    await expect(canned_page.locator("#app")).to_contain_text("Last runneverOverdue shards2Queue refresh3 messages")
+    await expect(canned_page.locator("#app")).to_contain_text(
+        "Last runneverOverdue shards2Queue refresh3 messagesVersion1.2.3"
+    )
     await expect(cards.nth(2).locator(".copyable code")).to_contain_text("az functionapp restart")
+    await canned_page.get_by_role("search").get_by_label("State").select_option("fresh")
+    await cards.last.get_by_role("link", name="list all 21").click()
+    await expect(canned_page.locator("#listed")).to_have_text("21 of 23 clusters")
+    canned.list_clusters(*throttled)
+    await canned_page.evaluate("keepLoading()")
+    await expect(canned_page.get_by_role("heading", level=1)).to_have_text(
+        "21 secrets could not be refreshed and still work."
+    )
+    await expect(canned_page.locator("#summary")).to_have_attribute("data-tone", "bad")
 
 
 async def test_a_late_failure_is_not_shown_as_another_clusters(canned: Canned, canned_page: Page) -> None:
@@ -179,7 +192,11 @@ async def test_a_late_failure_is_not_shown_as_another_clusters(canned: Canned, c
     await expect(canned_page.locator("#rows .message")).to_have_text(
         ["no namespace", "cluster_rbac_denied may not list namespaces", ""]
     )
-    for text, found in (("rbac_denied", ["second"]), (SUBSCRIPTION, ["first", "second", "a"])):
+    for text, found in (
+        ("rbac_denied", ["second"]),
+        ("shop", ["first", "second", "a"]),
+        (SUBSCRIPTION, ["first", "second", "a"]),
+    ):
         await canned_page.get_by_role("search").get_by_label("Find").fill(text)
         await expect(names).to_have_text(found)
 
@@ -207,6 +224,11 @@ async def test_who_looks_again_sees_what_is_new(canned: Canned, canned_page: Pag
     await expect(canned_page.get_by_role("heading", level=1)).to_have_text("No cluster is in the fleet yet.")
     await expect(canned_page.locator("#nothing")).to_be_visible()
     await expect(canned_page.locator("#hubs")).to_have_text("The setting HUBS names none.")
+    canned.answers["clusters"] = {"of": "another form"}
+    await canned_page.evaluate("keepLoading().catch(() => {})")
+    canned.answers.clear()
+    async with canned_page.expect_response("**/api/clusters"):
+        await canned_page.clock.run_for(11_000)
     await canned_page.get_by_role("button", name="Pause").click()
     canned.asked.clear()
     for hidden in ("true", "false"):

@@ -256,6 +256,12 @@ def test_a_workload_has_the_values_of_its_target() -> None:
     assert pod["imagePullSecrets"] == [{"name": "their.secret"}]
     assert pod["containers"][0]["image"] == "image"
     assert pod["volumes"][0]["secret"]["secretName"] == "their-config"
+    assert pod["containers"][0]["volumeMounts"] == [
+        {"name": "config", "mountPath": "/app/data/config.json", "subPath": "config.json"}
+    ], "where the guide mounts it"
+    assert pod["containers"][0]["resources"]["limits"] == {"cpu": "1", "memory": "2Gi"}
+    assert service["spec"]["ports"] == [{"port": 80, "targetPort": 8080, "protocol": "TCP"}]
+    assert service["spec"]["selector"] == deployment["spec"]["selector"]["matchLabels"] == {"app": "deepintshield"}
     labels = {"app": "deepintshield", "azure.workload.identity/use": "true"}
     assert deployment["spec"]["template"]["metadata"]["labels"] == labels, "its pods get a token"
     probes = [pod["containers"][0][name]["httpGet"]["path"] for name in ("livenessProbe", "readinessProbe")]

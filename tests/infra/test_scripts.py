@@ -176,7 +176,7 @@ def test_no_call_of_curl_waits_forever() -> None:
     assert [call for call in calls if "--max-time " not in call] == []
 
 
-@pytest.mark.parametrize("environment", [{}, {"PULLKEEPER_LEAVE": "yes"}])
+@pytest.mark.parametrize("environment", [{}, {"PULLKEEPER_LEAVE": "yes", "PULLKEEPER_NAME": "shop"}])
 async def test_roles_are_removed_in_every_subscription(desk: Desk, environment: Mapping[str, str]) -> None:
     """That of the app is one of them, whether there are clusters in it or not."""
     desk.respond("down" if environment else '{"totals": {"clusters": 0}}')
@@ -190,15 +190,20 @@ async def test_roles_are_removed_in_every_subscription(desk: Desk, environment: 
     principals = (ENVIRONMENT["PULLKEEPER_OBJECT_ID"], ENVIRONMENT["PULLKEEPER_ONBOARDING_OBJECT_ID"])
     assert queries == {
         *(f"[?principalId=='{principal}'].id" for principal in principals),
-        "[?ends_with(roleName, '(pullkeeper in rg-prod)')].name",
+        f"[?ends_with(roleName, '({environment.get('PULLKEEPER_NAME', 'pullkeeper')} in rg-prod)')].name",
     }
+    assert {"--all" in command for command in commands if command[:3] == ("role", "assignment", "list")} == {True}, (
+        "those at clusters too"
+    )
     own = [command for command in commands if SUBSCRIPTION not in command]
     assert len(own) < len(commands)
     assert check(own, desk.folder) == []
 
 
 async def test_a_deployment_is_verified(world: World, authority: Authority, tmp_path: Path) -> None:
-    """With the real az, signed in once: it takes seconds. The app may be a while until it is well."""
+    """With the real az, signed in once: it takes seconds. The app has minutes until it must be well, if no one says
+    otherwise.
+    """
     application, health, names = web.Application(), iter((503, 200, 503)), [*map(str, FUNCTIONS)]
 
     async def respond(_: web.Request) -> Any:
@@ -212,7 +217,7 @@ async def test_a_deployment_is_verified(world: World, authority: Authority, tmp_
         (tmp_path / "sleep").write_text("#!/bin/sh\n", encoding="utf-8")
         (tmp_path / "sleep").chmod(0o755)
         path = f"{tmp_path}:{agent.environment['PATH']}"
-        environment = {**agent.environment, "PATH": path, "PYTHON": sys.executable, "PULLKEEPER_PATIENCE": "600"}
+        environment = {**agent.environment, "PATH": path, "PYTHON": sys.executable}
 
         async def verify(*functions: str) -> Run:
             world.cloud.arm.function_apps.add(FunctionApp(APP_ID, url.removeprefix("https://"), "key", functions))

@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import sys
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
@@ -63,6 +65,30 @@ async def test_a_lost_fleet_is_restored(world: World, tmp_path: Path) -> None:
     world.clock.advance(timedelta(minutes=25))
     await world.refresh(cluster)
     assert await world.read_token(cluster) != before
+
+
+async def test_the_commands_of_the_documentation_save_and_restore(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script, backup, accounts = load_script(), tmp_path / "backup.jsonl", list[str]()
+    await world.join("aks-1")
+
+    def sign_in(address: str, *, credential: object) -> TableServiceClient:
+        accounts.append(f"{address} {credential}")
+        return TableServiceClient.from_connection_string(world.storage)
+
+    monkeypatch.setattr(script, "AzureCliCredential", lambda: nullcontext("az"))
+    monkeypatch.setattr(script, "TableServiceClient", sign_in)
+    with TableServiceClient.from_connection_string(world.storage) as service:
+        service.create_table_if_not_exists("operations")
+        for what, account in (("save", "shop"), ("restore", "https://shop.table.core.usgovcloudapi.net")):
+            monkeypatch.setattr(sys, "argv", ["tables.py", what, account, str(backup)])
+            script.main()
+            if what == "save":
+                service.delete_table("fleet")
+        assert script.save(service, tmp_path / "again.jsonl") == 1
+    assert backup.read_text(encoding="utf-8") == (tmp_path / "again.jsonl").read_text(encoding="utf-8")
+    assert accounts == ["https://shop.table.core.windows.net az", "https://shop.table.core.usgovcloudapi.net az"]
 
 
 def test_tables_that_are_not_saved_are_computed_again() -> None:

@@ -134,6 +134,8 @@ async def test_an_identity_gets_the_requested_tags_and_keeps_those_of_others(onb
         {"Managed-By": "terraform"},
         {"pullkeeper": "shared"},
         {"microsoft-x": "1"},
+        {"azure-x": "1"},
+        {"Windows": "1"},
         {"a/b": "1"},
         {"": "1"},
         {"a" * 129: "1"},

@@ -7,7 +7,9 @@ import pytest
 import yaml
 
 from local.azure.entra import Resource
+from local.cloud import GROUP, SUBSCRIPTION
 from pullkeeper.errors import InvalidRequest
+from pullkeeper.fleet.table import Member
 from pullkeeper.model import ClusterId
 from pullkeeper.onboarding.documents import Onboarding as Request
 from tests.onboarding.conftest import WORKLOAD, Onboarding, list_objects, step
@@ -78,6 +80,17 @@ async def test_the_handover_lists_the_identities_of_clusters_that_refresh_themse
         if " create-oidc " in command
     }
     assert condition == f"\"assertion.tid=='{handover.tenant_id}'\""
+
+
+async def test_the_handover_has_the_same_order_at_each_start_of_the_app(onboarding: Onboarding) -> None:
+    """So that a publisher who compares it sees what is new."""
+    cluster, services = await onboarding.cluster("aks-0"), onboarding.world.services
+    expected = tuple(f"identity-{number}" for number in range(9))
+    for number, identity in enumerate(expected):
+        changes = {"cluster": ClusterId(SUBSCRIPTION, GROUP, f"aks-{number}"), "refresher": "in-cluster"}
+        member = Member(cluster.member.cluster.model_copy(update=changes), cluster.member.endpoint, identity)
+        await services.fleet.register(member)
+    assert (await services.handover("main")).identities == expected
 
 
 async def test_a_cluster_that_the_app_cannot_reach_gets_manifests_for_its_pipeline(onboarding: Onboarding) -> None:

@@ -32,7 +32,8 @@ async def test_offboarding_removes_what_every_onboarding_created(onboarding: Onb
     cluster = await onboarding.cluster("aks-1")
     before = set(await list_objects(cluster))
     await onboarding.onboard(cluster, workload=WORKLOAD)
-    await onboarding.onboard(cluster, targets=_TEAM_A, identity="another", federatedCredential="another")
+    another = {"identity": "another", "federatedCredential": "another", "workload": WORKLOAD}
+    await onboarding.onboard(cluster, targets=_TEAM_A, **another)
     await onboarding.onboard(cluster, refresher="in-cluster")
 
     remains = await onboarding.offboard_fully(cluster)

@@ -111,8 +111,9 @@ async def test_before_1_30_a_selector_is_refused_and_names_work_without_a_policy
 async def test_from_1_30_a_selector_gets_its_policy(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     onboarding.azure(cluster).version = "1.30.0"
-    await onboarding.onboard(cluster, targets=[_TEAM_A])
-    assert await _policy(cluster, _app(onboarding))
+    for adopt in (True, False):
+        await onboarding.onboard(cluster, targets=[_TEAM_A], adopt=adopt)
+        assert (await _policy(cluster, _app(onboarding)))["adopt"] == str(adopt).lower()
 
 
 async def _replace_identity(onboarding: Onboarding) -> str:
@@ -184,7 +185,7 @@ async def test_where_others_own_the_policies_the_result_has_ours_and_no_rights_a
     onboarding: Onboarding,
 ) -> None:
     cluster = await onboarding.cluster("aks-1")
-    body: dict[str, Any] = {"cluster": str(cluster.id), "hub": "main", "targets": [_TEAM_A]}
+    body: dict[str, Any] = {"cluster": str(cluster.id), "hub": "main", "targets": [_TEAM_A], "adopt": True}
     cluster.part.faults.add(recordings.fault("forbidden-in-cluster", method="PATCH", path=_ADMISSION))
     ended = await onboarding.run(body)
     refused = step(ended, "refresher")
@@ -199,7 +200,8 @@ async def test_where_others_own_the_policies_the_result_has_ours_and_no_rights_a
     assert [one["kind"] for one in policy] == ["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"]
     for manifest in policy:
         await cluster.admin.apply(manifest, manager="pullkeeper")
-    await onboarding.onboard(cluster, targets=[_TEAM_A])
+    cluster.part.faults.add(recordings.fault("forbidden-in-cluster", method="PATCH", path=_ADMISSION))
+    await onboarding.onboard(cluster, targets=[_TEAM_A], adopt=True)
 
 
 async def test_a_denial_of_rights_hands_out_no_policy(onboarding: Onboarding) -> None:

@@ -126,7 +126,8 @@ async def test_a_name_that_others_use_where_no_label_matches_is_refused_before_a
     for number in range(11):
         await create(cluster, f"theirs-{number:02}", pull="no")
         await cluster.admin.create_secret(f"theirs-{number:02}", "ar-pull-secret", "{}")
-    body = {"cluster": str(cluster.id), "hub": "main", "targets": _TARGETS, "adopt": True}
+    targets = [{**_TARGETS[0], "secret": "another"}, *_TARGETS]
+    body = {"cluster": str(cluster.id), "hub": "main", "targets": targets, "adopt": True}
     planned = await onboarding.run({**body, "dryRun": True})
     ended = await onboarding.run(body)
     for refused in (step(planned, "refresher"), step(ended, "refresher")):

@@ -19,6 +19,7 @@ from pullkeeper.onboarding.phases import identity
 from pullkeeper.onboarding.rows import StoredOperation
 from pullkeeper.onboarding.work import Work
 from tests.onboarding.conftest import (
+    WORKLOAD,
     Onboarding,
     create_namespace,
     create_service_account,
@@ -177,16 +178,33 @@ async def test_what_is_adopted_slowly_is_progress_too(onboarding: Onboarding, lo
     assert (await onboarding.read_stored(begun.id)).tries == 0
 
 
-async def test_what_is_removed_slowly_is_progress_too(onboarding: Onboarding, loop_time: LoopTime) -> None:
-    """Two of an in-cluster refresher's objects fit into one invocation."""
+@pytest.mark.parametrize("refresher", ["in-cluster", "central"])
+async def test_what_is_removed_slowly_is_progress_too(
+    onboarding: Onboarding, loop_time: LoopTime, refresher: str
+) -> None:
+    """Two of a refresher's objects fit into one invocation, or a secret and what names it."""
     cluster = await onboarding.cluster("aks-1")
-    await onboarding.onboard(cluster, refresher="in-cluster")
-    cluster.part.faults.add(Slow(method="DELETE", loop=loop_time))
+    await onboarding.onboard(cluster, refresher=refresher)
+    for slow in (Slow(method="DELETE", loop=loop_time), Slow("/serviceaccounts/", "PATCH", loop=loop_time)):
+        cluster.part.faults.add(slow)
     begun = await onboarding.world.services.onboarder.offboard(cluster.id, keep_workload=False)
     ended, lengths = await run_measured(onboarding, begun.id)
     assert ended.status == "Succeeded", describe(ended)
     assert (await onboarding.read_stored(ended.id)).tries == 0
     assert max(lengths) < 2.5 * SLOW_WRITE
+
+
+async def test_what_is_given_back_slowly_is_progress_too(onboarding: Onboarding, loop_time: LoopTime) -> None:
+    """An invocation has the time to look at a Service of another owner, and to remove our fields."""
+    cluster = await onboarding.cluster("aks-1")
+    await create_namespace(cluster)
+    theirs = {"metadata": {"name": "deepintshield"}, "spec": {"ports": [{"port": 80, "targetPort": 8080}]}}
+    await cluster.admin.call("POST", "/api/v1/namespaces/deepintshield/services", theirs)
+    await onboarding.onboard(cluster, adopt=True, workload=WORKLOAD)
+    cluster.part.faults.add(Slow("/services/", loop=loop_time))
+    begun = await onboarding.world.services.onboarder.offboard(cluster.id, keep_workload=False)
+    await onboarding.deliver(begun.id)
+    assert (await onboarding.read_stored(begun.id)).tries == 0
 
 
 async def test_the_timer_leaves_operations_to_its_next_run_once_its_time_is_up(

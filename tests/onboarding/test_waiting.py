@@ -285,6 +285,7 @@ async def test_a_message_that_gets_no_place_goes_back_to_the_queue(
         before = await onboarding.deliver(begun.id)
         assert before.status == "Queued"
         assert (await queue.get_queue_properties()).approximate_message_count == 1
+        assert await queue.receive_message() is None, "it stays hidden for a while"
     stored = await onboarding.read_stored(begun.id)
     assert (stored.turn, stored.tries) == (0, 0)
 
