@@ -192,7 +192,7 @@ class _Transport(transport.Request):
                 method,
                 url,
                 data=body,
-                # No call reuses one, and urllib3 closes a kept one at garbage collection, which a traceback delays.
+                # None is used twice, and urllib3 closes a kept connection at garbage collection, which a traceback delays.
                 headers={**(headers or {}), "Connection": "close"},
                 auth=lambda prepared: prepared,  # else a password of netrc would replace our header
                 timeout=seconds,
