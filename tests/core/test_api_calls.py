@@ -503,12 +503,8 @@ async def test_a_cluster_gets_four_connections_however_many_calls(authority: Aut
             await asyncio.gather(*calls, return_exceptions=True)
 
 
-async def test_a_password_in_netrc_does_not_replace_the_token(
-    authority: Authority, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    passwords = tmp_path / "netrc"
-    passwords.write_text("default login someone password canary-of-netrc", encoding="utf-8")
-    monkeypatch.setenv("NETRC", str(passwords))
+@pytest.mark.usefixtures("netrc")
+async def test_a_password_in_netrc_does_not_replace_the_token(authority: Authority) -> None:
     async with serve_canned(authority, {ANY_PATH: http(200, {"metadata": {"uid": "u"}})}) as server:
         endpoint = Endpoint(server=f"https://{server.host}", ca=authority.pem, read_at="2026-01-01T00:00:00Z")
         for credential in (EntraToken("canary"), None):

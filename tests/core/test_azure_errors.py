@@ -4,7 +4,6 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -90,13 +89,9 @@ async def test_azure_is_called_by_the_proxy_for_https_unless_no_proxy_names_its_
     assert len(server.requests) == 1 - len(calls)
 
 
-async def test_a_password_in_netrc_does_not_stop_calls_to_azure(
-    authority: Authority, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("netrc")
+async def test_a_password_in_netrc_does_not_stop_calls_to_azure(authority: Authority) -> None:
     """The client would refuse to combine it with the token."""
-    passwords = tmp_path / "netrc"
-    passwords.write_text("default login someone password canary-of-netrc", encoding="utf-8")
-    monkeypatch.setenv("NETRC", str(passwords))
     found = http(200, {"location": "x", "properties": {"kubernetesVersion": "1.34.2"}})
     async with serve_canned(authority, {ANY_PATH: found}) as server, _open_arm(server) as arm:
         await AzureClusters(arm, lambda: datetime(2026, 1, 1, tzinfo=UTC)).describe(_CLUSTER)

@@ -4,7 +4,6 @@ import asyncio
 import gzip
 import json
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -227,12 +226,8 @@ async def test_google_is_called_by_the_proxy(monkeypatch: pytest.MonkeyPatch) ->
     assert {(request.method, request.path) for request in proxy.requests} == {("CONNECT", server.host)}
 
 
-async def test_a_password_in_netrc_does_not_replace_the_token(
-    authority: Authority, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    passwords = tmp_path / "netrc"
-    passwords.write_text("default login someone password canary-of-netrc", encoding="utf-8")
-    monkeypatch.setenv("NETRC", str(passwords))
+@pytest.mark.usefixtures("netrc")
+async def test_a_password_in_netrc_does_not_replace_the_token(authority: Authority) -> None:
     async with serve_canned(authority, {_STS: _EXCHANGED, _IAM: _MINTED}) as server:
         await _exchange(_hub(server))
     sent = [request.headers.get("authorization") for request in server.requests]

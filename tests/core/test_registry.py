@@ -117,13 +117,9 @@ async def test_the_probe_uses_the_token_as_a_kubelet_does(authority: Authority) 
     assert "application/vnd.oci.image.index.v1+json" in manifest.headers["accept"]
 
 
-async def test_a_password_in_netrc_does_not_stop_the_probe(
-    authority: Authority, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("netrc")
+async def test_a_password_in_netrc_does_not_stop_the_probe(authority: Authority) -> None:
     """The client would refuse to combine it with the token."""
-    passwords = tmp_path / "netrc"
-    passwords.write_text("default login someone password canary-of-netrc", encoding="utf-8")
-    monkeypatch.setenv("NETRC", str(passwords))
     async with serve_canned(authority, {_HANDSHAKE: _REGISTRY_TOKEN, _MANIFEST: http(200)}) as server:
         await registry.probe(_hub(server), _token(), _SUBJECT)
     assert len(server.requests) == 2
