@@ -192,7 +192,7 @@ class _Transport(transport.Request):
                 method,
                 url,
                 data=body,
-                # None is used twice, and urllib3 closes a kept connection at garbage collection, which a traceback delays.
+                # One call a connection: urllib3 closes a kept one at garbage collection, which a traceback delays.
                 headers={**(headers or {}), "Connection": "close"},
                 auth=lambda prepared: prepared,  # else a password of netrc would replace our header
                 timeout=seconds,

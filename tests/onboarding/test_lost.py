@@ -128,43 +128,34 @@ async def test_an_operation_whose_message_is_refused_has_failed_and_another_may_
     await onboarding.onboard(cluster)
 
 
-async def test_an_operation_that_is_lost_leaves_the_index(
-    onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Storage took nothing else of it. One that has begun this moment stays."""
-    world, cluster = onboarding.world, await onboarding.cluster("aks-1")
-    upsert = TableClient.upsert_entity
+async def _begin_without(onboarding: Onboarding, partition: str) -> None:
+    """Begin an onboarding while storage takes nothing into this partition."""
+    cluster, upsert = await onboarding.cluster("aks-1"), TableClient.upsert_entity
 
-    async def refuse_operations(self: TableClient, entity: dict[str, Any], **more: Any) -> Any:
-        if entity["PartitionKey"] == "operation":
+    async def refuse(self: TableClient, entity: dict[str, Any], **more: Any) -> Any:
+        if entity["PartitionKey"] == partition:
             raise HttpResponseError("refused")
         return await upsert(self, entity, **more)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(TableClient, "upsert_entity", refuse_operations)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TableClient, "upsert_entity", refuse)
         with pytest.raises(StorageUnavailable):
             await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
+
+
+async def test_an_operation_that_is_lost_leaves_the_index(onboarding: Onboarding) -> None:
+    """Storage took nothing else of it. One that has begun this moment stays."""
+    await _begin_without(onboarding, "operation")
+    world = onboarding.world
     for passed, listed in ((timedelta(), 1), (STALLED, 0)):
         world.clock.advance(passed)
         await world.services.messages.resume_stalled()
         assert len(await world.services.runner._operations.list_running()) == listed
 
 
-async def test_an_operation_that_storage_did_not_take_into_the_index_is_not_listed(
-    onboarding: Onboarding, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_operation_that_storage_did_not_take_into_the_index_is_not_listed(onboarding: Onboarding) -> None:
     """No message would ever end it."""
-    cluster, upsert = await onboarding.cluster("aks-1"), TableClient.upsert_entity
-
-    async def refuse_index(self: TableClient, entity: dict[str, Any], **more: Any) -> Any:
-        if entity["PartitionKey"] == "running":
-            raise HttpResponseError("refused")
-        return await upsert(self, entity, **more)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(TableClient, "upsert_entity", refuse_index)
-        with pytest.raises(StorageUnavailable):
-            await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
+    await _begin_without(onboarding, "running")
     assert (await onboarding.world.services.listing.page(OperationsQuery())).operations == ()
 
 
