@@ -222,14 +222,14 @@ async def test_an_operation_waits_for_others_of_its_quota_without_a_call(
 
 async def test_waits_for_different_services_are_spread(onboarding: Onboarding) -> None:
     """Nothing orders these: a thousand clusters with one overloaded control plane each, after an outage."""
-    waits = set()
+    waits = []
     for number in range(5):
         cluster = await onboarding.cluster(f"aks-{number}")
         throttle(onboarding, "apply an object")
         begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
         await onboarding.deliver(begun.id)
-        waits.add(round(seconds_to_next(await onboarding.read_stored(begun.id)), 2))
-    assert len(waits) == 5
+        waits.append(seconds_to_next(await onboarding.read_stored(begun.id)))
+    assert max(waits) - min(waits) > 0.1
     assert all(15 <= wait <= 22.5 for wait in waits)
 
     onboarding.world.clock.advance(timedelta(hours=10))
