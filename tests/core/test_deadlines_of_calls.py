@@ -277,7 +277,7 @@ def test_a_silent_server_costs_its_time_out(
             return asyncio.get_running_loop().time() - began
 
     with asyncio.Runner(loop_factory=_QuickLoop) as runner:
-        assert seconds <= runner.run(measure()) < seconds + 8
+        assert seconds <= runner.run(measure()) < seconds + 15
 
 
 @pytest.mark.parametrize(
@@ -301,7 +301,7 @@ def test_a_server_that_accepts_no_connection_costs_five_seconds(
             return asyncio.get_running_loop().time() - began
 
         with asyncio.Runner(loop_factory=_QuickLoop) as runner:
-            assert 5 <= runner.run(measure()) < 13
+            assert 5 <= runner.run(measure()) < 20
 
 
 def test_a_name_that_takes_more_than_five_seconds_does_not_resolve(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,7 +320,7 @@ def test_a_name_that_takes_more_than_five_seconds_does_not_resolve(monkeypatch: 
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     with asyncio.Runner(loop_factory=_QuickLoop) as runner:
-        assert 5 <= runner.run(measure()) < 13
+        assert 5 <= runner.run(measure()) < 20
         released.set()
     assert [name.partition("_")[0] for name in threads] == ["names"]
 
