@@ -112,7 +112,7 @@ class Refresher:
         shard = await self._shards.read(shard_of(cluster.cluster))
         before = shard.status(cluster.cluster)
         # Onboarding asked Azure a moment ago.
-        before = before.model_copy(update={"located_at": self._clock(), "endpoint": None})
+        before = before.model_copy(update={"located_at": self._clock()})
         listing: Listing | None = None
         if cluster.selectors:
             result = (await self._writer.search(member, before)).search
@@ -173,7 +173,7 @@ class Refresher:
         for row in record.rows.values():
             if row.member is None:
                 fault = row.fault or NotInFleet("the row cannot be read")
-                unread = TargetStatus(category=fault.category, remedy=fault.remedy, unobserved=True)
+                unread = TargetStatus(category=fault.category, remedy=fault.remedy)
                 report_status(row.id, "-", unread, "unknown")
                 continue
             known = record.state.status(row.id)

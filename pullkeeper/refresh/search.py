@@ -136,7 +136,7 @@ def _listed(before: Search | None, cluster: Cluster, listing: Listing, beyond: l
     unbroken = last and listing.at - last <= _LONGEST_GAP * tick(life)
     used = {name.rpartition("/")[2] for name in listing.found}
     idle = [str(one.namespace_selector) for one in cluster.selectors if one.secret not in used]
-    failure = _explain_limit(cluster, beyond) if beyond else None
+    failure = _explain_limit(beyond) if beyond else None
     return Search(
         since=before.since if before and unbroken else listing.at,
         listed_at=listing.at,
@@ -148,9 +148,9 @@ def _listed(before: Search | None, cluster: Cluster, listing: Listing, beyond: l
     )
 
 
-def _explain_limit(cluster: Cluster, beyond: Sequence[str]) -> TargetLimit:
+def _explain_limit(beyond: Sequence[str]) -> TargetLimit:
     more = f" and {len(beyond) - _NAMED} more" if len(beyond) > _NAMED else ""
     detail = (
         f"{MOST_TARGETS} targets is the limit of a cluster, so these get no secret: {', '.join(beyond[:_NAMED])}{more}"
     )
-    return TargetLimit(detail, {"cluster": str(cluster.cluster)})
+    return TargetLimit(detail)

@@ -7,7 +7,7 @@ from typing import Any, Final
 import pytest
 
 from pullkeeper.errors import ClusterUnreachable
-from pullkeeper.fleet.status import Status, TargetStatus
+from pullkeeper.fleet.status import Search, Status, TargetStatus
 from pullkeeper.model import Cluster, ClusterId, SelectorTarget, Target
 from pullkeeper.refresh.search import Listing, _match, apply_search
 from tests.world import MINUTE
@@ -31,10 +31,17 @@ def test_a_list_that_is_older_than_the_last_one_counts_no_more() -> None:
 
 
 def test_a_list_that_fails_leaves_the_time_of_the_last_complete_one() -> None:
-    listed = apply_search(Status(), _CLUSTER, _listing([_NAME]), _NOW)
-    failed = apply_search(listed, _CLUSTER, ClusterUnreachable("no response"), _NOW + MINUTE).search
-    assert failed
-    assert (failed.listed_at, failed.failures) == (_NOW, 1)
+    status, failure = apply_search(Status(), _CLUSTER, _listing([_NAME]), _NOW), ClusterUnreachable("no response")
+    for _ in range(2):
+        status = apply_search(status, _CLUSTER, failure, _NOW + MINUTE)
+    assert status.search == Search(
+        listed_at=_NOW,
+        next_due=_NOW + 1.5 * MINUTE,
+        failures=2,
+        category=failure.category,
+        detail=failure.detail,
+        remedy=failure.remedy,
+    )
 
 
 @pytest.mark.parametrize(("found", "idle"), [([_NAME], "a=1 nor b=1"), ([_NAME, "t/a", "t/b"], None)])

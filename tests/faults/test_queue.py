@@ -42,12 +42,11 @@ async def test_a_forged_message_ends_as_poison_with_an_event(world: World, body:
     cluster = await world.join("aks-1")
     await world.tick()
     before = len(cluster.part.journal.requests), world.cloud.google.exchanges
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(InvalidRequest) as refused:
         await world.services.refresher.receive(body.encode())
     await world.services.refresher.give_up(body.encode())
-    [event] = world.events.named("message.poisoned")
-    assert event["category"] == "invalid_request"
-    assert event["remedy"]
+    cause = {"category": "invalid_request", "detail": refused.value.detail, "remedy": refused.value.remedy}
+    assert world.events.named("message.poisoned") == [{"event": "message.poisoned", "queue": "refresh", **cause}]
     assert "canary" not in world.format_events()
     assert before == (len(cluster.part.journal.requests), world.cloud.google.exchanges)
 
@@ -184,7 +183,7 @@ async def test_messages_that_no_function_sees_are_reported_with_the_command_that
         await client.send_message(base64.b64encode(b"\xff\xfe").decode())
     await world.services.scheduler.run()
     first, event = world.events.named("message.poisoned")
-    assert event["queue"] == queue
+    assert (event["queue"], event["category"]) == (queue, "invalid_request")
     assert [one["detail"].partition(" ")[0] for one in (first, event)] == ["1", "2"]
     for command in ("peek", "clear"):
         assert f"az storage message {command} --queue-name {queue}" in event["remedy"]

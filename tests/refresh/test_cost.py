@@ -1,13 +1,18 @@
 """The number of calls to each service."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
 from local.cloud import LocalCluster
+from local.serving import Fault
 from pullkeeper.fleet.queues import RefreshMessage
+from pullkeeper.fleet.shard_table import Shards, ShardState
 from pullkeeper.fleet.shards import shard_of
 from pullkeeper.model import Target
+from pullkeeper.refresh import record
+from pullkeeper.refresh.capacity import Capacity
 from tests.world import MINUTE, World
 
 pytestmark = pytest.mark.servers
@@ -44,6 +49,27 @@ async def test_steady_state_is_one_call_per_secret_and_none_to_azure(world: Worl
             await world.refresh(cluster, "due")
     assert _calls(clusters) - before == 4 * 3
     assert len(world.cloud.arm_part.journal.requests) == 0
+
+
+async def test_a_run_writes_its_shard_once_while_its_clusters_are_in_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long ago the first has ended."""
+    slow = await world.join("aks-1")
+    await world.join(world.name_beside(slow))
+    slow.part.faults.add(Fault(path="/secrets/", delay=timedelta(seconds=0.5), slow_only=True))
+    world.services.refresher._capacity = Capacity(patience=600)
+    monkeypatch.setattr(record, "_PAUSE", 0.05)
+    monkeypatch.setattr(record, "_WITHIN", 600.0)
+    save, saved = Shards.save, list[int]()
+
+    async def note(shards: Shards, state: ShardState) -> ShardState | None:
+        saved.append(len(state.statuses))
+        return await save(shards, state)
+
+    monkeypatch.setattr(Shards, "save", note)
+    await world.services.refresher.refresh(RefreshMessage(shard=shard_of(slow.id), reason="due"))
+    assert saved == [2]
 
 
 async def test_entra_is_asked_once_per_resource(world: World) -> None:

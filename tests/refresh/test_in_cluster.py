@@ -36,9 +36,11 @@ async def test_its_lifetime_is_read_without_writing(world: World, monkeypatch: p
     monkeypatch.setattr(Capacity, "place", noted)
     await world.refresh(cluster)
     seen = await world.target(cluster)
+    assert written.issued_at
+    assert written.expires_at
+    times = (written.issued_at.replace(microsecond=0), written.expires_at.replace(microsecond=0))
+    assert (seen.uid, seen.issued_at, seen.expires_at) == (written.uid, *times)
     assert seen.state(world.clock()) == "fresh"
-    assert written.expires_at is not None
-    assert seen.expires_at == written.expires_at.replace(microsecond=0)
     assert before == await cluster.admin.read_secret("deepintshield", "ar-pull-secret")
     assert world.cloud.google.exchanges == 1
     assert places == [False]

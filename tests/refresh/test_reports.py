@@ -44,8 +44,17 @@ async def test_each_refresh_is_measured(
     assert [record.levelname for record in caplog.records if "refresh_failed" in record.message] == ["WARNING"]
     runs = world.events.named("shard.completed")
     assert (sum(run["ok"] for run in runs), sum(run["failed"] for run in runs)) == (1, 1)
-    [failed] = world.events.named("secret.refresh_failed")
-    assert failed["remedy"] == (await world.target(clusters[1])).remedy
+    written, failed = [await world.target(cluster) for cluster in clusters]
+    assert written.issued_at
+    assert written.expires_at
+    times = {"token_issued": written.issued_at.isoformat(), "token_expiry": written.expires_at.isoformat()}
+    cause = {"category": failed.category, "detail": failed.detail, "remedy": failed.remedy}
+    for cluster, name, fields in (
+        (clusters[0], "secret.refreshed", {"uid": written.uid, **times}),
+        (clusters[1], "secret.refresh_failed", cause),
+    ):
+        about = {"cluster": str(cluster.id), "target": f"{cluster.id}/{cluster.target}"}
+        assert world.events.named(name) == [{"event": name, **about, **fields}]
     [lifetime] = lifetimes
     assert 3500 < lifetime <= 3600
     assert len(durations) == len({shard_of(cluster.id) for cluster in clusters})

@@ -167,6 +167,14 @@ async def test_refresh_all_sends_one_message_per_shard(world: World) -> None:
     assert writes + 4 == sum(cluster.part.journal.count("PATCH", "/secrets/") for cluster in clusters)
 
 
+async def test_refresh_now_is_of_one_cluster_alone(world: World) -> None:
+    cluster = await world.join("aks-1")
+    beside = await world.join(world.name_beside(cluster))
+    await world.services.scheduler.refresh_now(cluster.id)
+    assert await world.process_queue() == 1
+    assert [one.part.journal.count("PATCH", "/secrets/") for one in (cluster, beside)] == [1, 0]
+
+
 async def test_a_run_that_is_cut_short_is_reported(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     async def hang() -> Totals:
         await asyncio.Event().wait()
@@ -175,7 +183,7 @@ async def test_a_run_that_is_cut_short_is_reported(world: World, monkeypatch: py
     monkeypatch.setattr(world.services.shards, "totals", hang)
     with pytest.raises(DeadlinePassed):
         await run("schedule", world.services.scheduler.run(), timedelta(milliseconds=50))
-    assert len(world.events.named("run.completed")) == 1
+    assert world.events.named("run.completed") == [{"event": "run.completed", "clusters": 0, "queued": 0}]
 
 
 async def test_a_tick_sends_what_is_due_before_all_else_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
