@@ -20,11 +20,7 @@ _TIMEOUT: Final = 30.0
 """In seconds, for one call."""
 _CONNECT_TIMEOUT: Final = 5
 """In seconds: a firewall that drops packets shows as no connection."""
-_OPTIONS: Final[dict[str, Any]] = {
-    "redirect_max": 0,
-    "retry_total": 0,
-    "polling_interval": 5,
-}
+_OPTIONS: Final[dict[str, Any]] = {"redirect_max": 0, "retry_total": 0}
 """No retries of the SDK's own: it would sleep for as long as a Retry-After says."""
 
 

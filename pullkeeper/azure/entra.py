@@ -69,7 +69,7 @@ class Entra:
         key, left = (resource, fresh), self._throttled_until - asyncio.get_running_loop().time()
         if left > 0:
             wait = timedelta(seconds=left)
-            raise EntraThrottled("the identity endpoint is throttling", {"resource": resource}, retry_after=wait)
+            raise EntraThrottled("the identity endpoint is throttling", retry_after=wait)
         if key not in self._requests:
             self._requests[key] = asyncio.create_task(self._request(*key))
             self._requests[key].add_done_callback(lambda _: self._requests.pop(key))
@@ -77,7 +77,7 @@ class Entra:
             # Shielded: a caller that is cancelled must not cancel the request of the others.
             return await asyncio.wait_for(asyncio.shield(self._requests[key]), remaining(_TIMEOUT))
         except TimeoutError:
-            raise EntraUnavailable("the identity endpoint did not respond in time", {"resource": resource}) from None
+            raise EntraUnavailable("the identity endpoint did not respond in time") from None
         except EntraError as e:
             raise e.with_context() from None
 
@@ -102,11 +102,9 @@ class Entra:
             raise kind(detail, context) from None
         except (AzureError, *MALFORMED) as e:
             # azure-identity 1.27 raises KeyError for a response without `resource`, and so on.
-            raise EntraUnavailable(
-                f"the response of the identity endpoint is malformed: {type(e).__name__}", context
-            ) from None
+            raise EntraUnavailable(f"the response of the identity endpoint is malformed: {type(e).__name__}") from None
         if not is_token(token):
-            raise EntraUnavailable("the response of the identity endpoint has no token", context)
+            raise EntraUnavailable("the response of the identity endpoint has no token")
         held = EntraToken(token)
         self._kept[resource] = asyncio.get_running_loop().time() + _KEEP, held
         return held

@@ -45,7 +45,6 @@ class Chain:
             about = claims(subject)
             raise e.with_context(
                 **hub.credential_config.ids,
-                resource=self.resource(hub),
                 audience=about.get("aud", "<audience>"),
                 issuer=about.get("iss", "<issuer>"),
                 principal=principal_of(subject),

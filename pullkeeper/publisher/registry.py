@@ -70,7 +70,6 @@ def _context(hub: Hub, principal: str) -> dict[str, str]:
         "repository": repository,
         "location": location,
         "member": f"serviceAccount:{config.service_account}" if config.service_account else config.principal(principal),
-        **config.ids,
     }
 
 
