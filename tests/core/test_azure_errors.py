@@ -104,8 +104,9 @@ async def test_a_cluster_that_is_deleted_after_it_was_read_is_gone(authority: Au
     async with serve_canned(authority, {ANY_PATH: gone}) as server, _open_arm(server) as arm:
         clusters = AzureClusters(arm, lambda: datetime(2026, 1, 1, tzinfo=UTC))
         for call in (clusters.locate, clusters.enable_workload_identity):
-            with pytest.raises(ClusterGone):
+            with pytest.raises(ClusterGone) as raised:
                 await call(_CLUSTER, facts)
+            assert f"--subscription {_CLUSTER.subscription} --resource-group rg --name aks-1" in raised.value.remedy
     assert len(server.requests) == 2
 
 
@@ -152,7 +153,7 @@ async def _add_credential(server: CannedServer) -> PullkeeperError:
         pytest.param(_error(403, "AuthorizationFailed", _NOT_AUTHORIZED), ArmDenied, id="403"),
         pytest.param(_error(404, "ResourceNotFound", "was not found."), ClusterGone, id="404"),
         pytest.param(_error(408, "RequestTimeout", "No response."), ArmUnavailable, id="408"),
-        pytest.param(_error(503, "ServiceUnavailable", "Try again later."), ArmUnavailable, id="503"),
+        pytest.param(_error(500, "InternalServerError", "Try again later."), ArmUnavailable, id="500"),
         pytest.param(http(502, b"<html>", Content_Type="text/html"), ArmUnavailable, id="a gateway's page"),
         pytest.param(http(200, b"<html>", Content_Type="application/json"), ArmUnavailable, id="200 without JSON"),
         pytest.param(http(200, b"", Content_Type="application/json"), ArmUnavailable, id="nothing"),
@@ -217,7 +218,9 @@ async def test_a_credential_that_azure_does_not_take_is_a_conflict(
     status: int, message: str, authority: Authority
 ) -> None:
     async with serve_canned(authority, {ANY_PATH: _error(status, "Refused", message)}) as server:
-        assert type(await _add_credential(server)) is FederatedCredentialConflict
+        failure = await _add_credential(server)
+    assert type(failure) is FederatedCredentialConflict
+    assert f"--subscription {_CLUSTER.subscription} --resource-group rg --identity-name id-1" in failure.remedy
 
 
 async def test_an_identity_without_tags_is_neither_ours_nor_shared(authority: Authority) -> None:

@@ -57,7 +57,11 @@ async def _fail(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> EntraError:
 
 async def test_a_token_is_cached_until_a_fresh_one_is_requested(monkeypatch: pytest.MonkeyPatch) -> None:
     async with _entra(http(200, _RESPONSE), monkeypatch) as (entra, endpoint):
-        tokens = [await entra.token(_RESOURCE), await entra.token(_RESOURCE), await entra.token(_RESOURCE, fresh=True)]
+        tokens = [await entra.token(_RESOURCE)]
+        _let_pass(timedelta(seconds=31), monkeypatch)
+        tokens += [await entra.token(_RESOURCE)]
+        assert len(endpoint.requests) == 1
+        tokens += [await entra.token(_RESOURCE, fresh=True)]
 
     assert [token.reveal() for token in tokens] == [_TOKEN] * 3
     assert len(endpoint.requests) == 2

@@ -25,7 +25,8 @@ _NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 _SUBJECT = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJjYW5hcnktc3ViamVjdCJ9.canarysubject"
 _FEDERATED = "ya29.d.canary-federated"
 _TOKEN = "ya29.c.canary-token"
-_EXCHANGED = http(200, {"access_token": _FEDERATED, "token_type": "Bearer", "expires_in": 3599})
+_GOOD = json.dumps({"access_token": _FEDERATED, "token_type": "Bearer", "expires_in": 3599}).encode()
+_EXCHANGED = http(200, gzip.compress(_GOOD), Content_Encoding="gzip")  # as Google does
 _MINTED = http(200, {"accessToken": _TOKEN, "expireTime": "2026-01-01T13:00:00Z"})
 
 
@@ -113,7 +114,6 @@ def _chunked(*chunks: bytes) -> bytes:
     return head + b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in (*chunks, b""))
 
 
-_GOOD = json.dumps({"access_token": _FEDERATED, "token_type": "Bearer", "expires_in": 3599}).encode()
 _BROKEN = MALFORMED | {
     "a long number": http(200, b"9" * 60_000),
     "half of it": http(200, _GOOD[:-5]),

@@ -154,8 +154,8 @@ async def test_a_refusal_is_registry_denied_with_the_command_that_fixes_it(
 
     assert type(failure) is errors.RegistryDenied
     assert f"HTTP {status}" in failure.detail
-    assert "add-iam-policy-binding acme --project=deepintshield-prod" in failure.remedy
-    assert f"--member=serviceAccount:{SERVICE_ACCOUNT}" in failure.remedy
+    grant = f"--location={server.host} --role=roles/artifactregistry.reader --member=serviceAccount:{SERVICE_ACCOUNT}."
+    assert f"add-iam-policy-binding acme --project=deepintshield-prod {grant}" in failure.remedy
 
 
 async def test_a_manifest_that_is_gone_is_a_missing_probe_image(authority: Authority) -> None:
@@ -169,7 +169,7 @@ async def test_a_manifest_that_is_gone_is_a_missing_probe_image(authority: Autho
 
 async def test_without_a_service_account_the_command_names_the_identity_itself(authority: Authority) -> None:
     config = credential_config(service_account_impersonation_url=None)
-    async with serve_canned(authority, {_HANDSHAKE: http(403)}) as server:
+    async with serve_canned(authority, {_HANDSHAKE: http(403, b"\xff is no text")}) as server:
         failure = await _fail(_hub(server, credentialConfig=config))
 
     pool = "projects/417300214096/locations/global/workloadIdentityPools/acme-azure-pool"

@@ -224,6 +224,7 @@ async def test_a_stale_entra_token_is_renewed_once(world: World) -> None:
     world.cloud.google_part.faults.add(Fault(path=STS, status=400, body=body))
     assert await world.refresh_category(cluster) == "federation_stale"
     assert world.cloud.google_part.journal.count("POST", STS) == 2
+    assert world.cloud.identity_part.journal.count() == 2
 
 
 @pytest.mark.parametrize("path", [STS, IAM])

@@ -12,6 +12,7 @@ from azure.functions.timer import TimerRequest
 from functions.schedule import schedule
 from local.cloud import LocalCluster
 from local.serving import Fault
+from pullkeeper.errors import StorageUnavailable
 from pullkeeper.refresh.revocation import _REPLACEMENTS
 from pullkeeper.services import Services
 from tests.world import MINUTE, World
@@ -222,4 +223,5 @@ async def test_storage_that_fails_is_reported_with_the_revocation(
     monkeypatch.setattr(TableClient, call, fail)
     assert await world.refresh_category(cluster, "due") == "ok"
     [event] = world.events.named("token.revoked")
-    assert event["category"] == "storage_unavailable"
+    failure = StorageUnavailable("tables: ServiceResponseError: no response")
+    assert (event["category"], event["detail"], event["remedy"]) == (failure.category, failure.detail, failure.remedy)
