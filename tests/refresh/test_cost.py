@@ -38,8 +38,9 @@ async def test_one_mint_serves_all_clusters_refreshed_at_once(world: World) -> N
 
 
 async def test_steady_state_is_one_call_per_secret_and_none_to_azure(world: World) -> None:
-    two = [Target(service_accounts=()), Target(namespace="other")]
+    two = [Target(), Target(namespace="other", service_accounts=("app",))]
     clusters = [await world.join("aks-1"), await world.join("aks-2", targets=two)]
+    await clusters[1].admin.call("POST", "/api/v1/namespaces/other/serviceaccounts", {"metadata": {"name": "app"}})
     for cluster in clusters:
         await world.refresh(cluster, "manual")
     before = _calls(clusters)

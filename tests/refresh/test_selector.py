@@ -409,9 +409,9 @@ async def test_named_targets_come_first_then_those_already_kept(world: World, mo
     assert status.search.category == "target_limit"
     assert "team-a/ar-pull-secret" in (status.search.detail or "")
     assert "kubectl get namespaces --show-labels" in (status.search.remedy or "")
-    [failed] = world.events.named("secret.refresh_failed")
-    assert str(failed["target"]).endswith("/*")
-    assert (failed["detail"], failed["remedy"]) == (status.search.detail, status.search.remedy)
+    about = {"cluster": str(cluster.id), "target": f"{cluster.id}/*"}
+    cause = {"category": "target_limit", "detail": status.search.detail, "remedy": status.search.remedy}
+    assert world.events.named("secret.refresh_failed") == [{"event": "secret.refresh_failed", **about, **cause}]
 
     # One that comes back is none of those that are kept.
     await label(cluster, "team-m")
