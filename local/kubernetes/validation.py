@@ -44,7 +44,9 @@ def check_body(call: Call, body: Any) -> None:
     if not isinstance(body, dict):
         raise not_played("a body that is no object")
     kind = call.kind
-    found = body.get("apiVersion", kind.api_version), body.get("kind", kind.name)
+    named = {"apiVersion": kind.api_version, "kind": kind.name}
+    given = body if call.verb == "apply" else {**named, **body}
+    found = given.get("apiVersion"), given.get("kind")
     if found != (kind.api_version, kind.name):
         raise not_played(f"{found} sent to {kind.plural}")
     check_types(kind, body)
