@@ -131,7 +131,7 @@ def _find_misspelled(environment: Mapping[str, str], names: set[str]) -> Iterato
     by_upper = {name.upper(): name for name in names}
     others = (name for name in environment.keys() - names if not name.startswith(_COPY))
     for name in sorted(others):
-        alike = get_close_matches(name.upper(), by_upper, n=1, cutoff=_ALIKE)
+        alike = get_close_matches(name.upper(), by_upper, cutoff=_ALIKE)
         if alike:
             meant = by_upper[alike[0]]
             yield Problem(

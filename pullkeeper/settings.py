@@ -39,7 +39,7 @@ ONBOARDING: Final = ("ARM_ENDPOINT", "AZURE_AUTHORITY_HOST", "ONBOARDING_SCOPES"
 
 def _parse_hubs(value: Any, info: ValidationInfo) -> Hubs:
     trusted: frozenset[str] = (info.context or {}).get("trusted_hosts", frozenset())
-    return value if isinstance(value, Hubs) else Hubs.parse(value, trusted)
+    return Hubs.parse(value, trusted)
 
 
 class Settings(Document):
@@ -149,11 +149,10 @@ class Settings(Document):
         if fault := self.fault(*names):
             raise fault
 
-    def storage_address(self, service: Service) -> str | None:
-        """The address of a storage service, None if neither it nor the account's name is set."""
+    def storage_address(self, service: Service) -> str:
+        """The address of a storage service, where neither it nor the account's name is missing."""
         own: str | None = getattr(self, f"{service}_service")
-        account = self.storage_account
-        return own or (f"https://{account}.{service}.{self.cloud.storage}" if account else None)
+        return own or f"https://{self.storage_account}.{service}.{self.cloud.storage}"
 
     @property
     def cloud(self) -> AzureCloud:

@@ -49,7 +49,7 @@ def credential_config_map(
     if config is None:
         return manifest
     source = {"file": TOKEN_FILE, "format": {"type": "text"}}
-    document = {**config.model_dump(mode="json", exclude_none=True), "credential_source": source}
+    document = {**config.model_dump(exclude_none=True), "credential_source": source}
     if accounts := ", ".join(trusted_accounts):
         manifest["metadata"]["annotations"]["kubernetes.io/description"] = (
             f"For pods with the label azure.workload.identity/use: true that run as {accounts}. Google accepts their "

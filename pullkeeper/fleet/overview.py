@@ -211,7 +211,6 @@ def explain_expiry(cluster: Cluster, target: Target, status: TargetStatus, now: 
     if status.category or status.state(now) != "expired":
         return status
     kind = InClusterRefreshStopped if cluster.refresher == "in-cluster" else RefreshStopped
-    context = {"cluster": str(cluster.cluster), "namespace": target.namespace}
-    failure = kind(f"no refresh since {status.issued_at}", context)
+    failure = kind(f"no refresh since {status.issued_at}", {"namespace": target.namespace})
     explanation = {"category": failure.category, "detail": failure.detail, "remedy": failure.remedy}
     return status.model_copy(update=explanation)

@@ -61,7 +61,7 @@ def _list_addresses(settings: Settings) -> tuple[str, str]:
         clients = TableServiceClient, QueueServiceClient
         tables, queues = (client.from_connection_string(settings.storage).url for client in clients)
         return tables, queues
-    return settings.storage_address("table") or "", settings.storage_address("queue") or ""
+    return settings.storage_address("table"), settings.storage_address("queue")
 
 
 async def open_table(service: TableServiceClient, name: str) -> TableClient:

@@ -98,9 +98,9 @@ class Fleet:
             async with map_storage_errors("tables"):
                 row = self._row(await table.get_entity(keys["PartitionKey"], keys["RowKey"]))
         except ResourceNotFoundError:
-            raise NotInFleet("the cluster is not in the fleet", {"cluster": str(cluster)}) from None
+            raise NotInFleet("the cluster is not in the fleet") from None
         if row.member is None:
-            raise row.fault or NotInFleet("the row cannot be read", {"cluster": str(cluster)})
+            raise row.fault or NotInFleet("the row cannot be read")
         return row.member
 
     async def list_found(self, cluster: ClusterId) -> frozenset[str]:
@@ -157,7 +157,7 @@ class Fleet:
                 raise InvalidRequest("the row holds another cluster")
             return Row(cluster, Member(wanted, Endpoint.parse(text(entity, "Endpoint")), entity.get("Identity")))
         except PullkeeperError as e:
-            return Row(cluster, None, e.with_context(cluster=str(cluster)))
+            return Row(cluster, None, e)
 
     async def _open(self) -> TableClient:
         if self._table is None:
