@@ -14,7 +14,7 @@ from azure.data.tables.aio import TableClient
 from functions import status
 from local.serving import Fault
 from pullkeeper.deadline import deadline
-from pullkeeper.errors import GoogleUnavailable
+from pullkeeper.errors import GoogleUnavailable, UnknownFormat
 from pullkeeper.fleet import mint_table
 from pullkeeper.mints import MintRecord
 from pullkeeper.publisher.hub import Hub
@@ -345,11 +345,11 @@ async def test_a_row_of_another_format_is_reported_and_left_alone(world: World, 
     before = (await _row(world, rows)).metadata["etag"]
     await world.refresh(cluster)
     assert before == (await _row(world, rows)).metadata["etag"]
-    [event] = world.events.named("mint.unrecorded")
-    assert event["category"] == "unknown_format"
+    failure = UnknownFormat("the row of hub main in the table shards")
+    event = {"hub": "main", "category": "unknown_format", "detail": failure.detail, "remedy": failure.remedy}
+    assert world.events.named("mint.unrecorded") == [{"event": "mint.unrecorded", **event}]
     problem = (await _report(world))["problems"][-1]
-    detail = "unknown_format: the row of hub main in the table shards"
-    assert (problem["detail"], problem["severity"]) == (detail, "warning")
+    assert (problem["detail"], problem["severity"]) == (str(failure), "warning")
     assert problem["remedy"].startswith("During an upgrade: ")
     assert "deploy the newer version" in problem["remedy"]
     assert await _hub(world) == _NEVER

@@ -17,7 +17,7 @@ from pullkeeper.cluster import manifests, rights
 from pullkeeper.cluster.in_cluster import Chain, build_refresher, schedule
 from pullkeeper.errors import InvalidRequest
 from pullkeeper.model import SelectorTarget, Target
-from tests.core.publisher import parsed_hub
+from tests.core.publisher import credential_config, parsed_hub
 
 TENANT = "11111111-2222-3333-4444-555555555555"
 CLIENT = "66666666-7777-8888-9999-000000000000"
@@ -243,7 +243,8 @@ def test_the_job_has_the_values_of_its_hub() -> None:
 def test_the_credential_configuration_says_whose_tokens_google_accepts(accounts: tuple[str, ...], said: str) -> None:
     config = manifests.credential_config_map("deepintshield", HUB.credential_config, accounts)
     assert said in config["metadata"]["annotations"]["kubernetes.io/description"]
-    assert "null" not in config["data"]["credential-config.json"], "what is not configured is left out"
+    document = {**credential_config(), "universe_domain": "googleapis.com"}
+    assert json.loads(config["data"]["credential-config.json"]) == document
 
 
 def test_a_workload_has_the_values_of_its_target() -> None:

@@ -10,8 +10,9 @@ from functools import partial
 
 import pytest
 
+from pullkeeper.documentation import Documentation
 from pullkeeper.errors import InvalidRequest
-from pullkeeper.fleet.overview import ClusterView
+from pullkeeper.fleet.overview import ClusterView, TargetView
 from pullkeeper.fleet.shards import shard_of
 from pullkeeper.fleet.status import Found, Search, Status, TargetStatus
 from pullkeeper.fleet.table import Member
@@ -20,6 +21,7 @@ from tests.world import World
 
 pytestmark = pytest.mark.servers
 _ID = ClusterId("0b1f6471-1bf0-4dda-aec3-cb9272f09590", "g" * 90, "c" * 63)
+_SHOWN = {"issued_at", "expires_at", "last_success", "category", "detail", "remedy", "note"}
 _DOTTED = ".".join(["s" * 63] * 3)
 
 
@@ -103,11 +105,11 @@ async def test_what_no_page_gave_is_refused(world: World, continuation: str) -> 
 async def test_a_line_counts_the_states_and_names_the_worst_target(world: World) -> None:
     """One that has expired comes first, then one that was never written: no pod can pull there."""
     now = world.clock()
-    fresh = TargetStatus(issued_at=now, expires_at=now + timedelta(hours=1))
+    fresh = TargetStatus(issued_at=now, expires_at=now + timedelta(hours=1), last_success=now, note="half of it")
     older = fresh.model_copy(update={"expires_at": now + timedelta(minutes=40)})
     stale = older.model_copy(update={"category": "cluster_unreachable", "detail": "no response", "failures": 1})
-    refused = TargetStatus(category="cluster_rbac_denied", failures=1)
-    expired = fresh.model_copy(update={"expires_at": now})
+    refused = TargetStatus(category="cluster_rbac_denied", remedy="kubectl", failures=1)
+    expired = refused.model_copy(update={"expires_at": now})
     statuses = {"fresh": fresh, "older": older, "stale": stale, "waits": TargetStatus(), "refused": refused}
     statuses["expired"] = expired
     order = ["expired", "refused", "waits", "stale", "older", "fresh"]
@@ -115,8 +117,9 @@ async def test_a_line_counts_the_states_and_names_the_worst_target(world: World)
         left = order[number:]
         await _join(world, *({"namespace": name} for name in sorted(left)), **{name: statuses[name] for name in left})
         (line,), _ = await world.services.overview.page(None, None)
-        assert line.worst
-        assert line.worst.target == f"{name}/ar-pull-secret"
+        worst = statuses[name].model_dump(include=_SHOWN) | {"state": statuses[name].state(now)}
+        runbook = f"{Documentation().base}/docs/runbook/{worst['category']}.md" if worst["category"] else None
+        assert line.worst == TargetView(target=f"{name}/ar-pull-secret", runbook=runbook, **worst)
         assert line.states == Counter(statuses[name].state(now) for name in left)
     (line,), _ = await world.services.overview.page("fresh", None)
     assert await world.services.overview.page("expired", None) == ((), None)
