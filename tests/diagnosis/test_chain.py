@@ -68,8 +68,10 @@ async def test_diagnoses_at_the_same_time_share_one_mint_of_a_hub(doctor: Doctor
     assert google.exchanges == exchanges + 1
     assert world.cloud.identity_part.journal.count() <= asked + 4
     assert world.services.diagnostics._shared == {}
+    asked = world.cloud.identity_part.journal.count()
     await world.services.diagnostics.examine_hub("main")
     assert google.exchanges == exchanges + 2
+    assert world.cloud.identity_part.journal.count() == asked + 2, "nor are the tokens of Entra those of a cache"
 
 
 async def test_what_a_caller_did_not_wait_for_is_not_given_to_the_next(doctor: Doctor) -> None:

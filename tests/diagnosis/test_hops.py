@@ -84,7 +84,9 @@ async def test_all_hops_of_a_healthy_cluster_are_ok(doctor: Doctor) -> None:
         "secret": str(cluster.target),
         "pods": NAMESPACE,
     }
-    assert find_hop(diagnosis, "service-account").detail == "it names the secret, and the identity of its pods"
+    details = [find_hop(diagnosis, name).detail for name in ("impersonation", "service-account")]
+    giver = doctor.world.cloud.hubs["main"].service_account
+    assert details == [f"Google gives a token of {giver}", "it names the secret, and the identity of its pods"]
 
 
 async def _list_evidence(doctor: Doctor, cluster: LocalCluster) -> dict[HopName, dict[str, object]]:
@@ -187,8 +189,10 @@ async def test_the_broken_hop_is_named_and_no_other_is_blamed(
         expected = SEEN.get((hop, variant), "").format(client_id=app.client_id, principal=app.principal_id)
         assert expected in seen
         shown = {name for name in wrong[0].evidence if not name.endswith((" expected", " difference"))}
+        category = wrong[0].category
+        assert str(wrong[0].runbook).endswith(f"/docs/runbook/{category}.md") or category is None
         assert [blank for one in wrong for blank in _BLANK.findall(str(one.remedy))] == [], "a name is missing"
-        assert hop == "namespace" or find_break(hop, variant).category in {wrong[0].category, None}
+        assert hop == "namespace" or find_break(hop, variant).category in {category, None}
     await doctor.world.refresh(cluster)
     repaired = await doctor.examine(cluster)
     assert repaired.state == "ok", format_hops(repaired)

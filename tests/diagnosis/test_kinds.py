@@ -7,6 +7,7 @@ from datetime import datetime
 
 import pytest
 
+from local.azure.arm import CLUSTER_USER
 from local.breaks import change
 from local.cloud import LocalCluster
 from local.serving import Authority
@@ -58,6 +59,7 @@ async def test_without_federation_neither_issuer_nor_identity_is_missed(doctor: 
     for name in ("oidc-issuer", "federated-credential"):
         assert find_hop(diagnosis, name).detail == "not needed: no service account is federated"
     assert find_hop(diagnosis, "oidc-issuer").evidence == {"issuer": "off", "workload identity": "off"}
+    assert find_hop(diagnosis, "service-account").detail == "it names the secret"
 
 
 async def test_local_accounts_are_administrators_by_certificate(world: World) -> None:
@@ -68,6 +70,11 @@ async def test_local_accounts_are_administrators_by_certificate(world: World) ->
     assert find_hop(diagnosis, "permission").detail == "the identity that refreshes is an administrator of the cluster"
     config = find_hop(diagnosis, "credential-config")
     assert (config.state, config.category) == ("failed", "object_drifted"), format_hops(diagnosis)
+    other, app = await world.join("aks-2", local_accounts=True), world.cloud.app.principal_id
+    world.cloud.arm.unassign(app, str(other.id), CLUSTER_USER)
+    refused = find_hop(await world.services.diagnostics.examine_cluster(other.id), "authentication")
+    assert refused.category == "arm_denied"
+    assert f"--assignee-object-id {app} " in str(refused.remedy)
 
 
 async def test_namespaces_by_label_are_looked_at_as_found(doctor: Doctor) -> None:
@@ -197,7 +204,8 @@ async def test_the_registry_of_the_probe_is_the_one_that_counts(world: World) ->
     assert diagnosis.state == "warning", format_hops(diagnosis)
     assert find_hop(diagnosis, "probe-image").detail == "the registry has the hub's probe image"
     untagged = find_hop(await world.services.diagnostics.examine_hub("untagged"), "probe-image")
-    assert (untagged.state, untagged.detail) == ("ok", "not asked for: the hub's probe names no tag")
+    assert (untagged.state, untagged.subject) == ("ok", probe.removesuffix(":latest"))
+    assert untagged.detail == "not asked for: the hub's probe names no tag"
 
 
 async def test_a_hub_without_impersonation_uses_the_federated_token(world: World) -> None:
@@ -239,7 +247,7 @@ async def test_an_expired_secret_has_the_reason_of_its_last_refresh(doctor: Doct
     world.clock.advance(expires - world.clock())
     at_its_expiry = Diagnostics(replace(world.services.diagnostics._tools, clock=lambda: expires))
     secret = find_hop(await at_its_expiry.examine_cluster(cluster.id), "secret")
-    assert (secret.state, secret.category) == ("failed", "refresh_stopped")
+    assert (secret.state, secret.category, secret.subject) == ("failed", "refresh_stopped", str(cluster.target))
     assert str(secret.runbook).endswith("/refresh_stopped.md")
     await cluster.server.stop()
     await world.refresh(cluster)
@@ -274,7 +282,13 @@ async def test_a_terminating_namespace_is_named(doctor: Doctor) -> None:
     await cluster.admin.call("DELETE", "/api/v1/namespaces/deepintshield")
     diagnosis = await doctor.examine(cluster)
     hop = find_hop(diagnosis, "namespace")
-    assert (hop.state, hop.category) == ("failed", "namespace_terminating")
+    assert (hop.state, hop.category, hop.subject) == ("failed", "namespace_terminating", "deepintshield")
     others = [one for one in diagnosis.hops if one.name != "namespace" and one.state != "ok"]
     assert {one.because for one in others} == {"namespace"}, format_hops(diagnosis)
-    assert find_hop(diagnosis, "pods").because == "namespace"
+    assert {one.name: one.subject for one in others} == {
+        "permission": "deepintshield",
+        "service-account": "deepintshield/deepintshield-sa",
+        "credential-config": "deepintshield/gcp-credential-config",
+        "secret": "deepintshield/ar-pull-secret",
+        "pods": "deepintshield",
+    }

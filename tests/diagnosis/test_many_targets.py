@@ -40,6 +40,7 @@ async def test_500_targets_are_examined_in_time(world: World) -> None:
         assert last.subject is None
     denied = [hop for hop in list_hops(diagnosis, "secret") if hop.category == "admission_denied"]
     assert len(denied) == 10
+    assert "Exempt secret/ar-pull-secret in namespace team-00" in str(denied[0].remedy)
 
 
 async def test_what_there_was_no_time_for_is_counted(world: World) -> None:

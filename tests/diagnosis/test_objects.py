@@ -5,6 +5,7 @@ import json
 import pytest
 
 from local.breaks.cluster import OLD_SECRET
+from pullkeeper.fleet.table import Member
 from tests.diagnosis.conftest import Doctor, find_hop, format_hops, list_hops
 from tests.onboarding.conftest import MERGE, NAMESPACE
 from tests.refresh.test_selector import create, join, label, tick
@@ -32,7 +33,9 @@ async def test_a_foreign_secret_that_is_to_be_adopted_is_no_conflict_unless_its_
 
 
 async def test_a_secret_whose_field_managers_were_cleared_is_ours_by_its_uid(world: World) -> None:
-    """As it is to a refresh, which repairs it. Where they were only changed, no one may be known as the editor."""
+    """As it is to a refresh, which repairs it. Where they were only changed, no one may be known as the editor. A job
+    in the cluster knows no uid.
+    """
     cluster = await world.join("aks-1")
     await world.refresh(cluster)
     held = await cluster.admin.read_secret(NAMESPACE, "ar-pull-secret")
@@ -44,6 +47,10 @@ async def test_a_secret_whose_field_managers_were_cleared_is_ours_by_its_uid(wor
         await cluster.admin.call("PATCH", f"{_SECRETS}/ar-pull-secret", changed, content_type=MERGE)
         hop = find_hop(await examine(cluster.id), "secret")
         assert (hop.state, hop.detail.partition(" has written")[0]) == ("warning", editor)
+    by_job = cluster.member.cluster.model_copy(update={"refresher": "in-cluster"})
+    await world.services.fleet.put(Member(by_job, cluster.member.endpoint))
+    assert find_hop(await examine(cluster.id), "secret").category == "secret_conflict"
+    await world.services.fleet.put(cluster.member)
     await world.refresh(cluster)
     assert find_hop(await examine(cluster.id), "secret").state == "ok"
 

@@ -10,7 +10,7 @@ from local.cloud import GROUP, SUBSCRIPTION, LocalCluster
 from local.hops import break_hop
 from local.kubernetes import recordings
 from local.serving import Fault
-from pullkeeper.diagnosis.report import Hop
+from pullkeeper.diagnosis.report import Hop, HopName
 from pullkeeper.model import Target
 from pullkeeper.service_accounts import ServiceAccount
 from tests.diagnosis.conftest import Doctor, find_hop, format_hops, list_hops
@@ -63,8 +63,13 @@ async def test_what_no_identity_may_see_is_skipped_with_the_role_that_allows_it(
     assert len(queries) == len({*queries}) > 0, "no token is asked for twice"
     assert find_hop(unknown, "service-account").state == "failed"
     assert [find_hop(unknown, name).state for name in ("namespace", "pods")] == ["skipped"] * 2, format_hops(unknown)
-    for name in ("namespace", "credential-config", "pods"):
-        assert hidden[name].category == "cluster_rbac_denied"
+    subjects: dict[HopName, str | None] = {
+        "namespace": None,
+        "credential-config": "deepintshield/gcp-credential-config",
+        "pods": "deepintshield",
+    }
+    for name, subject in subjects.items():
+        assert (hidden[name].category, hidden[name].subject) == ("cluster_rbac_denied", subject)
         await _follow(cluster, hidden[name].remedy)
     cloud, azure = doctor.world.cloud, hidden["federated-credential"]
     group = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}"

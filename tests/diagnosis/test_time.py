@@ -50,8 +50,12 @@ async def test_a_silent_hop_is_named_and_the_others_report(doctor: Doctor, part:
     _faults(doctor, cluster, part).add(Fault(path=path, hang=True))
     diagnosis = await doctor.examine(cluster, _SHORT)
     assert diagnosis.seconds < _SHORT.total_seconds() + 0.5
-    wrong = {(one.name, one.state) for one in diagnosis.hops if one.state in {"failed", "warning"}}
-    assert wrong == {(hop, "warning" if part == "registry" else "failed")}, format_hops(diagnosis)
+    wrong = [one for one in diagnosis.hops if one.state in {"failed", "warning"}]
+    registry = doctor.world.cloud.hubs["main"].document["registries"][0]
+    state, shows_image = ("warning", True) if part == "registry" else ("failed", False)
+    subject = {"registry-permission": registry, "secret": str(cluster.target)}.get(hop)
+    found = [(one.name, one.state, one.subject, "image" in one.evidence) for one in wrong]
+    assert found == [(hop, state, subject, shows_image)], format_hops(diagnosis)
     assert {one.because for one in diagnosis.hops if one.state == "skipped"} <= {hop}, format_hops(diagnosis)
 
 
