@@ -64,8 +64,7 @@ class Onboarder:
         }
         if not scopes & self._allowed:
             raise Forbidden(
-                "neither the cluster's subscription nor its resource group is in the setting ONBOARDING_SCOPES",
-                {"cluster": str(cluster)},
+                "neither the cluster's subscription nor its resource group is in the setting ONBOARDING_SCOPES"
             )
 
     async def _begin(

@@ -57,7 +57,7 @@ class Operations:
         row = await self._cluster_row(cluster)
         latest = await self._find(row["Operation"]) if row else None
         if latest and latest.operation.status not in FINAL_STATUSES and not latest.is_abandoned(now):
-            raise _already_running(latest.operation.id, cluster)
+            raise _already_running(latest.operation.id)
         principals = latest.list_principals() if latest else ()
         stored = StoredOperation(operation, request.to_json(), "", due=now, principals=principals)
         # The index first: the timer clears it, and would never find an operation that is not in it.
@@ -216,7 +216,7 @@ class Operations:
             async with map_storage_errors("tables"):
                 await table.delete_entity(OPERATION, operation.id)
             await self.forget_running(operation.id)
-            raise _already_running(now["Operation"] if now else "?", cluster) from None
+            raise _already_running(now["Operation"] if now else "?") from None
 
     async def _find(self, identifier: str) -> StoredOperation | None:
         row = await self._row(OPERATION, identifier)
@@ -243,8 +243,7 @@ def _parse_without_hub(request: str) -> Onboarding:
     return Onboarding.parse({key: value for key, value in json.loads(request).items() if key not in _HUB_FIELDS})
 
 
-def _already_running(operation: str, cluster: ClusterId) -> OperationRunning:
+def _already_running(operation: str) -> OperationRunning:
     return OperationRunning(
-        f"operation {operation} is under way for this cluster",
-        {"cluster": str(cluster), "operation": f"/api/operations/{operation}"},
+        f"operation {operation} is under way for this cluster", {"operation": f"/api/operations/{operation}"}
     )

@@ -158,7 +158,7 @@ class Work:
     def kept(self) -> dict[str, Any]:
         """What later invocations have to know, and what has been read of the cluster and stays."""
         at_rest = self.facts and self.facts.has_workload_identity and not self.facts.is_changing
-        read = {"facts": self.facts, "endpoint": self.endpoint} if at_rest else {"facts": None, "endpoint": None}
+        read = {"facts": self.facts, "endpoint": self.endpoint} if at_rest else {}
         return {"update_requested": self.update_requested, **read}
 
     def note_change(self) -> None:

@@ -83,7 +83,7 @@ async def _check_rights(work: Work) -> str:
         listed = "; ".join(f"{verb} {', '.join(kinds)}" for verb, kinds in reversed(missing.items()))
         raise AdministratorMissing(
             f"the identity that onboards may not {listed}",
-            {"cluster": str(work.cluster), "principal": await work.tools.access.principal()},
+            {"principal": await work.tools.access.principal()},
         )
     return f"all rights granted ({work.endpoint.server if work.endpoint else ''})"
 

@@ -31,16 +31,15 @@ async def do(work: Work) -> str:
             "; the issuer has changed: restart pods that use a service account token" if work.update_requested else ""
         )
         return f"{_describe(facts)}{enabled}"
-    at = {"cluster": str(work.cluster)}
     if facts.is_changing:
-        raise ClusterChanging(f"Azure is changing the cluster ({facts.provisioning_state})", at)
+        raise ClusterChanging(f"Azure is changing the cluster ({facts.provisioning_state})")
     if work.update_requested and facts.provisioning_state != "Succeeded":
         reason = facts.provisioning_error or f"provisioning state: {facts.provisioning_state}"
-        raise WorkloadIdentityOff(f"Azure could not enable it: {reason}", at)
+        raise WorkloadIdentityOff(f"Azure could not enable it: {reason}")
     if not work.update_requested:
         await work.tools.clusters.enable_workload_identity(work.cluster, facts)
         work.update_requested = True
-    raise ClusterChanging(f"OIDC issuer and workload identity were requested, and are not on yet. {_PRICE}", at)
+    raise ClusterChanging(f"OIDC issuer and workload identity were requested, and are not on yet. {_PRICE}")
 
 
 async def undo(work: Work) -> str:
@@ -70,17 +69,16 @@ def _is_as_wanted(work: Work, facts: ClusterFacts) -> bool:
 async def _check(work: Work) -> ClusterFacts:
     facts = work.facts = work.facts or await work.tools.clusters.describe(work.cluster)
     work.issuer = facts.issuer
-    at = {"cluster": str(work.cluster), "group": work.cluster.resource_group, "name": work.cluster.name}
     if facts.release < _OLDEST:
-        raise ClusterTooOld(f"Kubernetes {facts.version}: 1.24 is the oldest supported version", at)
+        raise ClusterTooOld(f"Kubernetes {facts.version}: 1.24 is the oldest supported version")
     if selectors_in(work.request.targets) and not has_policies(work):
         reason = (
             "1.30 is the oldest version for namespaceSelector. Its role covers every namespace, and an older cluster "
             "has no ValidatingAdmissionPolicy to limit it to those that match. Name the namespaces, or upgrade"
         )
-        raise ClusterTooOld(f"Kubernetes {facts.version}: {reason}", at)
+        raise ClusterTooOld(f"Kubernetes {facts.version}: {reason}")
     if facts.power_state != "Running":
-        raise ClusterStopped(f"power state: {facts.power_state}", at)
+        raise ClusterStopped(f"power state: {facts.power_state}")
     wanted = work.request.enable_workload_identity
     if work.request.federated_accounts and not (facts.has_workload_identity or wanted):
         off = [
@@ -88,7 +86,7 @@ async def _check(work: Work) -> ClusterFacts:
             for name, on in (("OIDC issuer", facts.issuer), ("workload identity", facts.workload_identity))
             if not on
         ]
-        raise WorkloadIdentityOff(f"{' and '.join(off)} off", at)
+        raise WorkloadIdentityOff(f"{' and '.join(off)} off")
     return facts
 
 

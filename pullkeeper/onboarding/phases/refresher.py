@@ -66,7 +66,7 @@ async def _check_names(work: Work) -> None:
             raise NameTaken(
                 f"{len(others)} namespaces that no target covers have a secret {name} of another owner, which the "
                 f"app's identity could read: {', '.join(others[:_NAMED])}",
-                {"cluster": str(work.cluster), "namespace": others[0], "secret": name},
+                {"namespace": others[0], "secret": name},
             )
 
 
@@ -111,7 +111,7 @@ async def _hand_out_policy(work: Work) -> AsyncIterator[None]:
         raise AdministratorMissing(
             f"{e.detail}. The result holds the policy's manifests. Where someone who may applies them (kubectl apply "
             "--server-side --field-manager=pullkeeper -f -), the identity that onboards needs only to get them",
-            {"cluster": str(work.cluster), "principal": await work.tools.access.principal()},
+            {"principal": await work.tools.access.principal()},
         ) from None
 
 

@@ -19,8 +19,9 @@ async def plan(work: Work) -> str:
 async def do(work: Work) -> str:
     if not await federated_credential.is_in_place(work):
         # Another cluster's offboarding may have deleted a shared identity that it saw unused.
-        at = {"group": work.cluster.resource_group, "name": work.wanted_identity}
-        raise FederatedCredentialConflict("the identity or its federated credential was removed meanwhile", at)
+        raise FederatedCredentialConflict(
+            "the identity or its federated credential was removed meanwhile", {"name": work.wanted_identity}
+        )
     if work.endpoint is None:
         raise RuntimeError("the cluster is located first")
     identity = work.identity.principal_id if work.identity and work.trusts_identity else None
