@@ -136,7 +136,9 @@ async def test_the_operations_of_a_cluster_are_listed_with_the_newest_first(app:
     cluster = await app.add_cluster("aks-11")
     onboarded = await app.onboard(cluster)
     planned = await app.onboard(cluster, dryRun=True)
-    summaries = [{name: one[name] for name in _SUMMARY} for one in (planned, onboarded)]
+    kept = await app.run_operation("DELETE", f"{cluster_path(cluster)}?keepWorkload=true")
+    assert kept["keepWorkload"] is True
+    summaries = [{name: one[name] for name in _SUMMARY} for one in (kept, planned, onboarded)]
     mixed_case = str(cluster.id).replace("resourceGroups", "resourcegroups").replace("aks-11", "AKS-11")
     listed = await app.call("GET", f"operations?cluster={mixed_case}")
     assert (listed.status, listed.body["operations"], listed.body["continuation"]) == (200, summaries, None)

@@ -140,6 +140,12 @@ def identity_id(name: str) -> str:
     )
 
 
+def brought(onboarding: Onboarding) -> dict[str, Any]:
+    """The fields of a hub, instead of its name."""
+    document = onboarding.world.cloud.hubs["main"].document
+    return {"hub": None, **{name: document[name] for name in ("credentialConfig", "registries", "probe")}}
+
+
 def federated(*names: str) -> list[dict[str, Any]]:
     """Service accounts of a request that ask to be federated."""
     return [{"name": name, "federate": True} for name in names]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from local.cloud import GROUP, SUBSCRIPTION
 from pullkeeper.azure.identities import AzureIdentities, FederatedCredential, ManagedIdentity
 from pullkeeper.cluster import pull_secret
 from pullkeeper.fleet.queues import RefreshMessage
@@ -144,7 +145,13 @@ async def test_an_identity_deleted_by_another_clusters_offboarding_is_created_ag
             return done
 
         monkeypatch.setattr(pull_secret_phase, "do", write_and_run)
-    await onboarding.onboard(cluster, identity="shop-pull")
+    begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main", "identity": "shop-pull"})
+    between = await onboarding.deliver(begun.id)
+    [remedy] = [one.remedy for one in between.steps if one.category == "federated_credential_conflict"]
+    at = f"--subscription {SUBSCRIPTION} --resource-group {GROUP} --identity-name shop-pull"
+    assert f"az identity federated-credential list {at}" in str(remedy)
+    ended = await onboarding.process(begun.id)
+    assert ended.status == "Succeeded", describe(ended)
     identity = onboarding.identity("shop-pull")
     assert identity is not None
     assert list(onboarding.credentials("shop-pull").values()) == [(onboarding.azure(cluster).oidc_issuer, SUBJECT)]

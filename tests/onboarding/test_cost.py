@@ -132,11 +132,14 @@ async def test_after_a_failed_try_the_cluster_is_read_again(onboarding: Onboardi
     cluster.part.faults.add(Fault(path="/serviceaccounts/", method="PATCH", status=429, times=3))
     begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
     await onboarding.deliver(begun.id)
-    assert (await onboarding.read_stored(begun.id)).endpoint
+    kept = await onboarding.read_stored(begun.id)
+    assert kept.facts
+    assert kept.endpoint
     await cluster.server.stop()
     failed = await onboarding.deliver(begun.id)
     assert step(failed, "cluster access").category == "cluster_unreachable"
-    assert (await onboarding.read_stored(begun.id)).endpoint is None
+    forgotten = await onboarding.read_stored(begun.id)
+    assert (forgotten.facts, forgotten.endpoint) == (None, None)
 
 
 async def test_what_is_as_asked_is_written_only_once(onboarding: Onboarding) -> None:

@@ -100,7 +100,8 @@ async def test_an_onboarding_without_a_hub(onboarding: Onboarding) -> None:
 
 async def test_an_in_cluster_refresher_without_identity_and_hub(onboarding: Onboarding) -> None:
     """The publisher is not to trust the app's identity instead."""
-    planned = await dry(onboarding, await onboarding.cluster("aks-1"), hub=None, refresher="in-cluster")
+    cluster = await onboarding.cluster("aks-1")
+    planned = await dry(onboarding, cluster, hub=None, refresher="in-cluster")
     assert planned.status == "Succeeded", describe(planned)
     expected = "would hand over the cluster's identity, which does not exist yet"
     assert step(planned, "handover").detail == expected
@@ -108,6 +109,8 @@ async def test_an_in_cluster_refresher_without_identity_and_hub(onboarding: Onbo
     assert planned.result.handover is None
     expected = "would be built from the publisher's credential configuration, which is still missing"
     assert step(planned, "refresher").detail == expected
+    planned = await dry(onboarding, cluster, refresher="in-cluster")
+    assert "would create CronJob deepintshield/refresh-ar-pull-secret" in str(step(planned, "refresher").detail)
 
 
 async def test_offboarding_does_not_undo_a_dry_run(onboarding: Onboarding) -> None:

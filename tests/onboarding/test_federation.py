@@ -115,6 +115,15 @@ async def test_the_handover_enables_the_apis_in_each_project_first(onboarding: O
         f"gcloud services enable {apis} --project=deepintshield-images",
     )
     assert "services enable" not in "".join(handover.commands[2:])
+    [account] = {
+        command.partition(" create ")[2].partition(" ")[0]
+        for command in handover.commands
+        if "service-accounts create" in command
+    }
+    assert (
+        f" --service-account={account}@deepintshield-images.iam.gserviceaccount.com --output-file="
+        in handover.commands[-1]
+    )
 
 
 async def test_without_a_service_account_the_identities_themselves_may_read(onboarding: Onboarding) -> None:

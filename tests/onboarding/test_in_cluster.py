@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import yaml
@@ -12,7 +13,7 @@ from pullkeeper.errors import InvalidRequest
 from pullkeeper.fleet.table import Member
 from pullkeeper.model import ClusterId
 from pullkeeper.onboarding.documents import Onboarding as Request
-from tests.onboarding.conftest import WORKLOAD, Onboarding, list_objects, step
+from tests.onboarding.conftest import WORKLOAD, Onboarding, brought, list_objects, step
 
 pytestmark = pytest.mark.servers
 _ROLES = "/apis/rbac.authorization.k8s.io/v1/namespaces/deepintshield/roles"
@@ -53,12 +54,13 @@ async def test_the_chain_kubernetes_hands_over_the_clusters_issuer(onboarding: O
 async def test_the_handover_lists_the_identities_of_clusters_that_refresh_themselves(onboarding: Onboarding) -> None:
     """Not those that the publisher need not trust: of central clusters, other hubs and clusters that have left."""
     onboarding.world.cloud.add_hub("other")
-    bodies: dict[str, dict[str, str]] = {
+    bodies: dict[str, dict[str, Any]] = {
         "aks-central": {},
         "aks-1": {"refresher": "in-cluster"},
         "aks-2": {"refresher": "in-cluster"},
         "aks-kubernetes": {"refresher": "in-cluster", "chain": "kubernetes"},
         "aks-other": {"refresher": "in-cluster", "hub": "other"},
+        "aks-brought": {"refresher": "in-cluster", **brought(onboarding)},
         "aks-gone": {"refresher": "in-cluster"},
     }
     clusters = {name: await onboarding.cluster(name) for name in bodies}
@@ -67,9 +69,9 @@ async def test_the_handover_lists_the_identities_of_clusters_that_refresh_themse
 
     handover = await onboarding.world.services.handover("main")
 
-    handed = [(one.result and one.result.handover) for one in (ended["aks-1"], ended["aks-2"])]
+    handed = [(one.result and one.result.handover) for one in map(ended.get, ("aks-1", "aks-2", "aks-brought")) if one]
     ids = {one.object_id for one in handed if one}
-    assert len(ids) == 2
+    assert len(ids) == 3
     assert set(handover.identities) == ids
     members = {command.rpartition("/subject/")[2] for command in handover.commands if "workloadIdentityUser" in command}
     assert members == {handover.subject, *ids}
@@ -80,6 +82,10 @@ async def test_the_handover_lists_the_identities_of_clusters_that_refresh_themse
         if " create-oidc " in command
     }
     assert condition == f"\"assertion.tid=='{handover.tenant_id}'\""
+
+    del onboarding.world.cloud.hubs["other"]
+    await onboarding.restart()
+    assert await onboarding.world.services.handover("main") == handover
 
 
 async def test_the_handover_has_the_same_order_at_each_start_of_the_app(onboarding: Onboarding) -> None:

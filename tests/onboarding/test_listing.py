@@ -97,6 +97,7 @@ async def test_every_status_is_listed_and_counted(onboarding: Onboarding) -> Non
 
     assert [one.id for one in page.operations] == [one.id for one in (queued, running, succeeded, awaiting, failed)]
     assert page.counts == dict.fromkeys(NONE, 1)
+    assert await list_ids(onboarding, cluster=ClusterId(SUBSCRIPTION, GROUP, "never-onboarded")) == []
     for one in page.operations:
         assert await list_ids(onboarding, status=one.status) == [one.id]
         assert await list_ids(onboarding, cluster=one.cluster) == [one.id]

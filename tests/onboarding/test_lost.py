@@ -183,6 +183,8 @@ async def test_a_running_operation_is_sent_again_once_its_process_must_have_ende
     world.clock.advance(timedelta(seconds=10))
     assert await refused(onboarding, cluster) == begun.id
     assert await messages(world) == [begun.id]
+    sent = await onboarding.read_stored(begun.id)
+    assert sent.operation.updated_at == sent.due, "it counts as lost a while after its last change"
     ended = await onboarding.process(begun.id)
     assert ended.status == "Succeeded", describe(ended)
 

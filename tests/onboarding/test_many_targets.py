@@ -145,6 +145,6 @@ async def test_manifests_that_fit_into_no_result_are_refused(onboarding: Onboard
 def test_results_are_summarized_and_reasons_shortened() -> None:
     assert summarize(["a", "b"], most=2) == "a; b"
     assert summarize(["a", "b", "c"], most=2) == "a; b; and 1 more"
-    lines = [f"{number}{'x' * 996}" for number in range(100, 200)]
+    lines = [f"{number}{'x' * 997}" for number in range(100, 200)]
     assert shorten(lines) == (*lines[:50], "and 50 more")
     assert shorten(lines[:50]) == tuple(lines[:50])

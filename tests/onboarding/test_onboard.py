@@ -19,6 +19,9 @@ async def test_a_cluster_is_onboarded_from_nothing(onboarding: Onboarding, accou
     assert operation.status == "Succeeded", describe(operation)
     assert {step.status for step in operation.steps} == {"done"}
     assert all(step.detail for step in operation.steps)
+    azure = onboarding.azure(cluster)
+    described = f"Kubernetes {azure.version} in {azure.location}, issuer {azure.oidc_issuer}"
+    assert operation.steps[0].detail == described
     assert (await onboarding.world.read_token(cluster)).startswith("ya29.")
     assert await onboarding.fleet() == {str(cluster.id)}
     assert operation.result is not None

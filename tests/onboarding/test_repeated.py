@@ -1,11 +1,19 @@
 """Onboarding again with other fields: what is no longer requested is retired, and offboarding removes all of it."""
 
-from typing import Any
-
 import pytest
 
 from local.kubernetes import recordings
-from tests.onboarding.conftest import IDENTITY, WORKLOAD, Onboarding, describe, federated, left, list_objects, step
+from tests.onboarding.conftest import (
+    IDENTITY,
+    WORKLOAD,
+    Onboarding,
+    brought,
+    describe,
+    federated,
+    left,
+    list_objects,
+    step,
+)
 
 pytestmark = pytest.mark.servers
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
@@ -138,12 +146,6 @@ async def test_what_an_offboarding_kept_is_removed_by_the_next_one(onboarding: O
     await onboarding.offboard(cluster)
     assert [path for path in await list_objects(cluster) if "/team-a/" in path] == []
     assert onboarding.identity(IDENTITY) is None
-
-
-def brought(onboarding: Onboarding) -> dict[str, Any]:
-    """The fields of a hub, instead of its name."""
-    document = onboarding.world.cloud.hubs["main"].document
-    return {"hub": None, **{name: document[name] for name in ("credentialConfig", "registries", "probe")}}
 
 
 async def no_longer_allowed(onboarding: Onboarding) -> None:

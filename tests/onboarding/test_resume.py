@@ -283,7 +283,16 @@ async def test_after_its_last_try_it_has_failed_with_the_category_of_its_step(
     assert "onboard again: POST /api/clusters with the same body" in (failed.remedy or "")
     assert len(arm.journal.requests) == 5
     [event] = onboarding.world.events.named("operation.completed")
-    assert (event["status"], event["category"]) == ("Failed", "arm_unavailable")
+    assert event == {
+        "event": "operation.completed",
+        "operation": ended.id,
+        "kind": "onboard",
+        "cluster": str(cluster.id),
+        "status": "Failed",
+        "seconds": pytest.approx((ended.updated_at - ended.created_at).total_seconds(), abs=0.2),
+        "category": "arm_unavailable",
+        "remedy": onboarding.world.services.documentation.page("arm_unavailable"),
+    }
     assert [one.levelname for one in caplog.records if "operation.completed" in one.getMessage()] == ["ERROR"]
 
 
@@ -306,3 +315,11 @@ async def test_a_step_in_which_the_process_always_ends_fails_with_that_reason(
     assert ended.status == "Failed"
     assert (failed.status, failed.category) == ("failed", "internal")
     assert failed.detail == "the app's process ended in this step at every try"
+
+
+async def test_an_operation_that_never_got_to_a_step_fails_in_its_first(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
+    await onboarding.world.services.runner.give_up(OnboardingMessage(operation=begun.id))
+    ended = await onboarding.world.services.onboarder.get_operation(begun.id)
+    assert (ended.status, ended.steps[0].status, ended.steps[0].category) == ("Failed", "failed", "internal")

@@ -115,6 +115,8 @@ async def test_a_found_namespace_waits_until_the_api_server_knows_the_role(onboa
     writes = [one for one in cluster.part.journal.requests if one.method == "PATCH" and "dryRun" not in one.query]
     written = sorted(one.path.split("/")[4] for one in writes if "/secrets/" in one.path)
     assert written == ["a", "a", "b"], "only what was denied, a second time"
+    targets = (await onboarding.world.services.overview.one(cluster.id)).targets
+    assert [(one.target, one.state) for one in targets] == [(f"{name}/ar-pull-secret", "fresh") for name in "ab"]
 
 
 async def test_a_name_that_others_use_where_no_label_matches_is_refused_before_any_right(
@@ -134,8 +136,10 @@ async def test_a_name_that_others_use_where_no_label_matches_is_refused_before_a
         assert refused.category == "secret_conflict"
         assert (refused.detail or "").startswith("11 namespaces that no target covers have a secret ar-pull-secret")
         assert (refused.detail or "").endswith("theirs-08, theirs-09"), "the first ten"
-        assert "another name" in (refused.remedy or "")
-        assert "adopt" not in (refused.remedy or "")
+        assert (refused.remedy or "").startswith(
+            "kubectl get secret ar-pull-secret -n theirs-00 --show-managed-fields shows the owner; choose another name "
+            "in the target, or delete that secret. Then onboard again: "
+        )
     assert not [path for path in await list_objects(cluster) if "pullkeeper-refresher" in path]
 
 

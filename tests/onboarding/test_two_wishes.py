@@ -29,7 +29,8 @@ async def test_accounts_that_do_not_ask_need_no_identity_and_no_issuer(onboardin
         assert account["imagePullSecrets"] == [{"name": "ar-pull-secret"}]
         assert _CLIENT_ID not in account["metadata"].get("annotations", {})
         assert _USE not in account["metadata"]["labels"]
-    await onboarding.offboard_fully(cluster)
+    gone = await onboarding.offboard(cluster)
+    assert step(gone, "identity").detail == f"the identity {IDENTITY} does not exist"
     assert await onboarding.fleet() == set()
 
 
