@@ -261,13 +261,13 @@ def test_an_address_is_a_url_with_tls(setting: str, url: str) -> None:
     assert "canary" not in str(problems)
 
 
-def test_a_hub_may_name_a_trusted_host_instead_of_googles() -> None:
+@pytest.mark.parametrize("others", [{}, {"ARM_ENDPOINT": "wrong"}], ids=["all right", "another is wrong"])
+def test_a_hub_may_name_a_trusted_host_instead_of_googles(others: dict[str, str]) -> None:
     document = credential_config(token_url="https://127.0.0.1:8443/v1/token")
     local = hub(credentialConfig=document, registries=["127.0.0.1:8443"], probe="127.0.0.1:8443/p-1/repository/image")
 
-    settings = Settings.read(
-        {**_IN_AZURE, "HUBS": _hubs(main=local), "TRUSTED_GOOGLE_HOSTS": " 127.0.0.1:8443 , ,sts.private.example,"}
-    )
+    hosts = " 127.0.0.1:8443 , ,sts.private.example,"
+    settings = Settings.read({**_IN_AZURE, **others, "HUBS": _hubs(main=local), "TRUSTED_GOOGLE_HOSTS": hosts})
 
     assert settings.trusted_hosts == {"127.0.0.1:8443", "sts.private.example"}
     assert settings.hubs["main"].registries == ("127.0.0.1:8443",)
@@ -318,8 +318,8 @@ def test_a_missing_or_wrong_schedule_is_reported(schedule: str) -> None:
     fault = _fault(environment, "REFRESH_SCHEDULE")
 
     assert Settings.read(environment).problems[0].remedy.endswith("'REFRESH_SCHEDULE=0 */5 * * * *'")
-    assert "without it there is no timer, and nothing is refreshed" in fault
-    assert "canary" not in fault
+    state = "is not an NCRONTAB expression with six fields" if schedule else "missing"
+    assert fault == f"REFRESH_SCHEDULE: {state}: without it there is no timer, and nothing is refreshed"
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,8 @@ async def test_only_shards_that_are_due_are_sent(world: World) -> None:
     assert await world.tick() == len(shards)
     assert world.events.named("run.completed")[0]["overdue"] == 0, "they have only just got their first cluster"
     assert (await world.services.scheduler.run()).queued == 0
+    await world.join(world.name_beside(clusters[0]))
+    assert await world.tick() == 1, "a cluster has joined it"
     world.clock.advance(20 * MINUTE)
     assert await world.tick() == len(shards)
 

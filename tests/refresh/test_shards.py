@@ -20,7 +20,7 @@ from pullkeeper.errors import ClusterUnreachable, NotInFleet, StorageUnavailable
 from pullkeeper.fleet.queues import RefreshMessage
 from pullkeeper.fleet.shard_table import Shards, ShardState
 from pullkeeper.fleet.shards import shard_of
-from pullkeeper.fleet.status import Found, Status, TargetStatus
+from pullkeeper.fleet.status import Found, Search, Status, TargetStatus
 from pullkeeper.fleet.storage import CALL
 from pullkeeper.fleet.table import Fleet, Member, Row, entity_keys
 from pullkeeper.model import ClusterId, Target
@@ -82,7 +82,7 @@ async def test_25_000_targets_fit_into_the_row_of_a_shard(world: World, case: st
             )
             for target in range(500)
         }
-        statuses[cluster] = Status(targets=targets)
+        statuses[cluster] = Status(targets=targets, search=Search(listed_at=world.clock()))
     shards = world.services.shards
     assert await shards.save(ShardState("0f", statuses=statuses))
     found = (await shards.read("0f")).statuses
