@@ -15,6 +15,7 @@ from pullkeeper.cli.client import App
 from tests.cli.conftest import FAILED, SUCCEEDED, WRONG_USAGE, Cli
 from tests.core.canned import ANY_PATH, MALFORMED, http, serve_canned
 
+_PROXY = "✗ the proxy does not let the request through\n  check: HTTPS_PROXY and NO_PROXY\n"
 _COMMANDS = (
     ("check",),
     ("get", "clusters"),
@@ -63,9 +64,10 @@ async def test_an_unknown_form_is_shown_without_its_text(lonely: Cli) -> None:
 
 async def test_a_page_in_the_place_of_the_app_is_no_success(lonely: Cli) -> None:
     cluster = "/subscriptions/s/resourceGroups/g/providers/p/managedClusters/c"
-    code, error = await _ask(lonely, MALFORMED["HTML"], "refresh", cluster)
-    assert code == FAILED
-    assert error.startswith("✗ the response is none of Pullkeeper's (HTTP 200)\n")
+    for page in ("HTML", "a list"):
+        code, error = await _ask(lonely, MALFORMED[page], "refresh", cluster)
+        assert code == FAILED
+        assert error.startswith("✗ the response is none of Pullkeeper's (HTTP 200)\n")
 
 
 @pytest.mark.parametrize(
@@ -142,7 +144,7 @@ async def test_a_handover_is_one_harmless_line_for_each_text(lonely: Cli) -> Non
     [
         ("https://pullkeeper.invalid", {}, "✗ there is no host pullkeeper.invalid\n  check: PULLKEEPER_URL"),
         ("http://127.0.0.1:9", {}, "✗ no connection to 127.0.0.1\n  check: PULLKEEPER_URL"),
-        ("https://pullkeeper.invalid", {"HTTPS_PROXY": "http://127.0.0.1:9"}, "✗ the proxy does not let the request"),
+        ("https://pullkeeper.invalid", {"HTTPS_PROXY": "http://127.0.0.1:9"}, _PROXY),
     ],
 )
 async def test_a_network_error_says_what_to_check(
@@ -178,6 +180,7 @@ async def test_the_key_goes_to_no_address_but_a_plain_https_one(lonely: Cli, url
     run = await lonely.call("get", "clusters", PULLKEEPER_URL=url)
     assert (run.code, run.out) == (WRONG_USAGE, "")
     assert "address" in run.err
+    assert ".azurewebsites.net\n" in run.err, "an example"
 
 
 async def test_without_a_key_it_says_how_to_get_one(lonely: Cli) -> None:

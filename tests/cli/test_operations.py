@@ -93,6 +93,7 @@ async def test_without_a_hub_the_publisher_has_to_act(cli: Cli, app: App) -> Non
     cluster = await app.add_cluster("aks-3")
     run = await cli.call("onboard", "-f", _write(cli, {"cluster": str(cluster.id)}), "--wait")
     assert (run.code, run.err) == (AWAITS_PUBLISHER, "")
+    assert "\n▲ AwaitingFederation after " in run.out
     assert f"objectId:   {app.world.cloud.app.principal_id}\n" in run.out
     assert "\ngcloud iam workload-identity-pools providers create-oidc " in run.out
 
@@ -218,7 +219,10 @@ async def test_manifests_that_the_app_could_not_apply_are_saved(lonely: Cli) -> 
     ended = {"id": "0" * 32, "status": "Succeeded", "dryRun": False, "steps": [], "result": result}
     async with respond(lambda: _json(ended)) as (url, _):
         run = await lonely.run(
-            *("onboard", "-f", _write(lonely, {}), "--wait"), PULLKEEPER_URL=url, PULLKEEPER_MANIFESTS="one.yaml"
+            *("onboard", "-f", _write(lonely, {}), "--wait"),
+            PULLKEEPER_URL=url,
+            PULLKEEPER_MANIFESTS="one.yaml",
+            PYTHONWARNDEFAULTENCODING="1",
         )
     assert run.code == SUCCEEDED, run
     assert (lonely.folder / "one.yaml").read_text(encoding="utf-8") == result["manifests"]

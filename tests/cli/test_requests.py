@@ -13,7 +13,7 @@ from aiohttp import web
 from rich.console import Console
 
 from pullkeeper.cli.client import App, Response
-from pullkeeper.cli.failures import Unavailable
+from pullkeeper.cli.failures import CommandFailed, Unavailable
 from pullkeeper.cli.get import Found, show
 from pullkeeper.cli.terminal import Cell, Terminal
 from pullkeeper.cli.views import Table
@@ -35,6 +35,7 @@ _OPERATION: Final = {"id": "0" * 32, "status": "Succeeded"}
         (("refresh", f"{_CLUSTER}?x#y"), "POST /api/clusters/s/g/c%3Fx%23y/refresh"),
         (("refresh", _CLUSTER, _CLUSTER), "POST /api/clusters/s/g/c/refresh, POST /api/clusters/s/g/c/refresh"),
         (("get", "clusters", _CLUSTER, "--state", "stale"), "GET /api/clusters/s/g/c?state=stale"),
+        (("get", "operations", "--status", "Failed"), "GET /api/operations?status=Failed"),
     ],
 )
 async def test_a_name_leads_to_its_own_route(lonely: Cli, arguments: tuple[str, ...], request_lines: str) -> None:
@@ -128,9 +129,19 @@ async def test_a_timeout_is_a_second_at_least(lonely: Cli) -> None:
 async def test_an_app_that_never_responds_is_not_waited_for() -> None:
     async with serve_canned(None, {ANY_PATH: (None,)}) as server:
         app = App(f"http://{server.host}", {}, lambda _: nullcontext(), timeout=(1, 0.1))
-        with pytest.raises(Unavailable, match="does not respond"):
+        with pytest.raises(Unavailable, match="does not respond") as silent:
             await asyncio.to_thread(app.get, "status")
+    assert "az functionapp show" in str(silent.value.hints["check"])
     assert App("https://app.example", {}, app.wait).timeout == (10, 60), "seconds, where no one says otherwise"
+
+
+async def test_what_the_app_refuses_is_not_looked_at_again() -> None:
+    """Else the watch of an operation that does not exist would never end."""
+    async with serve_canned(None, {ANY_PATH: http(404, {"category": "not_found"})}) as server:
+        app = App(f"http://{server.host}", {}, lambda _: nullcontext())
+        with pytest.raises(CommandFailed) as refused:
+            await asyncio.to_thread(app.get, "operations/1")
+    assert not isinstance(refused.value, Unavailable)
 
 
 @pytest.mark.parametrize("date", ["soon", "Thu, 01 Jan 2026 00:00:00", f"Thu, 01 Jan {'9' * 20} 00:00:00 GMT"])
@@ -183,12 +194,17 @@ async def test_a_row_has_the_apps_time_and_why_namespaces_are_not_found(lonely: 
     worst = {"state": "fresh", "expiresAt": "2026-01-01T00:34:00Z", "lastSuccess": "2025-12-31T23:59:10Z"}
     search = {"category": "cluster_rbac_denied", "detail": foreign}
     line = {"cluster": _CLUSTER, "hub": foreign, "states": {}, "worst": worst, "search": search}
-    page = http(200, {"clusters": [line]}, Date="Thu, 01 Jan 2026 00:00:00 GMT")
+    failed = {**worst, "category": "cluster_gone", "detail": "it is gone"}
+    lines = [line, {**line, "cluster": f"{_CLUSTER}2", "worst": failed}]
+    page = http(200, {"clusters": lines}, Date="Thu, 01 Jan 2026 00:00:00 GMT")
     async with serve_canned(None, {ANY_PATH: page}) as server:
         run = await lonely.call("get", "clusters", PULLKEEPER_URL=f"http://{server.host}")
     cleaned = "no [2J # #vso[task.complete]"
-    row = ["c", cleaned, "fresh", "34m", "50s ago", f"cluster_rbac_denied: {cleaned}"]
-    assert [re.split(" {3,}", one) for one in run.out.splitlines()[1:]] == [row]
+    row = [cleaned, "fresh", "34m", "50s ago"]
+    assert [re.split(" {3,}", one) for one in run.out.splitlines()[1:]] == [
+        ["c", *row, f"cluster_rbac_denied: {cleaned}"],
+        ["c2", *row, "cluster_gone: it is gone"],
+    ]
 
 
 async def test_wide_rows_say_when_a_refresh_is_due_and_which_operations_were_dry(lonely: Cli) -> None:
@@ -242,10 +258,10 @@ async def test_a_name_is_looked_up_on_every_page_and_a_cluster_has_the_targets_o
         run = await lonely.call("refresh", "c", PULLKEEPER_URL=url)
     assert (run.code, run.err) == (FAILED, "✗ 2 clusters are named c\n  name one: g/c, h/c\n")
     view: dict[str, Any] = {"cluster": _CLUSTER, "hub": "main", "states": {}, "worst": None, "search": None}
-    pages = ({**view, "targets": [1], "continuation": "a"}, {**view, "targets": [2]}, {**view, "targets": [1]})
+    pages = ({**view, "targets": [1], "continuation": "a"}, {**view, "targets": [2]}, {**view, "continuation": "a"})
     async with respond(*(page(**one) for one in pages)) as (url, _):
         run = await lonely.call("get", "clusters", _CLUSTER, "-o", "json", PULLKEEPER_URL=url)
-    assert json.loads(run.out)["clusters"][0]["targets"] == [1, 2]
+    assert json.loads(run.out)["clusters"] == [{**view, "targets": [1, 2], "continuation": None}]
 
 
 async def test_a_table_says_why_a_hub_has_failed_and_what_is_noted_of_a_secret(lonely: Cli) -> None:
