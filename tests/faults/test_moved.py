@@ -85,10 +85,12 @@ async def test_a_404_of_another_server_leads_to_azure(world: World) -> None:
     "ca", ["", "no PEM", "no ASCII: é", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
 )
 async def test_an_invalid_ca_leads_to_azure(world: World, ca: str) -> None:
-    """It never counts as no CA: then every public CA would be accepted."""
+    """It never counts as no CA: then every public CA would be accepted. Here Azure has no other."""
     cluster = await world.join("aks-1")
     await _register_at(world, cluster, server=world.cloud._google_server.url, ca=ca)
-    await world.refresh(cluster)
+    _managed(world, cluster).ca_pem = ca
+    assert await world.refresh_category(cluster) == "cluster_tls_untrusted"
+    assert "<" not in str((await world.target(cluster)).remedy)
     assert _reads_from_azure(world) == 1
     assert world.cloud.google_part.journal.count("PATCH") == 0
 
