@@ -38,6 +38,13 @@ async def test_the_cluster_gets_a_refresher_and_the_app_no_role(onboarding: Onbo
     assert operation.result.handover.object_id != onboarding.world.cloud.app.principal_id
 
 
+async def test_it_joins_without_a_refresh_of_others_in_its_shard(onboarding: Onboarding) -> None:
+    world = onboarding.world
+    beside = world.name_beside(await world.join("aks-1"))
+    await onboarding.onboard(await onboarding.cluster(beside), refresher="in-cluster")
+    assert world.events.named("secret.refreshed") == []
+
+
 async def test_the_chain_kubernetes_hands_over_the_clusters_issuer(onboarding: Onboarding) -> None:
     cluster = await onboarding.cluster("aks-1")
     body = {"cluster": str(cluster.id), "hub": "main", "refresher": "in-cluster", "chain": "kubernetes"}

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 from aiohttp import web
+from azure.storage.queue import TextBase64DecodePolicy
 from azure.storage.queue.aio import QueueClient
 
 from local.clock import Clock
@@ -301,10 +302,14 @@ async def test_an_overdue_message_is_sent_at_once(onboarding: Onboarding) -> Non
     begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
     stored = await onboarding.read_stored(begun.id)
     onboarding.world.clock.advance(timedelta(seconds=5))
-    async with QueueClient.from_connection_string(onboarding.world.storage, "onboarding") as queue:
+    async with QueueClient.from_connection_string(
+        onboarding.world.storage, "onboarding", message_decode_policy=TextBase64DecodePolicy()
+    ) as queue:
         await queue.clear_messages()
-        await onboarding.world.services.messages.send(stored)
-        assert await queue.receive_message() is not None
+        await onboarding.world.services.messages.send(replace(stored, turn=2))
+        sent = await queue.receive_message()
+    assert sent
+    assert OnboardingMessage.parse(sent.content) == OnboardingMessage(operation=begun.id, turn=2)
 
 
 async def test_a_phase_that_does_not_look_at_the_clock_is_interrupted(
