@@ -103,8 +103,9 @@ async def test_an_outage_after_the_secret_was_written_is_repaired_by_the_next_ru
         {"Member0": "", "Status0": b"", "NextDue": "soon", "States": "[]", "LifeSeconds": "long"},
         {"Member0": "[]", "LifeSeconds": 1e300},
         {"Member0": "null", "States": "[]"},
+        {"Member0": "[", "NextDue": "soon", "ReportedAt": 7},
     ],
-    ids=["no-json", "other-json", "number", "missing", "ages", "array"],
+    ids=["no-json", "other-json", "number", "missing", "ages", "array", "no-times"],
 )
 async def test_a_row_that_cannot_be_read_hides_no_other(world: World, table: str, broken: dict[str, object]) -> None:
     bad, *good = [await world.join(f"aks-{n}") for n in range(3)]
