@@ -22,6 +22,7 @@ async def test_a_cluster_is_onboarded_from_nothing(onboarding: Onboarding, accou
     azure = onboarding.azure(cluster)
     described = f"Kubernetes {azure.version} in {azure.location}, issuer {azure.oidc_issuer}"
     assert operation.steps[0].detail == described
+    assert operation.steps[4].detail == f"all rights granted ({cluster.member.endpoint.server})"
     assert (await onboarding.world.read_token(cluster)).startswith("ya29.")
     assert await onboarding.fleet() == {str(cluster.id)}
     assert operation.result is not None

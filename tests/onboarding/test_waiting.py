@@ -192,6 +192,10 @@ async def test_a_wait_for_one_quota_keeps_the_turn_at_another(onboarding: Onboar
     await onboarding.deliver(begun.id)
     turns = sorted((await onboarding.read_stored(begun.id)).turns)
     assert [turn.partition(" of ")[0] for turn in turns] == ["credentials", "credentials"]
+    onboarding.world.cloud.arm_part.faults.clear()
+    throttle(onboarding, "apply an object")
+    await onboarding.deliver(begun.id)
+    assert (await onboarding.read_stored(begun.id)).turns == frozenset(), "both are used up"
 
 
 @pytest.mark.parametrize(
