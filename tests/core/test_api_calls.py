@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 import socket
 import ssl
 import threading
@@ -268,7 +269,20 @@ async def test_a_review_without_an_answer_is_not_of_an_api_server(authority: Aut
         endpoint = Endpoint(server=f"https://{server.host}", ca=authority.pem, read_at="2026-01-01T00:00:00Z")
         async with Api(endpoint, None) as api:
             with pytest.raises(ClusterMoved):
-                await api.is_allowed("get", "", "namespaces")
+                await api.is_allowed("get", "apps", "deployments", "shop", "till")
+    assert json.loads(server.requests[0].body) == {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {
+            "resourceAttributes": {
+                "verb": "get",
+                "group": "apps",
+                "resource": "deployments",
+                "namespace": "shop",
+                "name": "till",
+            }
+        },
+    }
 
 
 async def test_a_certificate_of_the_clusters_ca_for_another_name_is_refused() -> None:
