@@ -17,6 +17,7 @@ from local.serving import Fault
 from pullkeeper.document import Document
 from pullkeeper.errors import NotInFleet, OperationRunning, StorageUnavailable
 from pullkeeper.fleet.queues import Queue
+from pullkeeper.fleet.table import entity_keys
 from pullkeeper.model import ClusterId
 from pullkeeper.onboarding.documents import OnboardingMessage, Operation, OperationsQuery
 from pullkeeper.onboarding.operations import ChangedByAnother
@@ -196,6 +197,15 @@ async def test_an_operation_whose_row_is_removed_meanwhile_is_not_written_again(
         await tables.get_table_client("operations").delete_entity("operation", stored.operation.id)
     with pytest.raises(ChangedByAnother):
         await onboarding.world.services.runner._operations.save(stored)
+
+
+async def test_an_operation_whose_clusters_row_is_lost_ends(onboarding: Onboarding) -> None:
+    cluster = await onboarding.cluster("aks-1")
+    begun = await onboarding.begin({"cluster": str(cluster.id), "hub": "main"})
+    async with TableServiceClient.from_connection_string(onboarding.world.storage) as tables:
+        await tables.get_table_client("operations").delete_entity(*entity_keys(cluster.id).values())
+    assert (await onboarding.deliver(begun.id)).status == "Failed"
+    assert onboarding.world.cloud.arm.writes == []
 
 
 async def test_a_message_of_an_unknown_operation_is_refused(onboarding: Onboarding) -> None:
