@@ -323,3 +323,5 @@ async def test_an_operation_that_never_got_to_a_step_fails_in_its_first(onboardi
     await onboarding.world.services.runner.give_up(OnboardingMessage(operation=begun.id))
     ended = await onboarding.world.services.onboarder.get_operation(begun.id)
     assert (ended.status, ended.steps[0].status, ended.steps[0].category) == ("Failed", "failed", "internal")
+    page = onboarding.world.services.documentation.page("internal")
+    assert [one.runbook for one in ended.steps] == [page, *[None] * 10]
