@@ -153,7 +153,8 @@ async def test_an_operation_is_shown_with_its_steps(cli: Cli, fleet: App) -> Non
 async def test_watch_shows_a_refresh_in_place_until_ctrl_c(cli: Cli) -> None:
     async with cli.open("get", "clusters", "--watch", rows=10) as screen:
         await screen.until(r"shop-west +main +fresh +(5\d|60)m +(\d\d+s|\dm) ago")
-        assert (await cli.call("refresh", "shop-west")).out.startswith("✔ platform/shop-west is queued\n")
+        queued = (await cli.call("refresh", "shop-west")).out.splitlines()
+        assert queued == ["✔ platform/shop-west is queued", "  watch: pullkeeper get clusters shop-west --watch"]
         await screen.until(r"shop-west +main +fresh +(5\d|60)m +\ds ago")
         assert screen.text.count("shop-west") == 1
         screen.type("\x03")
