@@ -444,6 +444,7 @@ async def test_a_list_of_something_else_is_not_of_an_api_server(
         async with Api(endpoint, EntraToken("canary")) as api:
             with pytest.raises(ClusterMoved):
                 await api.list_page("/api/v1/namespaces", "")
+    assert "as=PartialObjectMetadataList" in server.requests[0].headers["accept"], "secrets are listed too"
 
 
 @pytest.mark.parametrize("items", [[1], 5, None], ids=["numbers", "a number", "null"])
