@@ -58,6 +58,8 @@ def test_the_program_runs_where_the_extra_is_installed(wheel: Path, tmp_path: Pa
     program = tmp_path / "venv" / "bin" / "pullkeeper"
     assert "PULLKEEPER_URL" in _run(program, "--help", folder=tmp_path)
     assert _run(program, "--version", folder=tmp_path) == f"pullkeeper {VERSION}\n"
+    for shell in ("zsh", "fish"):
+        assert "_PULLKEEPER_COMPLETE" in _run(program, "completion", shell, folder=tmp_path)
     script = _run(program, "completion", "bash", folder=tmp_path)
     complete = "COMP_WORDS=(pullkeeper get ''); COMP_CWORD=2; _pullkeeper_completion pullkeeper; echo ${COMPREPLY[@]}"
     path = f"{program.parent}:{os.environ['PATH']}"

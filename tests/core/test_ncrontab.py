@@ -1,5 +1,7 @@
 """Schedules that the Functions host accepts, and those that would disable the timer."""
 
+import calendar
+
 import pytest
 
 from pullkeeper.ncrontab import is_ncrontab
@@ -24,6 +26,13 @@ from pullkeeper.ncrontab import is_ncrontab
 )
 def test_the_host_accepts(text: str) -> None:
     assert is_ncrontab(text)
+
+
+def test_the_host_accepts_all_names_of_months_and_days() -> None:
+    for month in calendar.month_name[1:]:
+        assert is_ncrontab(f"0 0 0 1 {month} *")
+    for day in calendar.day_name:
+        assert is_ncrontab(f"0 0 0 * * {day}")
 
 
 @pytest.mark.parametrize(

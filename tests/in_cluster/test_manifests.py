@@ -198,6 +198,7 @@ def test_defect_6_the_image_is_pinned_and_can_be_replaced() -> None:
         (timedelta(hours=12), "*/20 * * * *"),
         (timedelta(minutes=59), "*/15 * * * *"),
         (timedelta(minutes=10), "*/3 * * * *"),
+        (timedelta(minutes=6), "*/2 * * * *"),
         (timedelta(minutes=1), "*/1 * * * *"),
     ],
 )
