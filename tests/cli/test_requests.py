@@ -172,19 +172,24 @@ async def test_an_operation_that_has_failed_without_a_reason_has_failed(lonely: 
     assert (run.code, run.err) == (FAILED, "✗ the operation has failed, and no step says why\n")
 
 
-async def test_a_step_that_has_failed_says_what_to_do(lonely: Cli) -> None:
-    step = {"name": "trust", "status": "failed", "detail": "no", "category": "arm_forbidden"}
-    found = {"kind": "onboard", "cluster": "c", "status": "Failed"}
-    document = {
-        **found,
-        "steps": [{**step, "remedy": "az role assignment create", "runbook": "https://docs.example/x"}],
-    }
+async def test_an_operation_shows_how_each_step_stands_and_what_to_do_where_it_has_failed(lonely: Cli) -> None:
+    others = {"detail": None, "category": None, "remedy": None, "runbook": None}
+    told = {"detail": "no", "category": "arm_forbidden", "remedy": "az role", "runbook": "https://docs.example/x"}
+    statuses = ("done", "planned", "skipped", "failed", "running", "pending")
+    steps = [{"name": one, "status": one, **(told if one == "failed" else others)} for one in statuses]
+    document = {"kind": "onboard", "cluster": "c", "status": "Running", "steps": steps}
     async with serve_canned(None, {ANY_PATH: http(200, document)}) as server:
         run = await lonely.call("get", "operations", "1", PULLKEEPER_URL=f"http://{server.host}")
-    assert run.out.splitlines()[1:] == [
-        "✗ trust: no (arm_forbidden)",
-        "  remedy: az role assignment create",
+    assert run.out.splitlines() == [
+        "► onboard c: Running",
+        "✔ done: done",
+        "► planned: planned",
+        "○ skipped: skipped",
+        "✗ failed: no (arm_forbidden)",
+        "  remedy: az role",
         "  runbook: https://docs.example/x",
+        "► running: running",
+        "○ pending: pending",
     ]
 
 
