@@ -150,7 +150,10 @@ class Settings(Document):
             raise fault
 
     def storage_address(self, service: Service) -> str:
-        """The address of a storage service, where neither it nor the account's name is missing."""
+        """The address of a storage service that has no connection string. Raises InvalidSetting if neither it nor the
+        account's name is set.
+        """
+        self.require(f"AzureWebJobsStorage__{service}ServiceUri")
         own: str | None = getattr(self, f"{service}_service")
         return own or f"https://{self.storage_account}.{service}.{self.cloud.storage}"
 

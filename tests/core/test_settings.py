@@ -145,6 +145,8 @@ def test_without_storage_every_address_is_missing() -> None:
         InvalidSetting, match=r"__queueServiceUri: missing.*; AzureWebJobsStorage__tableServiceUri: mis"
     ):
         settings.require(*STORAGE)
+    with pytest.raises(InvalidSetting, match="__tableServiceUri: missing"):
+        settings.storage_address("table")
     remedies = [problem.remedy for problem in Settings.read({**_SCHEDULE, "AZURE_CLOUD": "AzureChina"}).problems]
     assert remedies[1].endswith("__queueServiceUri=https://<storage account>.queue.core.chinacloudapi.cn'")
 
