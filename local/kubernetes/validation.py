@@ -44,6 +44,7 @@ def check_body(call: Call, body: Any) -> None:
     if not isinstance(body, dict):
         raise not_played("a body that is no object")
     kind = call.kind
+    # Only a body that is applied must name them.
     named = {"apiVersion": kind.api_version, "kind": kind.name}
     given = body if call.verb == "apply" else {**named, **body}
     found = given.get("apiVersion"), given.get("kind")

@@ -222,7 +222,7 @@ async def test_manifests_that_the_app_could_not_apply_are_saved(lonely: Cli) -> 
             *("onboard", "-f", _write(lonely, {}), "--wait"),
             PULLKEEPER_URL=url,
             PULLKEEPER_MANIFESTS="one.yaml",
-            PYTHONWARNDEFAULTENCODING="1",
+            PYTHONWARNDEFAULTENCODING="1",  # an error, as all warnings are: on Windows it would not be UTF-8
         )
     assert run.code == SUCCEEDED, run
     assert (lonely.folder / "one.yaml").read_text(encoding="utf-8") == result["manifests"]

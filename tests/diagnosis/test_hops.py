@@ -44,7 +44,9 @@ SHOWN: Final[Mapping[tuple[HopName, str], set[str]]] = {
     ("pods", "without-secret"): {"since", "images", "imagePullSecrets", "service account", "owner"},
     ("pods", "with-secret"): {"since", "images", "imagePullSecrets", "service account", "owner"},
 }
-"""The evidence of a broken hop, where it is other than that of one that is well. Beside it are differences."""
+"""What is shown of a hop that is broken in this way, if that is not what is shown of one that is well. Left out: what
+was expected, and where the difference is.
+"""
 SEEN: Final[Mapping[tuple[HopName, str], str]] = {
     ("managed-identity", "removed"): "client id: {client_id}",
     ("entra-token", "resource"): "resource: api://AzureADTokenExchange",

@@ -90,7 +90,7 @@ async def test_an_invalid_ca_leads_to_azure(world: World, ca: str) -> None:
     await _register_at(world, cluster, server=world.cloud._google_server.url, ca=ca)
     _managed(world, cluster).ca_pem = ca
     assert await world.refresh_category(cluster) == "cluster_tls_untrusted"
-    assert "<" not in str((await world.target(cluster)).remedy)
+    assert "<" not in str((await world.target(cluster)).remedy), "a name is missing"
     assert _reads_from_azure(world) == 1
     assert world.cloud.google_part.journal.count("PATCH") == 0
 

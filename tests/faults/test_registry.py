@@ -45,10 +45,12 @@ async def test_a_deleted_probe_image_is_a_warning(world: World, caplog: pytest.L
     world.cloud.registries[0].remove_image(world.cloud.hubs["main"].image)
     await world.refresh(cluster)
     [event] = world.events.named("token.minted")
+    expires_at = (await world.target(cluster)).expires_at
+    assert expires_at
     assert event == {
         "event": "token.minted",
         "provider": document["credentialConfig"]["audience"],
-        "token_expiry": str((await world.target(cluster)).expires_at).replace(" ", "T"),
+        "token_expiry": expires_at.isoformat(),
         "category": "probe_image_missing",
         "detail": f"{document['probe']}: HTTP 404 ",
         "remedy": ProbeImageMissing("", {"untagged": document["probe"].removesuffix(":latest")}).remedy,

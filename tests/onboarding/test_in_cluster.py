@@ -76,15 +76,16 @@ async def test_the_handover_lists_the_identities_of_clusters_that_refresh_themse
 
     handover = await onboarding.world.services.handover("main")
 
-    handed = [(one.result and one.result.handover) for one in map(ended.get, ("aks-1", "aks-2", "aks-brought")) if one]
-    ids = {one.object_id for one in handed if one}
+    results = [ended[name].result for name in ("aks-1", "aks-2", "aks-brought")]
+    handed = [one.handover for one in results if one and one.handover]
+    ids = {one.object_id for one in handed}
     assert len(ids) == 3
     assert set(handover.identities) == ids
     members = {command.rpartition("/subject/")[2] for command in handover.commands if "workloadIdentityUser" in command}
     assert members == {handover.subject, *ids}
     [condition] = {
         command.partition("--attribute-condition=")[2]
-        for commands in (handover.commands, *(one.commands for one in handed if one))
+        for commands in (handover.commands, *(one.commands for one in handed))
         for command in commands
         if " create-oidc " in command
     }

@@ -302,7 +302,7 @@ async def test_a_bug_in_a_list_leaves_the_secrets_to_be_written(
     status = await world.refresh(cluster)
     assert status.search
     assert status.search.category == category
-    assert "<" not in (status.search.remedy or "")
+    assert "<" not in (status.search.remedy or ""), "a name is missing"
     assert (await world.target(cluster)).state(world.clock()) == "fresh"
     assert "canary" not in world.format_events()
 
@@ -316,7 +316,7 @@ async def test_a_list_that_hangs_is_given_up_and_the_secrets_are_written(
     status = await world.refresh(cluster)
     assert status.search
     assert status.search.category == "cluster_unreachable"
-    assert "<" not in (status.search.remedy or "")
+    assert "<" not in (status.search.remedy or ""), "a name is missing"
     assert status.targets["deepintshield/ar-pull-secret"].state(world.clock()) == "fresh"
 
 
